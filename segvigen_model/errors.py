@@ -1,0 +1,48 @@
+"""Every error that this project raises on purpose.
+
+One base class, so that a caller can catch "ours" and let bugs through. A message says what was
+wrong, the value, and what to do.
+"""
+
+from __future__ import annotations
+
+
+class SegvigenError(Exception):
+    """Base of all errors raised on purpose."""
+
+
+class AssetRejected(SegvigenError):
+    """One asset cannot be used; the run goes on without it.
+
+    Args:
+        reason: short machine-readable word, e.g. "no_faces"; stored in the catalogue.
+        message: what was wrong, the value, what to do.
+    """
+
+    def __init__(self, reason: str, message: str) -> None:
+        super().__init__(f"{reason}: {message}")
+        self.reason = reason
+        self.message = message
+
+    def __reduce__(self) -> tuple[type[AssetRejected], tuple[str, str]]:
+        return type(self), (self.reason, self.message)
+
+
+class CheckpointMismatch(SegvigenError):
+    """A checkpoint does not fit the model it is loaded into."""
+
+
+class GateFailed(SegvigenError):
+    """A quality gate said no."""
+
+
+class MissingExtra(SegvigenError):
+    """An optional package is needed and absent; raised on use, never at import."""
+
+    def __init__(self, package: str, cure: str) -> None:
+        super().__init__(f"{package} is not installed; {cure}")
+        self.package = package
+        self.cure = cure
+
+    def __reduce__(self) -> tuple[type[MissingExtra], tuple[str, str]]:
+        return type(self), (self.package, self.cure)

@@ -1,0 +1,209 @@
+"""The values that travel through the pipeline: frozen, typed, no behaviour beyond small views.
+
+Frames (see coords.py): *mesh* = the file's own coordinates; *unit* = centred cube [-0.5, 0.5];
+*grid* = integer voxel coordinates 0..G-1; *latent* = grid // factor.
+Part ids are 0-based and dense; -1 means unlabelled and never leaves the model room.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+FloatArray = NDArray[np.floating[Any]]
+IntArray = NDArray[np.integer[Any]]
+BoolArray = NDArray[np.bool_]
+ByteArray = NDArray[np.uint8]
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """How a mesh was moved into the unit cube: unit = (mesh - center) * scale.
+
+    Attributes:
+        center: (3,) float64, centre of the bounding box, mesh frame.
+        scale: unit lengths per mesh length, > 0.
+    """
+
+    center: FloatArray
+    scale: float
+
+
+@dataclass(frozen=True, slots=True)
+class Material:
+    """A PBR material as O-Voxel samples it (glTF semantics; textures optional).
+
+    Attributes:
+        base_color_factor: (4,) float, 0..1, multiplied with the texture.
+        base_color_texture: (H, W, 4) uint8 RGBA or None.
+        metallic_roughness_texture: (H, W, 3) uint8 (blue = metallic, green = roughness) or None.
+        emissive_texture, normal_texture: (H, W, 3) uint8 or None.
+        alpha_mode: "OPAQUE", "MASK" or "BLEND".
+    """
+
+    name: str = ""
+    base_color_factor: tuple[float, float, float, float] = (1.0, 1.0, 1.0, 1.0)
+    metallic_factor: float = 1.0
+    roughness_factor: float = 1.0
+    emissive_factor: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    alpha_mode: str = "OPAQUE"
+    alpha_cutoff: float = 0.5
+    base_color_texture: ByteArray | None = None
+    metallic_roughness_texture: ByteArray | None = None
+    emissive_texture: ByteArray | None = None
+    normal_texture: ByteArray | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class AssetMesh:
+    """All geometry of one asset, flattened, in the source's own face order. Labels refer to it.
+
+    Attributes:
+        vertices: (V, 3) float64, mesh frame, Y up as in glTF. Never welded or reordered.
+        faces: (F, 3) int64 into vertices. Face i of every label array is this row i.
+        face_material: (F,) int32 into materials.
+        materials: at least one.
+        corner_uv: (F, 3, 2) float32 texture coordinates (glTF: v down), or None.
+        vertex_colors: (V, 4) uint8, or None.
+        vertex_normals: (V, 3) float32 unit normals, or None (then face normals are used).
+        face_geometry: (F,) int32, index of the source's geometry (glTF mesh primitive) per face.
+        geometry_names: the source's names, one per geometry; untrusted text.
+    """
+
+    vertices: FloatArray
+    faces: IntArray
+    face_material: IntArray
+    materials: tuple[Material, ...]
+    corner_uv: FloatArray | None = None
+    vertex_colors: ByteArray | None = None
+    vertex_normals: FloatArray | None = None
+    face_geometry: IntArray | None = None
+    geometry_names: tuple[str, ...] = ()
+
+    @property
+    def num_faces(self) -> int:
+        """Number of triangles."""
+        return len(self.faces)
+
+    @property
+    def triangles(self) -> FloatArray:
+        """(F, 3, 3) float64 corner positions, mesh frame."""
+        return self.vertices[self.faces]
+
+
+@dataclass(frozen=True, slots=True)
+class OVoxel:
+    """A mesh as O-Voxel: active voxels with dual vertices, edge flags and PBR attributes.
+
+    Rows are in ascending (x, y, z) order.
+
+    Attributes:
+        grid: voxels along each axis of the unit cube.
+        coords: (N, 3) int32, 0..grid-1.
+        dual: (N, 3) uint8, dual vertex inside the voxel, 0..255 = 0..1.
+        intersected: (N, 3) bool, far edge along x, y, z crossed by the surface.
+        base_color, normal, emissive: (N, 3) uint8; metallic, roughness, alpha: (N,) uint8.
+        frame: mesh -> unit.
+    """
+
+    grid: int
+    coords: IntArray
+    dual: ByteArray
+    intersected: BoolArray
+    base_color: ByteArray
+    metallic: ByteArray
+    roughness: ByteArray
+    alpha: ByteArray
+    emissive: ByteArray
+    normal: ByteArray
+    frame: Frame
+
+    @property
+    def centers_unit(self) -> FloatArray:
+        """(N, 3) float32 voxel centres, unit frame."""
+        return ((self.coords + 0.5) / self.grid - 0.5).astype(np.float32)
+
+
+@dataclass(frozen=True, slots=True)
+class Encoding:
+    """What the model knows of one asset, computed once: O-Voxel coordinates and latents.
+
+    Attributes:
+        grid, factor: voxel grid and compression (latent grid = grid // factor).
+        coords: (N, 3) int32 active voxels, ascending (x, y, z).
+        latent_coords: (T, 3) int32 = unique(coords // factor), ascending.
+        shape_slat, tex_slat: (T, C) float32 latents, NOT normalised.
+        base_color: (N, 3) uint8, for rendering.
+        condition: (L, D) float32 image tokens of the fixed view, or None.
+        frame: mesh -> unit.
+        checkpoint: sha256 of the checkpoint that made it.
+    """
+
+    grid: int
+    factor: int
+    coords: IntArray
+    latent_coords: IntArray
+    shape_slat: FloatArray
+    tex_slat: FloatArray
+    base_color: ByteArray
+    frame: Frame
+    checkpoint: str
+    condition: FloatArray | None = None
+
+
+class ClickKind(StrEnum):
+    """What a reviewer said with a point."""
+
+    BELONGS = "belongs"  # this point belongs to part `part`
+    NEW_PART = "new_part"  # this point belongs to a part that is not there yet
+    NOT_OBJECT = "not_object"  # this point is no part of the object (support, backdrop)
+
+
+@dataclass(frozen=True, slots=True)
+class Click:
+    """One reviewer's point on the surface.
+
+    Attributes:
+        face: index into AssetMesh.faces.
+        xyz: (3,) float64, mesh frame, on that face.
+        kind: what was said.
+        part: part id for BELONGS (ids of the proposal that was shown), else -1.
+        group: clicks of kind NEW_PART with the same group make one new part.
+        is_positive: False says "this point does NOT belong to `part`" (only with BELONGS).
+    """
+
+    face: int
+    xyz: FloatArray
+    kind: ClickKind = ClickKind.BELONGS
+    part: int = -1
+    group: int = 0
+    is_positive: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Proposal:
+    """A full partition of one asset's faces, with how sure the model is.
+
+    Attributes:
+        face_labels: (F,) int32, dense 0..P-1, exclusive and exhaustive.
+        voxel_labels: (N,) int32, the same partition on the encoding's voxels.
+        part_confidence: (P,) float32, 0..1.
+        confidence: 0..1, draw agreement (one-to-one matched IoU) of the whole asset.
+        provenance: JSON-able: labels_source, seeds, steps, granularity, checkpoint, fallbacks...
+    """
+
+    face_labels: IntArray
+    voxel_labels: IntArray
+    part_confidence: FloatArray
+    confidence: float
+    provenance: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def num_parts(self) -> int:
+        """Number of parts."""
+        return len(self.part_confidence)

@@ -1,0 +1,1 @@
+"""State of every asset, in SQL: tables, allowed moves, leases, events."""

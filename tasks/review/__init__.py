@@ -1,0 +1,1 @@
+"""The reviewer's desk: contact sheet, buffers, Label Studio, clicks."""
