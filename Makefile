@@ -1,0 +1,73 @@
+# Two commands do everything: `make demo` and `make test`. Both call `setup` themselves.
+SHELL := /bin/bash
+PYTHON ?= python3
+VENV := .venv
+LS_VENV := .venv-label-studio
+BIN := $(VENV)/bin
+REVIEWER ?= scripted
+
+.DEFAULT_GOAL := help
+.PHONY: help setup check test test-fast test-gpu bench demo up down status lock clean
+
+help: ## list the targets
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
+
+# A Debian python without the python3-venv package cannot put pip into a new environment;
+# then the machine's own pip installs into it from outside.
+define make_venv
+	$(PYTHON) -m venv $(1) 2>/dev/null || { rm -rf $(1) && $(PYTHON) -m venv --without-pip $(1) \
+	  && $(PYTHON) -m pip --python $(1)/bin/python install -q pip; }
+	$(1)/bin/python -m pip install -q --disable-pip-version-check -r $(2)
+endef
+
+$(VENV)/.ready: requirements.lock pyproject.toml
+	$(call make_venv,$(VENV),requirements.lock)
+	$(BIN)/python -m pip install -q --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@
+
+$(LS_VENV)/.ready: infra/label-studio/requirements.lock
+	$(call make_venv,$(LS_VENV),infra/label-studio/requirements.lock)
+	@touch $@
+
+setup: $(VENV)/.ready $(LS_VENV)/.ready ## build .venv and .venv-label-studio (Label Studio's pins clash with Prefect's)
+
+check: $(VENV)/.ready ## lint, format and types, as CI runs them
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+test: setup ## all tests that this machine can run; says which it skipped and why
+	$(BIN)/python -m pytest
+
+test-fast: $(VENV)/.ready ## unit tests only, under a minute or two
+	$(BIN)/python -m pytest tests/unit -m "not slow"
+
+test-gpu: $(VENV)/.ready ## tests that need a CUDA device
+	$(BIN)/python -m pytest -m gpu
+
+bench: $(VENV)/.ready ## tables of timings; never part of the tests
+	@for script in tests/bench/bench_*.py; do echo "== $$script"; $(BIN)/python $$script || exit 1; done
+
+demo: setup ## the whole loop on the local stack; REVIEWER=human waits for you in Label Studio
+	$(BIN)/segvigen demo --reviewer $(REVIEWER)
+
+up: setup ## start the local stack on 127.0.0.1
+	$(BIN)/segvigen up
+
+down: ## stop the local stack
+	$(BIN)/segvigen down
+
+status: ## counts per state, shards, URLs
+	$(BIN)/segvigen status
+
+# The CUDA packages of torch are left to its own metadata, so that one lock serves CPU and GPU machines.
+lock: ## resolve the lock files anew (needs uv)
+	uv pip compile pyproject.toml --python-version 3.11 --universal --no-header --no-annotate -q \
+	  --extra pipeline --extra review --extra postgres --extra local --extra official --extra dev \
+	  --constraint <(echo torch==2.13.0) -o requirements.lock
+	sed -i -E '/^(nvidia-|cuda-|triton)/d' requirements.lock
+	echo label-studio==1.23.2 | uv pip compile - --python-version 3.11 --universal --no-header --no-annotate -q \
+	  -o infra/label-studio/requirements.lock
+
+clean: ## remove the environments; the data under .segvigen stays
+	rm -rf $(VENV) $(LS_VENV) build *.egg-info
