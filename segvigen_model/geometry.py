@@ -1,0 +1,256 @@
+"""Surface facts of a mesh: areas, normals, who touches whom, connected pieces, sample points.
+
+Vertices are matched by position (never welded in the asset itself), so split vertices, duplicate
+faces and non-manifold edges are all ordinary. Everything is vectorised; one face or a million.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.sparse import coo_matrix
+from scipy.sparse.csgraph import connected_components
+
+from segvigen_model.types import AssetMesh, BoolArray, FloatArray, IntArray
+
+WELD_TOLERANCE = 1e-5  # share of the longest side; the shared packs are stored at float32
+MAX_SAMPLES = 2_000_000  # bound on sample points of one asset, 48 MB of positions
+TINY = float(np.finfo(np.float64).tiny)
+# R2 low-discrepancy steps (plastic number), so that samples of one face are well spread.
+_STEP_U, _STEP_V = 0.7548776662466927, 0.5698402909980532
+
+
+@dataclass(frozen=True, slots=True)
+class Surface:
+    """Geometry of one mesh, mesh frame.
+
+    Attributes:
+        triangles: (F, 3, 3) float64 corners.
+        areas: (F,) float64; zero-area faces are kept.
+        normals: (F, 3) float64 unit normals, zero for zero-area faces.
+        centers: (F, 3) float64 centroids.
+        pairs: (E, 2) int64 faces that share an edge.
+        lengths: (E,) float64 length of the shared edge.
+        angles: (E,) float64 signed dihedral, radians; > 0 concave, < 0 convex, 0 flat.
+        components: (F,) int64 dense id of the connected piece.
+        regions: (F,) int64 dense id of the connected piece of one material.
+        extent: longest side of the bounding box.
+    """
+
+    triangles: FloatArray
+    areas: FloatArray
+    normals: FloatArray
+    centers: FloatArray
+    pairs: IntArray
+    lengths: FloatArray
+    angles: FloatArray
+    components: IntArray
+    regions: IntArray
+    extent: float
+
+    @property
+    def num_faces(self) -> int:
+        """Number of triangles."""
+        return len(self.areas)
+
+
+def surface_of(mesh: AssetMesh) -> Surface:
+    """Compute areas, normals, adjacency and connected pieces of a mesh."""
+    triangles = np.asarray(mesh.triangles, dtype=np.float64)
+    cross = np.cross(triangles[:, 1] - triangles[:, 0], triangles[:, 2] - triangles[:, 0])
+    double_area = np.linalg.norm(cross, axis=1)
+    normals = cross / np.maximum(double_area, TINY)[:, None]
+    low, high = mesh.vertices.min(axis=0), mesh.vertices.max(axis=0)
+    extent = max(float((high - low).max()), TINY)
+    corners = weld(np.asarray(mesh.vertices), low, extent)[mesh.faces]
+    pairs, lengths, opposite = shared_edges(corners, triangles)
+    components = label_components(mesh.num_faces, pairs)
+    angles = _signed_angles(triangles, normals, pairs, opposite)
+    angles *= _orientation(triangles, components, mesh)[pairs[:, 0]]
+    same_material = mesh.face_material[pairs[:, 0]] == mesh.face_material[pairs[:, 1]]
+    return Surface(
+        triangles=triangles,
+        areas=0.5 * double_area,
+        normals=normals,
+        centers=triangles.mean(axis=1),
+        pairs=pairs,
+        lengths=lengths,
+        angles=angles,
+        components=components,
+        regions=label_components(mesh.num_faces, pairs[same_material]),
+        extent=extent,
+    )
+
+
+def weld(vertices: FloatArray, low: FloatArray, extent: float) -> IntArray:
+    """Give vertices at the same place the same id.
+
+    Args:
+        vertices: (V, 3) float, any frame.
+        low: (3,) lowest corner of the bounding box.
+        extent: longest side; positions are compared at WELD_TOLERANCE * extent.
+
+    Returns:
+        (V,) int64 dense id per vertex.
+    """
+    cells = np.rint((vertices - low) / (extent * WELD_TOLERANCE)).astype(np.int64)
+    return dense_ids(cell_keys(cells))
+
+
+def cell_keys(cells: IntArray) -> IntArray:
+    """(N, 3) non-negative int64 cells below 2^21 -> (N,) one int64 key each."""
+    keys: IntArray = (cells[:, 0] << 42) | (cells[:, 1] << 21) | cells[:, 2]
+    return keys
+
+
+def dense_ids(values: IntArray) -> IntArray:
+    """Renumber arbitrary integers to 0..K-1 in ascending order of value."""
+    return np.unique(values, return_inverse=True)[1].reshape(-1).astype(np.int64)
+
+
+def label_components(count: int, pairs: IntArray) -> IntArray:
+    """Connected components of `count` nodes joined by (E, 2) pairs; (count,) int64 dense ids."""
+    graph = coo_matrix((np.ones(len(pairs), bool), (pairs[:, 0], pairs[:, 1])), (count, count))
+    return connected_components(graph, directed=False)[1].astype(np.int64)
+
+
+def shared_edges(
+    corners: IntArray, triangles: FloatArray
+) -> tuple[IntArray, FloatArray, BoolArray]:
+    """Find the faces that share an edge; around a non-manifold edge faces form a chain.
+
+    Args:
+        corners: (F, 3) int64 welded vertex ids.
+        triangles: (F, 3, 3) float64 corner positions.
+
+    Returns:
+        (E, 2) int64 face pairs, (E,) float64 edge lengths, and (E,) bool: the two faces run
+        along the edge in opposite directions, as neighbours of one orientation do.
+    """
+    start = corners.T.reshape(-1)
+    end = corners[:, [1, 2, 0]].T.reshape(-1)
+    face = np.tile(np.arange(len(corners)), 3)
+    length = np.linalg.norm(triangles[:, [1, 2, 0]] - triangles, axis=2).T.reshape(-1)
+    kept = np.flatnonzero(start != end)
+    first, second = np.minimum(start, end)[kept], np.maximum(start, end)[kept]
+    order = np.lexsort((face[kept], second, first))
+    kept, first, second = kept[order], first[order], second[order]
+    same = (first[1:] == first[:-1]) & (second[1:] == second[:-1])
+    left, right = kept[:-1][same], kept[1:][same]
+    different = face[left] != face[right]
+    left, right = left[different], right[different]
+    pairs = np.stack([face[left], face[right]], axis=1)
+    return pairs, length[left], start[left] != start[right]
+
+
+def sample_faces(triangles: FloatArray, areas: FloatArray, spacing: float) -> SamplePoints:
+    """Spread points over every face, about one per spacing^2, at least one per face.
+
+    The points do not depend on any random state. The spacing is widened where more than
+    MAX_SAMPLES points would result.
+
+    Args:
+        triangles: (F, 3, 3) float64 corners.
+        areas: (F,) float64 face areas in the same frame.
+        spacing: wanted distance between points, > 0.
+
+    Returns:
+        The sample points with their faces and area weights.
+    """
+    counts = np.ones(len(areas), np.int64)
+    while True:
+        wanted = np.maximum(np.ceil(areas / spacing**2), 1)
+        if wanted.sum() <= max(MAX_SAMPLES, len(areas)) or spacing**2 > areas.sum():
+            counts = wanted.astype(np.int64)
+            break
+        spacing *= 1.5
+    face = np.repeat(np.arange(len(areas)), counts)
+    rank = np.arange(len(face)) - np.repeat(np.cumsum(counts) - counts, counts)
+    u, v = _spread(rank, np.repeat(counts, counts))
+    xyz = (
+        corner[:, 0] * (1 - u - v)[:, None] + corner[:, 1] * u[:, None] + corner[:, 2] * v[:, None]
+    )
+    return SamplePoints(face=face, xyz=xyz, weight=(areas / counts)[face])
+
+
+@dataclass(frozen=True, slots=True)
+class SamplePoints:
+    """Points on a surface.
+
+    Attributes:
+        face: (S,) int64 face of each point, ascending.
+        xyz: (S, 3) float64 position, frame of the triangles.
+        weight: (S,) float64 area that the point stands for.
+    """
+
+    face: IntArray
+    xyz: FloatArray
+    weight: FloatArray
+
+
+def contacts(points: SamplePoints, groups: IntArray, cell: float) -> tuple[IntArray, FloatArray]:
+    """Find groups of faces that come within about a cell of each other.
+
+    Args:
+        points: surface samples, denser than `cell`.
+        groups: (F,) int64 group of every face.
+        cell: edge of the hashing cell, frame of the points.
+
+    Returns:
+        (C, 2) int64 pairs of groups, lower id first, and (C,) float64 shared length, estimated
+        as one cell edge for every cell that both groups occupy.
+    """
+    found: list[IntArray] = []
+    low = points.xyz.min(axis=0)
+    for shift in (0.0, 0.5):  # two staggered hashes: a contact on a cell wall is seen by one
+        cells = np.floor((points.xyz - low) / cell + shift).astype(np.int64)
+        found.append(_shared_cells(cell_keys(cells), groups[points.face]))
+    pairs, count = np.unique(np.concatenate(found), axis=0, return_counts=True)
+    return pairs.reshape(-1, 2), count * (0.5 * cell)
+
+
+def sum_by(ids: IntArray, weights: FloatArray, count: int) -> FloatArray:
+    """Sum of weights for every id 0..count-1; (count,) float64."""
+    sums: FloatArray = np.bincount(ids, weights=weights, minlength=count).astype(np.float64)
+    return sums
+
+
+def _shared_cells(cell: IntArray, group: IntArray) -> IntArray:
+    """Pairs of groups for every cell that holds several: neighbours in a sorted chain."""
+    rows = np.unique(np.stack([cell, group], axis=1), axis=0)
+    together = [np.zeros((0, 2), np.int64)]
+    for step in (1, 2, 3):  # up to four groups of one cell are all paired
+        same = rows[step:, 0] == rows[:-step, 0]
+        together.append(np.stack([rows[:-step, 1][same], rows[step:, 1][same]], axis=1))
+    return np.concatenate(together)
+
+
+def _spread(rank: IntArray, count: IntArray) -> tuple[FloatArray, FloatArray]:
+    """Barycentric (u, v) of sample `rank` of `count`; a single sample is the centroid."""
+    u, v = (0.5 + rank * _STEP_U) % 1.0, (0.5 + rank * _STEP_V) % 1.0
+    beyond = u + v > 1
+    u, v = np.where(beyond, 1 - u, u), np.where(beyond, 1 - v, v)
+    single = count == 1
+    return np.where(single, 1 / 3, u), np.where(single, 1 / 3, v)
+
+
+def _signed_angles(
+    triangles: FloatArray, normals: FloatArray, pairs: IntArray, opposite: BoolArray
+) -> FloatArray:
+    """(E,) dihedral angles, positive where the surface folds inwards."""
+    a, b = pairs[:, 0], pairs[:, 1]
+    other = np.where(opposite[:, None], normals[b], -normals[b])
+    cosine = np.clip(np.einsum("ij,ij->i", normals[a], other), -1.0, 1.0)
+    step = triangles[b].mean(axis=1) - triangles[a].mean(axis=1)
+    sign = np.sign(np.einsum("ij,ij->i", normals[a], step) - np.einsum("ij,ij->i", other, step))
+    angles: FloatArray = np.arccos(cosine) * np.where(sign == 0, 1.0, sign)
+    return angles
+
+
+def _orientation(triangles: FloatArray, components: IntArray, mesh: AssetMesh) -> FloatArray:
+    """(F,) +1, or -1 for faces of a component that is turned inside out (negative volume)."""
+    local = triangles - mesh.vertices.mean(axis=0)
+    volume = np.einsum("ij,ij->i", local[:, 0], np.cross(local[:, 1], local[:, 2]))
+    total = np.bincount(components, weights=volume)
+    return np.where(total < 0, -1.0, 1.0)[components]
