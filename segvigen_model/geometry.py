@@ -106,13 +106,15 @@ def cell_keys(cells: IntArray) -> IntArray:
 
 def dense_ids(values: IntArray) -> IntArray:
     """Renumber arbitrary integers to 0..K-1 in ascending order of value."""
-    return np.unique(values, return_inverse=True)[1].reshape(-1).astype(np.int64)
+    ids: IntArray = np.unique(values, return_inverse=True)[1].reshape(-1).astype(np.int64)
+    return ids
 
 
 def label_components(count: int, pairs: IntArray) -> IntArray:
     """Connected components of `count` nodes joined by (E, 2) pairs; (count,) int64 dense ids."""
     graph = coo_matrix((np.ones(len(pairs), bool), (pairs[:, 0], pairs[:, 1])), (count, count))
-    return connected_components(graph, directed=False)[1].astype(np.int64)
+    ids: IntArray = connected_components(graph, directed=False)[1].astype(np.int64)
+    return ids
 
 
 def shared_edges(
@@ -168,9 +170,8 @@ def sample_faces(triangles: FloatArray, areas: FloatArray, spacing: float) -> Sa
     face = np.repeat(np.arange(len(areas)), counts)
     rank = np.arange(len(face)) - np.repeat(np.cumsum(counts) - counts, counts)
     u, v = _spread(rank, np.repeat(counts, counts))
-    xyz = (
-        corner[:, 0] * (1 - u - v)[:, None] + corner[:, 1] * u[:, None] + corner[:, 2] * v[:, None]
-    )
+    weights = np.stack([1 - u - v, u, v], axis=1)
+    xyz = np.einsum("sc,scd->sd", weights, triangles[face])
     return SamplePoints(face=face, xyz=xyz, weight=(areas / counts)[face])
 
 
