@@ -1,0 +1,1 @@
+"""Numerical parity with the official implementation, on golden inputs and outputs."""
