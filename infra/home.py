@@ -1,0 +1,120 @@
+"""The one folder that the local stack lives in: secrets, service records, logs, data.
+
+Secrets are made once and readable by their owner only. A service record is what a later program
+needs to find, check and stop a running service; it is replaced in one step.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import secrets
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+
+from infra.processes import ProcessId, StackError
+
+SECRETS_FILE = "secrets.json"
+LABEL_STUDIO_USER = "reviewer@local.test"
+
+
+@dataclass(frozen=True, slots=True)
+class Secrets:
+    """Credentials of the local services. Never logged: repr shows no value."""
+
+    s3_access_key: str
+    s3_secret_key: str
+    label_studio_username: str
+    label_studio_password: str
+    label_studio_token: str
+    webhook_token: str
+
+    def __repr__(self) -> str:
+        return f"Secrets({', '.join(f.name for f in fields(self))} = ***)"
+
+
+@dataclass(frozen=True, slots=True)
+class ServiceRecord:
+    """A started service as written to disk.
+
+    Attributes:
+        name, pid, started: which process; see infra.processes.ProcessId.
+        port: where it listens on 127.0.0.1, or None.
+        fingerprint: hash of its command and settings; another one means "start it anew".
+    """
+
+    name: str
+    pid: int
+    started: str
+    port: int | None = None
+    fingerprint: str = ""
+
+    @property
+    def process(self) -> ProcessId:
+        """The process that this record names."""
+        return ProcessId(self.pid, self.started)
+
+
+def load_secrets(home: Path) -> Secrets:
+    """Read the stack's secrets, making them on first use (mode 0600)."""
+    path = home / SECRETS_FILE
+    with service_lock(home, "secrets"):
+        if not path.exists():
+            _write_private(path, json.dumps(asdict(_new_secrets()), indent=1))
+        try:
+            return Secrets(**json.loads(path.read_text()))
+        except (ValueError, TypeError) as err:
+            raise StackError(
+                f"{path} cannot be read ({err}); remove the folder {home} to start anew"
+            ) from err
+
+
+def _new_secrets() -> Secrets:
+    return Secrets(
+        s3_access_key="segvigen" + secrets.token_hex(6),
+        s3_secret_key=secrets.token_hex(20),
+        label_studio_username=LABEL_STUDIO_USER,
+        label_studio_password=secrets.token_urlsafe(12),
+        label_studio_token=secrets.token_hex(20),
+        webhook_token=secrets.token_hex(20),
+    )
+
+
+def _write_private(path: Path, text: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    draft = path.with_name(f"{path.name}.{os.getpid()}.new")
+    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with os.fdopen(descriptor, "w") as sink:
+        sink.write(text)
+    draft.replace(path)
+
+
+def log_path(home: Path, name: str) -> Path:
+    """Where the service's output goes."""
+    return home / "logs" / f"{name}.log"
+
+
+def read_record(home: Path, name: str) -> ServiceRecord | None:
+    """The last start of a service, or None; a broken file counts as none."""
+    try:
+        return ServiceRecord(**json.loads((home / "run" / f"{name}.json").read_text()))
+    except (OSError, ValueError, TypeError):
+        return None
+
+
+def write_record(home: Path, record: ServiceRecord) -> None:
+    """Remember a started service."""
+    _write_private(home / "run" / f"{record.name}.json", json.dumps(asdict(record), indent=1))
+
+
+@contextlib.contextmanager
+def service_lock(home: Path, name: str) -> Iterator[None]:
+    """Hold the right to start or stop one service; a second program waits."""
+    folder = home / "run"
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / f"{name}.lock").open("w") as handle:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield

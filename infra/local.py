@@ -1,0 +1,251 @@
+"""The whole pipeline on one machine, without Docker: `LocalStack(home).start()`.
+
+S3 server, Prefect, Label Studio, workers and the refine service, all on 127.0.0.1, with every byte
+under one folder. Starting twice is harmless; stopping ends recorded processes only and keeps data.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+from infra import services
+from infra.home import (
+    Secrets,
+    ServiceRecord,
+    load_secrets,
+    log_path,
+    read_record,
+    service_lock,
+)
+from infra.processes import is_running, stop
+from infra.services import RAW_BUCKET, STORE_BUCKET, answers, ensure
+
+logger = logging.getLogger(__name__)
+
+DEFAULT_HOME = Path(".segvigen")
+WORK_POOLS = {"cpu": 4, "gpu": 1}  # flow runs at a time; a GPU holds one model
+# Stopping order: first who calls, then who is called.
+SERVICES = ("worker-cpu", "worker-gpu", "refine", "label-studio", "prefect", "s3")
+
+
+@dataclass(frozen=True, slots=True)
+class S3Endpoint:
+    """A running S3 server. Buckets `raw_bucket` and `store_bucket` exist."""
+
+    url: str
+    access_key: str
+    secret_key: str
+    raw_bucket: str = RAW_BUCKET
+    store_bucket: str = STORE_BUCKET
+
+    def environment(self) -> dict[str, str]:
+        """Settings variables that make the pipeline use this server."""
+        return {
+            "SEGVIGEN_STORE_ROOT_URL": f"s3://{self.store_bucket}",
+            "SEGVIGEN_STORE_RAW_URL": f"s3://{self.raw_bucket}",
+            "SEGVIGEN_STORE_S3_ENDPOINT_URL": self.url,
+            "SEGVIGEN_STORE_S3_REGION": "us-east-1",
+            "SEGVIGEN_STORE_S3_ACCESS_KEY": self.access_key,
+            "SEGVIGEN_STORE_S3_SECRET_KEY": self.secret_key,
+        }
+
+    def __repr__(self) -> str:
+        return f"S3Endpoint({self.url})"
+
+
+@dataclass(frozen=True, slots=True)
+class PrefectEndpoint:
+    """A running Prefect server."""
+
+    url: str
+
+    @property
+    def api_url(self) -> str:
+        """What PREFECT_API_URL must be."""
+        return f"{self.url}/api"
+
+
+@dataclass(frozen=True, slots=True)
+class LabelStudioEndpoint:
+    """A running Label Studio with its one user."""
+
+    url: str
+    token: str
+    username: str
+    password: str
+
+    def environment(self) -> dict[str, str]:
+        """Settings variables that make the pipeline use this server."""
+        return {"SEGVIGEN_REVIEW_URL": self.url, "SEGVIGEN_REVIEW_API_KEY": self.token}
+
+    def __repr__(self) -> str:
+        return f"LabelStudioEndpoint({self.url}, {self.username})"
+
+
+@dataclass(frozen=True, slots=True)
+class ServiceStatus:
+    """What `segvigen status` shows of one service."""
+
+    name: str
+    is_running: bool
+    pid: int | None
+    url: str | None
+    log: str
+
+
+def start_s3(home: Path) -> S3Endpoint:
+    """Start (or find) the S3 server of `home`."""
+    home = home.resolve()
+    secrets = load_secrets(home)
+    record = ensure(home, services.s3_spec(home, secrets))
+    return S3Endpoint(_url(record), secrets.s3_access_key, secrets.s3_secret_key)
+
+
+def start_prefect(home: Path) -> PrefectEndpoint:
+    """Start (or find) the Prefect server of `home`."""
+    home = home.resolve()
+    return PrefectEndpoint(_url(ensure(home, services.prefect_spec(home))))
+
+
+def start_label_studio(home: Path) -> LabelStudioEndpoint:
+    """Start (or find) Label Studio of `home`; a first start migrates its database (minutes)."""
+    home = home.resolve()
+    secrets = load_secrets(home)
+    return _label_studio_endpoint(ensure(home, services.label_studio_spec(home, secrets)), secrets)
+
+
+def start_worker(home: Path, pool: str, env: Mapping[str, str], limit: int = 1) -> ServiceRecord:
+    """Start (or find) the process worker of a work pool; `env` must hold PREFECT_API_URL."""
+    home = home.resolve()
+    return ensure(home, services.worker_spec(home, pool, env, limit=limit))
+
+
+def start_refine(home: Path, env: Mapping[str, str]) -> str:
+    """Start (or find) the refine service; returns its URL."""
+    home = home.resolve()
+    return _url(ensure(home, services.refine_spec(home, env)))
+
+
+def stop_service(home: Path, name: str) -> bool:
+    """Stop one service by its record; False if it did not run."""
+    home = home.resolve()
+    with service_lock(home, name):
+        record = read_record(home, name)
+        if record is None:
+            return False
+        stopped = stop(record.process)
+        logger.info("service=%s stopped=%s pid=%d", name, stopped, record.pid)
+        return stopped
+
+
+class LocalStack:
+    """Every service of one home folder.
+
+    Args:
+        home: data, logs and records; made on first start.
+    """
+
+    def __init__(self, home: Path = DEFAULT_HOME) -> None:
+        self.home = home.resolve()
+
+    def start(self, report: Callable[[str], None] = logger.info) -> dict[str, str]:
+        """Start what does not run yet; returns the settings variables of the stack.
+
+        Args:
+            report: called with one line per service when it is ready.
+        """
+        load_secrets(self.home)
+        starters = {
+            "s3": lambda: start_s3(self.home).url,
+            "prefect": lambda: start_prefect(self.home).url,
+            "label-studio": lambda: start_label_studio(self.home).url,
+        }
+        # Side by side: a first start of Label Studio takes longer than the others together.
+        with ThreadPoolExecutor(len(starters)) as pool:
+            pending = {name: pool.submit(starter) for name, starter in starters.items()}
+            for name, url in pending.items():
+                report(f"{name} ready at {url.result()}")
+        env = self.environment()
+        report(f"refine ready at {start_refine(self.home, env)}")
+        return self.environment()
+
+    def start_workers(self, report: Callable[[str], None] = logger.info) -> None:
+        """Start one process worker a work pool; the pools must exist (see deployments)."""
+        env = self.environment()
+        with ThreadPoolExecutor(len(WORK_POOLS)) as pool:
+            pending = {
+                name: pool.submit(start_worker, self.home, name, env, limit)
+                for name, limit in WORK_POOLS.items()
+            }
+            for name, record in pending.items():
+                report(f"worker for pool {name} ready, pid {record.result().pid}")
+
+    def stop(self, report: Callable[[str], None] = logger.info) -> None:
+        """Stop every recorded service; data stays."""
+        for name in SERVICES:
+            if stop_service(self.home, name):
+                report(f"{name} stopped")
+
+    def status(self) -> list[ServiceStatus]:
+        """What runs, where."""
+        return [self._service_status(name) for name in SERVICES]
+
+    def is_up(self) -> bool:
+        """True if the services that flows need are running."""
+        running = {status.name for status in self.status() if status.is_running}
+        return {"s3", "prefect", "label-studio"} <= running
+
+    def environment(self) -> dict[str, str]:
+        """Settings variables of the running services, for this program, workers and the service.
+
+        The caller's own SEGVIGEN_ variables go along and win: they are choices, these are defaults.
+        """
+        secrets = load_secrets(self.home)
+        env = {"SEGVIGEN_CATALOGUE_URL": f"sqlite:///{self.home}/catalogue.db"}
+        env["SEGVIGEN_REVIEW_WEBHOOK_TOKEN"] = secrets.webhook_token
+        if record := self._running("s3"):
+            endpoint = S3Endpoint(_url(record), secrets.s3_access_key, secrets.s3_secret_key)
+            env |= endpoint.environment()
+        if record := self._running("label-studio"):
+            env |= _label_studio_endpoint(record, secrets).environment()
+        if record := self._running("refine"):
+            env["SEGVIGEN_REVIEW_WEBHOOK_URL"] = f"{_url(record)}/webhook"
+        api_url = None
+        if record := self._running("prefect"):
+            api_url = PrefectEndpoint(_url(record)).api_url
+        env |= services.prefect_env(self.home, api_url)
+        own = {name: text for name, text in os.environ.items() if name.startswith("SEGVIGEN_")}
+        return env | own
+
+    def _running(self, name: str) -> ServiceRecord | None:
+        record = read_record(self.home, name)
+        return record if record is not None and is_running(record.process) else None
+
+    def _service_status(self, name: str) -> ServiceStatus:
+        record = self._running(name)
+        has_url = record is not None and record.port is not None
+        return ServiceStatus(
+            name=name,
+            is_running=record is not None and (not has_url or answers(_url(record)) > 0),
+            pid=record.pid if record else None,
+            url=_url(record) if record and has_url else None,
+            log=str(log_path(self.home, name)),
+        )
+
+
+def _url(record: ServiceRecord) -> str:
+    return f"http://127.0.0.1:{record.port}"
+
+
+def _label_studio_endpoint(record: ServiceRecord, secrets: Secrets) -> LabelStudioEndpoint:
+    return LabelStudioEndpoint(
+        url=_url(record),
+        token=secrets.label_studio_token,
+        username=secrets.label_studio_username,
+        password=secrets.label_studio_password,
+    )

@@ -1,0 +1,180 @@
+"""Background processes of the local stack: start, recognise, wait for, stop.
+
+A process is known by its pid *and* its start time, so that a pid the system gave away again is
+never signalled. Each one leads a session of its own; stopping ends that session's processes.
+Output goes to one log file a service; a failed start shows the end of it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from segvigen_model.errors import SegvigenError
+
+LOG_TAIL_LINES = 25
+POLL_S = 0.25
+_PROC = Path("/proc")
+
+
+class StackError(SegvigenError):
+    """A service of the local stack did not start, answer or stop."""
+
+
+@dataclass(frozen=True, slots=True)
+class ProcessId:
+    """One process, safe against reused pids.
+
+    Attributes:
+        pid: process and session id.
+        started: when it started, in the system's own words; opaque.
+    """
+
+    pid: int
+    started: str
+
+
+def free_port(preferred: int | None = None) -> int:
+    """Return `preferred` if nothing listens there, else a port that the system picks."""
+    for candidate in ([preferred] if preferred else []) + [0]:
+        with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            with contextlib.suppress(OSError):
+                probe.bind(("127.0.0.1", candidate))
+                return int(probe.getsockname()[1])
+    raise StackError("no free port on 127.0.0.1; close some programs and try again")
+
+
+def spawn(argv: Sequence[str], env: Mapping[str, str], cwd: Path, log: Path) -> ProcessId:
+    """Start `argv` detached from this terminal; the log of the start before is kept beside it."""
+    log.parent.mkdir(parents=True, exist_ok=True)
+    if log.exists():
+        log.replace(log.with_suffix(".old.log"))
+    with log.open("wb") as sink:
+        process = subprocess.Popen(
+            list(argv),
+            env=dict(env),
+            cwd=cwd,
+            stdin=subprocess.DEVNULL,
+            stdout=sink,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+    # It outlives this program on purpose; without this, Popen warns when it is collected.
+    process.returncode = 0
+    return ProcessId(process.pid, start_time(process.pid) or "gone")
+
+
+def start_time(pid: int) -> str | None:
+    """When the process started, or None if it is not there (or is only waiting to be reaped)."""
+    with contextlib.suppress(ChildProcessError, OSError):
+        os.waitpid(pid, os.WNOHANG)
+    if (_PROC / "self/stat").exists():
+        return _start_time_proc(pid)
+    return _start_time_ps(pid)
+
+
+def _start_time_proc(pid: int) -> str | None:
+    try:
+        # The name in brackets may hold spaces and brackets: count from the last one.
+        fields = (_PROC / str(pid) / "stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return None
+    return None if fields[0] in {"Z", "X"} else fields[19]
+
+
+def _start_time_ps(pid: int) -> str | None:
+    answer = subprocess.run(
+        ["ps", "-o", "lstart=", "-p", str(pid)], capture_output=True, text=True, check=False
+    )
+    return answer.stdout.strip() or None
+
+
+def is_running(process: ProcessId) -> bool:
+    """True if this very process still runs."""
+    return start_time(process.pid) == process.started
+
+
+def wait_until_ready(
+    process: ProcessId, is_ready: Callable[[], bool], *, name: str, log: Path, timeout_s: float
+) -> None:
+    """Return when `is_ready`; raise StackError when the process ends first or time is over."""
+    deadline = time.monotonic() + timeout_s
+    while time.monotonic() < deadline:
+        if not is_running(process):
+            raise StackError(f"{name} ended while starting; its log says:\n{log_tail(log)}")
+        if is_ready():
+            return
+        time.sleep(POLL_S)
+    raise StackError(
+        f"{name} did not answer within {timeout_s:g} s; its log says:\n{log_tail(log)}"
+    )
+
+
+def log_tail(log: Path, lines: int = LOG_TAIL_LINES) -> str:
+    """The last lines of a log, or a note that there is none."""
+    if not log.exists():
+        return f"(no log at {log})"
+    return "\n".join(log.read_text(errors="replace").splitlines()[-lines:]) or "(empty log)"
+
+
+def stop(process: ProcessId, grace_s: float = 10.0) -> bool:
+    """End the process and what it started; False if it was no longer there.
+
+    Nothing is signalled unless pid and start time are the recorded ones.
+    """
+    if not is_running(process):
+        return False
+    members = _session_members(process)
+    _signal(process.pid, signal.SIGTERM)
+    if not _wait_gone([process], grace_s):
+        _signal(process.pid, signal.SIGKILL)
+    # Workers leave the leader a moment to end its own children; what is left is ended here.
+    for member in members:
+        if is_running(member):
+            _signal(member.pid, signal.SIGTERM)
+    if not _wait_gone(members, grace_s):
+        for member in members:
+            if is_running(member):
+                _signal(member.pid, signal.SIGKILL)
+        _wait_gone([process, *members], grace_s)
+    return True
+
+
+def _session_members(leader: ProcessId) -> list[ProcessId]:
+    """Descendants of `leader`, whatever session they moved to."""
+    parents: dict[int, list[int]] = {}
+    for entry in _PROC.glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError, ValueError, IndexError):
+            fields = entry.read_text().rpartition(")")[2].split()
+            parents.setdefault(int(fields[1]), []).append(int(entry.parent.name))
+    found: list[ProcessId] = []
+    queue = [leader.pid]
+    while queue:
+        for child in parents.get(queue.pop(), []):
+            started = start_time(child)
+            if started is not None:
+                found.append(ProcessId(child, started))
+            queue.append(child)
+    return found
+
+
+def _signal(pid: int, number: signal.Signals) -> None:
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.kill(pid, number)
+
+
+def _wait_gone(processes: Sequence[ProcessId], timeout_s: float) -> bool:
+    deadline = time.monotonic() + timeout_s
+    while any(is_running(process) for process in processes):
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.05)
+    return True

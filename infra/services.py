@@ -1,0 +1,310 @@
+"""How each service of the local stack is started and when it counts as ready.
+
+Everything listens on 127.0.0.1 only. A service that already runs, answers and has the wanted
+settings is used again; one that is dead or differs is started anew on its old port if that is free.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import sys
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from infra.home import Secrets, ServiceRecord, log_path, read_record, service_lock, write_record
+from infra.processes import StackError, free_port, is_running, spawn, stop, wait_until_ready
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+RAW_BUCKET = "segvigen-raw"
+STORE_BUCKET = "segvigen-store"
+ANSWER_TIMEOUT_S = 5.0
+# Names that Label Studio reads without any prefix; inherited ones would change its behaviour.
+CLEAN_ENVIRONMENT = ("PATH", "LANG", "LC_ALL", "TMPDIR", "TZ")
+
+
+@dataclass(frozen=True, slots=True)
+class ServiceSpec:
+    """One service: what to run and how to know that it works.
+
+    Attributes:
+        name: file names of its record and log come from it.
+        argv: command for a port.
+        env: its own variables, on top of `base_env`.
+        base_env: what it inherits.
+        is_ready: asks the service on a port whether it can be used.
+        timeout_s: how long a first start may take.
+        has_port: False for workers.
+    """
+
+    name: str
+    argv: Callable[[int], Sequence[str]]
+    env: Callable[[int], Mapping[str, str]]
+    base_env: Mapping[str, str]
+    is_ready: Callable[[int], bool]
+    cwd: Path
+    timeout_s: float
+    has_port: bool = True
+    fingerprint_extra: str = field(default="")
+
+    def fingerprint(self, port: int) -> str:
+        """Hash of command and own settings."""
+        parts = [list(self.argv(port)), sorted(self.env(port).items()), self.fingerprint_extra]
+        return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]
+
+
+def ensure(home: Path, spec: ServiceSpec) -> ServiceRecord:
+    """Return the running service, starting it if needed."""
+    with service_lock(home, spec.name):
+        record = read_record(home, spec.name)
+        if record is not None and _is_usable(record, spec):
+            return record
+        if record is not None:
+            stop(record.process)
+        return _start(home, spec, record.port if record else None)
+
+
+def _is_usable(record: ServiceRecord, spec: ServiceSpec) -> bool:
+    port = record.port or 0
+    if not is_running(record.process) or record.fingerprint != spec.fingerprint(port):
+        return False
+    try:
+        wait_until_ready(
+            record.process, lambda: spec.is_ready(port), name=spec.name, log=Path(), timeout_s=20
+        )
+    except StackError:
+        return False
+    return True
+
+
+def _start(home: Path, spec: ServiceSpec, old_port: int | None) -> ServiceRecord:
+    port = free_port(old_port) if spec.has_port else 0
+    log = log_path(home, spec.name)
+    spec.cwd.mkdir(parents=True, exist_ok=True)
+    process = spawn(spec.argv(port), {**spec.base_env, **spec.env(port)}, spec.cwd, log)
+    record = ServiceRecord(
+        spec.name, process.pid, process.started, port or None, spec.fingerprint(port)
+    )
+    write_record(home, record)
+    try:
+        wait_until_ready(
+            process,
+            lambda: spec.is_ready(port),
+            name=spec.name,
+            log=log,
+            timeout_s=spec.timeout_s,
+        )
+    except StackError:
+        stop(process)
+        raise
+    return record
+
+
+def answers(url: str, *, headers: Mapping[str, str] | None = None) -> int:
+    """HTTP status of a GET, 0 if nobody answers."""
+    request = urllib.request.Request(url, headers=dict(headers or {}))
+    # Proxies of the surrounding shell have no business on 127.0.0.1.
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    try:
+        with opener.open(request, timeout=ANSWER_TIMEOUT_S) as answer:
+            return int(answer.status)
+    except urllib.error.HTTPError as err:
+        return err.code
+    except OSError:
+        return 0
+
+
+def s3_spec(home: Path, secrets: Secrets) -> ServiceSpec:
+    """`rclone serve s3` over a folder; each bucket is a sub-folder."""
+    data = home / "s3"
+    for bucket in (RAW_BUCKET, STORE_BUCKET):
+        (data / bucket).mkdir(parents=True, exist_ok=True)
+    program = _program("rclone", "pip install 'segvigen-pipeline[local]'")
+    return ServiceSpec(
+        name="s3",
+        argv=lambda port: [
+            program,
+            *f"serve s3 --addr 127.0.0.1:{port} --no-cleanup".split(),
+            str(data),
+        ],
+        env=lambda port: {
+            # By environment, because a command line can be read by every user of the machine.
+            # The quotes keep the pair together: rclone reads a list from this variable.
+            "RCLONE_AUTH_KEY": f'"{secrets.s3_access_key},{secrets.s3_secret_key}"',
+            "RCLONE_CONFIG": str(home / "run" / "rclone.conf"),
+            "RCLONE_CACHE_DIR": str(home / "run" / "rclone-cache"),
+        },
+        base_env=_clean_env(),
+        # Without a signature any answer is a refusal, and a refusal is an answer.
+        is_ready=lambda port: answers(f"http://127.0.0.1:{port}/") > 0,
+        cwd=home,
+        timeout_s=30,
+    )
+
+
+def prefect_env(home: Path, api_url: str | None = None) -> dict[str, str]:
+    """Prefect settings shared by server, worker, flows and tests; telemetry off."""
+    env = {
+        "PREFECT_HOME": str(home / "prefect"),
+        "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+        "PREFECT_CLOUD_ENABLE_ORCHESTRATION_TELEMETRY": "false",
+        "DO_NOT_TRACK": "1",
+        "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "180",
+        "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": "30",
+    }
+    return env | ({"PREFECT_API_URL": api_url} if api_url else {})
+
+
+def prefect_spec(home: Path) -> ServiceSpec:
+    """Prefect's own server on SQLite."""
+    return ServiceSpec(
+        name="prefect",
+        argv=lambda port: [
+            sys.executable,
+            *["-m", "prefect", "server", "start", "--analytics-off"],
+            *f"--host 127.0.0.1 --port {port}".split(),
+        ],
+        env=lambda port: {
+            **prefect_env(home),
+            "PREFECT_UI_API_URL": f"http://127.0.0.1:{port}/api",
+            # Larger batches: with the defaults, bursts of events were lost.
+            "PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_READ_BATCH_SIZE": "200",
+            "PREFECT_SERVER_SERVICES_EVENT_PERSISTER_READ_BATCH_SIZE": "200",
+            "PREFECT_SERVER_SERVICES_TRIGGERS_READ_BATCH_SIZE": "200",
+        },
+        base_env=_inherited_env(),
+        is_ready=lambda port: answers(f"http://127.0.0.1:{port}/api/health") == 200,
+        cwd=home,
+        timeout_s=240,
+    )
+
+
+def worker_spec(home: Path, pool: str, env: Mapping[str, str], *, limit: int) -> ServiceSpec:
+    """A process worker for one work pool; flow runs inherit `env`."""
+    api_url = env["PREFECT_API_URL"]
+    name = f"worker-{pool}"
+    return ServiceSpec(
+        name=name,
+        argv=lambda port: [
+            sys.executable,
+            *["-m", "prefect", "worker", "start", "--type", "process", "--install-policy", "never"],
+            *f"--pool {pool} --name local-{pool} --limit {limit}".split(),
+        ],
+        env=lambda port: dict(env),
+        base_env=_inherited_env(),
+        is_ready=lambda port: _worker_is_online(api_url, pool),
+        cwd=REPOSITORY,
+        timeout_s=180,
+        has_port=False,
+    )
+
+
+def _worker_is_online(api_url: str, pool: str) -> bool:
+    request = urllib.request.Request(
+        f"{api_url}/work_pools/{pool}/workers/filter",
+        data=b"{}",
+        headers={"Content-Type": "application/json"},
+    )
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    try:
+        with opener.open(request, timeout=ANSWER_TIMEOUT_S) as answer:
+            workers = json.load(answer)
+    except (OSError, ValueError):
+        return False
+    return any(w["name"] == f"local-{pool}" and w["status"] == "ONLINE" for w in workers)
+
+
+def label_studio_spec(home: Path, secrets: Secrets) -> ServiceSpec:
+    """Label Studio from its own environment, with a known user and token."""
+    program = label_studio_program()
+    data = home / "label-studio"
+    token = {"Authorization": f"Token {secrets.label_studio_token}"}
+    return ServiceSpec(
+        name="label-studio",
+        argv=lambda port: [
+            str(program),
+            *f"start --no-browser --internal-host 127.0.0.1 --port {port}".split(),
+        ],
+        env=lambda port: {
+            "HOME": str(data),
+            "LABEL_STUDIO_BASE_DATA_DIR": str(data),
+            "LABEL_STUDIO_USERNAME": secrets.label_studio_username,
+            "LABEL_STUDIO_PASSWORD": secrets.label_studio_password,
+            "LABEL_STUDIO_USER_TOKEN": secrets.label_studio_token,
+            "LABEL_STUDIO_ENABLE_LEGACY_API_TOKEN": "true",
+            "LABEL_STUDIO_DISABLE_SIGNUP_WITHOUT_LINK": "true",
+            "COLLECT_ANALYTICS": "false",
+            "LATEST_VERSION_CHECK": "false",
+            "SENTRY_DSN": "",
+            "FRONTEND_SENTRY_DSN": "",
+            # Our S3 server and webhook are on 127.0.0.1; cloud metadata addresses stay banned.
+            "LABEL_STUDIO_USE_DEFAULT_BANNED_SUBNETS": "false",
+            "LABEL_STUDIO_USER_ADDITIONAL_BANNED_SUBNETS": "169.254.0.0/16",
+        },
+        base_env=_clean_env(),
+        # It moves to the next port when its own is taken: only our token proves that it is ours.
+        is_ready=lambda port: (
+            answers(f"http://127.0.0.1:{port}/api/current-user/whoami", headers=token) == 200
+        ),
+        cwd=data,
+        timeout_s=420,
+    )
+
+
+def refine_spec(home: Path, env: Mapping[str, str]) -> ServiceSpec:
+    """The live refine service."""
+    return ServiceSpec(
+        name="refine",
+        argv=lambda port: [
+            sys.executable,
+            *["-m", "uvicorn", "--factory", "deployments.refine_service.app:create_app"],
+            *f"--host 127.0.0.1 --port {port} --no-access-log".split(),
+        ],
+        env=lambda port: dict(env),
+        base_env=_inherited_env(),
+        is_ready=lambda port: answers(f"http://127.0.0.1:{port}/health") == 200,
+        cwd=REPOSITORY,
+        timeout_s=180,
+    )
+
+
+def label_studio_program() -> Path:
+    """Label Studio's start program; its pins clash with ours, so it has its own environment."""
+    override = os.environ.get("SEGVIGEN_LABEL_STUDIO_PROGRAM")
+    places = [Path(override)] if override else []
+    places += [
+        folder / ".venv-label-studio/bin/label-studio" for folder in (REPOSITORY, Path.cwd())
+    ]
+    for place in places:
+        if place.is_file():
+            return place
+    raise StackError(
+        f"Label Studio is not installed in {places[-1].parent.parent}; run `make setup`, "
+        "or set SEGVIGEN_LABEL_STUDIO_PROGRAM to its start program"
+    )
+
+
+def _program(name: str, cure: str) -> str:
+    beside_python = Path(sys.executable).parent / name
+    found = str(beside_python) if beside_python.is_file() else shutil.which(name)
+    if found is None:
+        raise StackError(f"the program {name} is not installed; {cure}")
+    return found
+
+
+def _clean_env() -> dict[str, str]:
+    return {name: os.environ[name] for name in CLEAN_ENVIRONMENT if name in os.environ}
+
+
+def _inherited_env() -> dict[str, str]:
+    """This program's environment without Prefect's and our own settings, which are set anew."""
+    return {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith(("PREFECT_", "SEGVIGEN_"))
+    }
