@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import weakref
 from functools import cached_property
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -46,6 +47,7 @@ class Structure:
         self._fine_rows = fine_rows
         self._batch_size = batch_size
         self._coarse: weakref.ref[Structure] | None = None
+        self.backend_cache: dict[str, Any] = {}
 
     def __len__(self) -> int:
         return len(self.coords)
