@@ -1,1 +1,44 @@
-"""State of every asset, in SQL: tables, allowed moves, leases, events."""
+"""Where the state of every asset lives: SQLAlchemy on SQLite or PostgreSQL."""
+
+from __future__ import annotations
+
+from tasks.catalogue.catalogue import Catalogue, LeaseLost
+from tasks.catalogue.database import CatalogueError
+from tasks.catalogue.leases import worker_id
+from tasks.catalogue.rows import (
+    AnnotationRow,
+    AssetRow,
+    CheckpointRow,
+    ClickRow,
+    EventRow,
+    LabelSetRow,
+    ProposalRow,
+    RawRow,
+    ReviewTaskRow,
+    ShardMemberRow,
+    ShardVersionRow,
+)
+from tasks.catalogue.states import ALLOWED_MOVES, DONE, PARKED, AssetState, IllegalMove
+
+__all__ = [
+    "ALLOWED_MOVES",
+    "DONE",
+    "PARKED",
+    "AnnotationRow",
+    "AssetRow",
+    "AssetState",
+    "Catalogue",
+    "CatalogueError",
+    "CheckpointRow",
+    "ClickRow",
+    "EventRow",
+    "IllegalMove",
+    "LabelSetRow",
+    "LeaseLost",
+    "ProposalRow",
+    "RawRow",
+    "ReviewTaskRow",
+    "ShardMemberRow",
+    "ShardVersionRow",
+    "worker_id",
+]
