@@ -56,9 +56,8 @@ class SparseConv3d(nn.Module):
         super().__init__()
         self.weight = nn.Parameter(torch.zeros(out_channels, 3, 3, 3, in_channels))
         self.bias = nn.Parameter(torch.zeros(out_channels))
-        nn.init.uniform_(self.weight, -1.0, 1.0)
-        with torch.no_grad():
-            self.weight /= math.sqrt(27 * in_channels)
+        bound = 1.0 / math.sqrt(27 * in_channels)
+        nn.init.uniform_(self.weight, -bound, bound)
 
     def forward(self, x: SparseTensor) -> SparseTensor:
         """Convolve (N, Ci) -> (N, Co)."""

@@ -43,7 +43,7 @@ class SparseTensor:
 
     def split(self) -> list[Tensor]:
         """Return the features of each asset, (N_b, C) each."""
-        return list(self.feats.split(self.lengths))
+        return list(torch.split(self.feats, list(self.lengths)))
 
     def without_fine(self) -> SparseTensor:
         """Return the same tensor with no memory of finer levels, for free-running decoding."""

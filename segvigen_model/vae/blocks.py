@@ -71,10 +71,14 @@ class DownBlock(nn.Module):
     def forward(self, x: SparseTensor) -> SparseTensor:
         """(N, Ci) -> (M, Co) on the coarser structure."""
         h = self.conv1(x.replace(F.silu(self.norm1(x.feats)))).fold()
-        h = self.conv2(h.replace(F.silu(self.norm2(h.feats))))
+        h = self._second(h)
         folded = x.fold().feats  # (M, 8 Ci)
         skip = folded.view(len(folded), self.out_channels, -1).mean(dim=-1)
         return h.replace(h.feats + skip)
+
+    def _second(self, h: SparseTensor) -> SparseTensor:
+        out: SparseTensor = self.conv2(h.replace(F.silu(self.norm2(h.feats))))
+        return out
 
 
 class UpBlock(nn.Module):

@@ -1,4 +1,4 @@
-"""What the texture autoencoder's channels mean: base colour, metallic, roughness, alpha in -1..1."""
+"""What the texture autoencoder's channels mean: colour, metallic, roughness, alpha in -1..1."""
 
 from __future__ import annotations
 

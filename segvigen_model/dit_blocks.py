@@ -1,0 +1,241 @@
+"""Layers of the flow transformer: attention with normed, rotated heads, mlp, modulated block.
+
+Parameter names equal the official ones. Norms, head norms and rotations run in float32 whatever
+the torso's dtype. Tokens of several assets are packed in one (T, C) array.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from segvigen_model.sparse.attention import Lengths, packed_attention
+from segvigen_model.sparse.rope import apply_rope, rope_phases
+from segvigen_model.vae.blocks import NORM_EPS, LayerNorm32
+
+
+class TokenLayout:
+    """Where packed tokens stand and which of them the output needs; made once per sample.
+
+    Args:
+        coords: (T, 3) latent grid coordinates, tokens of one asset contiguous.
+        lengths: tokens per asset.
+        head_dim: width of an attention head.
+        kept: (K,) int64 rows that the output needs, ascending; None = all.
+        kept_lengths: kept rows per asset.
+    """
+
+    def __init__(
+        self,
+        coords: Tensor,
+        lengths: tuple[int, ...],
+        head_dim: int,
+        kept: Tensor | None = None,
+        kept_lengths: tuple[int, ...] | None = None,
+    ) -> None:
+        self.lengths = Lengths(lengths, coords.device)
+        self.kept = kept
+        self.kept_lengths = (
+            self.lengths if kept_lengths is None else Lengths(kept_lengths, coords.device)
+        )
+        self.phases = rope_phases(coords, head_dim)
+
+    @cached_property
+    def kept_phases(self) -> Tensor:
+        """(K, head_dim / 2) complex64 rotations of the kept rows."""
+        return self.keep(self.phases)
+
+    def keep(self, rows: Tensor) -> Tensor:
+        """(T, ...) -> (K, ...)."""
+        return rows if self.kept is None else rows.index_select(0, self.kept)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Context:
+    """Condition tokens as every block's cross-attention wants them; constant while sampling.
+
+    Attributes:
+        keys: per block, (L, H, D).
+        values: per block, (L, H, D).
+        lengths: condition tokens per asset.
+    """
+
+    keys: tuple[Tensor, ...]
+    values: tuple[Tensor, ...]
+    lengths: Lengths
+
+
+class HeadNorm(nn.Module):
+    """Unit-length heads times a learned gain, in float32."""
+
+    def __init__(self, num_heads: int, head_dim: int) -> None:
+        super().__init__()
+        self.gamma = nn.Parameter(torch.ones(num_heads, head_dim))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(T, H, D) -> (T, H, D) float32."""
+        gain: Tensor = self.gamma * self.gamma.shape[1] ** 0.5
+        return F.normalize(x.float(), dim=-1) * gain
+
+
+class SelfAttention(nn.Module):
+    """Attention among the tokens of an asset, heads normed and rotated."""
+
+    def __init__(self, channels: int, num_heads: int, has_head_norm: bool) -> None:
+        super().__init__()
+        self.num_heads = num_heads
+        self.to_qkv = nn.Linear(channels, 3 * channels)
+        self.to_out = nn.Linear(channels, channels)
+        if has_head_norm:
+            self.q_rms_norm = HeadNorm(num_heads, channels // num_heads)
+            self.k_rms_norm = HeadNorm(num_heads, channels // num_heads)
+        self.has_head_norm = has_head_norm
+
+    def forward(self, x: Tensor, layout: TokenLayout, only_kept: bool) -> Tensor:
+        """(T, C) -> (T, C), or (K, C) for the kept rows only."""
+        if only_kept and layout.kept is not None:
+            # All tokens are looked at, but only the kept ones look.
+            channels = x.shape[1]
+            weight, bias = self.to_qkv.weight, self.to_qkv.bias
+            q = _heads(F.linear(layout.keep(x), weight[:channels], bias[:channels]), self.num_heads)
+            kv = F.linear(x, weight[channels:], bias[channels:])
+            k, v = _heads(kv, 2 * self.num_heads).chunk(2, dim=1)
+            q_lengths, q_phases = layout.kept_lengths, layout.kept_phases
+        else:
+            q, k, v = _heads(self.to_qkv(x), 3 * self.num_heads).chunk(3, dim=1)
+            q_lengths, q_phases = layout.lengths, layout.phases
+        if self.has_head_norm:
+            q, k = self.q_rms_norm(q), self.k_rms_norm(k)
+        q = apply_rope(q, q_phases).to(v.dtype)
+        k = apply_rope(k, layout.phases).to(v.dtype)
+        out = packed_attention(q, k, v, q_lengths, layout.lengths)
+        projected: Tensor = self.to_out(out.flatten(1))
+        return projected
+
+
+class CrossAttention(nn.Module):
+    """Attention from tokens to condition tokens."""
+
+    def __init__(self, channels: int, cond_channels: int, num_heads: int, norm: bool) -> None:
+        super().__init__()
+        self.num_heads = num_heads
+        self.to_q = nn.Linear(channels, channels)
+        self.to_kv = nn.Linear(cond_channels, 2 * channels)
+        self.to_out = nn.Linear(channels, channels)
+        if norm:
+            self.q_rms_norm = HeadNorm(num_heads, channels // num_heads)
+            self.k_rms_norm = HeadNorm(num_heads, channels // num_heads)
+        self.has_head_norm = norm
+
+    def keys_values(self, cond: Tensor) -> tuple[Tensor, Tensor]:
+        """(L, cond_channels) -> keys and values, (L, H, D) each."""
+        cond = cond.to(self.to_kv.weight.dtype)
+        k, v = _heads(self.to_kv(cond), 2 * self.num_heads).chunk(2, dim=1)
+        if self.has_head_norm:
+            k = self.k_rms_norm(k).to(v.dtype)
+        return k.contiguous(), v.contiguous()
+
+    def forward(self, x: Tensor, context: Context, block: int, lengths: Lengths) -> Tensor:
+        """(T, C) -> (T, C)."""
+        q = _heads(self.to_q(x), self.num_heads)
+        k, v = context.keys[block], context.values[block]
+        if self.has_head_norm:
+            q = self.q_rms_norm(q)
+        out = packed_attention(q.to(v.dtype), k, v, lengths, context.lengths)
+        projected: Tensor = self.to_out(out.flatten(1))
+        return projected
+
+
+class FeedForward(nn.Module):
+    """Two linear layers with a tanh GELU between."""
+
+    def __init__(self, channels: int, mlp_ratio: float) -> None:
+        super().__init__()
+        hidden = int(channels * mlp_ratio)
+        self.mlp = nn.Sequential(
+            nn.Linear(channels, hidden), nn.GELU(approximate="tanh"), nn.Linear(hidden, channels)
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(T, C) -> (T, C)."""
+        out: Tensor = self.mlp(x)
+        return out
+
+
+class FlowBlock(nn.Module):
+    """Modulated self-attention, plain cross-attention, modulated mlp.
+
+    Args:
+        channels: C.
+        cond_channels: width of condition tokens.
+        num_heads: heads of both attentions.
+        mlp_ratio: hidden width of the mlp over C.
+        has_head_norm: head norms in self-attention.
+        has_cross_head_norm: head norms in cross-attention.
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        cond_channels: int,
+        num_heads: int,
+        mlp_ratio: float,
+        *,
+        has_head_norm: bool,
+        has_cross_head_norm: bool,
+    ) -> None:
+        super().__init__()
+        self.norm1 = LayerNorm32(channels, eps=NORM_EPS, elementwise_affine=False)
+        self.norm2 = LayerNorm32(channels, eps=NORM_EPS)
+        self.norm3 = LayerNorm32(channels, eps=NORM_EPS, elementwise_affine=False)
+        self.self_attn = SelfAttention(channels, num_heads, has_head_norm)
+        self.cross_attn = CrossAttention(channels, cond_channels, num_heads, has_cross_head_norm)
+        self.mlp = FeedForward(channels, mlp_ratio)
+        self.modulation = nn.Parameter(torch.randn(6 * channels) / channels**0.5)
+
+    def forward(
+        self,
+        x: Tensor,
+        modulation: Tensor,
+        context: Context,
+        layout: TokenLayout,
+        *,
+        index: int,
+        only_kept: bool = False,
+    ) -> Tensor:
+        """Run the block.
+
+        Args:
+            x: (T, C).
+            modulation: (B, 6C), shared by all blocks; the block adds its own.
+            context: condition keys and values.
+            layout: the tokens.
+            index: which block this is, for the context.
+            only_kept: compute (K, C), the kept rows only.
+        """
+        parts = (modulation + self.modulation).to(x.dtype).chunk(6, dim=1)
+        lengths = layout.lengths
+        h = torch.addcmul(*_shift_scale(self.norm1(x), lengths, parts[0], parts[1]))
+        h = self.self_attn(h, layout, only_kept)
+        if only_kept:
+            x, lengths = layout.keep(x), layout.kept_lengths
+        x = torch.addcmul(x, h.to(x.dtype), lengths.spread(parts[2]))
+        x = x + self.cross_attn(self.norm2(x), context, index, lengths).to(x.dtype)
+        h = torch.addcmul(*_shift_scale(self.norm3(x), lengths, parts[3], parts[4]))
+        return torch.addcmul(x, self.mlp(h).to(x.dtype), lengths.spread(parts[5]))
+
+
+def _shift_scale(
+    x: Tensor, lengths: Lengths, shift: Tensor, scale: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Operands of shift + x * (1 + scale)."""
+    return lengths.spread(shift), x, lengths.spread(1 + scale)
+
+
+def _heads(x: Tensor, num_heads: int) -> Tensor:
+    """(T, H * D) -> (T, H, D)."""
+    return x.view(len(x), num_heads, -1)

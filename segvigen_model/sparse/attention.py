@@ -1,0 +1,109 @@
+"""Attention over packed sequences of different lengths: no padding, no mixing between assets.
+
+On CUDA in half precision one variable-length kernel runs them all; elsewhere one
+scaled-dot-product call per asset, or a single one when all lengths agree.
+"""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+class Lengths:
+    """Sequence lengths of a packed batch, with what kernels want of them made once.
+
+    Args:
+        values: tokens per asset.
+        device: where kernels will run.
+    """
+
+    def __init__(self, values: tuple[int, ...], device: torch.device | str) -> None:
+        self.values = values
+        self.device = torch.device(device)
+
+    @property
+    def is_uniform(self) -> bool:
+        """Whether all assets have equally many tokens."""
+        return len(set(self.values)) == 1
+
+    @property
+    def longest(self) -> int:
+        """Tokens of the longest sequence."""
+        return max(self.values)
+
+    @cached_property
+    def ends(self) -> Tensor:
+        """(B + 1,) int32 cumulated lengths, starting with 0."""
+        sums = [0]
+        for value in self.values:
+            sums.append(sums[-1] + value)
+        return torch.tensor(sums, dtype=torch.int32, device=self.device)
+
+    @cached_property
+    def batch_index(self) -> Tensor:
+        """(T,) int64 asset of every token."""
+        counts = torch.tensor(self.values, device=self.device)
+        assets = torch.arange(len(self.values), device=self.device)
+        return torch.repeat_interleave(assets, counts, output_size=sum(self.values))
+
+    def spread(self, per_asset: Tensor) -> Tensor:
+        """(B, C) -> one row per token; a batch of one stays (1, C) and broadcasts."""
+        if len(self.values) == 1:
+            return per_asset
+        return per_asset.index_select(0, self.batch_index)
+
+
+def packed_attention(
+    q: Tensor, k: Tensor, v: Tensor, q_lengths: Lengths, kv_lengths: Lengths
+) -> Tensor:
+    """Attend within each asset.
+
+    Args:
+        q: (Tq, H, D).
+        k: (Tk, H, D).
+        v: (Tk, H, D).
+        q_lengths: queries per asset.
+        kv_lengths: keys per asset.
+
+    Returns:
+        (Tq, H, D).
+    """
+    if q.is_cuda and q.dtype in (torch.float16, torch.bfloat16):
+        kernel = _varlen_kernel()
+        if kernel is not None:
+            out: Tensor = kernel(
+                q, k, v, q_lengths.ends, kv_lengths.ends, q_lengths.longest, kv_lengths.longest
+            )
+            return out
+    if q_lengths.is_uniform and kv_lengths.is_uniform:
+        return _one_call(q, k, v, len(q_lengths.values))
+    parts = zip(
+        torch.split(q, list(q_lengths.values)),
+        torch.split(k, list(kv_lengths.values)),
+        torch.split(v, list(kv_lengths.values)),
+        strict=True,
+    )
+    return torch.cat([_one_call(*part, 1) for part in parts])
+
+
+def _one_call(q: Tensor, k: Tensor, v: Tensor, batch: int) -> Tensor:
+    q, k, v = (_headed(x, batch) for x in (q, k, v))  # (B, H, T, D)
+    out = F.scaled_dot_product_attention(q, k, v)
+    return out.transpose(1, 2).flatten(0, 1)
+
+
+def _headed(x: Tensor, batch: int) -> Tensor:
+    return x.view(batch, -1, *x.shape[1:]).transpose(1, 2)
+
+
+def _varlen_kernel() -> Any:
+    try:
+        from torch.nn.attention.varlen import varlen_attn
+    except ImportError:
+        return None
+    return varlen_attn
