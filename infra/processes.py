@@ -73,9 +73,7 @@ def spawn(argv: Sequence[str], env: Mapping[str, str], cwd: Path, log: Path) -> 
 
 
 def start_time(pid: int) -> str | None:
-    """When the process started, or None if it is not there (or is only waiting to be reaped)."""
-    with contextlib.suppress(ChildProcessError, OSError):
-        os.waitpid(pid, os.WNOHANG)
+    """When the process started, or None if it ended."""
     if (_PROC / "self/stat").exists():
         return _start_time_proc(pid)
     return _start_time_ps(pid)
@@ -87,14 +85,21 @@ def _start_time_proc(pid: int) -> str | None:
         fields = (_PROC / str(pid) / "stat").read_text().rpartition(")")[2].split()
     except OSError:
         return None
-    return None if fields[0] in {"Z", "X"} else fields[19]
+    state, num_threads, started = fields[0], int(fields[17]), fields[19]
+    # A dead leader keeps its sockets while one of its threads still ends.
+    if state in {"Z", "X"} and num_threads <= 1:
+        with contextlib.suppress(OSError):
+            os.waitpid(pid, os.WNOHANG)
+        return None
+    return started
 
 
 def _start_time_ps(pid: int) -> str | None:
     answer = subprocess.run(
-        ["ps", "-o", "lstart=", "-p", str(pid)], capture_output=True, text=True, check=False
+        ["ps", "-o", "stat=,lstart=", "-p", str(pid)], capture_output=True, text=True, check=False
     )
-    return answer.stdout.strip() or None
+    state, _, started = answer.stdout.strip().partition(" ")
+    return None if not started or state.startswith("Z") else started.strip()
 
 
 def is_running(process: ProcessId) -> bool:
@@ -132,23 +137,17 @@ def stop(process: ProcessId, grace_s: float = 10.0) -> bool:
     """
     if not is_running(process):
         return False
-    members = _session_members(process)
-    _signal(process.pid, signal.SIGTERM)
-    if not _wait_gone([process], grace_s):
-        _signal(process.pid, signal.SIGKILL)
-    # Workers leave the leader a moment to end its own children; what is left is ended here.
-    for member in members:
-        if is_running(member):
-            _signal(member.pid, signal.SIGTERM)
-    if not _wait_gone(members, grace_s):
-        for member in members:
-            if is_running(member):
-                _signal(member.pid, signal.SIGKILL)
-        _wait_gone([process, *members], grace_s)
+    # The leader first: a worker ends its own children in good order when it is asked to.
+    family = [process, *_descendants(process)]
+    for rest in ([process], family):
+        _signal(rest, signal.SIGTERM)
+        if not _wait_gone(rest, grace_s):
+            _signal(rest, signal.SIGKILL)
+            _wait_gone(rest, grace_s)
     return True
 
 
-def _session_members(leader: ProcessId) -> list[ProcessId]:
+def _descendants(leader: ProcessId) -> list[ProcessId]:
     """Descendants of `leader`, whatever session they moved to."""
     parents: dict[int, list[int]] = {}
     for entry in _PROC.glob("[0-9]*/stat"):
@@ -166,9 +165,11 @@ def _session_members(leader: ProcessId) -> list[ProcessId]:
     return found
 
 
-def _signal(pid: int, number: signal.Signals) -> None:
-    with contextlib.suppress(ProcessLookupError, PermissionError):
-        os.kill(pid, number)
+def _signal(processes: Sequence[ProcessId], number: signal.Signals) -> None:
+    for process in processes:
+        if is_running(process):
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.kill(process.pid, number)
 
 
 def _wait_gone(processes: Sequence[ProcessId], timeout_s: float) -> bool:
