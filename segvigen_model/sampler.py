@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 import torch
@@ -92,7 +93,7 @@ def sample(
     """
     times = schedule(options.num_steps, options.rescale_t).tolist()
     x = noise
-    for step, (t, t_next) in enumerate(zip(times[:-1], times[1:], strict=True)):
+    for step, (t, t_next) in enumerate(pairwise(times)):
         x = x - (t - t_next) * _guided_velocity(flow, inputs, x, t, options)
         if on_step is not None:
             on_step(step, x)

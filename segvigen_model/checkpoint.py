@@ -1,0 +1,329 @@
+"""Whole models on disk: a folder with `model.safetensors` and `config.json`, nothing executable.
+
+Weights may be stored in half precision; they compute in float32 unless asked otherwise. A file
+that does not fit says which tensors and what to do. `sha256` names the weights file.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from segvigen_model.conditioning import ViewConfig
+from segvigen_model.dit import FlowConfig
+from segvigen_model.errors import CheckpointMismatch
+from segvigen_model.presets import PRESETS, ModelConfig
+from segvigen_model.segmentation_flow import SegmentationConfig, SegmentationFlow
+from segvigen_model.vae.decoder import Decoder, DecoderConfig
+from segvigen_model.vae.encoder import Encoder, EncoderConfig
+
+WEIGHTS_FOLDER = Path(__file__).parent / "weights"
+WEIGHTS_FILE = "model.safetensors"
+CONFIG_FILE = "config.json"
+FORMAT = "segvigen-checkpoint-1"
+MAX_NAMED = 4  # tensors named in an error
+PARTS = ("shape_encoder", "shape_decoder", "tex_encoder", "tex_decoder", "dit")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Normalization:
+    """Mean and spread of latents; the flow works on (latent - mean) / std.
+
+    Attributes:
+        shape_mean, shape_std, tex_mean, tex_std: (C,) float32.
+    """
+
+    shape_mean: Tensor
+    shape_std: Tensor
+    tex_mean: Tensor
+    tex_std: Tensor
+
+    def normalize_shape(self, slat: Tensor) -> Tensor:
+        """(T, C) shape latents -> normalised."""
+        return (slat - self.shape_mean) / self.shape_std
+
+    def normalize_tex(self, slat: Tensor) -> Tensor:
+        """(T, C) texture latents -> normalised."""
+        return (slat - self.tex_mean) / self.tex_std
+
+    def denormalize_tex(self, slat: Tensor) -> Tensor:
+        """(T, C) normalised texture latents -> latents."""
+        return slat * self.tex_std + self.tex_mean
+
+    def to(self, device: torch.device | str) -> Normalization:
+        """Move to a device."""
+        return Normalization(
+            self.shape_mean.to(device),
+            self.shape_std.to(device),
+            self.tex_mean.to(device),
+            self.tex_std.to(device),
+        )
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Bundle:
+    """A whole model.
+
+    Attributes:
+        shape_encoder, shape_decoder, tex_encoder, tex_decoder: autoencoders.
+        dit: the segmentation flow.
+        config: sizes.
+        normalization: of latents.
+        sha256: of the weights file; of the weights in memory when never saved.
+        card: what is known of its making: data, licences, steps, seed...; JSON-able.
+    """
+
+    shape_encoder: Encoder
+    shape_decoder: Decoder
+    tex_encoder: Encoder
+    tex_decoder: Decoder
+    dit: SegmentationFlow
+    config: ModelConfig
+    normalization: Normalization
+    sha256: str
+    card: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the flow's weights are."""
+        return self.dit.flow_model.out_layer.weight.device
+
+    def modules(self) -> dict[str, nn.Module]:
+        """Return the five networks by name."""
+        return {name: getattr(self, name) for name in PARTS}
+
+    def state(self) -> dict[str, Tensor]:
+        """Return all weights, keys prefixed by the network's name."""
+        return {
+            f"{part}.{name}": value
+            for part, module in self.modules().items()
+            for name, value in module.state_dict().items()
+        }
+
+
+def build(preset: str, *, seed: int = 0, device: str = "cpu") -> Bundle:
+    """Make a model with random weights.
+
+    Args:
+        preset: a key of `PRESETS`.
+        seed: of the random weights.
+        device: where to put it.
+    """
+    if preset not in PRESETS:
+        raise CheckpointMismatch(f"no preset {preset!r}; choose one of {', '.join(PRESETS)}")
+    bundle = from_config(PRESETS[preset], seed=seed, device=device)
+    return replace(bundle, sha256=_digest(bundle.state()))
+
+
+def from_config(config: ModelConfig, *, seed: int = 0, device: str = "cpu") -> Bundle:
+    """Make a model of any size with random weights and an empty `sha256`."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        bundle = Bundle(
+            shape_encoder=Encoder(config.shape_encoder),
+            shape_decoder=Decoder(config.shape_decoder),
+            tex_encoder=Encoder(config.tex_encoder),
+            tex_decoder=Decoder(config.tex_decoder),
+            dit=SegmentationFlow(config.flow),
+            config=config,
+            normalization=_unit_normalization(config.latent_channels),
+            sha256="",
+        )
+    return _ready(bundle, device)
+
+
+def load(path_or_name: str | Path = "default", device: str = "cpu") -> Bundle:
+    """Load a checkpoint.
+
+    Args:
+        path_or_name: a folder, or the name of one shipped with the package.
+        device: where to put the weights.
+
+    Raises:
+        CheckpointMismatch: absent, damaged, or not fitting; the message says what to do.
+    """
+    folder = _find(path_or_name)
+    header = _read_header(folder)
+    weights = folder / WEIGHTS_FILE
+    try:
+        state = load_file(weights)
+    except (SafetensorError, OSError) as err:
+        raise CheckpointMismatch(f"cannot read {weights}: {err}; fetch the file again") from err
+    bundle = from_config(config_from_json(header["model"]))
+    for part, module in bundle.modules().items():
+        load_weights(module, _under(state, f"{part}."), f"{weights.name}:{part}")
+    extra = [key for key in state if key.split(".")[0] not in PARTS]
+    if extra:
+        raise CheckpointMismatch(f"{weights} holds unknown tensors: {_few(extra)}")
+    return _ready(
+        replace(
+            bundle,
+            normalization=_normalization_from_json(header["normalization"]),
+            sha256=_file_sha256(weights),
+            card=header.get("card", {}),
+        ),
+        device,
+    )
+
+
+def save(bundle: Bundle, folder: str | Path, *, is_half: bool = True) -> Bundle:
+    """Write a checkpoint.
+
+    Args:
+        bundle: the model; its `card` is stored too.
+        folder: made when absent; files in it are replaced.
+        is_half: store weights in float16.
+
+    Returns:
+        The same model with the file's sha256.
+    """
+    target = Path(folder)
+    target.mkdir(parents=True, exist_ok=True)
+    dtype = torch.float16 if is_half else torch.float32
+    state = {key: value.detach().to("cpu", dtype) for key, value in bundle.state().items()}
+    partial = target / f"{WEIGHTS_FILE}.part"
+    save_file({key: value.contiguous() for key, value in state.items()}, partial)
+    partial.replace(target / WEIGHTS_FILE)
+    sha256 = _file_sha256(target / WEIGHTS_FILE)
+    header = {
+        "format": FORMAT,
+        "model": asdict(bundle.config),
+        "normalization": {
+            name: getattr(bundle.normalization, name).tolist()
+            for name in ("shape_mean", "shape_std", "tex_mean", "tex_std")
+        },
+        "sha256": sha256,
+        "card": dict(bundle.card),
+    }
+    (target / CONFIG_FILE).write_text(json.dumps(header, indent=1) + "\n", encoding="utf-8")
+    return replace(bundle, sha256=sha256)
+
+
+def load_weights(module: nn.Module, state: Mapping[str, Tensor], source: str) -> None:
+    """Load a state dict strictly, naming what does not fit.
+
+    Args:
+        module: where to.
+        state: names -> tensors.
+        source: what to call the file in an error.
+    """
+    wanted = module.state_dict()
+    missing = sorted(set(wanted) - set(state))
+    extra = sorted(set(state) - set(wanted))
+    wrong = [
+        f"{name} {tuple(state[name].shape)} instead of {tuple(value.shape)}"
+        for name, value in wanted.items()
+        if name in state and state[name].shape != value.shape
+    ]
+    found = [("missing", missing), ("unknown", extra), ("wrong shape", wrong)]
+    problems = [f"{len(names)} {what}: {_few(names)}" for what, names in found if names]
+    if problems:
+        raise CheckpointMismatch(
+            f"{source} does not fit the model ({'; '.join(problems)}); "
+            "use the config that was saved with these weights"
+        )
+    module.load_state_dict(dict(state))
+
+
+def config_from_json(data: Mapping[str, Any]) -> ModelConfig:
+    """Rebuild sizes from `asdict(config)` after a trip through JSON."""
+    try:
+        flow = dict(data["flow"])
+        view = flow.pop("view", None)
+        flow["flow"] = FlowConfig(**flow["flow"])
+        return ModelConfig(
+            name=str(data["name"]),
+            grid=int(data["grid"]),
+            shape_encoder=EncoderConfig(**_tupled(data["shape_encoder"])),
+            shape_decoder=DecoderConfig(**_tupled(data["shape_decoder"])),
+            tex_encoder=EncoderConfig(**_tupled(data["tex_encoder"])),
+            tex_decoder=DecoderConfig(**_tupled(data["tex_decoder"])),
+            flow=SegmentationConfig(**flow, view=None if view is None else ViewConfig(**view)),
+        )
+    except (KeyError, TypeError, ValueError) as err:
+        raise CheckpointMismatch(f"the model's sizes in {CONFIG_FILE} are wrong: {err!r}") from err
+
+
+def normalization_of(values: Mapping[str, Any]) -> Normalization:
+    """Make a normalisation from number lists `shape_mean`, `shape_std`, `tex_mean`, `tex_std`."""
+    return _normalization_from_json(values)
+
+
+def _tupled(data: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: tuple(value) if isinstance(value, list) else value for key, value in data.items()}
+
+
+def _find(path_or_name: str | Path) -> Path:
+    for folder in (Path(path_or_name), WEIGHTS_FOLDER / str(path_or_name)):
+        if (folder / CONFIG_FILE).is_file() and (folder / WEIGHTS_FILE).is_file():
+            return folder
+    shipped = sorted(each.parent.name for each in WEIGHTS_FOLDER.glob(f"*/{CONFIG_FILE}"))
+    raise CheckpointMismatch(
+        f"no checkpoint at {str(path_or_name)!r}: give a folder with {CONFIG_FILE} and "
+        f"{WEIGHTS_FILE}, or a shipped name ({', '.join(shipped) or 'none is installed'})"
+    )
+
+
+def _read_header(folder: Path) -> dict[str, Any]:
+    try:
+        header = json.loads((folder / CONFIG_FILE).read_text(encoding="utf-8"))
+    except ValueError as err:
+        raise CheckpointMismatch(f"{folder / CONFIG_FILE} is no JSON: {err}") from err
+    if not isinstance(header, dict) or header.get("format") != FORMAT:
+        found = header.get("format") if isinstance(header, dict) else type(header).__name__
+        raise CheckpointMismatch(f"{folder / CONFIG_FILE} has format {found!r}, not {FORMAT!r}")
+    for key in ("model", "normalization"):
+        if key not in header:
+            raise CheckpointMismatch(f"{folder / CONFIG_FILE} lacks {key!r}; save it again")
+    return header
+
+
+def _normalization_from_json(data: Mapping[str, Any]) -> Normalization:
+    names = ("shape_mean", "shape_std", "tex_mean", "tex_std")
+    try:
+        values = {name: torch.tensor(data[name], dtype=torch.float32) for name in names}
+    except (KeyError, TypeError, ValueError) as err:
+        raise CheckpointMismatch(f"the latents' normalisation is incomplete: {err!r}") from err
+    return Normalization(**values)
+
+
+def _unit_normalization(channels: int) -> Normalization:
+    zero, one = torch.zeros(channels), torch.ones(channels)
+    return Normalization(zero, one, zero, one)
+
+
+def _ready(bundle: Bundle, device: str) -> Bundle:
+    for module in bundle.modules().values():
+        module.to(device).eval()
+    return replace(bundle, normalization=bundle.normalization.to(device))
+
+
+def _under(state: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {key[len(prefix) :]: value for key, value in state.items() if key.startswith(prefix)}
+
+
+def _few(names: list[str]) -> str:
+    shown = ", ".join(names[:MAX_NAMED])
+    return shown if len(names) <= MAX_NAMED else f"{shown} and {len(names) - MAX_NAMED} more"
+
+
+def _file_sha256(path: Path) -> str:
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def _digest(state: Mapping[str, Tensor]) -> str:
+    digest = hashlib.sha256()
+    for name in sorted(state):
+        digest.update(name.encode())
+        digest.update(state[name].detach().cpu().float().numpy().tobytes())
+    return digest.hexdigest()
