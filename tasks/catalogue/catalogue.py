@@ -26,6 +26,7 @@ from tasks.catalogue.tables import events as E
 from tasks.catalogue.tables import proposals as P
 
 MAX_ERROR_CHARS = 2000
+_FREE = {"lease_owner": None, "lease_until": 0.0, "is_started": False}
 _CHANGEABLE = frozenset({"round", "encoding_key", "num_faces", "licence", "name", "priority"})
 
 
@@ -167,7 +168,7 @@ class Catalogue:
                 reason = f"{old.state}_failed"
                 return self.move(asset_id, AssetState.FAILED, reason=reason, detail=text)
             pause = self._db.clock() + retry_after_s if retry_after_s else 0.0
-            free = {"lease_owner": None, "lease_until": pause}
+            free = {"lease_owner": None, "lease_until": pause, "is_started": False}
             self._change(asset_id, {**free, "attempts": attempts, "last_error": text})
         return self.asset(asset_id)
 
@@ -185,19 +186,25 @@ class Catalogue:
     # --- leases
 
     def claim(
-        self, states: Collection[AssetState | str], limit: int, worker: str, lease_s: float = 600.0
+        self,
+        states: Collection[AssetState | str],
+        limit: int,
+        worker: str,
+        lease_s: float = 600.0,
+        max_attempts: int = 3,
     ) -> list[AssetRow]:
         """Lease up to `limit` free assets in `states` to `worker`, highest priority first.
 
         No asset is ever leased twice at a time. Leases that ran out, or whose process on this
-        machine is gone, are free.
+        machine is gone, are free; the asset that such a worker had begun counts a failed attempt,
+        so that one that kills its worker is parked after `max_attempts`.
         """
         wanted = [str(AssetState(state)) for state in states]
         now = self._db.clock()
         free = sa.select(A).where(A.c.state.in_(wanted), A.c.lease_until <= now)
         free = free.order_by(A.c.priority.desc(), A.c.updated_at, A.c.asset_id).limit(limit)
         with self._db.begin() as connection:
-            self._free_dead(now)
+            self._free_lost(now, max_attempts)
             if not self._db.is_sqlite:
                 free = free.with_for_update(skip_locked=True)
             found = [_asset(dict(row)) for row in connection.execute(free).mappings()]
@@ -207,6 +214,14 @@ class Catalogue:
                 connection.execute(sa.update(A).where(A.c.asset_id.in_(ids)).values(**lease))
                 self._db.event("claimed", None, {"assets": ids, "lease_s": lease_s}, worker)
         return [replace(asset, lease_owner=worker, lease_until=now + lease_s) for asset in found]
+
+    def start(self, asset_id: str, worker: str) -> None:
+        """Say that work on a leased asset begins now; raises LeaseLost if it is not ours."""
+        mine = (A.c.asset_id == asset_id, A.c.lease_owner == worker)
+        with self._db.begin() as connection:
+            if connection.execute(sa.update(A).where(*mine).values(is_started=True)).rowcount != 1:
+                raise LeaseLost(f"asset {asset_id[:12]} is not leased to {worker}")
+            self._db.event("started", asset_id, {}, worker)
 
     def renew(self, asset_ids: Collection[str], worker: str, lease_s: float = 600.0) -> list[str]:
         """Prolong leases; returns the ids that `worker` still holds."""
@@ -220,7 +235,7 @@ class Catalogue:
         """Give leases back; assets of other workers are left alone."""
         mine = (A.c.asset_id.in_(list(asset_ids)), A.c.lease_owner == worker)
         with self._db.begin() as connection:
-            free = sa.update(A).where(*mine).values(lease_owner=None, lease_until=0.0)
+            free = sa.update(A).where(*mine).values(**_FREE)
             if connection.execute(free).rowcount:
                 self._db.event("released", None, {"assets": sorted(asset_ids)}, worker)
 
@@ -285,16 +300,26 @@ class Catalogue:
             if done.rowcount != 1:
                 raise CatalogueError(f"unknown asset {asset_id[:64]!r}")
 
-    def _free_dead(self, now: float) -> None:
-        held = sa.select(A.c.lease_owner).distinct()
-        held = held.where(A.c.lease_owner.is_not(None), A.c.lease_until > now)
+    def _free_lost(self, now: float, max_attempts: int) -> None:
+        """Free the leases of dead workers and those that ran out; count attempts that they began."""
         with self._db.begin() as connection:
-            owners = [row[0] for row in connection.execute(held)]
+            held = sa.select(A.c.lease_owner).where(A.c.lease_owner.is_not(None)).distinct()
+            owners = [str(row[0]) for row in connection.execute(held)]
             dead = [owner for owner in owners if is_dead(owner)]
-            if dead:
-                free = sa.update(A).where(A.c.lease_owner.in_(dead))
-                connection.execute(free.values(lease_owner=None, lease_until=0.0))
-                self._db.event("leases_freed", None, {"workers": dead})
+            is_over = A.c.lease_owner.is_not(None) & (A.c.lease_until <= now)
+            lost = sa.select(A).where(is_over | A.c.lease_owner.in_(dead))
+            if not self._db.is_sqlite:
+                lost = lost.with_for_update(skip_locked=True)
+            rows = [_asset(dict(row)) for row in connection.execute(lost).mappings()]
+            if not rows:
+                return
+            ids = [row.asset_id for row in rows]
+            connection.execute(sa.update(A).where(A.c.asset_id.in_(ids)).values(**_FREE))
+            self._db.event("leases_lost", None, {"assets": ids, "dead": dead})
+            for row in rows:
+                if row.is_started:
+                    error = f"worker {row.lease_owner} died or stalled at work (killed, no memory?)"
+                    self.record_failure(row.asset_id, error, max_attempts=max_attempts)
 
 
 def _asset(row: Mapping[str, Any]) -> AssetRow:
@@ -305,7 +330,7 @@ def _arrival(
     old: AssetRow, new: AssetState, reason: str | None, detail: str | None
 ) -> dict[str, Any]:
     """Columns that any move sets: the lease ends; only parking keeps reason and attempts."""
-    changes: dict[str, Any] = {"state": str(new), "lease_owner": None, "lease_until": 0.0}
+    changes: dict[str, Any] = {"state": str(new), **_FREE}
     if new in PARKED:
         return {**changes, "reason": reason, "detail": detail, "parked_from": str(old.state)}
     clear = {"reason": None, "detail": None, "parked_from": None, "attempts": 0, "last_error": None}

@@ -11,7 +11,15 @@ from tasks.catalogue.states import AssetState
 
 @dataclass(frozen=True, slots=True)
 class AssetRow:
-    """One asset and where it stands. `round` counts refinements; 0 = first proposal."""
+    """One asset and where it stands.
+
+    Attributes:
+        round: counts refinements; 0 = first proposal.
+        reason, detail, parked_from: of a parking place.
+        attempts, last_error: failed tries of the present stage.
+        is_started: the lease's owner is working on it right now.
+        lease_until: seconds since the epoch; without an owner, "not before".
+    """
 
     asset_id: str
     state: AssetState
@@ -29,6 +37,7 @@ class AssetRow:
     parked_from: str | None = None
     attempts: int = 0
     last_error: str | None = None
+    is_started: bool = False
     lease_owner: str | None = None
     lease_until: float = 0.0
     created_at: float = 0.0

@@ -29,6 +29,7 @@ assets = sa.Table(
     sa.Column("parked_from", sa.String(16)),
     sa.Column("attempts", sa.Integer, nullable=False, default=0),
     sa.Column("last_error", sa.Text),
+    sa.Column("is_started", sa.Boolean, nullable=False, default=False),
     sa.Column("lease_owner", sa.Text),
     sa.Column("lease_until", sa.Float, nullable=False, default=0.0),
     sa.Column("created_at", sa.Float, nullable=False),
