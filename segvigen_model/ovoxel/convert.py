@@ -1,0 +1,87 @@
+"""From a mesh to its O-Voxel, normalised and quantised as SegviGen does it."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from segvigen_model.coords import fit_frame, mesh_to_unit
+from segvigen_model.errors import AssetRejected
+from segvigen_model.ovoxel.attributes import Surface, sample_attributes
+from segvigen_model.ovoxel.dual_grid import dual_grid
+from segvigen_model.ovoxel.textures import pack_materials
+from segvigen_model.ovoxel.voxel_set import find_voxels
+from segvigen_model.types import AssetMesh, ByteArray, FloatArray, OVoxel
+
+LOWER = np.float32(-0.5)  # lower corner of the unit cube
+
+
+def mesh_to_ovoxel(mesh: AssetMesh, grid: int) -> OVoxel:
+    """Convert a mesh.
+
+    Args:
+        mesh: any triangles, mesh frame.
+        grid: voxels along each axis of the unit cube, 1..1024.
+
+    Returns:
+        The O-Voxel with rows in ascending (x, y, z) and the frame that leads back to the mesh.
+
+    Raises:
+        AssetRejected: no voxel is touched, or the mesh is far too dense for the grid.
+    """
+    is_used = np.zeros(len(mesh.vertices), dtype=np.bool_)
+    is_used[mesh.faces.ravel()] = True
+    frame = fit_frame(mesh.vertices[is_used])
+    triangles = to_voxel_units(mesh_to_unit(mesh.vertices, frame).astype(np.float32), grid)
+    triangles = np.ascontiguousarray(triangles[mesh.faces])
+    voxels = find_voxels(triangles, grid)
+    if len(voxels.coords) == 0:
+        raise AssetRejected(
+            "degenerate", f"no edge of a {grid}^3 grid meets the surface; is it a line or point?"
+        )
+    dual, intersected = dual_grid(triangles, mesh.faces, voxels)
+    surface = _surface(mesh, triangles)
+    attributes = sample_attributes(surface, pack_materials(mesh.materials), voxels)
+    return OVoxel(
+        grid=grid,
+        coords=voxels.coords,
+        dual=quantise(dual),
+        intersected=intersected,
+        frame=frame,
+        **attributes,
+    )
+
+
+def to_voxel_units(vertices: FloatArray, grid: int) -> FloatArray:
+    """Shift unit-cube vertices to the grid's corner in float32, as the official code does.
+
+    Args:
+        vertices: (V, 3) float32, unit frame.
+        grid: voxels along each axis.
+
+    Returns:
+        (V, 3) float64, voxel units.
+    """
+    return (vertices - LOWER).astype(np.float64) * grid
+
+
+def quantise(dual: FloatArray) -> ByteArray:
+    """Quantise dual vertices: (N, 3) float 0..1 of their voxel -> uint8, cut off downwards."""
+    return (np.clip(dual, 0.0, 1.0) * 255.0).astype(np.uint8)
+
+
+def _surface(mesh: AssetMesh, triangles: FloatArray) -> Surface:
+    num = len(mesh.faces)
+    normals: NDArray[np.float32] = np.zeros(
+        (num, 3, 3), dtype=np.float32
+    )  # zero: the kernel takes the face's own
+    if mesh.vertex_normals is not None:
+        normals = np.ascontiguousarray(mesh.vertex_normals[mesh.faces], dtype=np.float32)
+    uvs: NDArray[np.float32] = np.zeros((num, 3, 2), dtype=np.float32)
+    if mesh.corner_uv is not None:
+        uvs = np.ascontiguousarray(mesh.corner_uv, dtype=np.float32)
+    colors: NDArray[np.float32] = np.ones((1, 3, 4), dtype=np.float32)
+    if mesh.vertex_colors is not None:
+        colors = (mesh.vertex_colors[mesh.faces] / 255.0).astype(np.float32)
+    material = np.ascontiguousarray(mesh.face_material, dtype=np.int32)
+    return Surface(triangles, normals, uvs, colors, material)
