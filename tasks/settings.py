@@ -99,6 +99,9 @@ class IngestSettings(BaseSettings):
     max_vertices: int = Field(6_000_000, ge=3)
     max_texture_pixels: int = Field(8192 * 8192, ge=1, description="of one image, decoded")
     max_side_files: int = Field(256, ge=0)
+    is_side_file_required: bool = Field(
+        False, description="reject an OBJ or PLY without its MTL or texture, else record it"
+    )
     default_licence: str = Field("unknown", description="where no side-car says otherwise")
 
 

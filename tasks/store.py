@@ -100,7 +100,7 @@ class Store:
         """Size in bytes, or None when there is no such object."""
         try:
             info = self._fs.info(self._path(key))
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             return None
         return int(info["size"]) if info["type"] == "file" else None
 

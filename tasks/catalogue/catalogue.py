@@ -27,7 +27,19 @@ from tasks.catalogue.tables import proposals as P
 
 MAX_ERROR_CHARS = 2000
 _FREE = {"lease_owner": None, "lease_until": 0.0, "is_started": False}
-_CHANGEABLE = frozenset({"round", "encoding_key", "num_faces", "licence", "name", "priority"})
+_CHANGEABLE = frozenset(
+    [
+        "round",
+        "encoding_key",
+        "num_faces",
+        "licence",
+        "name",
+        "priority",
+        "source_key",
+        "suffix",
+        "size_bytes",
+    ]
+)
 
 
 class LeaseLost(CatalogueError):
@@ -175,6 +187,8 @@ class Catalogue:
     def retry(self, asset_id: str) -> AssetRow:
         """Take a parked asset back to where it stood before it was parked."""
         old = self.asset(asset_id)
+        if old.source_key is None:
+            raise CatalogueError(f"asset {asset_id[:12]} has no source; ingest its object again")
         if old.state not in PARKED:
             raise CatalogueError(f"asset {asset_id[:12]} is {old.state}, not parked")
         target = AssetState(old.parked_from or AssetState.REGISTERED)
@@ -301,7 +315,7 @@ class Catalogue:
                 raise CatalogueError(f"unknown asset {asset_id[:64]!r}")
 
     def _free_lost(self, now: float, max_attempts: int) -> None:
-        """Free the leases of dead workers and those that ran out; count attempts that they began."""
+        """Free leases of dead workers and old ones; count the attempts that they began."""
         with self._db.begin() as connection:
             held = sa.select(A.c.lease_owner).where(A.c.lease_owner.is_not(None)).distinct()
             owners = [str(row[0]) for row in connection.execute(held)]

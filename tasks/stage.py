@@ -1,0 +1,157 @@
+"""What every stage shares: the segmenter it is given, its small result, and the fence around it.
+
+`attempt` turns whatever goes wrong with one asset into a row of the catalogue. Only faults of the
+surroundings (network, database, full disk) go up to the caller: they are no asset's fault.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import logging
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import sqlalchemy.exc
+
+from segvigen_model.errors import AssetRejected, MissingExtra, SegvigenError
+from segvigen_model.types import AssetMesh, Click, Encoding, IntArray, Proposal
+from tasks.catalogue import AssetState, Catalogue, IllegalMove, LeaseLost
+
+log = logging.getLogger(__name__)
+
+_SURROUNDINGS = frozenset(
+    {errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EMFILE, errno.EROFS, errno.EACCES, errno.EPERM}
+)
+
+
+class Segmenter(Protocol):
+    """What the stages need of `segvigen_model.segmenter.Segmenter`."""
+
+    @property
+    def checkpoint(self) -> str:
+        """The sha256 of the weights in use."""
+
+    def encode(self, mesh: AssetMesh) -> Encoding:
+        """Voxels and latents of a mesh."""
+
+    def propose(
+        self,
+        mesh: AssetMesh,
+        encoding: Encoding,
+        *,
+        num_draws: int = 4,
+        num_steps: int = 8,
+        granularity: str = "medium",
+        seed: int = 0,
+    ) -> Proposal:
+        """A partition without any help."""
+
+    def refine(
+        self,
+        mesh: AssetMesh,
+        encoding: Encoding,
+        face_labels: IntArray,
+        clicks: Sequence[Click],
+        seed: int = 0,
+    ) -> Proposal:
+        """The partition after clicks."""
+
+
+class StageError(SegvigenError):
+    """A stage cannot do its work on this asset; the message says what is missing."""
+
+
+@dataclass(frozen=True, slots=True)
+class StageResult:
+    """What became of one asset in one stage.
+
+    Attributes:
+        is_done: the stage moved the asset; False when there was nothing to do, or it failed.
+        state: where the asset stands now.
+        key, sha256: the blob that was written or found, if any.
+        note: why nothing was done, or what was rejected.
+    """
+
+    asset_id: str
+    stage: str
+    state: AssetState
+    is_done: bool
+    key: str | None = None
+    sha256: str | None = None
+    seconds: float = 0.0
+    note: str = ""
+
+
+def not_needed(stage: str, catalogue: Catalogue, asset_id: str) -> StageResult:
+    """Build the result of a stage that finds the asset already elsewhere."""
+    state = catalogue.asset(asset_id).state
+    return StageResult(asset_id, stage, state, False, note=f"asset is {state}")
+
+
+def attempt(
+    stage: str,
+    asset_id: str,
+    action: Callable[[], StageResult],
+    *,
+    catalogue: Catalogue,
+    worker: str,
+    max_attempts: int = 3,
+) -> StageResult:
+    """Run one stage on one leased asset so that no fault of the asset gets out.
+
+    Args:
+        stage: its name, for the log.
+        asset_id: the asset, leased to `worker`.
+        action: the stage, ready to run.
+        catalogue: where faults are recorded.
+        worker: the lease's owner.
+        max_attempts: failures after which the asset is parked.
+
+    Returns:
+        The stage's result, or what was recorded instead: rejected, failed or still waiting.
+
+    Raises:
+        Exception: faults of the surroundings (`is_surroundings`); the lease is given back.
+    """
+    begin = time.perf_counter()
+    note = ""
+    try:
+        catalogue.start(asset_id, worker)
+        return action()
+    except AssetRejected as err:
+        note = str(err)
+        catalogue.move(asset_id, AssetState.REJECTED, reason=err.reason, detail=err.message)
+    except (LeaseLost, IllegalMove) as err:
+        note = str(err)  # another worker was faster: its result counts
+        catalogue.release([asset_id], worker)
+    except Exception as err:
+        if is_surroundings(err):
+            catalogue.release([asset_id], worker)
+            raise
+        note = f"{type(err).__name__}: {err}"
+        log.exception("stage=%s asset=%s failed", stage, asset_id[:12])
+        catalogue.record_failure(asset_id, note, max_attempts=max_attempts, worker=worker)
+    seconds = time.perf_counter() - begin
+    log.warning("stage=%s asset=%s seconds=%.2f note=%s", stage, asset_id[:12], seconds, note)
+    state = catalogue.asset(asset_id).state
+    return StageResult(asset_id, stage, state, False, seconds=seconds, note=note)
+
+
+def is_surroundings(error: BaseException) -> bool:
+    """Is it the network, the database, the disk or the set-up, and not the asset?"""
+    if isinstance(error, (ConnectionError, TimeoutError, MissingExtra)):
+        return True
+    if isinstance(error, (sqlalchemy.exc.OperationalError, sqlalchemy.exc.InterfaceError)):
+        return True
+    if isinstance(error, OSError) and error.errno in _SURROUNDINGS:
+        return True
+    module = type(error).__module__.partition(".")[0]
+    return module in ("botocore", "aiobotocore", "aiohttp", "httpx", "httpcore")
+
+
+def canonical(value: Any) -> str:
+    """JSON text that is the same for equal values; for hashing and for comparing."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
