@@ -65,7 +65,7 @@ def click_tokens(latent_coords: IntArray, is_positive: BoolArray) -> ClickTokens
     """
     latest: dict[tuple[int, int, int, int], None] = {}
     for cell, positive in zip(latent_coords.tolist(), is_positive.tolist(), strict=True):
-        key = (*(int(axis) for axis in cell), 1 if positive else -1)
+        key = (int(cell[0]), int(cell[1]), int(cell[2]), 1 if positive else -1)
         latest.pop(key, None)  # a repeated click counts as a new one
         latest[key] = None
     rows = list(latest)[-NUM_CLICK_SLOTS:]

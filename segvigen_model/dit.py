@@ -181,7 +181,8 @@ def _init_weights(model: SLatFlowModel) -> None:
             is_branch_end = name.endswith(("to_out", "mlp.mlp.2"))
             nn.init.normal_(layer.weight, std=std / math.sqrt(2 * depth) if is_branch_end else std)
             nn.init.zeros_(layer.bias)
-    nn.init.zeros_(model.adaLN_modulation[1].weight)
+    with torch.no_grad():
+        model.adaLN_modulation[1].weight.zero_()  # type: ignore[operator,union-attr]
     nn.init.zeros_(model.out_layer.weight)
 
 

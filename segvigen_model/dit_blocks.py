@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from segvigen_model.sparse.attention import Lengths, packed_attention
-from segvigen_model.sparse.rope import apply_rope, rope_phases
+from segvigen_model.sparse.rope import apply_rope, normed_rope, rope_phases
 from segvigen_model.vae.blocks import NORM_EPS, LayerNorm32
 
 
@@ -76,10 +76,14 @@ class HeadNorm(nn.Module):
         super().__init__()
         self.gamma = nn.Parameter(torch.ones(num_heads, head_dim))
 
+    @property
+    def gain(self) -> Tensor:
+        """(H, D) factor of unit-length heads."""
+        return self.gamma * self.gamma.shape[1] ** 0.5
+
     def forward(self, x: Tensor) -> Tensor:
         """(T, H, D) -> (T, H, D) float32."""
-        gain: Tensor = self.gamma * self.gamma.shape[1] ** 0.5
-        return F.normalize(x.float(), dim=-1) * gain
+        return F.normalize(x.float(), dim=-1) * self.gain
 
 
 class SelfAttention(nn.Module):
@@ -109,9 +113,11 @@ class SelfAttention(nn.Module):
             q, k, v = _heads(self.to_qkv(x), 3 * self.num_heads).chunk(3, dim=1)
             q_lengths, q_phases = layout.lengths, layout.phases
         if self.has_head_norm:
-            q, k = self.q_rms_norm(q), self.k_rms_norm(k)
-        q = apply_rope(q, q_phases).to(v.dtype)
-        k = apply_rope(k, layout.phases).to(v.dtype)
+            q = normed_rope(q, self.q_rms_norm.gain, q_phases)
+            k = normed_rope(k, self.k_rms_norm.gain, layout.phases)
+        else:
+            q = apply_rope(q, q_phases).to(v.dtype)
+            k = apply_rope(k, layout.phases).to(v.dtype)
         out = packed_attention(q, k, v, q_lengths, layout.lengths)
         projected: Tensor = self.to_out(out.flatten(1))
         return projected
@@ -219,21 +225,14 @@ class FlowBlock(nn.Module):
         """
         parts = (modulation + self.modulation).to(x.dtype).chunk(6, dim=1)
         lengths = layout.lengths
-        h = torch.addcmul(*_shift_scale(self.norm1(x), lengths, parts[0], parts[1]))
+        h = lengths.scaled_add(parts[0], self.norm1(x), 1 + parts[1])
         h = self.self_attn(h, layout, only_kept)
         if only_kept:
             x, lengths = layout.keep(x), layout.kept_lengths
-        x = torch.addcmul(x, h.to(x.dtype), lengths.spread(parts[2]))
+        x = lengths.scaled_add(x, h.to(x.dtype), parts[2])
         x = x + self.cross_attn(self.norm2(x), context, index, lengths).to(x.dtype)
-        h = torch.addcmul(*_shift_scale(self.norm3(x), lengths, parts[3], parts[4]))
-        return torch.addcmul(x, self.mlp(h).to(x.dtype), lengths.spread(parts[5]))
-
-
-def _shift_scale(
-    x: Tensor, lengths: Lengths, shift: Tensor, scale: Tensor
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Operands of shift + x * (1 + scale)."""
-    return lengths.spread(shift), x, lengths.spread(1 + scale)
+        h = lengths.scaled_add(parts[3], self.norm3(x), 1 + parts[4])
+        return lengths.scaled_add(x, self.mlp(h).to(x.dtype), parts[5])
 
 
 def _heads(x: Tensor, num_heads: int) -> Tensor:

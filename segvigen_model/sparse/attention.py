@@ -57,6 +57,25 @@ class Lengths:
             return per_asset
         return per_asset.index_select(0, self.batch_index)
 
+    def scaled_add(self, base: Tensor, x: Tensor, factor: Tensor) -> Tensor:
+        """Return base + x * factor.
+
+        Args:
+            base: (T, C), or (B, C) per asset.
+            x: (T, C).
+            factor: (B, C) per asset.
+        """
+        if len(self.values) == 1:
+            return torch.addcmul(base, x, factor)
+        if x.is_cuda:
+            base = base if base.shape == x.shape else self.spread(base)
+            return torch.addcmul(base, x, self.spread(factor))
+        # On a CPU, broadcasting asset by asset beats writing the factors out per token.
+        sizes = list(self.values)
+        bases = torch.split(base, sizes if base.shape == x.shape else 1)
+        parts = zip(bases, torch.split(x, sizes), torch.split(factor, 1), strict=True)
+        return torch.cat([torch.addcmul(*part) for part in parts])
+
 
 def packed_attention(
     q: Tensor, k: Tensor, v: Tensor, q_lengths: Lengths, kv_lengths: Lengths
