@@ -1,0 +1,231 @@
+"""Atoms: the smallest pieces that get labels, who touches whom, and merging them into parts.
+
+Pieces touch over shared edges or, in meshes made of loose components, through small gaps.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from segvigen_model.geometry import TINY, Surface, contacts, dense_ids, sample_faces, sum_by
+from segvigen_model.segments import SegmentTree
+from segvigen_model.types import BoolArray, FloatArray, IntArray
+
+MAX_ATOMS = 20_000  # above this, loose pieces are pooled by place
+CONTACT_CELL = 1 / 96  # of the longest side: pieces this close touch
+DRAW_WEIGHT = 0.6  # share of the draws in a border's cost; the rest is geometry
+GAP_FOLD = 0.8  # how strongly two loose pieces that merely touch are separate; 1 = surely
+_POOL_CELLS = 24  # along the longest side
+_MAX_ROUNDS = 500
+
+
+@dataclass(frozen=True, slots=True)
+class Atoms:
+    """The smallest pieces that labels are given to, and which of them touch.
+
+    Attributes:
+        of_face: (F,) int64 dense atom id per face.
+        areas: (A,) float64 shares of the surface, sum 1.
+        pairs: (B, 2) int64 touching atoms, lower id first.
+        lengths: (B,) float64 border length in units of the longest side.
+        folds: (B,) float64 0..1, how strongly geometry separates the pair.
+        source: what the atoms are, for provenance.
+    """
+
+    of_face: IntArray
+    areas: FloatArray
+    pairs: IntArray
+    lengths: FloatArray
+    folds: FloatArray
+    source: str
+
+    @property
+    def count(self) -> int:
+        """Number of atoms."""
+        return len(self.areas)
+
+    def mean(self, values: FloatArray, weights: FloatArray) -> FloatArray:
+        """Area-weighted mean per atom of (F,) face values; weights are (F,) face areas."""
+        safe = np.maximum(weights, TINY)
+        total = sum_by(self.of_face, values * safe, self.count)
+        means: FloatArray = total / np.maximum(sum_by(self.of_face, safe, self.count), TINY)
+        return means
+
+
+def make_atoms(surface: Surface, tree: SegmentTree, cuts: IntArray | None = None) -> Atoms:
+    """Take the finest segments as atoms and find which touch, over edges or through gaps.
+
+    Args:
+        surface: geometry.
+        tree: its segments.
+        cuts: (F,) int labels that no atom may cross, or None.
+
+    Returns:
+        The atoms. A soup of more than MAX_ATOMS pieces is pooled by place instead.
+    """
+    of_face, source = tree.levels[0], "segments"
+    if of_face.max(initial=0) >= MAX_ATOMS:
+        of_face, source = _pool_by_place(surface), "cells"
+    if cuts is not None:
+        of_face = dense_ids(of_face * (int(cuts.max(initial=0)) + 1) + cuts)
+    count = int(of_face.max(initial=0)) + 1
+    areas = sum_by(of_face, np.maximum(surface.areas, TINY), count)
+    pairs, lengths, folds = _touching(surface, tree, of_face)
+    return Atoms(of_face, areas / areas.sum(), pairs, lengths, folds, source)
+
+
+def border_weights(atoms: Atoms) -> FloatArray:
+    """(B,) float64 price of cutting each border: long smooth borders are dear."""
+    typical = max(float(atoms.lengths.mean()), TINY) if len(atoms.lengths) else 1.0
+    weights: FloatArray = atoms.lengths / typical * (1.0 - 0.9 * atoms.folds)
+    return weights
+
+
+def _touching(
+    surface: Surface, tree: SegmentTree, of_face: IntArray
+) -> tuple[IntArray, FloatArray, FloatArray]:
+    """Pairs of atoms with border length and fold strength, edges and gaps together."""
+    sides = of_face[surface.pairs]
+    crossing = sides[:, 0] != sides[:, 1]
+    edge_pairs = np.sort(sides[crossing], axis=1)
+    edge_lengths = surface.lengths[crossing] / surface.extent
+    together = (
+        tree.levels[:, surface.pairs[crossing, 0]] == tree.levels[:, surface.pairs[crossing, 1]]
+    )
+    # The level on which two atoms first share a segment says how strong the fold between is.
+    edge_folds = (~together).sum(axis=0) / len(tree.levels)
+    cell = CONTACT_CELL * surface.extent
+    points = sample_faces(surface.triangles, surface.areas, 0.6 * cell)
+    gap_pairs, gap_lengths = contacts(points, of_face, cell)
+    is_gap = surface.components[_first_face(of_face)][gap_pairs]
+    is_gap = is_gap[:, 0] != is_gap[:, 1]  # within a component, edges say it better
+    gap_pairs, gap_lengths = np.sort(gap_pairs[is_gap], axis=1), gap_lengths[is_gap]
+    pairs = np.concatenate([edge_pairs, gap_pairs])
+    lengths = np.concatenate([edge_lengths, gap_lengths / surface.extent])
+    folds = np.concatenate([edge_folds, np.full(len(gap_pairs), GAP_FOLD)])
+    return join_pairs(pairs, lengths, folds)
+
+
+def join_pairs(
+    pairs: IntArray, lengths: FloatArray, folds: FloatArray
+) -> tuple[IntArray, FloatArray, FloatArray]:
+    """Join equal pairs: lengths add up, folds are averaged by length."""
+    unique, where = np.unique(pairs.reshape(-1, 2), axis=0, return_inverse=True)
+    where = where.reshape(-1)
+    safe = np.maximum(lengths, TINY)
+    total = sum_by(where, safe, len(unique))
+    return unique, total, sum_by(where, safe * folds, len(unique)) / np.maximum(total, TINY)
+
+
+def _first_face(groups: IntArray) -> IntArray:
+    """One face of every group: (F,) dense ids -> (G,) int64."""
+    faces: IntArray = np.unique(groups, return_index=True)[1]
+    return faces
+
+
+def _pool_by_place(surface: Surface) -> IntArray:
+    """(F,) dense ids of coarse cells, for soups of loose triangles."""
+    low = surface.centers.min(axis=0)
+    cells = np.floor((surface.centers - low) / surface.extent * _POOL_CELLS).astype(np.int64)
+    return dense_ids((cells[:, 0] * 64 + cells[:, 1]) * 64 + cells[:, 2])
+
+
+class PartMerger:
+    """Mutable state of merging atoms into parts, cheapest border first.
+
+    A border costs what the draws say against merging its sides (mixed with DRAW_WEIGHT) plus how
+    strongly geometry folds there.
+
+    Args:
+        histograms: (A, C) for each atom the share of every draw's labels, draws side by side,
+            divided by the number of draws, rows sum to 1; C = 0 for geometry only.
+        atoms: the pieces.
+        kept: (B,) bool, borders that may vanish; all when None.
+    """
+
+    def __init__(self, histograms: FloatArray, atoms: Atoms, kept: BoolArray | None = None) -> None:
+        mask = np.ones(len(atoms.pairs), bool) if kept is None else kept
+        self.labels: IntArray = np.arange(atoms.count)
+        self.areas = atoms.areas.copy()
+        self.histograms = histograms
+        self.pairs, self.lengths, self.folds = (
+            atoms.pairs[mask],
+            atoms.lengths[mask],
+            atoms.folds[mask],
+        )
+
+    @property
+    def count(self) -> int:
+        """Parts left."""
+        return len(self.areas)
+
+    def merge_below(self, threshold: float) -> None:
+        """Merge borders that cost less than the threshold until none is left."""
+        for _ in range(_MAX_ROUNDS):
+            costs = self.costs()
+            if not (costs < threshold).any():
+                break
+            chosen = self._mutual(costs)
+            self._join(chosen[costs[chosen] < threshold])
+
+    def merge_to(self, count: int) -> None:
+        """Merge the cheapest borders until `count` parts are left or no two touch."""
+        while self.count > count and len(self.pairs):
+            costs = self.costs()
+            chosen = self._mutual(costs)
+            self._join(chosen[: self.count - count])
+
+    def absorb_small(self, min_area: float) -> None:
+        """Join parts below `min_area` (share of the surface) to the neighbour touched most."""
+        for _ in range(_MAX_ROUNDS):
+            is_small = self.areas < min_area
+            border = np.flatnonzero(is_small[self.pairs].any(axis=1))
+            if not len(border):
+                break
+            costs = np.full(len(self.pairs), np.inf)
+            costs[border] = -self.lengths[border]
+            self._join(self._mutual(costs))
+
+    def costs(self) -> FloatArray:
+        """(B,) cost of removing each border, 0..1."""
+        left, right = self.pairs.T
+        if not self.histograms.shape[1]:
+            return self.folds
+        shared = np.minimum(self.histograms[left], self.histograms[right]).sum(axis=1)
+        apart = 1.0 - shared
+        costs: FloatArray = DRAW_WEIGHT * apart + (1.0 - DRAW_WEIGHT) * self.folds
+        return costs
+
+    def _mutual(self, costs: FloatArray) -> IntArray:
+        """Borders of finite cost that are the cheapest of both sides, cheapest first."""
+        rank = np.zeros(len(costs), np.int64)
+        rank[np.argsort(costs, kind="stable")] = np.arange(len(costs))
+        best = np.full(self.count, len(costs))
+        for side in (0, 1):
+            np.minimum.at(best, self.pairs[:, side], rank)
+        is_best = (best[self.pairs[:, 0]] == rank) & (best[self.pairs[:, 1]] == rank)
+        chosen = np.flatnonzero(is_best & np.isfinite(costs))
+        ordered: IntArray = chosen[np.argsort(rank[chosen])]
+        return ordered
+
+    def _join(self, chosen: IntArray) -> None:
+        """Join both sides of the chosen borders; histograms are averaged by area."""
+        target: IntArray = np.arange(self.count)
+        target[self.pairs[chosen, 1]] = self.pairs[chosen, 0]
+        target = dense_ids(target)
+        count = int(target.max(initial=0)) + 1
+        self.labels = target[self.labels]
+        areas = sum_by(target, self.areas, count)
+        weighted = self.histograms * self.areas[:, None]
+        columns = [sum_by(target, column, count) for column in weighted.T]
+        self.histograms = (
+            np.stack(columns, axis=1) / areas[:, None] if columns else (np.zeros((count, 0)))
+        )
+        self.areas = areas
+        pairs = np.sort(target[self.pairs], axis=1)
+        kept = pairs[:, 0] != pairs[:, 1]
+        self.pairs, self.lengths, self.folds = join_pairs(
+            pairs[kept], self.lengths[kept], self.folds[kept]
+        )

@@ -1,0 +1,199 @@
+"""Several opinions to one partition: exclusive, exhaustive, dense ids.
+
+Draws vote on geometric segments; neighbouring segments that the draws keep together are merged,
+cheapest border first, until the granularity's threshold. Coarser granularities continue from
+finer ones, so parts only ever grow. Overlapping masks are settled by argmax and a graph cut.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+from scipy.optimize import linear_sum_assignment
+
+from segvigen_model.atoms import Atoms, PartMerger, border_weights
+from segvigen_model.geometry import TINY, sum_by
+from segvigen_model.graph_cut import expand_labels
+from segvigen_model.types import BoolArray, FloatArray, IntArray
+
+MIN_PART_AREA = 0.003  # share of the surface; PartSAM's rule
+GRANULARITIES = ("fine", "medium", "coarse")
+# Border cost above which parts stay apart.
+MERGE_THRESHOLDS = {"fine": 0.35, "medium": 0.5, "coarse": 0.65}
+
+
+@dataclass(frozen=True, slots=True)
+class Partition:
+    """One label per face, with how sure the draws are.
+
+    Attributes:
+        labels: (F,) int32 dense 0..P-1.
+        part_confidence: (P,) float32, mean IoU of the part with its best match in each draw.
+        confidence: 0..1, mean one-to-one matched IoU between draws (1 for a single draw).
+        notes: fallbacks that were used.
+    """
+
+    labels: IntArray
+    part_confidence: FloatArray
+    confidence: float
+    notes: tuple[str, ...] = field(default=())
+
+    @property
+    def count(self) -> int:
+        """Number of parts."""
+        return len(self.part_confidence)
+
+
+def consensus(
+    draws: IntArray, atoms: Atoms, areas: FloatArray, granularity: str = "medium"
+) -> Partition:
+    """Turn several labelings of the faces into one partition.
+
+    Args:
+        draws: (K, F) int, one labeling per draw, ids 0-based; K = 0 uses geometry only.
+        atoms: pieces to be labelled.
+        areas: (F,) float64 face areas.
+        granularity: "fine", "medium" or "coarse".
+
+    Returns:
+        The partition; its number of parts never rises from fine to coarse.
+    """
+    merger = PartMerger(_histograms(draws, atoms, areas), atoms)
+    for name in GRANULARITIES:
+        merger.merge_below(MERGE_THRESHOLDS[name])
+        merger.absorb_small(MIN_PART_AREA)
+        if name == granularity:
+            break
+    else:
+        raise ValueError(f"granularity {granularity!r} is none of {GRANULARITIES}")
+    labels = merger.labels[atoms.of_face].astype(np.int32)
+    confidence = part_confidence(labels, draws, areas)
+    notes = () if len(draws) else ("geometry_only",)
+    return Partition(labels, confidence, draw_agreement(draws, areas), notes)
+
+
+def overlap(left: IntArray, right: IntArray, areas: FloatArray) -> FloatArray:
+    """IoU of every part of one labeling with every part of another: (F,), (F,) -> (P, Q)."""
+    rows, columns = int(left.max(initial=0)) + 1, int(right.max(initial=0)) + 1
+    shared = sum_by(left.astype(np.int64) * columns + right, areas, rows * columns)
+    shared = shared.reshape(rows, columns)
+    union = shared.sum(axis=1, keepdims=True) + shared.sum(axis=0) - shared
+    iou: FloatArray = shared / np.maximum(union, TINY)
+    return iou
+
+
+def part_confidence(labels: IntArray, draws: IntArray, areas: FloatArray) -> FloatArray:
+    """(P,) float32: mean over draws of the best IoU that each part reaches; 0.5 without draws."""
+    if not len(draws):
+        return np.full(int(labels.max(initial=0)) + 1, 0.5, np.float32)
+    best = [overlap(labels, draw, areas).max(axis=1) for draw in draws]
+    confidence: FloatArray = np.mean(best, axis=0).astype(np.float32)
+    return confidence
+
+
+def draw_agreement(draws: IntArray, areas: FloatArray) -> float:
+    """Mean one-to-one matched IoU over all pairs of draws, each part weighted by its area.
+
+    One draw cannot disagree with itself: 1.0. No draw: 0.0.
+    """
+    if len(draws) < 2:
+        return float(len(draws))
+    scores = [
+        matched_iou(draws[i], draws[j], areas)
+        for i in range(len(draws))
+        for j in range(i + 1, len(draws))
+    ]
+    return float(np.mean(scores))
+
+
+def matched_iou(left: IntArray, right: IntArray, areas: FloatArray) -> float:
+    """Best one-to-one matching of parts, IoU weighted by area, mean of both directions; 0..1."""
+    iou = overlap(left, right, areas)
+    rows, columns = linear_sum_assignment(-iou)
+    total = max(float(areas.sum()), TINY)
+    weight_left = sum_by(left, areas, iou.shape[0])[rows] / total
+    weight_right = sum_by(right, areas, iou.shape[1])[columns] / total
+    score = (iou[rows, columns] * 0.5 * (weight_left + weight_right)).sum()
+    return min(float(score), 1.0)  # rounding
+
+
+def exclusive_labels(
+    probabilities: FloatArray, atoms: Atoms, areas: FloatArray, smoothness: float = 0.5
+) -> IntArray:
+    """Settle overlapping masks: every face goes to exactly one of them.
+
+    Args:
+        probabilities: (P, F) float, probability of each part's mask at each face.
+        atoms: pieces to be labelled.
+        areas: (F,) float64 face areas.
+        smoothness: weight of borders against probabilities, >= 0.
+
+    Returns:
+        (F,) int32, 0..P-1; a mask that loses everywhere has no face.
+    """
+    means = np.stack([atoms.mean(row, areas) for row in probabilities], axis=1)
+    costs = -np.log(np.clip(means, 1e-4, 1.0)) * (atoms.areas * atoms.count)[:, None]
+    weights = smoothness * border_weights(atoms)
+    start = np.argmin(costs, axis=1)
+    labels = expand_labels(costs, atoms.pairs, weights, start, list(range(len(probabilities))))
+    return labels[atoms.of_face].astype(np.int32)
+
+
+def merge_parts(labels: IntArray, parts: list[int]) -> tuple[IntArray, dict[int, int]]:
+    """Make one part of several; returns (F,) int32 dense labels and old id -> new id."""
+    merged = np.where(np.isin(labels, parts), min(parts), labels)
+    return densify(merged)
+
+
+def split_part(
+    labels: IntArray, part: int, atoms: Atoms, pieces: int = 2
+) -> tuple[IntArray, dict[int, int]]:
+    """Split one part into touching pieces along its strongest folds.
+
+    The largest piece keeps the id, the others get new ids at the end. A part of a single atom
+    cannot be split and stays.
+
+    Args:
+        labels: (F,) int dense labels.
+        part: id to split.
+        atoms: pieces that are not cut.
+        pieces: wanted number of pieces, >= 2.
+
+    Returns:
+        (F,) int32 dense labels and old id -> new id.
+    """
+    inside = np.zeros(atoms.count, bool)
+    inside[atoms.of_face[labels == part]] = True
+    kept: BoolArray = np.asarray(inside[atoms.pairs].all(axis=1), bool)
+    merger = PartMerger(np.zeros((atoms.count, 0)), atoms, kept)
+    merger.merge_to(pieces + int((~inside).sum()))
+    piece = merger.labels[atoms.of_face]
+    mine = labels == part
+    ids, size = np.unique(piece[mine], return_counts=True)
+    result = labels.astype(np.int64)
+    for rank, index in enumerate(np.argsort(-size, kind="stable")[1:]):
+        result[mine & (piece == ids[index])] = int(labels.max()) + 1 + rank
+    return densify(result)
+
+
+def densify(labels: IntArray) -> tuple[IntArray, dict[int, int]]:
+    """Renumber to 0..P-1 in the old order: (F,) int32 labels and old id -> new id."""
+    ids, dense = np.unique(labels, return_inverse=True)
+    mapping = {int(old): new for new, old in enumerate(ids)}
+    return dense.reshape(-1).astype(np.int32), mapping
+
+
+def _histograms(draws: IntArray, atoms: Atoms, areas: FloatArray) -> FloatArray:
+    """(A, sum of labels) share of each draw's labels per atom; rows sum to 1."""
+    columns = []
+    safe = np.maximum(areas, TINY)
+    total = np.maximum(sum_by(atoms.of_face, safe, atoms.count), TINY)[:, None]
+    for draw in draws:
+        count = int(draw.max(initial=0)) + 1
+        share = sum_by(atoms.of_face * count + draw, safe, atoms.count * count)
+        columns.append(share.reshape(atoms.count, count) / total)
+    if not columns:
+        return np.zeros((atoms.count, 0))
+    histograms: FloatArray = np.concatenate(columns, axis=1) / len(draws)
+    return histograms

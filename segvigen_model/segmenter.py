@@ -1,0 +1,335 @@
+"""The front door: encode an asset once, then propose, refine by clicks, or follow a painted view.
+
+Every answer is an exclusive, exhaustive partition of the original faces with dense ids, and says
+in its provenance how it was made. Geometry of the last few assets is kept between calls.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from segvigen_model.atoms import Atoms, make_atoms
+from segvigen_model.checkpoint import Bundle, load
+from segvigen_model.coords import grid_to_latent, mesh_to_unit
+from segvigen_model.errors import CheckpointMismatch
+from segvigen_model.evidence import part_probability
+from segvigen_model.geometry import Surface, surface_of
+from segvigen_model.inference import ClickSet, draw_colorings, draw_masks, encode_voxels
+from segvigen_model.ovoxel import mesh_to_ovoxel
+from segvigen_model.palette import decode_colors, nearest_colors
+from segvigen_model.partition import Partition, consensus, part_confidence
+from segvigen_model.refinement import NO_TARGET, Wish, refine_labels, resolve_clicks
+from segvigen_model.segments import SegmentTree, segment_tree
+from segvigen_model.transfer import FaceVoxels, face_voxels, nearest_voxels
+from segvigen_model.types import (
+    AssetMesh,
+    BoolArray,
+    ByteArray,
+    Click,
+    Encoding,
+    FloatArray,
+    IntArray,
+    Proposal,
+)
+
+logger = logging.getLogger(__name__)
+NUM_KEPT = 4  # assets whose geometry is kept
+CLICK_CONFIDENCE = 1.0  # a part that a person clicked is taken as sure
+MAX_MAP_COLORS = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Geometry:
+    """What is derived from a mesh and its voxels, once."""
+
+    mesh: AssetMesh
+    encoding: Encoding
+    surface: Surface
+    tree: SegmentTree
+    atoms: Atoms
+    relation: FaceVoxels
+
+
+class Segmenter:
+    """Segments assets with one model.
+
+    Args:
+        bundle: the model.
+    """
+
+    def __init__(self, bundle: Bundle) -> None:
+        self.bundle = bundle
+        self._kept: list[Geometry] = []
+
+    @classmethod
+    def from_checkpoint(
+        cls, path_or_name: str | Path = "default", device: str = "cpu"
+    ) -> Segmenter:
+        """Load a checkpoint and wrap it."""
+        return cls(load(path_or_name, device))
+
+    def encode(self, mesh: AssetMesh) -> Encoding:
+        """Convert a mesh to voxels and latents: once per asset."""
+        return encode_voxels(self.bundle, mesh_to_ovoxel(mesh, self.bundle.config.grid))
+
+    def propose(
+        self,
+        mesh: AssetMesh,
+        encoding: Encoding,
+        *,
+        num_draws: int = 4,
+        num_steps: int = 8,
+        granularity: str = "medium",
+        seed: int = 0,
+    ) -> Proposal:
+        """Partition an asset without help.
+
+        Args:
+            mesh: the asset.
+            encoding: its encoding by this checkpoint.
+            num_draws: independent draws that vote, >= 1.
+            num_steps: sampler steps per draw.
+            granularity: "fine", "medium" or "coarse".
+            seed: of the draws; the same seed gives the same answer.
+        """
+        geometry = self.geometry(mesh, encoding)
+        colorings = draw_colorings(
+            self.bundle, encoding, num_draws=num_draws, num_steps=num_steps, seed=seed
+        )
+        draws = np.stack(
+            [
+                geometry.relation.labels_to_faces(decode_colors(colors, encoding.coords))
+                for colors in colorings
+            ]
+        )
+        partition = consensus(draws, geometry.atoms, geometry.surface.areas, granularity)
+        logger.info("propose parts=%d agreement=%.3f", partition.count, partition.confidence)
+        return self._proposal(
+            geometry,
+            partition,
+            labels_source="draw_consensus",
+            seed=seed,
+            num_draws=num_draws,
+            num_steps=num_steps,
+            granularity=granularity,
+            atoms=geometry.atoms.source,
+        )
+
+    def part_mask(
+        self, mesh: AssetMesh, encoding: Encoding, clicks: Sequence[Click], seed: int = 0
+    ) -> FloatArray:
+        """Find the part that clicks point at.
+
+        Args:
+            mesh: the asset.
+            encoding: its encoding by this checkpoint.
+            clicks: points inside the part, and (is_positive=False) points outside; at least one
+                positive. Their kind and part id do not matter.
+            seed: unused by the one-step decoder; kept so that sampling ones fit.
+
+        Returns:
+            (F,) float32 probability that each face belongs to the part; cut at 0.5.
+        """
+        geometry = self.geometry(mesh, encoding)
+        faces = np.array([click.face for click in clicks], np.int64)
+        is_positive = np.array([click.is_positive for click in clicks], bool)
+        if not is_positive.any():
+            raise ValueError("part_mask needs at least one positive click")
+        points = np.array([click.xyz for click in clicks], np.float64)
+        mask = draw_masks(self.bundle, encoding, [self._click_set(encoding, points, is_positive)])
+        probability = self._probability(geometry, faces, is_positive, mask[0])
+        return probability.astype(np.float32)
+
+    def refine(
+        self,
+        mesh: AssetMesh,
+        encoding: Encoding,
+        face_labels: IntArray,
+        clicks: Sequence[Click],
+        seed: int = 0,
+        *,
+        not_object_part: int | None = None,
+    ) -> Proposal:
+        """Change a partition as clicks say.
+
+        Args:
+            mesh: the asset.
+            encoding: its encoding by this checkpoint.
+            face_labels: (F,) int dense part ids that the reviewer saw.
+            clicks: what the reviewer said; the later of two on one face counts.
+            seed: as in `part_mask`.
+            not_object_part: part already set aside as no object (provenance of the input).
+
+        Returns:
+            The new partition. Every click holds; a part without clicks keeps its faces except
+            those that clicks move; ids are stable unless a part vanished ("id_map").
+        """
+        geometry = self.geometry(mesh, encoding)
+        num_parts = int(face_labels.max(initial=-1)) + 1
+        wishes, aside = resolve_clicks(clicks, num_parts, not_object_part)
+        probabilities = self._wish_probabilities(geometry, wishes, clicks)
+        refined = refine_labels(
+            face_labels,
+            wishes,
+            lambda wish: probabilities[_key(wish)],
+            (geometry.surface, geometry.tree, geometry.atoms),
+            aside,
+        )
+        touched = {refined.id_map[w.target] for w in wishes if w.target in refined.id_map}
+        confidence = self._refined_confidence(geometry, face_labels, refined.labels, touched)
+        areas = np.bincount(refined.labels, geometry.surface.areas + 1e-30)
+        partition = Partition(
+            refined.labels, confidence, float(np.average(confidence, weights=areas)), refined.notes
+        )
+        return self._proposal(
+            geometry,
+            partition,
+            labels_source="click_refinement",
+            num_clicks=len(clicks),
+            seed=seed,
+            id_map={str(old): new for old, new in sorted(refined.id_map.items())},
+            not_object_part=refined.not_object_part,
+        )
+
+    def guided(
+        self,
+        mesh: AssetMesh,
+        encoding: Encoding,
+        part_map: ByteArray,
+        *,
+        num_steps: int = 8,
+        seed: int = 0,
+    ) -> Proposal:
+        """Partition an asset after a painted view.
+
+        Args:
+            mesh: the asset.
+            encoding: its encoding by this checkpoint.
+            part_map: (S, S, 3) uint8, one flat colour per part, black background.
+            num_steps: sampler steps.
+            seed: of the draw.
+        """
+        geometry = self.geometry(mesh, encoding)
+        if self.bundle.dit.config.view is None:
+            raise CheckpointMismatch("this checkpoint has no view encoder; use propose()")
+        view = part_map.astype(np.float32) / 255.0
+        colors = draw_colorings(
+            self.bundle, encoding, num_draws=1, num_steps=num_steps, seed=seed, view=view
+        )[0]
+        palette = map_colors(part_map)
+        voxel_labels = nearest_colors(np.clip(colors, 0, 1), palette)
+        draws = geometry.relation.labels_to_faces(voxel_labels)[None]
+        partition = consensus(draws, geometry.atoms, geometry.surface.areas, "fine")
+        return self._proposal(
+            geometry,
+            partition,
+            labels_source="view_palette",
+            seed=seed,
+            num_steps=num_steps,
+            num_map_colors=len(palette),
+        )
+
+    def geometry(self, mesh: AssetMesh, encoding: Encoding) -> Geometry:
+        """Surface, segments and voxel relation of an asset; kept for the last few assets."""
+        for kept in self._kept:
+            if kept.mesh is mesh and kept.encoding is encoding:
+                return kept
+        if encoding.checkpoint != self.bundle.sha256:
+            raise CheckpointMismatch(
+                f"encoding is by checkpoint {encoding.checkpoint[:12]}, this model is "
+                f"{self.bundle.sha256[:12]}; encode again"
+            )
+        surface = surface_of(mesh)
+        tree = segment_tree(surface)
+        relation = face_voxels(mesh, surface, encoding.coords, encoding.grid, encoding.frame)
+        made = Geometry(mesh, encoding, surface, tree, make_atoms(surface, tree), relation)
+        self._kept = [made, *self._kept[: NUM_KEPT - 1]]
+        return made
+
+    def _wish_probabilities(
+        self, geometry: Geometry, wishes: Sequence[Wish], clicks: Sequence[Click]
+    ) -> dict[tuple[int, int], FloatArray]:
+        """Probability of the part at each wish's point; one mask per clicked part, one batch."""
+        points = {click.face: click.xyz for click in clicks}
+        keys = list(dict.fromkeys(_key(wish) for wish in wishes))
+        sets, faces, signs = [], [], []
+        for key in keys:
+            mine = [wish for wish in wishes if _key(wish) == key]
+            others = [w for w in wishes if _key(w) != key and w.target != NO_TARGET]
+            rows = [*others, *mine]
+            faces.append(np.array([wish.face for wish in rows], np.int64))
+            signs.append(np.array([wish in mine for wish in rows], bool))
+            xyz = np.array([points[wish.face] for wish in rows], np.float64)
+            sets.append(self._click_set(geometry.encoding, xyz, signs[-1]))
+        if not sets:
+            return {}
+        masks = draw_masks(self.bundle, geometry.encoding, sets)
+        return {
+            key: self._probability(geometry, faces[i], signs[i], masks[i])
+            for i, key in enumerate(keys)
+        }
+
+    def _probability(
+        self, geometry: Geometry, faces: IntArray, is_positive: BoolArray, mask: FloatArray
+    ) -> FloatArray:
+        on_faces = geometry.relation.to_faces(mask)
+        return part_probability(
+            geometry.surface, geometry.tree, geometry.atoms, faces, is_positive, on_faces
+        )
+
+    def _click_set(
+        self, encoding: Encoding, points: FloatArray, is_positive: BoolArray
+    ) -> ClickSet:
+        """Clicked points (K, 3), mesh frame, as latent cells of active voxels."""
+        unit = mesh_to_unit(points, encoding.frame)
+        rows = nearest_voxels(unit, encoding.coords, encoding.grid)
+        return ClickSet(grid_to_latent(encoding.coords[rows], encoding.factor), is_positive)
+
+    def _refined_confidence(
+        self, geometry: Geometry, before: IntArray, after: IntArray, touched: set[int]
+    ) -> FloatArray:
+        """(P,) float32: sure where a person clicked, else how much of the part stayed."""
+        stayed = part_confidence(after, before[None], geometry.surface.areas)
+        stayed[list(touched)] = CLICK_CONFIDENCE
+        return stayed
+
+    def _proposal(self, geometry: Geometry, partition: Partition, **provenance: Any) -> Proposal:
+        return Proposal(
+            face_labels=partition.labels,
+            voxel_labels=geometry.relation.labels_to_voxels(partition.labels),
+            part_confidence=partition.part_confidence,
+            confidence=partition.confidence,
+            provenance={
+                **provenance,
+                "checkpoint": self.bundle.sha256,
+                "fallbacks": list(partition.notes),
+            },
+        )
+
+
+def map_colors(part_map: ByteArray) -> ByteArray:
+    """Part colours of a painted view: frequent colours except the black background, (K, 3) uint8.
+
+    Raises:
+        ValueError: the view has no colour, or far too many to be flat.
+    """
+    colors, count = np.unique(part_map.reshape(-1, 3), axis=0, return_counts=True)
+    is_part = (colors.sum(axis=1) > 0) & (count >= max(1, part_map.size // 3 // 4000))
+    if not 1 <= is_part.sum() <= MAX_MAP_COLORS:
+        raise ValueError(
+            f"a painted view needs 1..{MAX_MAP_COLORS} flat colours on black, this has "
+            f"{int(is_part.sum())}; paint without shading or smoothing"
+        )
+    chosen: ByteArray = colors[is_part]
+    return chosen
+
+
+def _key(wish: Wish) -> tuple[int, int]:
+    """Wishes of one key point at the same part: a target, or each negative face by itself."""
+    return (wish.target, -1) if wish.target != NO_TARGET else (NO_TARGET, wish.face)
