@@ -96,27 +96,35 @@ def _touching(
     )
     # The level on which two atoms first share a segment says how strong the fold between is.
     edge_folds = (~together).sum(axis=0) / len(tree.levels)
-    cell = CONTACT_CELL * surface.extent
-    points = sample_faces(surface.triangles, surface.areas, 0.6 * cell)
-    gap_pairs, gap_lengths = contacts(points, of_face, cell)
-    is_gap = surface.components[_first_face(of_face)][gap_pairs]
-    is_gap = is_gap[:, 0] != is_gap[:, 1]  # within a component, edges say it better
-    gap_pairs, gap_lengths = np.sort(gap_pairs[is_gap], axis=1), gap_lengths[is_gap]
+    gap_pairs, gap_lengths = _gaps(surface, of_face)
     pairs = np.concatenate([edge_pairs, gap_pairs])
     lengths = np.concatenate([edge_lengths, gap_lengths / surface.extent])
     folds = np.concatenate([edge_folds, np.full(len(gap_pairs), GAP_FOLD)])
     return join_pairs(pairs, lengths, folds)
 
 
+def _gaps(surface: Surface, of_face: IntArray) -> tuple[IntArray, FloatArray]:
+    """Pairs of atoms of different components that nearly touch; within one, edges say it."""
+    if not surface.components.any():
+        return np.zeros((0, 2), np.int64), np.zeros(0)
+    cell = CONTACT_CELL * surface.extent
+    points = sample_faces(surface.triangles, surface.areas, 0.6 * cell)
+    pairs, lengths = contacts(points, of_face, cell)
+    sides = surface.components[_first_face(of_face)][pairs]
+    is_gap = sides[:, 0] != sides[:, 1]
+    return pairs[is_gap], lengths[is_gap]
+
+
 def join_pairs(
     pairs: IntArray, lengths: FloatArray, folds: FloatArray
 ) -> tuple[IntArray, FloatArray, FloatArray]:
     """Join equal pairs: lengths add up, folds are averaged by length."""
-    unique, where = np.unique(pairs.reshape(-1, 2), axis=0, return_inverse=True)
-    where = where.reshape(-1)
+    count = int(pairs.max(initial=0)) + 1
+    keys, where = np.unique(pairs[:, 0] * count + pairs[:, 1], return_inverse=True)
     safe = np.maximum(lengths, TINY)
-    total = sum_by(where, safe, len(unique))
-    return unique, total, sum_by(where, safe * folds, len(unique)) / np.maximum(total, TINY)
+    total = sum_by(where, safe, len(keys))
+    unique = np.stack([keys // count, keys % count], axis=1)
+    return unique, total, sum_by(where, safe * folds, len(keys)) / np.maximum(total, TINY)
 
 
 def _first_face(groups: IntArray) -> IntArray:

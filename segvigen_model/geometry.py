@@ -204,11 +204,13 @@ def contacts(points: SamplePoints, groups: IntArray, cell: float) -> tuple[IntAr
     """
     found: list[IntArray] = []
     low = points.xyz.min(axis=0)
+    owner = groups[points.face]
+    count = int(groups.max(initial=0)) + 1
     for shift in (0.0, 0.5):  # two staggered hashes: a contact on a cell wall is seen by one
         cells = np.floor((points.xyz - low) / cell + shift).astype(np.int64)
-        found.append(_shared_cells(cell_keys(cells), groups[points.face]))
-    pairs, count = np.unique(np.concatenate(found), axis=0, return_counts=True)
-    return pairs.reshape(-1, 2), count * (0.5 * cell)
+        found.append(_shared_cells(cell_keys(cells), owner, count))
+    keys, times = np.unique(np.concatenate(found), return_counts=True)
+    return np.stack([keys // count, keys % count], axis=1), times * (0.5 * cell)
 
 
 def sum_by(ids: IntArray, weights: FloatArray, count: int) -> FloatArray:
@@ -217,13 +219,14 @@ def sum_by(ids: IntArray, weights: FloatArray, count: int) -> FloatArray:
     return sums
 
 
-def _shared_cells(cell: IntArray, group: IntArray) -> IntArray:
-    """Pairs of groups for every cell that holds several: neighbours in a sorted chain."""
-    rows = np.unique(np.stack([cell, group], axis=1), axis=0)
-    together = [np.zeros((0, 2), np.int64)]
+def _shared_cells(cell: IntArray, group: IntArray, count: int) -> IntArray:
+    """Keys low * count + high of the groups that share a cell, once per cell."""
+    rows = np.unique(dense_ids(cell) * count + group)
+    cells, groups = rows // count, rows % count  # ascending, so pairs come out low id first
+    together = [np.zeros(0, np.int64)]
     for step in (1, 2, 3):  # up to four groups of one cell are all paired
-        same = rows[step:, 0] == rows[:-step, 0]
-        together.append(np.stack([rows[:-step, 1][same], rows[step:, 1][same]], axis=1))
+        same = cells[step:] == cells[:-step]
+        together.append(groups[:-step][same] * count + groups[step:][same])
     return np.concatenate(together)
 
 
