@@ -9,13 +9,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from segvigen_model.mesh_formats.glb_writer import save_glb
 from segvigen_model.mesh_formats.gltf import read_gltf
-from segvigen_model.mesh_formats.limits import MeshLimits
+from segvigen_model.mesh_formats.guards import SUFFIXES, check_file
+from segvigen_model.mesh_formats.limits import MeshLimits, check_counts
 from segvigen_model.mesh_formats.other import read_with_trimesh
 from segvigen_model.mesh_formats.pieces import join_pieces
+from segvigen_model.mesh_formats.references import gather_side_files
 from segvigen_model.types import AssetMesh
 
-SUFFIXES = ("glb", "gltf", "obj", "ply", "stl", "off")
+__all__ = ["SUFFIXES", "MeshLimits", "load_mesh", "save_glb"]
 
 
 def load_mesh(
@@ -41,6 +44,9 @@ def load_mesh(
     """
     kind = suffix.lstrip(".").lower()
     files = side_files or {}
+    check_file(data, kind, files, limits)
     if kind in ("glb", "gltf"):
         return join_pieces(read_gltf(data, kind, files, limits))
-    return join_pieces(read_with_trimesh(data, kind, files))
+    mesh = join_pieces(read_with_trimesh(data, kind, gather_side_files(data, kind, files, limits)))
+    check_counts(len(mesh.faces), len(mesh.vertices), limits)  # polygons became triangles
+    return mesh

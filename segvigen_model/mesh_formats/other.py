@@ -27,7 +27,7 @@ class MappingResolver(trimesh.resolvers.Resolver):  # type: ignore[misc]
 
     def get(self, key: str) -> bytes:
         """Give the bytes of one side file; an unknown name is an OSError, as trimesh expects."""
-        name = clean_name(key)
+        name = _clean_name(key)
         if name not in self._side_files:
             raise FileNotFoundError(name)
         return self._side_files[name]
@@ -45,7 +45,7 @@ class MappingResolver(trimesh.resolvers.Resolver):  # type: ignore[misc]
         raise OSError(f"read-only: {name}")
 
 
-def clean_name(name: str) -> str:
+def _clean_name(name: str) -> str:
     """Bring the spelling of a side file's name to the mapping's: forward slashes, no `./`."""
     return name.strip().strip('"').replace("\\", "/").removeprefix("./")
 
@@ -85,24 +85,24 @@ def _piece(mesh: Any, name: str, materials: dict[int, Material]) -> Piece:
         return Piece(
             vertices[faces.ravel()],
             np.arange(faces.size).reshape(-1, 3),
-            plain_material(materials),
+            _plain_material(materials),
             name,
             colors=colors,
             normals=None if normals is None else normals[faces.ravel()],
         )
     if visual.kind == "vertex":
         colors = np.asarray(visual.vertex_colors, dtype=np.uint8)
-        material = plain_material(materials)
+        material = _plain_material(materials)
         return Piece(vertices, faces, material, name, colors=colors, normals=normals)
     if visual.kind == "texture":
         key = id(visual.material)
         if key not in materials:
             materials[key] = _simple_material(visual.material)
         return Piece(vertices, faces, materials[key], name, uv=_uv(visual.uv), normals=normals)
-    return Piece(vertices, faces, plain_material(materials), name, normals=normals)
+    return Piece(vertices, faces, _plain_material(materials), name, normals=normals)
 
 
-def plain_material(materials: dict[int, Material]) -> Material:
+def _plain_material(materials: dict[int, Material]) -> Material:
     """Give the one material of all surfaces that name none: white, rough, not metallic."""
     return materials.setdefault(0, Material(name="plain", metallic_factor=0.0))
 
