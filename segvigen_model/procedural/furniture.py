@@ -1,6 +1,5 @@
 """Furniture: each function lists the parts of one random piece (Y up, about one unit large)."""
 
-# ruff: noqa: RUF005 (numpy point + offset list is arithmetic here, not concatenation)
 from __future__ import annotations
 
 from collections.abc import Callable

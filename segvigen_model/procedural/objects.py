@@ -1,6 +1,5 @@
 """Tools, vessels and small things: each function lists the parts of one random object (Y up)."""
 
-# ruff: noqa: RUF005 (numpy point + offset list is arithmetic here, not concatenation)
 from __future__ import annotations
 
 from collections.abc import Callable
