@@ -74,6 +74,11 @@ class Segmenter:
         """Load a checkpoint and wrap it."""
         return cls(load(path_or_name, device))
 
+    @property
+    def checkpoint(self) -> str:
+        """The sha256 of the weights in use."""
+        return self.bundle.sha256
+
     def encode(self, mesh: AssetMesh) -> Encoding:
         """Convert a mesh to voxels and latents: once per asset."""
         return encode_voxels(self.bundle, mesh_to_ovoxel(mesh, self.bundle.config.grid))
