@@ -1,0 +1,122 @@
+"""Make a Prefect server know our work pools, deployments and the automation for dead runs.
+
+`python -m deployments.apply` works on the server that PREFECT_API_URL names. It is fast when
+nothing changed: the server itself remembers the hash of what was applied.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+import subprocess
+import sys
+from datetime import timedelta
+from pathlib import Path
+
+from prefect.client.orchestration import SyncPrefectClient, get_client
+from prefect.client.schemas.actions import WorkPoolCreate
+from prefect.client.schemas.objects import StateType
+from prefect.events.actions import ChangeFlowRunState
+from prefect.events.schemas.automations import AutomationCore, EventTrigger, Posture
+from prefect.events.schemas.events import ResourceSpecification
+from prefect.exceptions import ObjectNotFound
+from prefect.variables import Variable
+from prefect.workers.process import ProcessWorker
+
+from segvigen_model.errors import SegvigenError
+
+logger = logging.getLogger(__name__)
+
+PREFECT_FILE = Path(__file__).with_name("prefect.yaml")
+PROJECT = PREFECT_FILE.parent.parent
+POOLS = ("cpu", "gpu")
+APPLIED = "segvigen_applied"  # Prefect variable: hash of what this server was told last
+AUTOMATION = "segvigen-dead-runs"
+# Three missed heartbeats of 30 s: the run's process is gone without a word.
+SILENCE = timedelta(seconds=90)
+
+
+class DeployFailed(SegvigenError):
+    """Prefect did not take our deployments."""
+
+
+def apply(*, is_forced: bool = False) -> bool:
+    """Bring pools, deployments and automation to the server; False if it has them already."""
+    wanted = hashlib.sha256(PREFECT_FILE.read_bytes() + Path(__file__).read_bytes()).hexdigest()
+    if not is_forced and Variable.get(APPLIED) == wanted:
+        return False
+    with get_client(sync_client=True) as client:
+        for pool in POOLS:
+            _ensure_pool(client, pool)
+        _deploy()
+        _ensure_automation(client)
+    Variable.set(APPLIED, wanted, overwrite=True)
+    return True
+
+
+def _ensure_pool(client: SyncPrefectClient, name: str) -> None:
+    try:
+        client.read_work_pool(name)
+    except ObjectNotFound:
+        template = ProcessWorker.get_default_base_job_template()
+        pool = WorkPoolCreate(name=name, type="process", base_job_template=template)
+        client.create_work_pool(pool)
+        logger.info("pool=%s created=true", name)
+
+
+def _deploy() -> None:
+    argv = [sys.executable, "-m", "prefect", "--no-prompt", "deploy", "--all"]
+    answer = subprocess.run(
+        [*argv, "--prefect-file", str(PREFECT_FILE)],
+        cwd=PROJECT,
+        env={**os.environ, "PYTHONPATH": str(PROJECT)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if answer.returncode != 0:
+        said = (answer.stdout + answer.stderr)[-2000:]
+        raise DeployFailed(f"prefect deploy ended with {answer.returncode}:\n{said}")
+
+
+def _ensure_automation(client: SyncPrefectClient) -> None:
+    """Mark runs CRASHED whose process and worker both died; the next scheduled run goes on.
+
+    They are not started again from here: a run that kills its machine would do so for ever.
+    """
+    if client.read_automations_by_name(AUTOMATION):
+        return
+    over = ("Completed", "Failed", "Cancelled", "Crashed", "Paused", "AwaitingRetry")
+    trigger = EventTrigger(
+        after={"prefect.flow-run.heartbeat"},
+        expect={"prefect.flow-run.heartbeat", *(f"prefect.flow-run.{state}" for state in over)},
+        match=ResourceSpecification({"prefect.resource.id": ["prefect.flow-run.*"]}),
+        for_each={"prefect.resource.id"},
+        posture=Posture.Proactive,
+        threshold=1,
+        within=SILENCE,
+    )
+    action = ChangeFlowRunState(
+        state=StateType.CRASHED, name="Crashed", message="Heartbeat lost", force=True
+    )
+    about = "A run without heartbeat is marked as crashed."
+    client.create_automation(
+        AutomationCore(name=AUTOMATION, description=about, trigger=trigger, actions=[action])
+    )
+
+
+def main() -> int:
+    """Run from the command line; exit code 0 when the server knows everything."""
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    try:
+        changed = apply(is_forced="--force" in sys.argv[1:])
+    except DeployFailed as err:
+        logger.error("%s", err)
+        return 1
+    logger.info("deployments %s", "applied" if changed else "already up to date")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,49 @@
+"""Flow: accepted label sets become an immutable version of the fine-tuning dataset."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import asdict
+from typing import Any
+
+from prefect import flow
+
+from flows.chunked import io_task
+from flows.context import Overrides, open_context
+from flows.report import publish_table
+from tasks import shards
+
+
+@flow(name="build_shards")
+def build_shards(
+    settings_file: str | None = None, overrides: Overrides | None = None
+) -> dict[str, Any]:
+    """Write a new version if label sets changed, else find the one that is there.
+
+    Args:
+        settings_file: TOML file of settings.
+        overrides: section -> field -> value; no secrets.
+
+    Returns:
+        The version, its size, and assets that were left out with the reason.
+    """
+    started = time.monotonic()
+    context = open_context(settings_file, overrides, "build_shards")
+
+    @io_task("build-shards")
+    def write_version() -> shards.ShardBuild:
+        return shards.build_shards(
+            store=context.store, catalogue=context.catalogue, settings=context.settings.shard
+        )
+
+    built: shards.ShardBuild = write_version()
+    seconds = round(time.monotonic() - started, 2)
+    rows = [{"asset": asset_id, "left out because": error} for asset_id, error in built.failed]
+    text = (
+        f"## build_shards\n\n{built.dataset}/{built.version or '(nothing to build)'}: "
+        f"{built.num_samples} samples in {built.num_shards} shards, "
+        f"{'new' if built.is_new else 'unchanged'}, {seconds:.1f} s"
+    )
+    publish_table("build_shards", rows, text)
+    counts = {"samples": built.num_samples, "left_out": len(built.failed)}
+    return {"stage": "build_shards", "counts": counts, "seconds": seconds, **asdict(built)}

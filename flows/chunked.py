@@ -1,0 +1,146 @@
+"""How a stage works through its assets: claim a chunk, work on each asset, tell what happened.
+
+One bad asset is a recorded outcome, never a dead flow. A world that does not answer (store,
+network) is no asset's fault: the chunk is tried again, then the flow fails and nothing is counted
+against the assets. A killed run leaves leases only, which end by themselves.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from prefect import task
+
+from flows.context import Context
+from flows.report import Outcome, Progress, StageReport, publish
+from tasks.catalogue import AssetState
+from tasks.stage import StageResult, attempt, is_surroundings
+
+logger = logging.getLogger(__name__)
+
+RETRY_DELAYS_S = [2.0, 10.0, 30.0]
+RETRY_JITTER = 0.5
+
+# Leased asset ids -> what became of each, told one by one.
+ChunkWork = Callable[[Sequence[str]], Iterable[Outcome]]
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """One stage of an asset's life.
+
+    Attributes:
+        name: told in reports.
+        claims: states that it takes assets from.
+        work: does it for one asset that the context's worker holds.
+    """
+
+    name: str
+    claims: tuple[AssetState, ...]
+    work: Callable[[Context, str], StageResult]
+
+
+def run_stage(context: Context, stage: Stage, limit: int | None = None) -> StageReport:
+    """Work on every asset that waits for `stage`, one by one; at most `limit` assets."""
+
+    def work_on_each(asset_ids: Sequence[str]) -> Iterator[Outcome]:
+        for asset_id in asset_ids:
+            context.catalogue.renew(asset_ids, context.worker, context.settings.work.lease_s)
+            yield _work_on_asset(context, stage, asset_id)
+
+    return run_chunks(context, stage.name, stage.claims, work_on_each, limit)
+
+
+def run_chunks(
+    context: Context,
+    name: str,
+    claims: Sequence[AssetState],
+    work: ChunkWork,
+    limit: int | None = None,
+) -> StageReport:
+    """Claim chunk after chunk of what waits now and give each to `work`, as one Prefect task.
+
+    Assets that come to wait while this runs are left to the next run.
+    """
+    started = time.monotonic()
+    waiting = num_waiting(context, claims)
+    total = waiting if limit is None else min(waiting, limit)
+    progress = Progress(name, total)
+    outcomes: dict[str, Outcome] = {}
+    while len(outcomes) < total:
+        before = len(outcomes)
+        size = min(context.settings.work.chunk_size, total - before)
+        _work_on_chunk(context, name, claims, size, work, outcomes, progress)
+        # What is left has failed in this run or is held by others: the next run sees to it.
+        if len(outcomes) == before:
+            break
+    return publish(name, list(outcomes.values()), time.monotonic() - started)
+
+
+def num_waiting(context: Context, states: Sequence[AssetState]) -> int:
+    """Assets that stand in one of these states."""
+    counts = context.catalogue.counts()
+    return sum(counts[state] for state in states)
+
+
+def io_task(name: str) -> Callable[[Callable[..., Any]], Any]:
+    """A Prefect task that is tried again, with jitter, when the world did not answer."""
+    return task(
+        name=name,
+        retries=len(RETRY_DELAYS_S),
+        retry_delay_seconds=RETRY_DELAYS_S,
+        retry_jitter_factor=RETRY_JITTER,
+        retry_condition_fn=_is_worth_a_retry,
+        persist_result=False,
+    )
+
+
+def _is_worth_a_retry(_task: Any, _run: Any, state: Any) -> bool:
+    error = state.result(raise_on_failure=False)
+    return isinstance(error, BaseException) and is_surroundings(error)
+
+
+def _work_on_chunk(
+    context: Context,
+    name: str,
+    claims: Sequence[AssetState],
+    size: int,
+    work: ChunkWork,
+    outcomes: dict[str, Outcome],
+    progress: Progress,
+) -> None:
+    """One Prefect task; a retry claims again and goes on with what was not done."""
+    catalogue, rules, worker = context.catalogue, context.settings.work, context.worker
+
+    @io_task(f"{name}-chunk")
+    def work_on_chunk(num_assets: int) -> None:
+        claimed = catalogue.claim(claims, num_assets, worker, rules.lease_s, rules.max_attempts)
+        held = [asset.asset_id for asset in claimed]
+        try:
+            for outcome in work([asset_id for asset_id in held if asset_id not in outcomes]):
+                outcomes[outcome.asset_id] = outcome
+                progress.advance()
+        finally:
+            catalogue.release(held, worker)
+
+    work_on_chunk(size)
+
+
+def _work_on_asset(context: Context, stage: Stage, asset_id: str) -> Outcome:
+    result = attempt(
+        stage.name,
+        asset_id,
+        lambda: stage.work(context, asset_id),
+        catalogue=context.catalogue,
+        worker=context.worker,
+        max_attempts=context.settings.work.max_attempts,
+    )
+    logger.info(
+        "stage=%s asset=%s state=%s seconds=%.2f note=%s",
+        *(stage.name, asset_id[:12], result.state, result.seconds, result.note),
+    )
+    return Outcome(asset_id, str(result.state), result.note, round(result.seconds, 3))

@@ -1,0 +1,139 @@
+"""What the command line shows: tables, a progress bar, the state of everything as JSON."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from pathlib import Path
+
+    from flows.doctor import Check
+    from tasks.settings import Settings
+
+out = Console()
+err = Console(stderr=True)
+STYLES = {"ok": "green", "warning": "yellow", "problem": "bold red"}
+
+
+def table(title: str, *columns: str) -> Table:
+    """An empty table in the house's look."""
+    made = Table(title=title, title_justify="left", header_style="bold")
+    for column in columns:
+        made.add_column(column)
+    return made
+
+
+@contextmanager
+def progress_bar() -> Iterator[None]:
+    """Show the progress of every stage that runs inside, on standard error."""
+    from flows.report import listening
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
+    with Progress(*columns, TimeElapsedColumn(), console=err) as bar:
+        tasks: dict[str, Any] = {}
+
+        def listen(stage: str, finished: int, total: int) -> None:
+            if stage not in tasks or finished == 0:
+                tasks[stage] = bar.add_task(stage, total=total)
+            bar.update(tasks[stage], completed=finished, total=total)
+
+        with listening(listen):
+            yield
+
+
+def read_state(settings: Settings, home: Path) -> dict[str, Any]:
+    """Everything that `segvigen status` tells, JSON-able."""
+    from infra.local import LocalStack
+    from tasks.catalogue import Catalogue
+
+    catalogue = Catalogue(settings.catalogue.url.get_secret_value())
+    raw = catalogue.raw.all()
+    counts = {str(state): number for state, number in catalogue.counts().items()}
+    parked = [asset for asset in catalogue.assets() if asset.reason]
+    stack = LocalStack(home)
+    services = stack.status() if home.is_dir() else []
+    return {
+        "assets": counts,
+        "total": sum(counts.values()),
+        "raw_objects": len(raw),
+        "label_sets": len(catalogue.labels.all()),
+        "parked": [
+            {"asset": row.asset_id, "name": row.name, "state": str(row.state), "reason": row.reason}
+            for row in parked
+        ],
+        "shards": [
+            {
+                "dataset": version.dataset,
+                "version": version.version,
+                "manifest_key": version.manifest_key,
+                "sha256": version.sha256,
+                "samples": version.num_samples,
+                "size_bytes": version.size_bytes,
+            }
+            for version in catalogue.labels.shard_versions()
+        ],
+        "services": [
+            {"name": row.name, "is_running": row.is_running, "url": row.url, "pid": row.pid}
+            for row in services
+        ],
+    }
+
+
+def show_state(state: Mapping[str, Any]) -> None:
+    """Print `read_state` for people."""
+    assets = table("Assets", "state", "number")
+    for name, number in state["assets"].items():
+        if number:
+            assets.add_row(name, str(number))
+    assets.add_row("[bold]total", f"[bold]{state['total']}")
+    out.print(assets)
+    if state["parked"]:
+        parked = table("Parked", "asset", "name", "state", "reason")
+        for row in state["parked"]:
+            parked.add_row(row["asset"][:12], escape(row["name"]), row["state"], row["reason"])
+        out.print(parked)
+    shards = table("Shards", "dataset", "version", "samples", "MB")
+    for row in state["shards"]:
+        size = f"{row['size_bytes'] / 1e6:.1f}"
+        shards.add_row(row["dataset"], row["version"], str(row["samples"]), size)
+    out.print(shards)
+    services = table("Services", "name", "state", "where")
+    for row in state["services"]:
+        running = "[green]running" if row["is_running"] else "[red]stopped"
+        services.add_row(
+            row["name"], running, row["url"] or (f"pid {row['pid']}" if row["pid"] else "")
+        )
+    out.print(services)
+
+
+def show_checks(checks: Iterable[Check]) -> bool:
+    """Print the doctor's table; True if nothing stands in the way."""
+    shown = table("segvigen doctor", "what", "", "found", "what to do")
+    is_fine = True
+    for check in checks:
+        style = STYLES[check.verdict]
+        shown.add_row(
+            check.name, f"[{style}]{check.verdict}", escape(check.found), escape(check.cure)
+        )
+        is_fine &= check.verdict != "problem"
+    out.print(shown)
+    return is_fine
+
+
+def show_report(report: Mapping[str, Any]) -> None:
+    """Print a stage's counts."""
+    counts = ", ".join(
+        f"{number} {name}" for name, number in report.get("counts", {}).items() if number
+    )
+    out.print(
+        f"{report.get('stage', 'label_dataset')}: {counts or 'nothing to do'}"
+        f" ({report.get('seconds', 0)} s)"
+    )

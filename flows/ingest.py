@@ -1,0 +1,72 @@
+"""Flow: look into the raw bucket, check what is new, register the good, record the bad."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from typing import Any
+
+from prefect import flow
+
+from flows.chunked import io_task
+from flows.context import Context, Overrides, open_context
+from flows.report import Outcome, Progress, publish
+from tasks.ingest import ingest_object, scan_raw
+from tasks.store import ObjectInfo
+
+
+@flow(name="ingest")
+def ingest(
+    prefix: str = "",
+    limit: int | None = None,
+    is_retrying: bool = False,
+    settings_file: str | None = None,
+    overrides: Overrides | None = None,
+) -> dict[str, Any]:
+    """Register what is new in the raw bucket.
+
+    Args:
+        prefix: folder of the raw bucket.
+        limit: at most so many objects.
+        is_retrying: also look again at objects that were rejected.
+        settings_file: TOML file of settings.
+        overrides: section -> field -> value; no secrets.
+
+    Returns:
+        Counts by outcome and seconds.
+    """
+    started = time.monotonic()
+    context = open_context(settings_file, overrides, "ingest")
+    found = scan_raw(context.raw, context.catalogue, prefix=prefix, is_retrying=is_retrying)[:limit]
+    progress = Progress("ingest", len(found))
+    outcomes: list[Outcome] = []
+    size = context.settings.work.chunk_size
+    for first in range(0, len(found), size):
+        outcomes += _ingest_chunk(context, found[first : first + size], progress)
+    return publish("ingest", outcomes, time.monotonic() - started).as_dict()
+
+
+def _ingest_chunk(
+    context: Context, objects: Sequence[ObjectInfo], progress: Progress
+) -> list[Outcome]:
+    """One Prefect task for a chunk of raw objects; a retry goes on where it stopped."""
+    done: list[Outcome] = []
+
+    @io_task("ingest-chunk")
+    def ingest_chunk(num_objects: int) -> None:
+        for info in objects[len(done) : num_objects]:
+            begin = time.monotonic()
+            result = ingest_object(
+                info,
+                raw=context.raw,
+                store=context.store,
+                catalogue=context.catalogue,
+                settings=context.settings.ingest,
+            )
+            detail = f"{info.key} {result.reason or ''} {result.note}".strip()
+            seconds = round(time.monotonic() - begin, 3)
+            done.append(Outcome(result.asset_id, result.outcome, detail, seconds))
+            progress.advance()
+
+    ingest_chunk(len(objects))
+    return done

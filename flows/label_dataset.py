@@ -1,0 +1,121 @@
+"""Flow: the whole way, from raw meshes over the reviewers' desk to shards. The schedule runs it.
+
+Every part can be killed and run again: state lives in the catalogue, so that this flow only asks
+what waits where. Waiting for people is a loop that looks for answers, not a sleeping task.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+from prefect import flow
+
+from flows.build_shards import build_shards
+from flows.chunked import num_waiting
+from flows.context import Context, Overrides, open_context
+from flows.encode import encode
+from flows.ingest import ingest
+from flows.propose import propose
+from flows.pull_review import WAKE_UP, pull_answers, pull_review
+from flows.push_review import push_review
+from flows.refine import refine
+from flows.report import publish_table
+from tasks.catalogue import AssetState
+
+# Until one of these is empty there is something to do without any reviewer.
+OURS = (AssetState.REGISTERED, AssetState.ENCODED, AssetState.PROPOSED, AssetState.REFINING)
+LOOK_FOR_WAKE_UP_S = 0.5
+
+
+@flow(name="label_dataset")
+def label_dataset(
+    prefix: str = "",
+    review_wait_s: float = 0.0,
+    settings_file: str | None = None,
+    overrides: Overrides | None = None,
+) -> dict[str, Any]:
+    """Ingest, encode, propose, gate, review, refine, build shards.
+
+    Args:
+        prefix: folder of the raw bucket.
+        review_wait_s: so long keep taking the reviewers' answers, refining and pushing, until all
+            assets are accepted or parked; 0 = once.
+        settings_file: TOML file of settings.
+        overrides: section -> field -> value; no secrets.
+
+    Returns:
+        Assets by state, whether all are settled, seconds.
+    """
+    started = time.monotonic()
+    context = open_context(settings_file, overrides, "label_dataset")
+    common: dict[str, Any] = {"settings_file": settings_file, "overrides": overrides}
+    ingest(prefix=prefix, **common)
+    if num_waiting(context, (AssetState.IN_REVIEW,)):
+        pull_review(**common)
+    _advance(context, common)
+    deadline = started + review_wait_s
+    while not is_settled(context) and time.monotonic() < deadline:
+        before = context.catalogue.counts()
+        _wait_for_answers(context, deadline)
+        _advance(context, common)
+        if context.catalogue.counts() == before:  # another run holds what is left
+            time.sleep(context.settings.review.poll_interval_s)
+    build_shards(**common)
+    return _report(context, time.monotonic() - started)
+
+
+def is_settled(context: Context) -> bool:
+    """True when no asset waits for us or for a reviewer."""
+    return num_waiting(context, (*OURS, AssetState.IN_REVIEW)) == 0
+
+
+def _advance(context: Context, common: dict[str, Any]) -> None:
+    """Run each stage that has something to do, in the order of an asset's life."""
+    stages: dict[AssetState, Callable[..., Any]] = {
+        AssetState.REGISTERED: encode,
+        AssetState.ENCODED: propose,
+        AssetState.REFINING: refine,
+        AssetState.PROPOSED: push_review,
+    }
+    for state, stage in stages.items():
+        if num_waiting(context, (state,)):
+            stage(**common)
+
+
+def _wait_for_answers(context: Context, deadline: float) -> None:
+    """Return when an answer moved something, or at the deadline.
+
+    The desk is asked every poll interval; a webhook's word in the catalogue makes it at once.
+    """
+    interval = context.settings.review.poll_interval_s
+    while time.monotonic() < deadline:
+        heard = context.catalogue.raw.cursor(WAKE_UP)
+        pull_answers(context)
+        if num_waiting(context, OURS) or is_settled(context):
+            return
+        until = min(deadline, time.monotonic() + interval)
+        while time.monotonic() < until and context.catalogue.raw.cursor(WAKE_UP) == heard:
+            time.sleep(LOOK_FOR_WAKE_UP_S)
+
+
+def _report(context: Context, seconds: float) -> dict[str, Any]:
+    """Table of all assets and the counts."""
+    assets = context.catalogue.assets()
+    rows = [
+        {
+            "asset": asset.asset_id[:12],
+            "name": asset.name,
+            "state": str(asset.state),
+            "round": asset.round,
+            "reason": asset.reason or "",
+            "faces": asset.num_faces,
+        }
+        for asset in assets
+    ]
+    counts = {str(state): number for state, number in context.catalogue.counts().items()}
+    lines = [f"- {state}: {number}" for state, number in counts.items() if number]
+    text = "\n".join(["## label_dataset", *lines, f"\n{len(assets)} assets, {seconds:.0f} s"])
+    publish_table("label_dataset", rows, text)
+    return {"counts": counts, "is_settled": is_settled(context), "seconds": round(seconds, 1)}
