@@ -46,7 +46,7 @@ def encode_asset(
 
 def encoding_key(asset_id: str, segmenter: Segmenter) -> str:
     """Key of an asset's encoding by the segmenter's checkpoint."""
-    return keys.encoding(segmenter.checkpoint[:ENCODER_CHARS], asset_id)
+    return keys.encoding(segmenter.bundle.sha256[:ENCODER_CHARS], asset_id)
 
 
 def encoding_for(

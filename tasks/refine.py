@@ -47,14 +47,20 @@ def refine_asset(
     def make() -> Proposal:
         mesh = load_asset_mesh(store, asset)
         encoding = encoding_for(asset, mesh, store=store, catalogue=catalogue, segmenter=segmenter)
-        shown = load_proposal(store, source).face_labels
-        clicks = [to_click(row) for row in usable]
-        refined = segmenter.refine(mesh, encoding, shown, clicks, seed=model.seed)
-        added = _lineage(source, len(usable), len(rows), segmenter.checkpoint)
+        shown = load_proposal(store, source)
+        refined = segmenter.refine(
+            mesh,
+            encoding,
+            shown.face_labels,
+            [to_click(row) for row in usable],
+            seed=model.seed,
+            not_object_part=shown.provenance.get("not_object_part"),
+        )
+        added = _lineage(source, len(usable), len(rows), segmenter.bundle.sha256)
         return replace(refined, provenance={**added, **refined.provenance})
 
     round_ = asset.round + 1
-    recipe = _recipe(source, usable, segmenter.checkpoint, model.seed)
+    recipe = _recipe(source, usable, segmenter.bundle.sha256, model.seed)
     key = keys.proposal(asset_id, round_, digest_of(recipe))
     row = stored_proposal(key, make, store=store, asset_id=asset_id, round_=round_)
     with catalogue.transaction():

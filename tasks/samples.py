@@ -171,7 +171,7 @@ def _guided(source: SampleSource, settings: ShardSettings) -> dict[str, bytes]:
     unit = mesh_to_unit(source.mesh.triangles.reshape(-1, 3), source.encoding.frame)
     triangles = np.asarray(unit).reshape(-1, 3, 3)
     cameras = guide_cameras(settings.num_guide_views)
-    palettes = np.stack([_palette(source, f"guided{i}") for i in range(len(cameras))])
+    palettes = np.stack([_guide_palette(source, i) for i in range(len(cameras))])
     members: dict[str, bytes] = {}
     for number, (camera, palette) in enumerate(zip(cameras, palettes, strict=True)):
         colors = palette[source.label_set.face_labels]
@@ -184,11 +184,19 @@ def _guided(source: SampleSource, settings: ShardSettings) -> dict[str, bytes]:
     return members
 
 
-def _palette(source: SampleSource, purpose: str) -> ByteArray:
+def _guide_palette(source: SampleSource, number: int) -> ByteArray:
+    """A palette without its darkest colour: black is the background of a map."""
+    palette = _palette(source, f"guided{number}", num_spare=1)
+    is_kept = np.arange(len(palette)) != palette.astype(int).sum(axis=1).argmin()
+    kept: ByteArray = palette[is_kept]
+    return kept
+
+
+def _palette(source: SampleSource, purpose: str, num_spare: int = 0) -> ByteArray:
     """A palette that depends on the asset and the purpose only."""
     digest = hashlib.sha256(f"{source.asset_id}:{purpose}".encode()).digest()
     rng = np.random.default_rng(int.from_bytes(digest[:8], "big"))
-    return separated_palette(len(source.label_set.part_names), rng)
+    return separated_palette(len(source.label_set.part_names) + num_spare, rng)
 
 
 def _clicks(source: SampleSource) -> list[dict[str, Any]]:

@@ -27,12 +27,20 @@ _SURROUNDINGS = frozenset(
 )
 
 
+class Weights(Protocol):
+    """A loaded checkpoint, as far as stages care."""
+
+    @property
+    def sha256(self) -> str:
+        """Hash that names the weights."""
+
+
 class Segmenter(Protocol):
     """What the stages need of `segvigen_model.segmenter.Segmenter`."""
 
     @property
-    def checkpoint(self) -> str:
-        """The sha256 of the weights in use."""
+    def bundle(self) -> Weights:
+        """The weights in use."""
 
     def encode(self, mesh: AssetMesh) -> Encoding:
         """Voxels and latents of a mesh."""
@@ -56,6 +64,8 @@ class Segmenter(Protocol):
         face_labels: IntArray,
         clicks: Sequence[Click],
         seed: int = 0,
+        *,
+        not_object_part: int | None = None,
     ) -> Proposal:
         """The partition after clicks."""
 
