@@ -1,0 +1,219 @@
+"""Parity of the flow transformer, both segmentation heads, and the samplers."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from segvigen_model.conditioning import ClickTokens, stack_clicks
+from segvigen_model.dit import SLatFlowModel, set_torso_dtype, time_sinusoid
+from segvigen_model.official import flow_config
+from segvigen_model.parity.golden import BF16_TOLERANCE, FLOW_TOLERANCE, Golden
+from segvigen_model.parity.row import ParityRow
+from segvigen_model.sampler import SamplerOptions, sample, schedule
+from segvigen_model.segmentation_flow import SegmentationConfig, SegmentationFlow
+from segvigen_model.sparse.rope import apply_rope, rope_frequencies, rope_phases
+from segvigen_model.sparse.structure import Structure
+from segvigen_model.sparse.tensor import sparse_tensor
+
+TIME_SCALE = 1000.0  # golden times are in 0..1000
+
+
+def rope_time(folder: Path) -> list[ParityRow]:
+    """Rotations of every head width and the time embedding."""
+    golden = Golden(folder)
+    coords = golden.inputs["coords"][:, 1:]
+    rows = [golden.close("t_sinusoid", time_sinusoid(golden.inputs["t"]), FLOW_TOLERANCE)]
+    widths = sorted(int(key[1:]) for key in golden.inputs if key[0] == "q" and key[1:].isdigit())
+    for width in widths:
+        phases = rope_phases(coords, width)
+        rows.append(golden.close(f"freqs{width}", rope_frequencies(width), FLOW_TOLERANCE))
+        rows.append(golden.close(f"phase_re{width}", phases.real, FLOW_TOLERANCE))
+        rows.append(golden.close(f"phase_im{width}", phases.imag, FLOW_TOLERANCE))
+        for name in (f"q{width}", f"k{width}"):
+            rows.append(golden.close(name, apply_rope(golden.inputs[name], phases), FLOW_TOLERANCE))
+    return rows
+
+
+def slat_flow(folder: Path) -> list[ParityRow]:
+    """The plain texture flow: outputs, per-block features, gradients, bfloat16 torso."""
+    golden = Golden(folder)
+    given = golden.inputs
+    model = SLatFlowModel(flow_config(golden.config["args"]))
+    golden.fill(model)
+    x_feats = given["x_t"].clone().requires_grad_()
+    x = sparse_tensor(x_feats, given["coords"])
+    shape = sparse_tensor(given["shape"], given["coords"])
+    features, handles = _watch(model)
+    y = model(x, given["t"], given["cond"], shape).feats
+    for handle in handles:
+        handle.remove()
+    loss = F.mse_loss(y, given["target"])
+    loss.backward()
+    rows = [
+        golden.close("y", y, FLOW_TOLERANCE),
+        golden.close("t_emb", model.t_embedder(given["t"]), FLOW_TOLERANCE),
+        golden.close("adaln", model.modulation(given["t"]), FLOW_TOLERANCE),
+        golden.close("loss", loss, FLOW_TOLERANCE),
+        golden.close("grad_x_t", _grad(x_feats), FLOW_TOLERANCE),
+        golden.gradients(model, golden.config["grad_norm_sum"], "gradient norms (relative)"),
+    ]
+    rows += [golden.close(name, found, FLOW_TOLERANCE) for name, found in features.items()]
+    return rows + _flow_variants(golden, model)
+
+
+@torch.no_grad()
+def _flow_variants(golden: Golden, model: SLatFlowModel) -> list[ParityRow]:
+    given = golden.inputs
+    x = sparse_tensor(given["x_t"], given["coords"])
+    shape = sparse_tensor(given["shape"], given["coords"])
+    listed = [given[f"cond_list{asset}"] for asset in range(x.batch_size)]
+    first = x.lengths[0]
+    x0 = sparse_tensor(given["x_t"][:first], given["coords"][:first])
+    shape0 = sparse_tensor(given["shape"][:first], given["coords"][:first])
+    rows = [
+        golden.close("y_cond_list", model(x, given["t"], listed, shape).feats, FLOW_TOLERANCE),
+        golden.close(
+            "y_single0", model(x0, given["t"][:1], given["cond"][:1], shape0).feats, FLOW_TOLERANCE
+        ),
+    ]
+    set_torso_dtype(model, torch.bfloat16)
+    y_bf16 = model(x, given["t"], given["cond"], shape).feats
+    return [*rows, golden.close("y_bf16", y_bf16, BF16_TOLERANCE)]
+
+
+def _watch(model: SLatFlowModel) -> tuple[dict[str, Tensor], list[Any]]:
+    """Collect what the official model reports per block."""
+    found: dict[str, Tensor] = {}
+
+    def keep(name: str) -> Any:
+        return lambda _module, _args, out: found.__setitem__(name, out)
+
+    named = {f"block{index}": block for index, block in enumerate(model.blocks)}
+    named["input_layer"] = model.input_layer
+    return found, [module.register_forward_hook(keep(name)) for name, module in named.items()]
+
+
+def _head(golden: Golden) -> SegmentationFlow:
+    state = golden.state()
+    embeddings = len(state.get("seg_embeddings.weight", ()))
+    flow = SegmentationFlow(
+        SegmentationConfig(flow_config(golden.config["flow_args"]), embeddings, False, None)
+    )
+    golden.fill(flow)
+    return flow
+
+
+def _clicks(coords: Tensor, labels: Tensor) -> ClickTokens:
+    return ClickTokens(coords[:, 1:], labels[:, 0].long(), (len(coords),))
+
+
+def _batch_clicks(given: dict[str, Tensor], assets: list[int]) -> ClickTokens | None:
+    if "point_coords0" not in given:
+        return None
+    return stack_clicks(
+        [_clicks(given[f"point_coords{k}"], given[f"point_labels{k}"]) for k in assets]
+    )
+
+
+def _predict(flow: SegmentationFlow, given: dict[str, Tensor], assets: list[int]) -> Tensor:
+    """Velocity of some of the golden assets, batched."""
+    rows = torch.cat([(given["coords"][:, 0] == k).nonzero()[:, 0] for k in assets])
+    coords = given["coords"][rows].clone()
+    coords[:, 0] -= assets[0]
+    inputs = flow.prepare(
+        Structure(coords),
+        given["shape"][rows],
+        given["tex"][rows],
+        cond=given["cond"][assets],
+        clicks=_batch_clicks(given, assets),
+    )
+    return flow.velocity(given["x_t"][rows], given["t"][assets] / TIME_SCALE, inputs)
+
+
+def segvigen_head(folder: Path) -> list[ParityRow]:
+    """Full or interactive head: each asset alone, all in one batch, gradients."""
+    golden = Golden(folder)
+    flow, given = _head(golden), golden.inputs
+    assets = list(range(int(given["coords"][:, 0].max()) + 1))
+    rows: list[ParityRow] = []
+    single = [_predict(flow, given, [asset]) for asset in assets]
+    batched = torch.split(_predict(flow, given, assets), [len(y) for y in single])
+    for asset in assets:
+        wanted = f"y_single{asset}"
+        rows.append(golden.close(wanted, single[asset], FLOW_TOLERANCE))
+        rows.append(
+            golden.close(f"batched asset {asset}", batched[asset], FLOW_TOLERANCE, key=wanted)
+        )
+    if "y_two" in golden.outputs:
+        rows.append(golden.close("y_two", torch.cat(batched), FLOW_TOLERANCE))
+    return rows + _head_gradients(golden, flow, torch.cat(batched), single[0])
+
+
+def _head_gradients(
+    golden: Golden, flow: SegmentationFlow, batched: Tensor, first: Tensor
+) -> list[ParityRow]:
+    is_alone = "loss_single0" in golden.outputs
+    y = first if is_alone else batched
+    loss = F.mse_loss(y, golden.inputs["target"][: len(y)])
+    loss.backward()
+    suffix = "_single0" if is_alone else ""
+    rows = [
+        golden.close(f"loss{suffix}", loss, FLOW_TOLERANCE),
+        golden.gradients(
+            flow, golden.config[f"grad_norm_sum{suffix}"], "gradient norms (relative)"
+        ),
+    ]
+    if "grad_seg_embeddings" in golden.outputs:
+        found = _grad(flow.seg_embeddings.weight)
+        rows.append(golden.close("grad_seg_embeddings", found, FLOW_TOLERANCE))
+    return rows
+
+
+def sampler(folder: Path) -> list[ParityRow]:
+    """Every sampling case, step by step."""
+    golden = Golden(folder)
+    flow, given = _head(golden), golden.inputs
+    has_points = "point_coords" in given
+    inputs = flow.prepare(
+        Structure(given["coords"]),
+        given["shape"],
+        given["tex"],
+        cond=given["cond"],
+        clicks=_clicks(given["point_coords"], given["point_labels"]) if has_points else None,
+        needs_null=True,
+    )
+    cases = {f"case{index}": case for index, case in enumerate(golden.config["cases"])}
+    if "trellis2_rescale" in golden.outputs:
+        cases["trellis2_rescale"] = golden.config["trellis2_rescale"]
+    rows: list[ParityRow] = []
+    for name, case in cases.items():
+        options = sampler_options(case)
+        steps: list[Tensor] = []
+        x = sample(flow, inputs, given["noise"], options, lambda _, x, steps=steps: steps.append(x))
+        rows.append(golden.close(name, x, FLOW_TOLERANCE))
+        if f"{name}_steps" in golden.outputs:
+            times = torch.from_numpy(schedule(options.num_steps, options.rescale_t))
+            rows.append(golden.close(f"{name}_steps", torch.stack(steps), FLOW_TOLERANCE))
+            rows.append(golden.close(f"{name}_t", times, FLOW_TOLERANCE))
+    return rows
+
+
+def sampler_options(case: dict[str, Any]) -> SamplerOptions:
+    """Official sampler parameters -> ours."""
+    low, high = case["guidance_interval"]
+    return SamplerOptions(
+        num_steps=int(case["steps"]),
+        rescale_t=float(case["rescale_t"]),
+        guidance_strength=float(case["guidance_strength"]),
+        guidance_interval=(float(low), float(high)),
+        guidance_rescale=float(case["guidance_rescale"]),
+    )
+
+
+def _grad(tensor: Tensor) -> Tensor:
+    return torch.full_like(tensor, torch.nan) if tensor.grad is None else tensor.grad

@@ -1,0 +1,107 @@
+"""Reading golden folders and comparing with them; shared by all parity sets."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from segvigen_model.checkpoint import load_weights
+from segvigen_model.parity.row import ParityRow, row
+
+FLOW_TOLERANCE = 2e-5  # flow, heads, samplers, encoders
+DECODER_TOLERANCE = 1e-4
+VERTEX_TOLERANCE = 2e-7
+GRADIENT_TOLERANCE = 1e-4  # relative, of norms
+BF16_TOLERANCE = 5e-2
+
+
+@dataclass(frozen=True)
+class Golden:
+    """One folder of golden data.
+
+    Attributes:
+        folder: holds config.json, inputs.npz, outputs.npz and mostly state.safetensors.
+    """
+
+    folder: Path
+
+    @cached_property
+    def config(self) -> dict[str, Any]:
+        """Constructor arguments and notes."""
+        data: dict[str, Any] = json.loads((self.folder / "config.json").read_text("utf-8"))
+        return data
+
+    @cached_property
+    def inputs(self) -> dict[str, Tensor]:
+        """Input arrays as tensors."""
+        return read_arrays(self.folder / "inputs.npz")
+
+    @cached_property
+    def outputs(self) -> dict[str, Tensor]:
+        """Wanted arrays as tensors."""
+        return read_arrays(self.folder / "outputs.npz")
+
+    def state(self, prefix: str = "") -> dict[str, Tensor]:
+        """Return weights under a prefix, from here or from where the config points."""
+        path = self.folder / self.config.get("state", "state.safetensors")
+        weights = load_file(path)
+        return {k[len(prefix) :]: v for k, v in weights.items() if k.startswith(prefix)}
+
+    def fill(self, module: nn.Module, prefix: str = "") -> None:
+        """Load the golden weights into a network in eval mode."""
+        load_weights(module.eval(), self.state(prefix), str(self.folder))
+
+    def close(
+        self, name: str, found: Tensor, tolerance: float, key: str | None = None
+    ) -> ParityRow:
+        """Compare with the output `key` (default: `name`)."""
+        return row(self._name(name), worst_error(found, self.outputs[key or name]), tolerance)
+
+    def exact(self, name: str, found: Tensor, key: str | None = None) -> ParityRow:
+        """Compare integers or flags; any difference fails."""
+        return self.close(name, found, 0.0, key)
+
+    def gradients(self, module: nn.Module, wanted: Mapping[str, Any], label: str) -> ParityRow:
+        """Compare [L2 norm, sum] per parameter, relative to the norm."""
+        found = dict(module.named_parameters())
+        worst = float("inf") if set(found) - set(wanted) else 0.0
+        for name, (norm, total) in wanted.items():
+            grad = found[name].grad if name in found else None
+            worst = max(worst, float("inf") if grad is None else _off(grad, norm, total))
+        return row(self._name(label), worst, GRADIENT_TOLERANCE)
+
+    def _name(self, name: str) -> str:
+        return f"{self.folder.name}/{name}"
+
+
+def worst_error(found: Tensor, wanted: Tensor) -> float:
+    """Largest absolute difference; inf when shapes differ or a number is missing."""
+    if found.shape != wanted.shape:
+        return float("inf")
+    if not found.numel():
+        return 0.0
+    worst = float((found.detach().double() - wanted.double()).abs().max())
+    return worst if worst == worst else float("inf")
+
+
+def _off(grad: Tensor, norm: float, total: float) -> float:
+    """Relative error of the norm, or of the sum on the scale that rounding gives it."""
+    scale = max(norm, 1e-12)
+    spread = scale * max(1.0, grad.numel() ** 0.5)
+    wide = grad.double()
+    return max(abs(float(wide.norm()) - norm) / scale, abs(float(wide.sum()) - total) / spread)
+
+
+def read_arrays(path: Path) -> dict[str, Tensor]:
+    """Read an npz file of plain arrays as tensors."""
+    with np.load(path, allow_pickle=False) as arrays:
+        return {name: torch.from_numpy(np.asarray(arrays[name])) for name in arrays.files}
