@@ -7,6 +7,7 @@ are left out.
 from __future__ import annotations
 
 import io
+import itertools
 import json
 import struct
 from dataclasses import dataclass, field
@@ -88,7 +89,8 @@ def part_colors(num_parts: int) -> ByteArray:
     turn = 6.0 * ((np.arange(num_parts) * GOLDEN_SHARE) % 1.0)
     hue = np.clip(np.abs((turn[:, None] + np.array([0.0, 4.0, 2.0])) % 6.0 - 3.0) - 1.0, 0.0, 1.0)
     light = np.where(np.arange(num_parts) % 2 == 0, 0.95, 0.7)[:, None]
-    return np.rint(255.0 * light * (0.25 + 0.75 * hue)).astype(np.uint8)
+    table: ByteArray = np.rint(255.0 * light * (0.25 + 0.75 * hue)).astype(np.uint8)
+    return table
 
 
 def _label_colors(labels: IntArray, colors: ByteArray | None) -> ByteArray:
@@ -145,7 +147,7 @@ def _runs(mesh: AssetMesh) -> list[tuple[int, int]]:
     geometry = np.zeros(mesh.num_faces) if mesh.face_geometry is None else mesh.face_geometry
     is_new = (np.diff(geometry) != 0) | (np.diff(mesh.face_material) != 0)
     edges = [0, *(np.flatnonzero(is_new) + 1).tolist(), mesh.num_faces]
-    return list(zip(edges[:-1], edges[1:], strict=True))
+    return list(itertools.pairwise(edges))
 
 
 def _primitive(blob: _Blob, mesh: AssetMesh, rows: slice) -> dict[str, Any]:
