@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import trimesh
 
+from segvigen_model.errors import AssetRejected
 from segvigen_model.mesh_formats.images import pixels
 from segvigen_model.mesh_formats.limits import unreadable
 from segvigen_model.mesh_formats.pieces import Piece, place
@@ -53,19 +54,25 @@ def _clean_name(name: str) -> str:
 def read_with_trimesh(data: bytes, suffix: str, side_files: Mapping[str, bytes]) -> list[Piece]:
     """Read a mesh into pieces, in the order of trimesh's `load(force="scene").to_geometry()`."""
     try:
-        scene: Any = trimesh.load(
-            io.BytesIO(data),
-            file_type=suffix,
-            resolver=MappingResolver(side_files),
-            force="scene",
-            process=False,
-        )
-        placed = [scene.graph[node] for node in scene.graph.nodes_geometry]
+        return _read(data, suffix, side_files)
+    except AssetRejected:
+        raise
     except Exception as err:  # parsers of untrusted text raise whatever they meet
         raise unreadable(f"{suffix.upper()} does not parse: {type(err).__name__}: {err}") from err
+
+
+def _read(data: bytes, suffix: str, side_files: Mapping[str, bytes]) -> list[Piece]:
+    scene: Any = trimesh.load(
+        io.BytesIO(data),
+        file_type=suffix,
+        resolver=MappingResolver(side_files),
+        force="scene",
+        process=False,
+    )
     materials: dict[int, Material] = {}
     pieces = []
-    for matrix, name in placed:
+    for node in scene.graph.nodes_geometry:
+        matrix, name = scene.graph[node]
         geometry = scene.geometry[name]
         if isinstance(geometry, trimesh.Trimesh):
             pieces.append(place(_piece(geometry, str(name), materials), np.asarray(matrix)))
@@ -76,6 +83,8 @@ def _piece(mesh: Any, name: str, materials: dict[int, Material]) -> Piece:
     visual = mesh.visual
     vertices = np.array(mesh.vertices, dtype=np.float64)
     faces = np.array(mesh.faces, dtype=np.int64).reshape(-1, 3)
+    if vertices.ndim != 2 or vertices.shape[1] != 3:
+        raise unreadable(f"{name[:80]!r} has vertices of shape {vertices.shape}")
     normals = mesh._cache.cache.get("vertex_normals")  # only what the file itself gave
     if normals is not None and np.shape(normals) != vertices.shape:
         normals = None

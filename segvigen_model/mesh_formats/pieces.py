@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from segvigen_model.errors import AssetRejected
+from segvigen_model.mesh_formats.limits import unreadable
 from segvigen_model.types import AssetMesh, ByteArray, FloatArray, IntArray, Material
 
 log = logging.getLogger(__name__)
@@ -132,12 +133,17 @@ def _check_piece(piece: Piece) -> None:
             "nan_vertices",
             f"{count} vertices of {piece.name[:80]!r} are NaN or infinite; repair the mesh",
         )
+    for values in (piece.uv, piece.colors, piece.normals):
+        if values is not None and len(values) != len(piece.vertices):
+            raise unreadable(
+                f"{piece.name[:80]!r} has {len(values)} attribute rows for "
+                f"{len(piece.vertices)} vertices"
+            )
     low, high = int(piece.faces.min()), int(piece.faces.max())
     if low < 0 or high >= len(piece.vertices):
-        raise AssetRejected(
-            "unreadable",
+        raise unreadable(
             f"a face of {piece.name[:80]!r} names vertex {low if low < 0 else high} of "
-            f"{len(piece.vertices)}; export the mesh again",
+            f"{len(piece.vertices)}"
         )
 
 
