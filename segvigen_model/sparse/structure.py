@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 KERNEL_VOLUME = 27
-MAX_GRID = 4096  # keys of (batch, x, y, z) must fit 63 bits with room for thousands of assets
+KEY_STRIDE = 8192  # twice the largest coordinate, so that a step off the grid meets nothing
 DENSE_TABLE_LIMIT = 1 << 25  # entries; above this, sorted search needs less memory than a table
 
 
@@ -140,7 +140,7 @@ def pyramid(coords: Tensor, num_levels: int, batch_size: int | None = None) -> S
 def _keys(coords: Tensor) -> Tensor:
     """(N,) int64, ascending in (batch, x, y, z)."""
     wide = coords.long()
-    return ((wide[:, 0] * MAX_GRID + wide[:, 1]) * MAX_GRID + wide[:, 2]) * MAX_GRID + wide[:, 3]
+    return ((wide[:, 0] * KEY_STRIDE + wide[:, 1]) * KEY_STRIDE + wide[:, 2]) * KEY_STRIDE + wide[:, 3]
 
 
 def _fold(structure: Structure) -> Structure:
@@ -150,10 +150,10 @@ def _fold(structure: Structure) -> Structure:
     keys, parents = torch.unique(_keys(halved), return_inverse=True)
     coarse = torch.stack(
         [
-            keys // MAX_GRID**3,
-            keys // MAX_GRID**2 % MAX_GRID,
-            keys // MAX_GRID % MAX_GRID,
-            keys % MAX_GRID,
+            keys // KEY_STRIDE**3,
+            keys // KEY_STRIDE**2 % KEY_STRIDE,
+            keys // KEY_STRIDE % KEY_STRIDE,
+            keys % KEY_STRIDE,
         ],
         dim=1,
     ).to(torch.int32)
@@ -192,7 +192,7 @@ def _neighbours_by_search(coords: Tensor) -> Tensor:
     keys, order = torch.sort(_keys(padded))
     steps = (
         kernel_offsets(coords.device)
-        * torch.tensor([MAX_GRID**2, MAX_GRID, 1], device=coords.device)
+        * torch.tensor([KEY_STRIDE**2, KEY_STRIDE, 1], device=coords.device)
     ).sum(dim=1)
     rows = torch.arange(num, device=coords.device, dtype=torch.int32)
     result = torch.full((num, KERNEL_VOLUME), num, dtype=torch.int32, device=coords.device)

@@ -1,0 +1,69 @@
+"""Packed attention and rotary embedding."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from segvigen_model.sparse.attention import Lengths, packed_attention
+from segvigen_model.sparse.rope import apply_rope, normed_rope, rope_phases
+
+
+@pytest.mark.parametrize(("q_sizes", "k_sizes"), [((3, 5), (7, 2)), ((4, 4), (6, 6)), ((5,), (1,))])
+def test_assets_do_not_see_each_other(q_sizes, k_sizes):
+    q, k, v = (torch.randn(sum(n), 2, 8) for n in (q_sizes, k_sizes, k_sizes))
+    found = packed_attention(q, k, v, Lengths(q_sizes, "cpu"), Lengths(k_sizes, "cpu"))
+    parts = zip(q.split(q_sizes), k.split(k_sizes), v.split(k_sizes), strict=True)
+    wanted = [
+        torch.einsum("hqk,khd->qhd", (torch.einsum("qhd,khd->hqk", a, b) / 8**0.5).softmax(-1), c)
+        for a, b, c in parts
+    ]
+    assert torch.allclose(found, torch.cat(wanted), atol=1e-6)
+
+
+@pytest.mark.parametrize("sizes", [(3, 5, 1), (9,)])
+def test_scaled_add_is_per_asset(sizes):
+    lengths, total = Lengths(sizes, "cpu"), sum(sizes)
+    x, factor = torch.randn(total, 4), torch.randn(len(sizes), 4)
+    index = torch.repeat_interleave(torch.arange(len(sizes)), torch.tensor(sizes))
+    for base in (torch.randn(total, 4), torch.randn(len(sizes), 4)):
+        wide = base if len(base) == total else base[index]
+        assert torch.allclose(lengths.scaled_add(base, x, factor), wide + x * factor[index])
+    assert lengths.ends.tolist() == [0, *torch.tensor(sizes).cumsum(0).tolist()]
+
+
+def test_rotation_depends_on_differences_only():
+    coords = torch.randint(0, 20, (6, 3))
+    q, k = torch.randn(6, 2, 32), torch.randn(6, 2, 32)
+
+    def scores(shift):
+        phases = rope_phases(coords + shift, 32)
+        return torch.einsum("qhd,khd->hqk", apply_rope(q, phases), apply_rope(k, phases))
+
+    shift = torch.tensor([3, 1, 5])
+    assert torch.allclose(scores(0), scores(shift), atol=1e-4)
+    assert not torch.allclose(scores(0), scores(shift * (torch.arange(6) > 2)[:, None]), atol=1e-2)
+
+
+def test_normed_rope_equals_its_parts_with_gradients():
+    x = torch.randn(7, 3, 16, requires_grad=True)
+    gain = torch.randn(3, 16, requires_grad=True)
+    phases, upstream = rope_phases(torch.randint(0, 9, (7, 3)), 16), torch.randn(7, 3, 16)
+    found = normed_rope(x, gain, phases)
+    wanted = apply_rope(F.normalize(x, dim=-1) * gain, phases)
+    assert torch.allclose(found, wanted, atol=1e-6)
+    kept = upstream.clone()
+    got = torch.autograd.grad(found, (x, gain), upstream)
+    want = torch.autograd.grad(wanted, (x, gain), upstream)
+    assert torch.equal(kept, upstream)
+    for a, b in zip(got, want, strict=True):
+        assert torch.allclose(a, b, atol=1e-5)
+
+
+def test_a_zero_head_stays_zero():
+    x = torch.zeros(1, 1, 6, requires_grad=True)
+    out = normed_rope(x, torch.ones(1, 6), rope_phases(torch.ones(1, 3), 6))
+    out.sum().backward()
+    assert not out.any()
+    assert bool(torch.isfinite(x.grad).all())

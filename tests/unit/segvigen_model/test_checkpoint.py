@@ -1,0 +1,143 @@
+"""Checkpoints: round trips and every way in which a file can be wrong."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, replace
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from segvigen_model import checkpoint
+from segvigen_model.checkpoint import CONFIG_FILE, WEIGHTS_FILE, config_from_json
+from segvigen_model.errors import CheckpointMismatch
+from segvigen_model.presets import PRESETS
+
+
+@pytest.fixture
+def saved(tiny_bundle, tmp_path):
+    return checkpoint.save(replace(tiny_bundle, card={"steps": 3}), tmp_path / "mine")
+
+
+@pytest.fixture
+def folder(saved, tmp_path):
+    return tmp_path / "mine"
+
+
+def test_a_saved_model_comes_back(tiny_bundle, saved, folder):
+    again = checkpoint.load(folder)
+    assert again.sha256 == saved.sha256 != tiny_bundle.sha256
+    assert again.card == {"steps": 3}
+    assert again.config == tiny_bundle.config
+    for name, value in again.state().items():
+        assert torch.equal(value, tiny_bundle.state()[name].half().float()), name
+    assert not any(module.training for module in again.modules().values())
+
+
+def test_full_precision_is_exact_and_saving_is_deterministic(tiny_bundle, tmp_path):
+    shas = {checkpoint.save(tiny_bundle, tmp_path / n, is_half=False).sha256 for n in "ab"}
+    again = checkpoint.load(tmp_path / "a")
+    assert len(shas) == 1
+    assert all(torch.equal(v, tiny_bundle.state()[n]) for n, v in again.state().items())
+
+
+def test_normalisation_round_trips(tiny_bundle, tmp_path):
+    values = {
+        "shape_mean": [1.0] * 8,
+        "shape_std": [2.0] * 8,
+        "tex_mean": [3.0] * 8,
+        "tex_std": [4.0] * 8,
+    }
+    bundle = replace(tiny_bundle, normalization=checkpoint.normalization_of(values))
+    checkpoint.save(bundle, tmp_path)
+    again = checkpoint.load(tmp_path).normalization
+    slat = torch.randn(5, 8)
+    assert torch.allclose(again.denormalize_tex(again.normalize_tex(slat)), slat, atol=1e-5)
+    assert torch.allclose(again.normalize_shape(slat), (slat - 1) / 2)
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_sizes_survive_json(name):
+    assert config_from_json(json.loads(json.dumps(asdict(PRESETS[name])))) == PRESETS[name]
+
+
+def test_random_weights_depend_on_the_seed_only():
+    torch.manual_seed(7)
+    first = checkpoint.build("tiny")
+    state = torch.random.get_rng_state()
+    second = checkpoint.build("tiny")
+    assert torch.equal(state, torch.random.get_rng_state())
+    assert first.sha256 == second.sha256 != checkpoint.build("tiny", seed=1).sha256
+
+
+def edit_weights(folder, change):
+    state = load_file(folder / WEIGHTS_FILE)
+    change(state)
+    save_file(state, folder / WEIGHTS_FILE)
+
+
+def edit_header(folder, change):
+    header = json.loads((folder / CONFIG_FILE).read_text())
+    change(header)
+    (folder / CONFIG_FILE).write_text(json.dumps(header))
+
+
+def drop_layer(state):
+    del state["dit.flow_model.out_layer.bias"]
+
+
+def add_layer(state):
+    state["dit.flow_model.surplus"] = torch.zeros(1)
+
+
+def add_part(state):
+    state["renderer.weight"] = torch.zeros(1)
+
+
+def bend_layer(state):
+    state["dit.flow_model.out_layer.bias"] = torch.zeros(3)
+
+
+@pytest.mark.parametrize(
+    ("change", "match"),
+    [
+        (drop_layer, r"dit does not fit.*1 missing: flow_model.out_layer.bias"),
+        (add_layer, r"1 unknown: flow_model.surplus"),
+        (add_part, r"unknown tensors: renderer.weight"),
+        (bend_layer, r"1 wrong shape: flow_model.out_layer.bias \(3,\) instead of \(8,\)"),
+    ],
+)
+def test_weights_that_do_not_fit_are_named(folder, change, match):
+    edit_weights(folder, change)
+    with pytest.raises(CheckpointMismatch, match=match):
+        checkpoint.load(folder)
+
+
+@pytest.mark.parametrize(
+    ("change", "match"),
+    [
+        (lambda h: h.update(format="other-9"), "format 'other-9'"),
+        (lambda h: h.pop("normalization"), "lacks 'normalization'"),
+        (lambda h: h["normalization"].pop("tex_std"), "normalisation is incomplete"),
+        (lambda h: h["model"].pop("grid"), "sizes in config.json are wrong"),
+        (lambda h: h["model"]["flow"].update(surplus=1), "sizes in config.json are wrong"),
+    ],
+)
+def test_a_wrong_header_says_what_is_wrong(folder, change, match):
+    edit_header(folder, change)
+    with pytest.raises(CheckpointMismatch, match=match):
+        checkpoint.load(folder)
+
+
+def test_damaged_and_absent_files_say_what_to_do(folder, tmp_path):
+    (folder / WEIGHTS_FILE).write_bytes(b"\x08\x00\x00\x00\x00\x00\x00\x00{broken}")
+    with pytest.raises(CheckpointMismatch, match="fetch the file again"):
+        checkpoint.load(folder)
+    (folder / CONFIG_FILE).write_text("{")
+    with pytest.raises(CheckpointMismatch, match="is no JSON"):
+        checkpoint.load(folder)
+    with pytest.raises(CheckpointMismatch, match="no checkpoint at"):
+        checkpoint.load(tmp_path / "nowhere")
+    with pytest.raises(CheckpointMismatch, match="choose one of tiny, default"):
+        checkpoint.build("huge")
