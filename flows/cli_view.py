@@ -16,11 +16,17 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from flows.doctor import Check
+    from infra.local import LocalStack
     from tasks.settings import Settings
 
 out = Console()
 err = Console(stderr=True)
 STYLES = {"ok": "green", "warning": "yellow", "problem": "bold red"}
+
+
+def complain(kind: str, error: Exception) -> None:
+    """One red line on standard error."""
+    err.print(f"[bold red]{kind}:[/] {escape(str(error))}", soft_wrap=True)
 
 
 def table(title: str, *columns: str) -> Table:
@@ -126,6 +132,49 @@ def show_checks(checks: Iterable[Check]) -> bool:
         is_fine &= check.verdict != "problem"
     out.print(shown)
     return is_fine
+
+
+def check_as_dict(check: Check) -> dict[str, str]:
+    """JSON-able form of one of the doctor's lines."""
+    return {
+        "name": check.name,
+        "verdict": str(check.verdict),
+        "found": check.found,
+        "cure": check.cure,
+    }
+
+
+def show_access(stack: LocalStack) -> None:
+    """Print where people look: URLs and the local user."""
+    from infra.home import load_secrets
+
+    secrets = load_secrets(stack.home)
+    where = table("Local stack", "what", "where")
+    for row in stack.status():
+        where.add_row(row.name, row.url or (f"pid {row.pid}" if row.pid else "[red]not running"))
+    out.print(where)
+    out.print(
+        f"Label Studio user {secrets.label_studio_username}, "
+        f"password {secrets.label_studio_password} (kept in {stack.home / 'secrets.json'})",
+        highlight=False,
+        soft_wrap=True,
+    )
+
+
+def show_evaluation(result: Mapping[str, Any]) -> None:
+    """Print an evaluation: every number under its path, then the baselines."""
+    shown = table("Evaluation", "measure", "value")
+    for name, value in _leaves(result):
+        shown.add_row(escape(name), f"{value:.3f}" if isinstance(value, float) else str(value))
+    out.print(shown)
+
+
+def _leaves(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
+    if isinstance(value, dict):
+        for name, inner in value.items():
+            yield from _leaves(inner, f"{path}.{name}" if path else str(name))
+    elif not isinstance(value, list):
+        yield path, value
 
 
 def show_report(report: Mapping[str, Any]) -> None:

@@ -77,3 +77,18 @@ def label_studio(stack_home: Path) -> Iterator[LabelStudioEndpoint]:
         pytest.skip(str(err))
     yield start_label_studio(stack_home)
     _release(stack_home, "label-studio")
+
+
+@pytest.fixture
+def prefect_api(prefect_server: PrefectEndpoint) -> Iterator[str]:
+    """Flows called in this test run on the real server; yields its API URL."""
+    from prefect.settings import (
+        PREFECT_API_URL,
+        PREFECT_FLOWS_HEARTBEAT_FREQUENCY,
+        temporary_settings,
+    )
+
+    # Heartbeats of a synchronous flow cost a second at its end.
+    quick = {PREFECT_API_URL: prefect_server.api_url, PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}
+    with temporary_settings(quick):
+        yield prefect_server.api_url

@@ -1,0 +1,285 @@
+"""The `segvigen` command: start the stack, run the flows, look at the state.
+
+Exit codes: 0 done; 1 it went wrong; 2 wrong usage; 3 something is missing on this machine or the
+stack does not run. Prefect is imported only by commands that run flows, after its settings are set.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from flows import cli_view as view
+from infra.local import DEFAULT_HOME, LocalStack
+from infra.processes import StackError
+from segvigen_model.errors import MissingExtra, SegvigenError
+from tasks.settings import load_settings
+
+OK, WENT_WRONG, USAGE, NOT_READY = range(4)
+
+app = typer.Typer(
+    name="segvigen",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    help="Raw 3D meshes in, reviewed part labels and fine-tuning shards out.\n\n"
+    "Exit codes: 0 done, 1 it went wrong, 2 wrong usage, 3 something is missing or not running.",
+)
+
+Home = Annotated[
+    Path, typer.Option(envvar="SEGVIGEN_HOME", help="Folder of the local stack and its data.")
+]
+Config = Annotated[str | None, typer.Option(help="Settings file (TOML).")]
+Limit = Annotated[int | None, typer.Option(min=1, help="At most so many assets.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")]
+
+
+@contextmanager
+def _errors_told() -> Iterator[None]:
+    """Turn our own errors into one line and an exit code; bugs keep their traceback."""
+    try:
+        yield
+    except (StackError, MissingExtra) as err:
+        view.complain("not ready", err)
+        raise typer.Exit(NOT_READY) from err
+    except SegvigenError as err:
+        view.complain("error", err)
+        raise typer.Exit(WENT_WRONG) from err
+
+
+def _enter(home: Path, config: str | None = None) -> LocalStack:
+    """Make this process use the stack of `home`, as far as it runs and the caller says nothing."""
+    stack = LocalStack(home)
+    if stack.home.is_dir():
+        for name, text in stack.environment().items():
+            os.environ.setdefault(name, text)
+    if config is not None:
+        os.environ["SEGVIGEN_CONFIG"] = config
+    return stack
+
+
+def _run(flow: Callable[..., dict[str, Any]], as_json: bool, **parameters: Any) -> None:
+    """Run a flow here and show its report."""
+    with _errors_told(), view.progress_bar():
+        report = flow(**parameters)
+    if as_json:
+        view.out.print_json(json.dumps(report))
+    else:
+        view.show_report(report)
+
+
+@app.command()
+def up(home: Home = DEFAULT_HOME, workers: bool = True) -> None:
+    """Start the local stack: S3, Prefect, Label Studio, refine service, workers."""
+    with _errors_told(), view.err.status("starting; a first start takes a few minutes"):
+        stack = LocalStack(home)
+        os.environ.update(stack.start(view.err.print))
+        if workers:
+            _deploy(stack)
+            stack.start_workers(view.err.print)
+    view.show_access(stack)
+
+
+@app.command()
+def down(home: Home = DEFAULT_HOME) -> None:
+    """Stop the local stack; all data stays."""
+    with _errors_told():
+        LocalStack(home).stop(view.err.print)
+
+
+@app.command()
+def deploy(home: Home = DEFAULT_HOME, force: bool = False) -> None:
+    """Bring pools, deployments and automations to the Prefect server in use."""
+    with _errors_told():
+        _deploy(_enter(home), force)
+
+
+@app.command()
+def ingest(
+    home: Home = DEFAULT_HOME,
+    config: Config = None,
+    prefix: Annotated[str, typer.Option(help="Folder of the raw bucket.")] = "",
+    limit: Limit = None,
+    retry: Annotated[bool, typer.Option(help="Also look again at rejected objects.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Check what is new in the raw bucket and register it."""
+    _enter(home, config)
+    from flows.ingest import ingest as flow
+
+    _run(flow, as_json, prefix=prefix, limit=limit, is_retrying=retry)
+
+
+@app.command()
+def label(
+    home: Home = DEFAULT_HOME,
+    config: Config = None,
+    prefix: Annotated[str, typer.Option(help="Folder of the raw bucket.")] = "",
+    wait: Annotated[float, typer.Option(help="Seconds to wait for reviewers; 0 = one pass.")] = 0.0,
+    as_json: AsJson = False,
+) -> None:
+    """Run everything: ingest, encode, propose, review, refine, shards."""
+    _enter(home, config)
+    from flows.label_dataset import label_dataset as flow
+
+    _run(flow, as_json, prefix=prefix, review_wait_s=wait)
+
+
+@app.command()
+def review(
+    home: Home = DEFAULT_HOME,
+    config: Config = None,
+    push: Annotated[bool, typer.Option(help="Send proposals to Label Studio.")] = True,
+    pull: Annotated[bool, typer.Option(help="Fetch the reviewers' answers.")] = True,
+    as_json: AsJson = False,
+) -> None:
+    """Fetch answers from Label Studio and send it what waits for review."""
+    _enter(home, config)
+    from flows.pull_review import pull_review
+    from flows.push_review import push_review
+
+    if pull:
+        _run(pull_review, as_json)
+    if push:
+        _run(push_review, as_json)
+
+
+@app.command()
+def refine(
+    home: Home = DEFAULT_HOME, config: Config = None, limit: Limit = None, as_json: AsJson = False
+) -> None:
+    """Apply the reviewers' clicks; the result goes back to review with the next push."""
+    _enter(home, config)
+    from flows.refine import refine as flow
+
+    _run(flow, as_json, limit=limit)
+
+
+@app.command()
+def shards(home: Home = DEFAULT_HOME, config: Config = None, as_json: AsJson = False) -> None:
+    """Write accepted label sets into fine-tuning shards."""
+    _enter(home, config)
+    from flows.build_shards import build_shards
+
+    _run(build_shards, as_json)
+
+
+@app.command()
+def status(home: Home = DEFAULT_HOME, config: Config = None, as_json: AsJson = False) -> None:
+    """Assets per state, what was parked and why, shards, services."""
+    with _errors_told():
+        stack = _enter(home, config)
+        state = view.read_state(load_settings(), stack.home)
+    if as_json:
+        view.out.print_json(json.dumps(state))
+    else:
+        view.show_state(state)
+
+
+@app.command()
+def evaluate(
+    data: Annotated[Path, typer.Option(exists=True, file_okay=False, help="Labelled folder.")],
+    labels: Annotated[str, typer.Option(help="face_inst or face_part.")] = "face_inst",
+    surface: Annotated[str, typer.Option(help="as-is or fused.")] = "as-is",
+    mode: Annotated[str, typer.Option(help="interactive,full,guided")] = "interactive,full",
+    clicks: Annotated[str, typer.Option(help="Numbers of clicks.")] = "1,3,5,10",
+    limit: Annotated[int | None, typer.Option(min=1, help="At most so many objects.")] = None,
+    checkpoint: Annotated[str, typer.Option(help="Name or folder.")] = "default",
+    seed: int = 0,
+    json_file: Annotated[
+        Path | None, typer.Option("--json", help="Write the result here; - prints it.")
+    ] = None,
+) -> None:
+    """Measure a checkpoint on a labelled folder, beside geometric baselines."""
+    modes = ("interactive", "full", "guided")
+    wanted: dict[str, Any] = {
+        "labels": _one_of("--labels", labels, ("face_inst", "face_part")),
+        "surface": _one_of("--surface", surface, ("as-is", "fused")),
+        "modes": tuple(
+            _one_of("--mode", m, ("interactive", "full", "guided")) for m in mode.split(",")
+        ),
+        "clicks": _numbers("--clicks", clicks),
+    }
+    with _errors_told():
+        from segvigen_model.evaluate import evaluate as measure
+
+        result = measure(data, **wanted, limit=limit, checkpoint=checkpoint, seed=seed)
+    text = json.dumps(result, indent=1)
+    if json_file == Path("-"):
+        view.out.print_json(text)
+        return
+    if json_file is not None:
+        json_file.write_text(text + "\n")
+    view.show_evaluation(result)
+
+
+@app.command()
+def doctor(home: Home = DEFAULT_HOME, checkpoint: str = "default", as_json: AsJson = False) -> None:
+    """Check this machine and say what to do."""
+    from flows.doctor import examine
+
+    checks = list(examine(home, checkpoint))
+    if as_json:
+        view.out.print_json(json.dumps([view.check_as_dict(check) for check in checks]))
+        is_fine = all(check.verdict != "problem" for check in checks)
+    else:
+        is_fine = view.show_checks(checks)
+    raise typer.Exit(OK if is_fine else NOT_READY)
+
+
+@app.command()
+def demo(
+    home: Home = DEFAULT_HOME,
+    reviewer: Annotated[str, typer.Option(help="scripted or human.")] = "scripted",
+    wait: Annotated[float, typer.Option(help="Seconds to wait for the reviewer.")] = 3600.0,
+) -> None:
+    """Run the whole loop on the local stack with meshes made in code."""
+    _one_of("--reviewer", reviewer, ("scripted", "human"))
+    with _errors_told():
+        stack = LocalStack(home)
+        os.environ.update(stack.start(view.err.print))
+        _deploy(stack)
+        stack.start_workers(view.err.print)
+        from flows.demo import run_demo
+
+        is_complete = run_demo(stack, reviewer, wait)
+    raise typer.Exit(OK if is_complete else WENT_WRONG)
+
+
+def _deploy(stack: LocalStack, is_forced: bool = False) -> None:
+    # A process of its own: deployments know the flows, not the other way round.
+    argv = [sys.executable, "-m", "deployments.apply", *(["--force"] if is_forced else [])]
+    env = {**os.environ, **stack.environment()}
+    answer = subprocess.run(argv, env=env, capture_output=True, text=True, check=False)
+    if answer.returncode != 0:
+        raise StackError(f"Prefect did not take the deployments:\n{answer.stderr[-2000:]}")
+    view.err.print(answer.stderr.strip() or "deployments applied")
+
+
+def _one_of(option: str, value: str, allowed: tuple[str, ...]) -> str:
+    if value not in allowed:
+        raise typer.BadParameter(f"{value!r} is none of {', '.join(allowed)}", param_hint=option)
+    return value
+
+
+def _numbers(option: str, text: str) -> tuple[int, ...]:
+    parts = text.split(",")
+    if not all(part.strip().isdigit() and int(part) > 0 for part in parts):
+        raise typer.BadParameter(f"{text!r} is no list of numbers such as 1,3,5", param_hint=option)
+    return tuple(int(part) for part in parts)
+
+
+def main() -> None:
+    """Entry point of the `segvigen` command."""
+    app()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,16 @@
+# Flows, workers, Prefect server and refine service: one image, the command says which.
+# EXTRAS chooses what is installed; with "gpu" the CUDA build of the sparse convolution comes along.
+FROM python:3.11-slim
+
+ARG EXTRAS="pipeline,review,postgres,local"
+WORKDIR /app
+COPY pyproject.toml requirements.lock README.md LICENSE ./
+COPY segvigen_model segvigen_model
+COPY tasks tasks
+COPY flows flows
+COPY infra infra
+COPY deployments deployments
+# The lock only constrains: packages of extras that were not asked for stay out.
+RUN pip install --no-cache-dir --constraint requirements.lock -e ".[${EXTRAS}]" \
+ && useradd --create-home segvigen && mkdir -p /data && chown segvigen /data
+USER segvigen

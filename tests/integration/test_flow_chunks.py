@@ -1,0 +1,136 @@
+"""How stages work through assets on a real Prefect server: chunks, leases, faults, artifacts."""
+
+import httpx
+import pytest
+from prefect import flow
+
+from flows import chunked
+from flows.chunked import Stage, run_stage
+from flows.context import Context
+from flows.report import listening
+from segvigen_model.errors import AssetRejected
+from tasks.catalogue import AssetRow, AssetState, Catalogue, worker_id
+from tasks.settings import load_settings
+from tasks.stage import StageResult
+from tasks.store import Store
+
+IDS = [f"{number:064x}" for number in range(5)]
+
+
+@pytest.fixture
+def context(tmp_path, prefect_api, monkeypatch) -> Context:
+    monkeypatch.setattr(chunked, "RETRY_DELAYS_S", [0.0, 0.0])
+    catalogue = Catalogue(f"sqlite:///{tmp_path}/catalogue.db")
+    for asset_id in IDS:
+        catalogue.register(AssetRow(asset_id, AssetState.REGISTERED, name=f"{asset_id[-1]}.glb"))
+    store = Store(f"file://{tmp_path}/store")
+    settings = load_settings(overrides={"work": {"chunk_size": 2, "max_attempts": 2}})
+    return Context(settings, store, store, catalogue, worker_id("test"))
+
+
+def _stage(before=lambda asset_id: None) -> Stage:
+    def work(context: Context, asset_id: str) -> StageResult:
+        before(asset_id)
+        moved = context.catalogue.move(asset_id, AssetState.ENCODED, worker=context.worker)
+        return StageResult(asset_id, "test", moved.state, True)
+
+    return Stage("test_stage", (AssetState.REGISTERED,), work)
+
+
+def _run(context: Context, stage: Stage, limit: int | None = None) -> dict:
+    @flow(name="test-flow")
+    def test_flow() -> dict:
+        return run_stage(context, stage, limit).as_dict()
+
+    return test_flow()
+
+
+def test_all_assets_in_chunks_then_nothing(context, prefect_api):
+    heard = []
+    with listening(lambda *progress: heard.append(progress)):
+        report = _run(context, _stage())
+    assert report["counts"] == {"encoded": 5}
+    assert heard[0] == ("test_stage", 0, 5) and heard[-1] == ("test_stage", 5, 5)
+    events = len(context.catalogue.events())
+    assert _run(context, _stage())["counts"] == {}
+    assert len(context.catalogue.events()) == events, "a second run writes nothing"
+    found = httpx.post(
+        f"{prefect_api}/artifacts/latest/filter",
+        json={"artifacts": {"key": {"any_": ["test-stage-assets", "test-stage-progress"]}}},
+        trust_env=False,
+    ).json()
+    data = {artifact["key"]: artifact["data"] for artifact in found}
+    assert data["test-stage-progress"] == 100
+    assert all(asset_id in data["test-stage-assets"] for asset_id in IDS)
+
+
+def test_limit_is_exact(context):
+    assert _run(context, _stage(), limit=3)["counts"] == {"encoded": 3}
+    assert context.catalogue.counts()[AssetState.REGISTERED] == 2
+
+
+def test_a_bad_asset_is_counted_then_parked_and_the_rest_goes_on(context):
+    def refuse_one(asset_id: str) -> None:
+        if asset_id == IDS[1]:
+            raise ValueError("negative volume")
+
+    report = _run(context, _stage(refuse_one))
+    assert report["counts"] == {"encoded": 4, "registered": 1}
+    assert context.catalogue.asset(IDS[1]).attempts == 1
+    assert _run(context, _stage(refuse_one))["counts"] == {"failed": 1}
+    parked = context.catalogue.asset(IDS[1])
+    assert parked.state is AssetState.FAILED and "negative volume" in parked.last_error
+
+
+def test_a_rejected_asset_is_parked_with_its_reason(context):
+    def reject_one(asset_id: str) -> None:
+        if asset_id == IDS[0]:
+            raise AssetRejected("no_faces", "the mesh has 0 faces; export it again")
+
+    assert _run(context, _stage(reject_one))["counts"] == {"encoded": 4, "rejected": 1}
+    assert context.catalogue.asset(IDS[0]).reason == "no_faces"
+
+
+def test_a_short_outage_costs_no_asset_an_attempt(context):
+    outages = iter([True])
+
+    def fail_once(asset_id: str) -> None:
+        if next(outages, False):
+            raise ConnectionError("store does not answer")
+
+    assert _run(context, _stage(fail_once))["counts"] == {"encoded": 5}
+    assert not [asset for asset in context.catalogue.assets() if asset.attempts]
+
+
+def test_a_long_outage_fails_the_flow_and_no_asset(context):
+    calls = []
+
+    def fail(asset_id: str) -> None:
+        calls.append(asset_id)
+        raise ConnectionError("store does not answer")
+
+    with pytest.raises(ConnectionError):
+        _run(context, _stage(fail))
+    assert len(calls) == 3, "one try and two retries"
+    for asset in context.catalogue.assets():
+        assert asset.state is AssetState.REGISTERED
+        assert asset.attempts == 0 and asset.lease_owner is None
+
+
+def test_a_bug_is_not_retried_as_an_outage(context):
+    calls = []
+
+    def fail(asset_id: str) -> None:
+        calls.append(asset_id)
+        raise KeyError("nonsense")
+
+    assert _run(context, _stage(fail))["counts"] == {"registered": 5}
+    assert sorted(calls) == IDS, "each asset once a run"
+
+
+def test_what_others_hold_is_left_alone(context):
+    other = "elsewhere/1/1/other"
+    context.catalogue.claim([AssetState.REGISTERED], 2, other)
+    assert _run(context, _stage())["counts"] == {"encoded": 3}
+    held = context.catalogue.assets(AssetState.REGISTERED)
+    assert [asset.lease_owner for asset in held] == [other, other]

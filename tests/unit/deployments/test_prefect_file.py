@@ -1,0 +1,42 @@
+"""Every flow is deployed, under its own name, with limits that queue."""
+
+import importlib
+from pathlib import Path
+
+import pytest
+import yaml
+
+from deployments.apply import POOLS, PREFECT_FILE
+
+FLOWS = Path(__file__).resolve().parents[3] / "flows"
+
+
+@pytest.fixture(scope="module")
+def deployments() -> list[dict]:
+    return yaml.safe_load(PREFECT_FILE.read_text())["deployments"]
+
+
+def test_every_entrypoint_is_a_flow(deployments):
+    for deployment in deployments:
+        module, _, name = deployment["entrypoint"].rpartition(".")
+        flow = getattr(importlib.import_module(module), name)
+        assert flow.name == name
+
+
+def test_every_flow_is_deployed(deployments):
+    deployed = {deployment["entrypoint"].rpartition(".")[2] for deployment in deployments}
+    written = {path.stem for path in FLOWS.glob("*.py") if "@flow(" in path.read_text()}
+    assert deployed == written
+
+
+def test_pools_exist_and_nothing_is_ever_cancelled(deployments):
+    for deployment in deployments:
+        assert deployment["work_pool"]["name"] in POOLS
+        assert deployment["concurrency_limit"]["collision_strategy"] == "ENQUEUE"
+
+
+def test_the_schedule_waits_for_its_operator(deployments):
+    schedules = {d["entrypoint"]: d.get("schedules", []) for d in deployments}
+    (only,) = schedules["flows.label_dataset.label_dataset"]
+    assert only["active"] is False
+    assert sum(len(found) for found in schedules.values()) == 1

@@ -1,0 +1,90 @@
+"""The service beside Label Studio: healthy, deaf to strangers, quick to note a webhook."""
+
+import pytest
+from fastapi.testclient import TestClient
+from pydantic import SecretStr
+
+from deployments.refine_service import app as service
+from tasks.catalogue import Catalogue
+from tasks.settings import load_settings
+
+TOKEN = "0123456789abcdef"
+HEADER = {"X-Segvigen-Token": TOKEN}
+
+
+@pytest.fixture
+def url(tmp_path) -> str:
+    return f"sqlite:///{tmp_path}/catalogue.db"
+
+
+@pytest.fixture
+def client(url):
+    settings = load_settings(
+        overrides={
+            "catalogue": {"url": SecretStr(url)},
+            "review": {"webhook_token": SecretStr(TOKEN)},
+        }
+    )
+    with TestClient(service.create_app(settings)) as running:
+        yield running
+
+
+def test_health_and_readiness(client):
+    assert client.get("/health").json() == {"status": "UP"}
+    assert client.get("/readyz").json()["status"] == "READY"
+
+
+def test_not_ready_without_a_catalogue(client, monkeypatch):
+    def broken() -> None:
+        raise ConnectionError("database is gone")
+
+    monkeypatch.setattr(client.app.state.catalogue, "counts", broken)
+    assert client.get("/readyz").status_code == 503
+    assert client.get("/health").status_code == 200
+
+
+def test_backend_protocol_stores_nothing(client):
+    body = {"project": "1.1", "schema": "<View/>", "access_token": "secret"}
+    assert client.post("/setup", json=body).json() == {"model_version": service.MODEL_VERSION}
+    answer = client.post("/predict", json={"tasks": [{"id": 1}], "params": {"context": None}})
+    assert answer.json()["results"] == []
+
+
+def test_a_webhook_wakes_whoever_waits(client, url):
+    catalogue = Catalogue(url)
+    assert catalogue.raw.cursor(service.WAKE_UP) is None
+    answer = client.post("/webhook", json={"action": "ANNOTATION_CREATED"}, headers=HEADER)
+    assert answer.status_code == 200
+    first = catalogue.raw.cursor(service.WAKE_UP)
+    assert first is not None
+    client.post("/webhook", json={"action": "ANNOTATION_CREATED"}, headers=HEADER)
+    assert catalogue.raw.cursor(service.WAKE_UP) > first, "the same word twice wakes twice"
+
+
+@pytest.mark.parametrize("headers", [{}, {"X-Segvigen-Token": "wrong"}, {"X-Segvigen-Token": "ü"}])
+def test_a_stranger_is_refused(client, url, headers):
+    raw = {name: text.encode() for name, text in headers.items()}
+    answer = client.post("/webhook", json={"action": "ANNOTATION_CREATED"}, headers=raw)
+    assert answer.status_code == 401
+    assert Catalogue(url).raw.cursor(service.WAKE_UP) is None
+
+
+def test_odd_bodies_are_noted_all_the_same(client):
+    for body in (b"", b"not json", b"[1]", b'{"action": "<script>"}'):
+        assert client.post("/webhook", content=body, headers=HEADER).status_code == 200
+    text = client.get("/metrics").text
+    assert 'segvigen_webhooks_total{action="other"} 4.0' in text
+    assert "script" not in text
+
+
+def test_unknown_paths_do_not_fill_the_metrics(client):
+    for number in range(3):
+        assert client.get(f"/x{number}").status_code == 404
+    assert 'path="unknown"' in client.get("/metrics").text
+    assert "/x1" not in client.get("/metrics").text
+
+
+def test_the_flow_watches_the_same_cursor():
+    from flows.pull_review import WAKE_UP
+
+    assert WAKE_UP == service.WAKE_UP

@@ -1,0 +1,59 @@
+"""The files that describe a server: well formed, whole, and true to the code."""
+
+import re
+from pathlib import Path
+
+import pytest
+import yaml
+
+from tasks.settings import settings_variables
+
+REPOSITORY = Path(__file__).resolve().parents[3]
+COMPOSE = REPOSITORY / "infra/compose.yaml"
+
+
+@pytest.fixture(scope="module")
+def compose() -> dict:
+    return yaml.safe_load(COMPOSE.read_text())
+
+
+def test_only_known_settings_are_set(compose):
+    known = settings_variables()
+    for name, service in compose["services"].items():
+        used = {key for key in service.get("environment", {}) if key.startswith("SEGVIGEN_")}
+        assert used <= set(known), f"{name}: {used - set(known)}"
+
+
+def test_every_service_named_exists(compose):
+    services = compose["services"]
+    for name, service in services.items():
+        assert set(service.get("depends_on", {})) <= set(services), name
+    hosts = set(re.findall(r"(?:http://|@)([a-z0-9-]+)[:/]", COMPOSE.read_text()))
+    assert hosts - {"localhost"} <= set(services)
+
+
+def test_ports_are_open_on_this_machine_only(compose):
+    ports = [port for service in compose["services"].values() for port in service.get("ports", [])]
+    assert ports and all(port.startswith("127.0.0.1:") for port in ports)
+
+
+def test_no_secret_has_a_default(compose):
+    text = COMPOSE.read_text()
+    for name in re.findall(r"\$\{([A-Z_0-9]*(?:PASSWORD|KEY|TOKEN|SECRET)[A-Z_0-9]*)[^}]*\}", text):
+        assert f"${{{name}:?}}" in text, name
+        assert f"${{{name}:-" not in text, name
+
+
+def test_dockerfiles_exist_and_copy_what_is_there(compose):
+    services = compose["services"].values()
+    for name in {s["build"]["dockerfile"] for s in services if "build" in s}:
+        text = (REPOSITORY / name).read_text()
+        for line in re.findall(r"^COPY (.+) \S+$", text, re.MULTILINE):
+            for source in line.split():
+                assert (REPOSITORY / source).exists(), f"{name}: {source}"
+
+
+def test_label_studio_is_the_locked_one(compose):
+    lock = (REPOSITORY / "infra/label-studio/requirements.lock").read_text()
+    version = re.search(r"^label-studio==(\S+)", lock, re.MULTILINE).group(1)
+    assert compose["services"]["label-studio"]["image"].endswith(f":{version}")
