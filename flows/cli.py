@@ -24,6 +24,7 @@ from segvigen_model.errors import MissingExtra, SegvigenError
 from tasks.settings import load_settings
 
 OK, WENT_WRONG, USAGE, NOT_READY = range(4)
+SPLITS = ("train", "validation", "heldout")
 
 app = typer.Typer(
     name="segvigen",
@@ -193,19 +194,19 @@ def evaluate(
     limit: Annotated[int | None, typer.Option(min=1, help="At most so many objects.")] = None,
     checkpoint: Annotated[str, typer.Option(help="Name or folder.")] = "default",
     seed: int = 0,
+    split: Annotated[str | None, typer.Option(help="train, validation or heldout.")] = None,
     json_file: Annotated[
         Path | None, typer.Option("--json", help="Write the result here; - prints it.")
     ] = None,
 ) -> None:
     """Measure a checkpoint on a labelled folder, beside geometric baselines."""
-    modes = ("interactive", "full", "guided")
+    kinds = ("interactive", "full", "guided")
     wanted: dict[str, Any] = {
         "labels": _one_of("--labels", labels, ("face_inst", "face_part")),
         "surface": _one_of("--surface", surface, ("as-is", "fused")),
-        "modes": tuple(
-            _one_of("--mode", m, ("interactive", "full", "guided")) for m in mode.split(",")
-        ),
+        "modes": tuple(_one_of("--mode", name, kinds) for name in mode.split(",")),
         "clicks": _numbers("--clicks", clicks),
+        "split": None if split is None else _one_of("--split", split, SPLITS),
     }
     with _errors_told():
         from segvigen_model.evaluate import evaluate as measure

@@ -24,9 +24,14 @@ err = Console(stderr=True)
 STYLES = {"ok": "green", "warning": "yellow", "problem": "bold red"}
 
 
+def plain(text: str) -> str:
+    """Foreign text for the terminal: no markup of ours, no control characters of theirs."""
+    return escape("".join(char if char.isprintable() or char == "\n" else "�" for char in text))
+
+
 def complain(kind: str, error: Exception) -> None:
     """One red line on standard error."""
-    err.print(f"[bold red]{kind}:[/] {escape(str(error))}", soft_wrap=True)
+    err.print(f"[bold red]{kind}:[/] {plain(str(error))}", soft_wrap=True)
 
 
 def table(title: str, *columns: str) -> Table:
@@ -104,7 +109,7 @@ def show_state(state: Mapping[str, Any]) -> None:
     if state["parked"]:
         parked = table("Parked", "asset", "name", "state", "reason")
         for row in state["parked"]:
-            parked.add_row(row["asset"][:12], escape(row["name"]), row["state"], row["reason"])
+            parked.add_row(row["asset"][:12], plain(row["name"]), row["state"], row["reason"])
         out.print(parked)
     shards = table("Shards", "dataset", "version", "samples", "MB")
     for row in state["shards"]:
@@ -127,7 +132,7 @@ def show_checks(checks: Iterable[Check]) -> bool:
     for check in checks:
         style = STYLES[check.verdict]
         shown.add_row(
-            check.name, f"[{style}]{check.verdict}", escape(check.found), escape(check.cure)
+            check.name, f"[{style}]{check.verdict}", plain(check.found), plain(check.cure)
         )
         is_fine &= check.verdict != "problem"
     out.print(shown)
@@ -165,7 +170,7 @@ def show_evaluation(result: Mapping[str, Any]) -> None:
     """Print an evaluation: every number under its path, then the baselines."""
     shown = table("Evaluation", "measure", "value")
     for name, value in _leaves(result):
-        shown.add_row(escape(name), f"{value:.3f}" if isinstance(value, float) else str(value))
+        shown.add_row(plain(name), f"{value:.3f}" if isinstance(value, float) else str(value))
     out.print(shown)
 
 
