@@ -79,7 +79,8 @@ class HeadNorm(nn.Module):
     @property
     def gain(self) -> Tensor:
         """(H, D) factor of unit-length heads."""
-        return self.gamma * self.gamma.shape[1] ** 0.5
+        gain: Tensor = self.gamma * self.gamma.shape[1] ** 0.5
+        return gain
 
     def forward(self, x: Tensor) -> Tensor:
         """(T, H, D) -> (T, H, D) float32."""

@@ -81,7 +81,7 @@ def shape_vae_train(folder: Path) -> list[ParityRow]:
     loss = loss + subdivision_loss(decoded)
     for mesh in meshes:
         loss = loss + 0.01 * mesh.vertices.square().sum()
-    loss.backward()
+    torch.autograd.backward(loss)
     rows = [
         golden.exact("coords", voxels.coords),
         golden.close("vertices", voxels.dual, DECODER_TOLERANCE),

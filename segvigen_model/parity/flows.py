@@ -11,10 +11,11 @@ from torch import Tensor
 
 from segvigen_model.conditioning import ClickTokens, stack_clicks
 from segvigen_model.dit import SLatFlowModel, set_torso_dtype, time_sinusoid
+from segvigen_model.dit_blocks import FlowBlock
 from segvigen_model.official import flow_config
 from segvigen_model.parity.golden import BF16_TOLERANCE, FLOW_TOLERANCE, Golden
 from segvigen_model.parity.row import ParityRow
-from segvigen_model.sampler import SamplerOptions, sample, schedule
+from segvigen_model.sampler import SamplerOptions, StepCallback, sample, schedule
 from segvigen_model.segmentation_flow import SegmentationConfig, SegmentationFlow
 from segvigen_model.sparse.rope import apply_rope, rope_frequencies, rope_phases
 from segvigen_model.sparse.structure import Structure
@@ -53,7 +54,7 @@ def slat_flow(folder: Path) -> list[ParityRow]:
     for handle in handles:
         handle.remove()
     loss = F.mse_loss(y, given["target"])
-    loss.backward()
+    torch.autograd.backward(loss)
     rows = [
         golden.close("y", y, FLOW_TOLERANCE),
         golden.close("t_emb", model.t_embedder(given["t"]), FLOW_TOLERANCE),
@@ -62,8 +63,29 @@ def slat_flow(folder: Path) -> list[ParityRow]:
         golden.close("grad_x_t", _grad(x_feats), FLOW_TOLERANCE),
         golden.gradients(model, golden.config["grad_norm_sum"], "gradient norms (relative)"),
     ]
-    rows += [golden.close(name, found, FLOW_TOLERANCE) for name, found in features.items()]
+    rows += [
+        golden.close(name, found, FLOW_TOLERANCE)
+        for name, found in features.items()
+        if golden.has(name)
+    ]
+    rows += _flow_gradients(golden, model)
     return rows + _flow_variants(golden, model)
+
+
+def _flow_gradients(golden: Golden, model: SLatFlowModel) -> list[ParityRow]:
+    """Whole gradients that the set keeps: of block 0's queries, keys, values; of modulations."""
+    first: FlowBlock = model.blocks[0]  # type: ignore[assignment]
+    found = {
+        "grad_qkv0": first.self_attn.to_qkv.weight,
+        "grad_gamma0": first.self_attn.q_rms_norm.gamma,
+    }
+    for index, block in enumerate(model.blocks):
+        found[f"grad_modulation{index}"] = block.modulation  # type: ignore[assignment]
+    return [
+        golden.close(name, _grad(weight), FLOW_TOLERANCE)
+        for name, weight in found.items()
+        if golden.has(name)
+    ]
 
 
 @torch.no_grad()
@@ -160,7 +182,7 @@ def _head_gradients(
     is_alone = "loss_single0" in golden.outputs
     y = first if is_alone else batched
     loss = F.mse_loss(y, golden.inputs["target"][: len(y)])
-    loss.backward()
+    torch.autograd.backward(loss)
     suffix = "_single0" if is_alone else ""
     rows = [
         golden.close(f"loss{suffix}", loss, FLOW_TOLERANCE),
@@ -194,13 +216,17 @@ def sampler(folder: Path) -> list[ParityRow]:
     for name, case in cases.items():
         options = sampler_options(case)
         steps: list[Tensor] = []
-        x = sample(flow, inputs, given["noise"], options, lambda _, x, steps=steps: steps.append(x))
+        x = sample(flow, inputs, given["noise"], options, _collector(steps))
         rows.append(golden.close(name, x, FLOW_TOLERANCE))
         if f"{name}_steps" in golden.outputs:
             times = torch.from_numpy(schedule(options.num_steps, options.rescale_t))
             rows.append(golden.close(f"{name}_steps", torch.stack(steps), FLOW_TOLERANCE))
             rows.append(golden.close(f"{name}_t", times, FLOW_TOLERANCE))
     return rows
+
+
+def _collector(steps: list[Tensor]) -> StepCallback:
+    return lambda _step, x: steps.append(x)
 
 
 def sampler_options(case: dict[str, Any]) -> SamplerOptions:

@@ -79,6 +79,10 @@ class Golden:
             worst = max(worst, float("inf") if grad is None else _off(grad, norm, total))
         return row(self._name(label), worst, GRADIENT_TOLERANCE)
 
+    def has(self, name: str) -> bool:
+        """Whether the set wants this output."""
+        return name in self.outputs
+
     def _name(self, name: str) -> str:
         return f"{self.folder.name}/{name}"
 
@@ -98,7 +102,9 @@ def _off(grad: Tensor, norm: float, total: float) -> float:
     scale = max(norm, 1e-12)
     spread = scale * max(1.0, grad.numel() ** 0.5)
     wide = grad.double()
-    return max(abs(float(wide.norm()) - norm) / scale, abs(float(wide.sum()) - total) / spread)
+    off_norm = abs(float(torch.linalg.vector_norm(wide)) - norm) / scale
+    off_sum = abs(float(wide.sum()) - total) / spread
+    return max(off_norm, off_sum)
 
 
 def read_arrays(path: Path) -> dict[str, Tensor]:

@@ -122,4 +122,5 @@ def _alignment(vertices: Tensor, quads: Tensor, split: tuple[int, ...]) -> Tenso
     a, b, c, d, e, f = (vertices[quads[:, corner]] for corner in split)
     first = torch.linalg.cross(b - a, c - a)
     second = torch.linalg.cross(e - d, f - d)
-    return (first * second).sum(dim=1).abs()
+    aligned: Tensor = (first * second).sum(dim=1).abs()
+    return aligned

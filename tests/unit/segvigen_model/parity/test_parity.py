@@ -16,6 +16,7 @@ REPOSITORY = Path(__file__).resolve().parents[4]
 GOLDEN = Path(os.environ.get("SEGVIGEN_SHARED", REPOSITORY.parent / "shared")) / "golden"
 NEURAL = (
     "fdg_to_mesh",
+    "manifests",
     "rope_time",
     "sampler_full",
     "sampler_interactive",

@@ -1,0 +1,76 @@
+"""Names, shapes and dtypes of the full-size official networks, built without memory."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from segvigen_model import dit, official
+from segvigen_model.dit import SLatFlowModel
+from segvigen_model.parity.row import ParityRow, row
+from segvigen_model.presets import PRESETS
+from segvigen_model.segmentation_flow import SegmentationConfig, SegmentationFlow
+from segvigen_model.vae import encoder as vae
+from segvigen_model.vae.decoder import Decoder
+from segvigen_model.vae.encoder import Encoder
+
+CHECKPOINT_PREFIX = "gen3dseg."
+_Names = dict[str, tuple[list[int], str]]
+
+
+def run(folder: Path) -> list[ParityRow]:
+    """Count differing tensors of every manifest; none may differ."""
+    rows: list[ParityRow] = []
+    for path in sorted(folder.glob("*.json")):
+        manifest = json.loads(path.read_text("utf-8"))
+        if "tensors" in manifest:
+            wanted = {
+                name.removeprefix(CHECKPOINT_PREFIX): (list(shape), dtype)
+                for name, (shape, dtype) in manifest["tensors"].items()
+            }
+            found = _tensors(_build(path.stem, manifest))
+            differing = [k for k in found.keys() | wanted.keys() if found.get(k) != wanted.get(k)]
+            rows.append(row(f"{folder.name}/{path.stem}", len(differing), 0))
+    return rows
+
+
+def _build(name: str, manifest: Mapping[str, Any]) -> nn.Module:
+    config = manifest.get("config")
+    with torch.device("meta"):
+        if config is None:
+            return _head("interactive" in name)
+        kind, args = config["name"], config["args"]
+        if "Flow" in kind:
+            flow = SLatFlowModel(official.flow_config(args))
+            if name.endswith("bfloat16"):
+                dit.set_torso_dtype(flow, torch.bfloat16)
+            return flow
+        return _autoencoder(kind, args)
+
+
+def _autoencoder(kind: str, args: Mapping[str, Any]) -> nn.Module:
+    makers: dict[bool, Callable[[], nn.Module]] = {
+        True: lambda: Encoder(official.encoder_config(kind, args)),
+        False: lambda: Decoder(official.decoder_config(kind, args)),
+    }
+    module = makers["Encoder" in kind]()
+    if args.get("use_fp16"):
+        vae.set_torso_dtype(module, torch.float16)
+    return module
+
+
+def _head(is_interactive: bool) -> SegmentationFlow:
+    flow = PRESETS["trellis2_1b"].flow.flow
+    return SegmentationFlow(SegmentationConfig(flow, int(is_interactive), False, None))
+
+
+def _tensors(module: nn.Module) -> _Names:
+    return {
+        name: (list(value.shape), str(value.dtype).removeprefix("torch."))
+        for name, value in module.state_dict().items()
+    }
