@@ -1,0 +1,115 @@
+"""Part colours: one fixed sequence, told apart also by colour-blind reviewers.
+
+Colour k belongs to part id k in every view and every round. The sequence is grown greedily: each
+next colour is the one farthest (CIELAB) from all before it, as seen by normal, protanope and
+deuteranope eyes, whichever is worst. The two special labels' colours are reserved first.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+import numpy as np
+
+from segvigen_model.types import ByteArray, FloatArray
+
+NEW_PART_COLOR = (255, 0, 220)
+NOT_OBJECT_COLOR = (70, 70, 70)
+BACKGROUND_COLOR = (246, 247, 249)
+LEVELS = 11  # candidate values per channel
+MIN_LIGHTNESS, MAX_LIGHTNESS = 42.0, 88.0  # dark outlines and white background stay visible
+MIN_CHROMA = 22.0  # grey is kept for shading and for "not an object"
+
+# Full-severity simulation matrices on linear RGB (Machado, Oliveira, Fernandes 2009).
+_PROTAN = (
+    (0.152286, 1.052583, -0.204868),
+    (0.114503, 0.786281, 0.099216),
+    (-0.003882, -0.048116, 1.051998),
+)
+_DEUTAN = (
+    (0.367322, 0.860646, -0.227968),
+    (0.280085, 0.672501, 0.047413),
+    (-0.011820, 0.042940, 0.968881),
+)
+_RGB_TO_XYZ = (
+    (0.4124564, 0.3575761, 0.1804375),
+    (0.2126729, 0.7151522, 0.0721750),
+    (0.0193339, 0.1191920, 0.9503041),
+)
+_WHITE = (0.95047, 1.0, 1.08883)
+
+
+def part_colors(num_parts: int) -> ByteArray:
+    """The first colours of the fixed sequence.
+
+    Args:
+        num_parts: how many, >= 0; more than 256 start over.
+
+    Returns:
+        (num_parts, 3) uint8 sRGB.
+    """
+    sequence = _sequence()
+    return sequence[np.arange(num_parts) % len(sequence)]
+
+
+def hex_color(rgb: ByteArray | tuple[int, int, int]) -> str:
+    """`#rrggbb` for HTML and Label Studio."""
+    red, green, blue = (int(value) for value in rgb)
+    return f"#{red:02x}{green:02x}{blue:02x}"
+
+
+def color_distances(colors: ByteArray) -> FloatArray:
+    """Worst-case perceived distance between colours over three kinds of eyes.
+
+    Args:
+        colors: (N, 3) uint8 sRGB.
+
+    Returns:
+        (N, N) float64 CIE76 distances, the smallest of the three.
+    """
+    seen = _perceived(colors)
+    gaps = np.linalg.norm(seen[:, :, None] - seen[:, None, :], axis=-1)
+    return np.asarray(gaps.min(axis=0))
+
+
+@lru_cache(maxsize=1)
+def _sequence() -> ByteArray:
+    """(256, 3) uint8; grown once per process, the same everywhere."""
+    axis = np.linspace(0, 255, LEVELS).round().astype(np.uint8)
+    grid = np.stack(np.meshgrid(axis, axis, axis, indexing="ij"), axis=-1).reshape(-1, 3)
+    lab = _perceived(grid)[0]
+    chroma = np.hypot(lab[:, 1], lab[:, 2])
+    fits = (lab[:, 0] > MIN_LIGHTNESS) & (lab[:, 0] < MAX_LIGHTNESS) & (chroma > MIN_CHROMA)
+    grid = grid[fits]
+    reserved = np.array([NEW_PART_COLOR, NOT_OBJECT_COLOR, BACKGROUND_COLOR], dtype=np.uint8)
+    seen = _perceived(np.concatenate([reserved, grid]))
+    taken, candidates = seen[:, :3], seen[:, 3:]
+    nearest = np.linalg.norm(candidates[:, :, None] - taken[:, None, :], axis=-1).min(axis=(0, 2))
+    order: list[int] = []
+    for _ in range(min(256, len(grid))):
+        best = int(nearest.argmax())
+        order.append(best)
+        gaps = np.linalg.norm(candidates - candidates[:, best : best + 1], axis=-1).min(axis=0)
+        nearest = np.minimum(nearest, gaps)
+    return np.asarray(grid[order], dtype=np.uint8)
+
+
+def _perceived(colors: ByteArray) -> FloatArray:
+    """(3, N, 3) CIELAB for normal, protanope and deuteranope eyes."""
+    srgb = colors.astype(np.float64) / 255
+    linear = np.where(srgb <= 0.04045, srgb / 12.92, ((srgb + 0.055) / 1.055) ** 2.4)
+    eyes = (np.eye(3), np.array(_PROTAN), np.array(_DEUTAN))
+    return np.stack([_lab(np.clip(linear @ eye.T, 0, 1)) for eye in eyes])
+
+
+def _lab(linear: FloatArray) -> FloatArray:
+    xyz = linear @ np.array(_RGB_TO_XYZ).T / np.array(_WHITE)
+    root = np.where(xyz > 0.008856, np.cbrt(xyz), 7.787 * xyz + 16 / 116)
+    return np.stack(
+        [
+            116 * root[:, 1] - 16,
+            500 * (root[:, 0] - root[:, 1]),
+            200 * (root[:, 1] - root[:, 2]),
+        ],
+        axis=-1,
+    )
