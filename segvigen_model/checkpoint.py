@@ -145,12 +145,17 @@ def load(path_or_name: str | Path = "default", device: str = "cpu") -> Bundle:
     """Load a checkpoint.
 
     Args:
-        path_or_name: a folder, or the name of one shipped with the package.
+        path_or_name: a folder, the name of one shipped with the package, or a released SegviGen
+            `.ckpt` with the TRELLIS.2 folder beside it.
         device: where to put the weights.
 
     Raises:
         CheckpointMismatch: absent, damaged, or not fitting; the message says what to do.
     """
+    if Path(path_or_name).suffix == ".ckpt":
+        from segvigen_model.official_checkpoint import find_official, load_official
+
+        return load_official(find_official(Path(path_or_name)), device=device)
     folder = _find(path_or_name)
     header = _read_header(folder)
     weights = folder / WEIGHTS_FILE
@@ -168,7 +173,7 @@ def load(path_or_name: str | Path = "default", device: str = "cpu") -> Bundle:
         replace(
             bundle,
             normalization=_normalization_from_json(header["normalization"]),
-            sha256=_file_sha256(weights),
+            sha256=file_sha256(weights),
             card=header.get("card", {}),
         ),
         device,
@@ -193,7 +198,7 @@ def save(bundle: Bundle, folder: str | Path, *, is_half: bool = True) -> Bundle:
     partial = target / f"{WEIGHTS_FILE}.part"
     save_file({key: value.contiguous() for key, value in state.items()}, partial)
     partial.replace(target / WEIGHTS_FILE)
-    sha256 = _file_sha256(target / WEIGHTS_FILE)
+    sha256 = file_sha256(target / WEIGHTS_FILE)
     header = {
         "format": FORMAT,
         "model": asdict(bundle.config),
@@ -208,13 +213,16 @@ def save(bundle: Bundle, folder: str | Path, *, is_half: bool = True) -> Bundle:
     return replace(bundle, sha256=sha256)
 
 
-def load_weights(module: nn.Module, state: Mapping[str, Tensor], source: str) -> None:
+def load_weights(
+    module: nn.Module, state: Mapping[str, Tensor], source: str, *, is_assigned: bool = False
+) -> None:
     """Load a state dict strictly, naming what does not fit.
 
     Args:
         module: where to.
         state: names -> tensors.
         source: what to call the file in an error.
+        is_assigned: take the tensors themselves instead of copying their values.
     """
     wanted = module.state_dict()
     missing = sorted(set(wanted) - set(state))
@@ -231,7 +239,7 @@ def load_weights(module: nn.Module, state: Mapping[str, Tensor], source: str) ->
             f"{source} does not fit the model ({'; '.join(problems)}); "
             "use the config that was saved with these weights"
         )
-    module.load_state_dict(dict(state))
+    module.load_state_dict(dict(state), assign=is_assigned)
 
 
 def config_from_json(data: Mapping[str, Any]) -> ModelConfig:
@@ -316,7 +324,8 @@ def _few(names: list[str]) -> str:
     return shown if len(names) <= MAX_NAMED else f"{shown} and {len(names) - MAX_NAMED} more"
 
 
-def _file_sha256(path: Path) -> str:
+def file_sha256(path: Path) -> str:
+    """Return the sha256 of a file's bytes, in hex."""
     with path.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -100,7 +101,7 @@ def worst_error(found: Tensor, wanted: Tensor) -> float:
 def _off(grad: Tensor, norm: float, total: float) -> float:
     """Relative error of the norm, or of the sum on the scale that rounding gives it."""
     scale = max(norm, 1e-12)
-    spread = scale * max(1.0, grad.numel() ** 0.5)
+    spread = scale * math.sqrt(max(1, grad.numel()))
     wide = grad.double()
     off_norm = abs(float(torch.linalg.vector_norm(wide)) - norm) / scale
     off_sum = abs(float(wide.sum()) - total) / spread

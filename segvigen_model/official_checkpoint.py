@@ -1,0 +1,228 @@
+"""The released weights: a TRELLIS.2 folder (json + safetensors pairs) and a SegviGen `.ckpt`.
+
+The `.ckpt` is a pickle; it is read with tensors only, so no code in it can run. Sizes of the flow
+are read off its tensors. Networks are built without memory and take the files' tensors as theirs.
+"""
+
+from __future__ import annotations
+
+import json
+import pickle
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from segvigen_model import checkpoint, dit, official
+from segvigen_model.checkpoint import Bundle, Normalization
+from segvigen_model.dit import FlowConfig
+from segvigen_model.errors import CheckpointMismatch
+from segvigen_model.presets import ModelConfig
+from segvigen_model.sampler import SamplerOptions
+from segvigen_model.segmentation_flow import SegmentationConfig, SegmentationFlow
+from segvigen_model.vae import encoder as vae
+from segvigen_model.vae.decoder import Decoder
+from segvigen_model.vae.encoder import Encoder
+
+PIPELINE_FILE = "pipeline.json"
+CHECKPOINT_PREFIX = "gen3dseg."
+AUTOENCODERS = {
+    "shape_encoder": "shape_enc_next_dc_f16c32_fp16",
+    "shape_decoder": "shape_dec_next_dc_f16c32_fp16",
+    "tex_encoder": "tex_enc_next_dc_f16c32_fp16",
+    "tex_decoder": "tex_dec_next_dc_f16c32_fp16",
+}
+GRID = 512  # voxels along the cube that the released weights were trained on
+
+
+@dataclass(frozen=True, slots=True)
+class OfficialFiles:
+    """Where the released weights lie.
+
+    Attributes:
+        trellis: folder with pipeline.json and, in it or in `ckpts/`, the autoencoders.
+        segvigen: the `.ckpt` of one segmentation mode.
+    """
+
+    trellis: Path
+    segvigen: Path
+
+
+def load_official(
+    files: OfficialFiles, *, device: str = "cpu", is_half: bool | None = None
+) -> Bundle:
+    """Load the released weights as one model.
+
+    Args:
+        files: where they lie.
+        device: where to put them.
+        is_half: 16-bit torsos as released; None = yes on CUDA, no on a CPU.
+
+    Raises:
+        CheckpointMismatch: a file is absent, damaged or does not fit.
+    """
+    half = torch.device(device).type == "cuda" if is_half is None else is_half
+    arguments = _pipeline(files.trellis)
+    pairs = {part: _pair(files.trellis, name) for part, name in AUTOENCODERS.items()}
+    state = read_segvigen(files.segvigen)
+    flow = SegmentationConfig(
+        flow_config_of(state, "flow_model."), len(state.get("seg_embeddings.weight", ())), False
+    )
+    config = ModelConfig(
+        name=files.segvigen.stem,
+        grid=GRID,
+        shape_encoder=official.encoder_config(*_name_args(pairs["shape_encoder"][0])),
+        shape_decoder=official.decoder_config(*_name_args(pairs["shape_decoder"][0])),
+        tex_encoder=official.encoder_config(*_name_args(pairs["tex_encoder"][0])),
+        tex_decoder=official.decoder_config(*_name_args(pairs["tex_decoder"][0])),
+        flow=flow,
+    )
+    modules = _empty(config)
+    for part, (_, weights) in pairs.items():
+        _fill(modules[part], _read_safetensors(weights), str(weights))
+        vae.set_torso_dtype(modules[part], torch.float16 if half else torch.float32)
+    _fill(modules["dit"], state, str(files.segvigen))
+    dit.set_torso_dtype(modules["dit"].flow_model, torch.bfloat16 if half else torch.float32)
+    for module in modules.values():
+        module.to(device).eval()
+    return Bundle(
+        **modules,
+        config=config,
+        normalization=_normalization(arguments).to(device),
+        sha256=checkpoint.file_sha256(files.segvigen),
+        card={"source": "official", "autoencoders": AUTOENCODERS, "has_half_torso": half},
+    )
+
+
+def find_official(checkpoint_path: Path) -> OfficialFiles:
+    """Find the TRELLIS.2 folder that goes with a SegviGen checkpoint: beside it or above it."""
+    for base in (checkpoint_path.parent, checkpoint_path.parent.parent):
+        for pipeline in [base / PIPELINE_FILE, *sorted(base.glob(f"*/{PIPELINE_FILE}"))]:
+            if pipeline.is_file():
+                return OfficialFiles(pipeline.parent, checkpoint_path)
+    raise CheckpointMismatch(
+        f"no TRELLIS.2 folder with {PIPELINE_FILE} beside {checkpoint_path}; put it there"
+    )
+
+
+def official_sampler(trellis: Path) -> SamplerOptions:
+    """Read the texture sampler's parameters from pipeline.json."""
+    try:
+        values = _pipeline(trellis)["tex_slat_sampler"]["params"]
+        low, high = values["guidance_interval"]
+        return SamplerOptions(
+            num_steps=int(values["steps"]),
+            rescale_t=float(values["rescale_t"]),
+            guidance_strength=float(values["guidance_strength"]),
+            guidance_interval=(float(low), float(high)),
+            guidance_rescale=float(values.get("guidance_rescale", 0.0)),
+        )
+    except (KeyError, TypeError, ValueError) as err:
+        raise CheckpointMismatch(f"{PIPELINE_FILE} has no texture sampler: {err!r}") from err
+
+
+def read_segvigen(path: Path) -> dict[str, Tensor]:
+    """Read a SegviGen checkpoint's weights, keys without their prefix, running no code of it."""
+    try:
+        data = torch.load(path, map_location="cpu", weights_only=True, mmap=True)  # noqa: TID251
+    except (OSError, RuntimeError, pickle.UnpicklingError, EOFError, ValueError) as err:
+        raise CheckpointMismatch(f"cannot read {path} as tensors only: {err}") from err
+    state = data.get("state_dict") if isinstance(data, dict) else None
+    if not isinstance(state, dict) or not all(isinstance(v, Tensor) for v in state.values()):
+        raise CheckpointMismatch(f"{path} holds no 'state_dict' of tensors; is it SegviGen's?")
+    return {str(key).replace(CHECKPOINT_PREFIX, ""): value for key, value in state.items()}
+
+
+def flow_config_of(state: Mapping[str, Tensor], prefix: str = "") -> FlowConfig:
+    """Read the flow's sizes off its weights."""
+    try:
+        width, in_channels = state[f"{prefix}input_layer.weight"].shape
+        block = f"{prefix}blocks.0."
+        hidden = state[f"{block}mlp.mlp.0.weight"].shape[0]
+        norm = state.get(f"{block}self_attn.q_rms_norm.gamma")
+        if norm is None:
+            raise CheckpointMismatch("flow weights without head norms are not supported")
+        pattern = re.compile(re.escape(prefix) + r"blocks\.(\d+)\.")
+        found = [match for match in map(pattern.match, state) if match]
+        return FlowConfig(
+            in_channels=in_channels,
+            out_channels=state[f"{prefix}out_layer.weight"].shape[0],
+            model_channels=width,
+            cond_channels=state[f"{block}cross_attn.to_kv.weight"].shape[1],
+            num_blocks=1 + max(int(match.group(1)) for match in found),
+            num_heads=len(norm),
+            mlp_ratio=(hidden + 0.5) / width,  # int(ratio * width) must give `hidden` back
+            has_cross_head_norm=f"{block}cross_attn.q_rms_norm.gamma" in state,
+        )
+    except (KeyError, ValueError) as err:
+        raise CheckpointMismatch(f"these are no weights of a SegviGen flow: {err!r}") from err
+
+
+def _empty(config: ModelConfig) -> dict[str, Any]:
+    with torch.device("meta"):
+        return {
+            "shape_encoder": Encoder(config.shape_encoder),
+            "shape_decoder": Decoder(config.shape_decoder),
+            "tex_encoder": Encoder(config.tex_encoder),
+            "tex_decoder": Decoder(config.tex_decoder),
+            "dit": SegmentationFlow(config.flow),
+        }
+
+
+def _fill(module: nn.Module, state: Mapping[str, Tensor], source: str) -> None:
+    checkpoint.load_weights(module, state, source, is_assigned=True)
+    module.float()
+
+
+def _pipeline(trellis: Path) -> dict[str, Any]:
+    try:
+        data = json.loads((trellis / PIPELINE_FILE).read_text("utf-8"))
+        arguments: dict[str, Any] = data["args"]
+    except (OSError, ValueError, KeyError, TypeError) as err:
+        raise CheckpointMismatch(f"cannot read {trellis / PIPELINE_FILE}: {err!r}") from err
+    return arguments
+
+
+def _normalization(arguments: Mapping[str, Any]) -> Normalization:
+    try:
+        shape = arguments["shape_slat_normalization"]
+        tex = arguments["tex_slat_normalization"]
+        values = {
+            "shape_mean": shape["mean"],
+            "shape_std": shape["std"],
+            "tex_mean": tex["mean"],
+            "tex_std": tex["std"],
+        }
+    except (KeyError, TypeError) as err:
+        raise CheckpointMismatch(f"{PIPELINE_FILE} lacks {err}; fetch it again") from err
+    return checkpoint.normalization_of(values)
+
+
+def _pair(trellis: Path, name: str) -> tuple[Path, Path]:
+    for folder in (trellis / "ckpts", trellis):
+        pair = folder / f"{name}.json", folder / f"{name}.safetensors"
+        if all(path.is_file() for path in pair):
+            return pair
+    raise CheckpointMismatch(f"{trellis} lacks {name}.json or .safetensors (in it or in ckpts/)")
+
+
+def _name_args(path: Path) -> tuple[str, dict[str, Any]]:
+    try:
+        data = json.loads(path.read_text("utf-8"))
+        return str(data["name"]), dict(data["args"])
+    except (OSError, ValueError, KeyError, TypeError) as err:
+        raise CheckpointMismatch(f"{path} is no model config: {err!r}") from err
+
+
+def _read_safetensors(path: Path) -> dict[str, Tensor]:
+    try:
+        state: dict[str, Tensor] = load_file(path)
+    except (SafetensorError, OSError) as err:
+        raise CheckpointMismatch(f"cannot read {path}: {err}; fetch it again") from err
+    return state
