@@ -16,7 +16,7 @@ from typing import Any, Protocol
 
 import sqlalchemy.exc
 
-from segvigen_model.errors import AssetRejected, MissingExtra, SegvigenError
+from segvigen_model.errors import AssetRejected, CheckpointMismatch, MissingExtra, SegvigenError
 from segvigen_model.types import AssetMesh, Click, Encoding, IntArray, Proposal
 from tasks.catalogue import AssetState, Catalogue, IllegalMove, LeaseLost
 
@@ -152,7 +152,7 @@ def attempt(
 
 def is_surroundings(error: BaseException) -> bool:
     """Is it the network, the database, the disk or the set-up, and not the asset?"""
-    if isinstance(error, (ConnectionError, TimeoutError, MissingExtra)):
+    if isinstance(error, (ConnectionError, TimeoutError, MissingExtra, CheckpointMismatch)):
         return True
     if isinstance(error, (sqlalchemy.exc.OperationalError, sqlalchemy.exc.InterfaceError)):
         return True
