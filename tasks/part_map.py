@@ -17,7 +17,7 @@ import numpy as np
 from segvigen_model.types import ByteArray, FloatArray, IntArray
 
 FIELD_OF_VIEW_DEG = 40.0  # of the paper's condition view
-DISTANCE = 2.4  # from the unit cube's centre: its bounding sphere (radius 0.866) fits the view
+DISTANCE = 2.0  # from the unit cube's centre, as TRELLIS renders its conditions
 GOLDEN_ANGLE_DEG = 137.50776405003785
 FIRST_AZIMUTH_DEG, ELEVATIONS_DEG = 30.0, (20.0, 35.0, 5.0, 50.0)
 BACKGROUND = (0, 0, 0)  # of the official preprocessing

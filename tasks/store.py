@@ -230,7 +230,14 @@ class Store:
 def _s3_options(settings: StoreSettings) -> dict[str, Any]:
     secret = settings.s3_secret_key
     client = {"region_name": settings.s3_region} if settings.s3_region else {}
-    config = {"connect_timeout": S3_CONNECT_TIMEOUT_S, "read_timeout": S3_READ_TIMEOUT_S}
+    config = {
+        "connect_timeout": S3_CONNECT_TIMEOUT_S,
+        "read_timeout": S3_READ_TIMEOUT_S,
+        # rclone answers a ranged read with the whole object's checksum, and older servers know
+        # none; our own sha256 are checked where content matters.
+        "response_checksum_validation": "when_required",
+        "request_checksum_calculation": "when_required",
+    }
     return {
         "key": settings.s3_access_key,
         "secret": secret.get_secret_value() if secret else None,

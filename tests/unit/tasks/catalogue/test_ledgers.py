@@ -1,0 +1,128 @@
+"""The other tables: raw objects, the desk, results."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tasks.catalogue import (
+    AnnotationRow,
+    Catalogue,
+    CheckpointRow,
+    ClickRow,
+    LabelSetRow,
+    ProposalRow,
+    RawRow,
+    ReviewTaskRow,
+    ShardMemberRow,
+    ShardVersionRow,
+)
+
+A = "a" * 64
+
+
+@pytest.fixture
+def catalogue(tmp_path: Path) -> Catalogue:
+    return Catalogue(f"sqlite:///{tmp_path}/c.db")
+
+
+def answer(updated_at: str = "2026-01-01T00:00:00Z", unique_id: str = "u1") -> AnnotationRow:
+    return AnnotationRow(unique_id, updated_at, 5, 6, A, 0, "ann", {"result": [{"x": 1.5}]})
+
+
+def click(updated_at: str, number: int) -> ClickRow:
+    return ClickRow(
+        *("u1", updated_at, number, A, 0, f"r{number}", "sheet", 1.5, 2.5, "part 1"),
+        *("belongs", 1, 42, 0.1, 0.2, 0.3),
+    )
+
+
+def test_raw_objects_and_cursors(catalogue: Catalogue) -> None:
+    catalogue.raw.record(RawRow("a.glb", "e1", 5, asset_id=A))
+    catalogue.raw.record(RawRow("b.glb", "e2", 0, reason="empty_file", detail="0 bytes"))
+    catalogue.raw.record(RawRow("a.glb", "e3", 6, asset_id=A))
+    assert catalogue.raw.etags() == {"a.glb": "e3", "b.glb": "e2"}
+    assert [row.key for row in catalogue.raw.all(A)] == ["a.glb"]
+    row = catalogue.raw.get("b.glb")
+    assert row is not None
+    assert row.reason == "empty_file"
+    assert catalogue.raw.get("c.glb") is None
+    assert catalogue.raw.cursor("pull") is None
+    catalogue.raw.set_cursor("pull", "t1")
+    catalogue.raw.set_cursor("pull", "t2")
+    assert catalogue.raw.cursor("pull") == "t2"
+
+
+def test_review_tasks_are_keyed_by_asset_and_round(catalogue: Catalogue) -> None:
+    catalogue.reviews.add_task(ReviewTaskRow(A, 0, 1, 10, "p", "s", "b"))
+    catalogue.reviews.add_task(ReviewTaskRow(A, 0, 1, 11, "p", "s", "b"))
+    catalogue.reviews.add_task(ReviewTaskRow(A, 1, 1, 11, "p", "s", "b"))
+    task = catalogue.reviews.task(A, 0)
+    assert task is not None
+    assert task.task_id == 11
+    assert [t.round for t in catalogue.reviews.tasks(A)] == [0, 1]
+    assert catalogue.reviews.task(A, 2) is None
+
+
+def test_an_answer_is_stored_once_per_version(catalogue: Catalogue) -> None:
+    assert catalogue.reviews.record_annotation(answer())
+    assert not catalogue.reviews.record_annotation(answer())
+    assert [a.unique_id for a in catalogue.reviews.uninterpreted()] == ["u1"]
+    first = answer().updated_at
+    catalogue.reviews.interpret("u1", first, verdict="refine", clicks=[click(first, 0)])
+    catalogue.reviews.interpret(
+        "u1", first, verdict="refine", note="n", clicks=[click(first, 0), click(first, 1)]
+    )
+    assert catalogue.reviews.uninterpreted() == []
+    assert [c.number for c in catalogue.reviews.clicks(A, 0)] == [0, 1]
+    stored = catalogue.reviews.annotation("u1", first)
+    assert stored is not None
+    assert (stored.verdict, stored.note, stored.raw) == (
+        "refine",
+        "n",
+        {"result": [{"x": 1.5}]},
+    )
+
+
+def test_only_the_newest_version_of_an_answer_counts(catalogue: Catalogue) -> None:
+    old, new = "2026-01-01T00:00:00Z", "2026-01-02T00:00:00Z"
+    for at, clicks in ((old, [click(old, 0), click(old, 1)]), (new, [click(new, 0)])):
+        catalogue.reviews.record_annotation(answer(at))
+        catalogue.reviews.interpret("u1", at, verdict="refine", clicks=clicks)
+    assert [a.updated_at for a in catalogue.reviews.annotations(A)] == [new]
+    assert [c.updated_at for c in catalogue.reviews.clicks(A)] == [new]
+    assert catalogue.reviews.annotations(A, 1) == []
+
+
+def test_proposals_by_round(catalogue: Catalogue) -> None:
+    assert catalogue.latest_proposal(A) is None
+    catalogue.add_proposal(ProposalRow(A, 1, "k1", "s", 3, 0.5, "c", {"seed": 1}))
+    catalogue.add_proposal(ProposalRow(A, 0, "k0", "s", 3, 0.5, "c"))
+    latest = catalogue.latest_proposal(A)
+    assert latest is not None
+    assert (latest.key, latest.provenance) == ("k1", {"seed": 1})
+    catalogue.add_proposal(ProposalRow(A, 1, "k2", "s", 3, 0.5, "c"))
+    assert [p.key for p in catalogue.proposals(A)] == ["k0", "k2"]
+
+
+def test_results(catalogue: Catalogue) -> None:
+    label = LabelSetRow("l1", A, "k", "s", "p", "q", 3, 2, 1, 9.5, "ann")
+    assert catalogue.labels.add(label)
+    assert not catalogue.labels.add(label)
+    latest = catalogue.labels.latest(A)
+    assert latest is not None
+    assert latest.label_id == "l1"
+    version = ShardVersionRow("parts", "v1", "m", "s", 1, 100)
+    member = ShardMemberRow("parts", "v1", A, "l1", "t")
+    assert catalogue.labels.add_shards(version, [member])
+    assert not catalogue.labels.add_shards(version, [member])
+    assert catalogue.labels.shard_members("parts", "v1") == [member]
+    assert [v.version for v in catalogue.labels.shard_versions("parts")] == ["v1"]
+    catalogue.labels.set_checkpoint(CheckpointRow("current", "a", "1"))
+    catalogue.labels.set_checkpoint(CheckpointRow("current", "b", "2", {"iou": 0.5}))
+    row = catalogue.labels.checkpoint()
+    assert row is not None
+    assert (row.location, row.detail) == ("b", {"iou": 0.5})
+    kinds = [event.kind for event in catalogue.events()]
+    assert kinds == ["label_set", "shards", "checkpoint", "checkpoint"]

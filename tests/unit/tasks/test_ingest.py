@@ -1,0 +1,306 @@
+"""Ingest: good meshes in, bad ones recorded with a reason, nothing twice, nothing from outside."""
+
+from __future__ import annotations
+
+import json
+import struct
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import trimesh
+
+from segvigen_model.mesh_formats.limits import MeshLimits
+from tasks import ingest as ingest_module
+from tasks import keys
+from tasks.assets import load_asset_info, load_asset_mesh
+from tasks.catalogue import AssetState
+from tasks.ingest import ingest_object, scan_raw, summarize
+from tasks.settings import IngestSettings
+
+
+def glb_of(document: dict[str, Any], blob: bytes = b"") -> bytes:
+    text = json.dumps(document).encode()
+    text += b" " * (-len(text) % 4)
+    body = struct.pack("<II", len(text), 0x4E4F534A) + text
+    if blob:
+        blob += b"\0" * (-len(blob) % 4)
+        body += struct.pack("<II", len(blob), 0x004E4942) + blob
+    return b"glTF" + struct.pack("<II", 2, 12 + len(body)) + body
+
+
+def gltf_triangle(uri: str | None) -> dict[str, Any]:
+    buffer: dict[str, Any] = {"byteLength": 36}
+    if uri is not None:
+        buffer["uri"] = uri
+    return {
+        "asset": {"version": "2.0"},
+        "scene": 0,
+        "scenes": [{"nodes": [0]}],
+        "nodes": [{"mesh": 0}],
+        "meshes": [{"primitives": [{"attributes": {"POSITION": 0}}]}],
+        "accessors": [{"bufferView": 0, "componentType": 5126, "count": 3, "type": "VEC3"}],
+        "bufferViews": [{"buffer": 0, "byteLength": 36}],
+        "buffers": [buffer],
+    }
+
+
+TRIANGLE = np.array([[0, 0, 0], [1, 0, 0], [0, 1, 0]], np.float32).tobytes()
+
+
+def test_a_good_mesh_is_registered_and_copied(world: Any, make_boxes: Callable[..., bytes]) -> None:
+    world.raw.put("sub/two boxes.glb", make_boxes(2))
+    world.raw.put("sub/LICENSE", b"\n CC0-1.0 \nlong text")
+    assert world.ingest() == {"sub/two boxes.glb": "registered"}
+    (asset,) = world.catalogue.assets()
+    assert (asset.state, asset.name, asset.num_faces) == ("registered", "two boxes.glb", 24)
+    assert asset.licence == "CC0-1.0"
+    assert world.store.get(keys.asset_source(asset.asset_id, "glb")) == make_boxes(2)
+    about = load_asset_info(world.store, asset.asset_id)
+    assert (about["num_components"], about["surface_area"]) == (2, pytest.approx(12.0))
+    assert about["bounds"] == [[-0.5, -0.5, -0.5], [2.5, 0.5, 0.5]]
+    assert load_asset_mesh(world.store, asset).num_faces == 24
+
+
+def test_a_second_scan_finds_nothing(world: Any, make_boxes: Callable[..., bytes]) -> None:
+    world.raw.put("a.glb", make_boxes())
+    world.raw.put("bad.glb", b"glTF")
+    world.ingest()
+    events = len(world.catalogue.events())
+    assert world.ingest() == {}
+    assert len(world.catalogue.events()) == events
+
+
+def test_the_same_bytes_under_two_keys_are_one_asset(
+    world: Any, make_boxes: Callable[..., bytes]
+) -> None:
+    world.raw.put("a.glb", make_boxes())
+    world.raw.put("b/copy.glb", make_boxes())
+    assert world.ingest() == {"a.glb": "registered", "b/copy.glb": "duplicate"}
+    (asset,) = world.catalogue.assets()
+    assert [row.key for row in world.catalogue.raw.all(asset.asset_id)] == ["a.glb", "b/copy.glb"]
+
+
+def test_a_changed_object_is_a_new_asset(
+    world: Any, tmp_path: Path, make_boxes: Callable[..., bytes]
+) -> None:
+    world.raw.put("a.glb", make_boxes(2))
+    world.ingest()
+    (tmp_path / "raw/a.glb").write_bytes(make_boxes(3))
+    assert world.ingest() == {"a.glb": "registered"}
+    assert len(world.catalogue.assets()) == 2
+
+
+def nan_glb() -> bytes:
+    points = np.array([[0, 0, np.nan], [1, 0, 0], [0, 1, 0]], np.float32)
+    return glb_of(gltf_triangle(None), points.tobytes())
+
+
+BAD: dict[str, tuple[bytes, str]] = {
+    "empty.glb": (b"", "empty_file"),
+    "cut.glb": (glb_of(gltf_triangle(None), TRIANGLE)[:-20], "truncated"),
+    "nan.glb": (nan_glb(), "nan_vertices"),
+    "none.obj": (b"v 0 0 0\nv 1 0 0\nv 0 1 0\n", "no_faces"),
+    "outside.glb": (glb_of(gltf_triangle("../../etc/passwd")), "external_reference"),
+    "fetch.gltf": (json.dumps(gltf_triangle("http://a.b/c")).encode(), "external_reference"),
+    "absent.gltf": (json.dumps(gltf_triangle("gone.bin")).encode(), "missing_side_file"),
+    "really-a-glb.obj": (glb_of(gltf_triangle(None), TRIANGLE), "wrong_suffix"),
+    "picture.glb": (b"\x89PNG\r\n\x1a\n0000", "wrong_suffix"),
+    "model.fbx": (b"Kaydara FBX Binary", "unsupported_format"),
+    "no-suffix": (b"123", "unsupported_format"),
+    "noise.stl": (b"\x07" * 300, None),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_bad_input_is_recorded_and_the_run_goes_on(
+    world: Any, make_boxes: Callable[..., bytes], name: str
+) -> None:
+    data, reason = BAD[name]
+    world.raw.put(name, data)
+    world.raw.put("zz-good.glb", make_boxes())
+    outcome = world.ingest()
+    assert outcome["zz-good.glb"] == "registered"
+    if reason is not None:
+        assert outcome[name] == reason
+    row = world.catalogue.raw.get(name)
+    asset = world.catalogue.asset(row.asset_id)
+    assert asset.state is AssetState.REJECTED
+    assert row.reason == asset.reason
+    assert len(asset.detail) > 15
+    assert asset.source_key is None
+    assert world.ingest() == {}
+
+
+def test_too_many_bytes_are_not_even_read(world: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    world.raw.put("big.glb", b"x" * 2000)
+    monkeypatch.setattr(world.raw, "get", lambda key: pytest.fail("was read"))
+    (info,) = scan_raw(world.raw, world.catalogue)
+    settings = IngestSettings(max_bytes=1000)
+    result = ingest_object(
+        info, raw=world.raw, store=world.store, catalogue=world.catalogue, settings=settings
+    )
+    assert (result.outcome, result.reason) == ("rejected", "too_large")
+    assert "2000 bytes > 1000" in result.note
+
+
+def test_limits_can_be_raised_and_the_object_tried_again(
+    world: Any, make_boxes: Callable[..., bytes]
+) -> None:
+    world.raw.put("a.glb", make_boxes(2))
+    common = {"raw": world.raw, "store": world.store, "catalogue": world.catalogue}
+    (info,) = scan_raw(world.raw, world.catalogue)
+    low = ingest_object(info, settings=IngestSettings(max_faces=10), **common)
+    assert low.reason == "too_many_faces"
+    assert scan_raw(world.raw, world.catalogue) == []
+    assert scan_raw(world.raw, world.catalogue, is_retrying=True) == [info]
+    high = ingest_object(info, settings=IngestSettings(), **common)
+    assert high.outcome == "registered"
+    asset = world.catalogue.asset(low.asset_id)
+    assert (asset.state, asset.reason, asset.num_faces) == ("registered", None, 24)
+    assert scan_raw(world.raw, world.catalogue, is_retrying=True) == []
+
+
+def test_gltf_side_files_are_copied_and_part_of_the_identity(world: Any) -> None:
+    document = json.dumps(gltf_triangle("data%20files/a.bin")).encode()
+    world.raw.put("one/t.gltf", document)
+    world.raw.put("one/data files/a.bin", TRIANGLE)
+    world.raw.put("two/t.gltf", document)
+    world.raw.put("two/data files/a.bin", (np.frombuffer(TRIANGLE, np.float32) * 2).tobytes())
+    assert set(world.ingest().values()) == {"registered"}
+    sizes = sorted(
+        float(load_asset_mesh(world.store, asset).vertices.max())
+        for asset in world.catalogue.assets()
+    )
+    assert sizes == [1.0, 2.0]
+
+
+def test_obj_with_material_and_texture(world: Any) -> None:
+    from io import BytesIO
+
+    from PIL import Image
+
+    picture = BytesIO()
+    Image.new("RGB", (2, 2), (200, 10, 10)).save(picture, "png")
+    world.raw.put(
+        "o/a.obj",
+        b"mtllib mats/a.mtl\nv 0 0 0\nv 1 0 0\nv 0 1 0\nvt 0 0\nvt 1 0\nvt 0 1\n"
+        b"usemtl red\nf 1/1 2/2 3/3\n",
+    )
+    world.raw.put("o/mats/a.mtl", b"newmtl red\nKd 1 1 1\nmap_Kd red.png\n")
+    world.raw.put("o/mats/red.png", picture.getvalue())
+    assert world.ingest() == {"o/a.obj": "registered"}
+    (asset,) = world.catalogue.assets()
+    about = load_asset_info(world.store, asset.asset_id)
+    assert sorted(about["side_files"]) == ["mats/a.mtl", "red.png"]
+    texture = load_asset_mesh(world.store, asset).materials[0].base_color_texture
+    assert texture is not None
+    assert texture[0, 0, :3].tolist() == [200, 10, 10]
+
+
+def test_an_obj_without_its_material_is_taken_and_says_so(world: Any) -> None:
+    world.raw.put("a.obj", b"mtllib gone.mtl\nv 0 0 0\nv 1 0 0\nv 0 1 0\nf 1 2 3\n")
+    assert world.ingest() == {"a.obj": "registered"}
+    (asset,) = world.catalogue.assets()
+    assert load_asset_info(world.store, asset.asset_id)["missing_side_files"] == ["gone.mtl"]
+
+
+@pytest.mark.parametrize("name", ["../../secret", "/etc/passwd", "C:\\x", "a/../../b"])
+def test_side_files_outside_the_folder_are_never_read(
+    world: Any, tmp_path: Path, name: str
+) -> None:
+    (tmp_path / "secret").write_bytes(b"newmtl x\n")
+    world.raw.put("deep/er/a.obj", f"mtllib {name}\nv 0 0 0\nv 1 0 0\nv 0 1 0\nf 1 2 3\n".encode())
+    world.ingest()
+    for asset in world.catalogue.assets("registered"):
+        assert load_asset_info(world.store, asset.asset_id)["side_files"] == {}
+
+
+def test_a_fault_of_ours_parks_one_object_only(
+    world: Any, make_boxes: Callable[..., bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.raw.put("a.glb", make_boxes(1))
+    world.raw.put("b.glb", make_boxes(2))
+    real, calls = ingest_module.load_mesh, []
+
+    def faulty(*args: Any, limits: MeshLimits, **kwargs: Any) -> Any:
+        calls.append(1)
+        if len(calls) == 1:
+            raise IndexError("a bug")
+        return real(*args, limits=limits, **kwargs)
+
+    monkeypatch.setattr(ingest_module, "load_mesh", faulty)
+    assert world.ingest() == {"a.glb": "ingest_failed", "b.glb": "registered"}
+    (failed,) = world.catalogue.assets("failed")
+    assert failed.last_error == "IndexError: a bug"
+
+
+def test_faults_of_the_surroundings_go_up(
+    world: Any, make_boxes: Callable[..., bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.raw.put("a.glb", make_boxes(1))
+
+    def down(*args: Any, **kwargs: Any) -> Any:
+        raise ConnectionError("no route")
+
+    monkeypatch.setattr(world.store, "put", down)
+    with pytest.raises(ConnectionError):
+        world.ingest()
+    assert world.catalogue.assets() == []
+    assert len(scan_raw(world.raw, world.catalogue)) == 1
+
+
+def test_killed_between_blobs_and_rows_is_finished_by_the_next_run(
+    world: Any, make_boxes: Callable[..., bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.raw.put("a.glb", make_boxes(1))
+
+    def killed(*args: Any) -> Any:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(world.catalogue, "register", killed)
+        with pytest.raises(KeyboardInterrupt):
+            world.ingest()
+    assert len(list(world.store.list("assets"))) == 2
+    assert world.ingest() == {"a.glb": "registered"}
+
+
+def test_formats(world: Any) -> None:
+    box = trimesh.creation.box()
+    for suffix in ("obj", "ply", "stl", "off"):
+        data = box.export(file_type=suffix)
+        world.raw.put(f"box.{suffix}", data.encode() if isinstance(data, str) else data)
+    assert set(world.ingest().values()) == {"registered"}
+    assert {asset.num_faces for asset in world.catalogue.assets()} == {12}
+
+
+def test_licence_sidecars(world: Any, make_boxes: Callable[..., bytes]) -> None:
+    world.raw.put("a.glb", make_boxes(1))
+    world.raw.put("a.licence", b"MIT\n")
+    world.raw.put("b.glb", make_boxes(2))
+    world.raw.put("b.json", b'{"license": "CC-BY-4.0"}')
+    world.raw.put("c.glb", make_boxes(3))
+    world.raw.put("c.glb.json", b"not json")
+    world.ingest()
+    licences = {asset.name: asset.licence for asset in world.catalogue.assets()}
+    assert licences == {"a.glb": "MIT", "b.glb": "CC-BY-4.0", "c.glb": "unknown"}
+
+
+def test_summary_counts_by_reason(world: Any, make_boxes: Callable[..., bytes]) -> None:
+    world.raw.put("a.glb", make_boxes(1))
+    world.raw.put("e1.glb", b"")
+    world.raw.put("e2.glb", b"")
+    results = [
+        ingest_object(
+            info,
+            raw=world.raw,
+            store=world.store,
+            catalogue=world.catalogue,
+            settings=world.settings.ingest,
+        )
+        for info in scan_raw(world.raw, world.catalogue)
+    ]
+    assert summarize(results) == {"registered": 1, "rejected:empty_file": 2}

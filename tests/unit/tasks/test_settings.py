@@ -1,0 +1,77 @@
+"""Settings: file < environment < arguments, and nothing is ignored in silence."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tasks.settings import SettingsError, load_settings, settings_variables
+
+
+@pytest.fixture
+def toml(tmp_path: Path) -> Path:
+    path = tmp_path / "s.toml"
+    path.write_text('[model]\nnum_draws = 5\nseed = 1\n[catalogue]\nurl = "sqlite:///x.db"\n')
+    return path
+
+
+def test_file_then_environment_then_arguments(toml: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SEGVIGEN_MODEL_SEED", "2")
+    monkeypatch.setenv("SEGVIGEN_MODEL_NUM_STEPS", "3")
+    settings = load_settings(toml, {"model": {"num_steps": 4}})
+    assert settings.model.num_draws == 5
+    assert settings.model.seed == 2
+    assert settings.model.num_steps == 4
+    assert settings.catalogue.url.get_secret_value() == "sqlite:///x.db"
+
+
+def test_config_variable_names_the_file(toml: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SEGVIGEN_CONFIG", str(toml))
+    assert load_settings().model.num_draws == 5
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("[modle]\nseed = 1\n", "unknown settings section 'modle'"),
+        ("[model]\nsede = 1\n", "[model] sede"),
+        ("[model]\nseed = -1\n", "[model] seed"),
+        ('[store]\ns3_secret_key = "x"\n', "SEGVIGEN_STORE_S3_SECRET_KEY"),
+        ("[model\n", "cannot read settings file"),
+    ],
+)
+def test_wrong_files_are_refused(tmp_path: Path, text: str, said: str) -> None:
+    path = tmp_path / "s.toml"
+    path.write_text(text)
+    with pytest.raises(SettingsError) as caught:
+        load_settings(path)
+    assert said in str(caught.value)
+
+
+def test_missing_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match=r"none\.toml"):
+        load_settings(tmp_path / "none.toml")
+
+
+def test_secrets_do_not_show(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("SEGVIGEN_STORE_S3_SECRET_KEY", "hush-hush")
+    monkeypatch.setenv("SEGVIGEN_CATALOGUE_URL", "postgresql://me:hush-hush@db/x")
+    settings = load_settings()
+    assert settings.store.s3_secret_key is not None
+    assert settings.store.s3_secret_key.get_secret_value() == "hush-hush"
+    assert "hush" not in repr(settings)
+
+
+def test_every_variable_is_listed_and_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    variables = settings_variables()
+    assert variables["SEGVIGEN_MODEL_SEED"] == "0"
+    for name, default in variables.items():
+        if default and name != "SEGVIGEN_CONFIG":
+            monkeypatch.setenv(name, default)
+    with_environment = load_settings()
+    monkeypatch.undo()
+    monkeypatch.chdir(tmp_path)
+    assert with_environment == load_settings()

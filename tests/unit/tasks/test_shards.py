@@ -1,0 +1,281 @@
+"""Shards: deterministic, readable by webdataset and by range, complete, and never half there."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import webdataset as wds
+
+from tasks import keys
+from tasks import shards as shards_module
+from tasks.assets import load_encoding
+from tasks.catalogue import AssetState, ClickRow
+from tasks.labels import accept_asset
+from tasks.refine import refine_asset
+from tasks.samples import decode_sample
+from tasks.settings import ShardSettings
+from tasks.shard_reader import CorruptShard
+from tasks.shards import ReaderState, ShardReader, build_shards, read_manifest
+
+SETTINGS = ShardSettings(num_palettes=2, num_guide_views=2, guide_pixels=32)
+
+
+def accepted(world: Any, count: int) -> list[str]:
+    ids = []
+    for number in range(count):
+        asset = world.proposed(2, float(number))
+        world.reviewed(asset, "accept", [])
+        accept_asset(asset.asset_id, store=world.store, catalogue=world.catalogue, decided_by="ann")
+        ids.append(asset.asset_id)
+    return sorted(ids)
+
+
+def refined(world: Any) -> str:
+    """An asset that took one round of one click."""
+    asset = world.proposed(3)
+    row = ClickRow(
+        *("u", "t", 0, asset.asset_id, 0, "r", "sheet", 1.0, 2.0, "new part"),
+        *("new_part", -1, 0, -0.5, 0.0, 0.0),
+    )
+    world.reviewed(asset, "refine", [row])
+    world.catalogue.move(asset.asset_id, "refining")
+    refine_asset(
+        asset.asset_id,
+        store=world.store,
+        catalogue=world.catalogue,
+        segmenter=world.segmenter,
+        model=world.settings.model,
+    )
+    world.reviewed(world.catalogue.asset(asset.asset_id), "accept", [])
+    accept_asset(asset.asset_id, store=world.store, catalogue=world.catalogue, decided_by="ann")
+    return str(asset.asset_id)
+
+
+def build(world: Any, settings: ShardSettings = SETTINGS) -> Any:
+    return build_shards(store=world.store, catalogue=world.catalogue, settings=settings)
+
+
+def test_nothing_to_build(world: Any) -> None:
+    assert build(world).version == ""
+    assert list(world.store.list("shards")) == []
+
+
+def test_a_sample_carries_what_training_needs(world: Any) -> None:
+    asset_id = refined(world)
+    made = build(world)
+    assert (made.is_new, made.num_samples, made.failed) == (True, 1, ())
+    assert world.catalogue.asset(asset_id).state is AssetState.SHARDED
+    sample = ShardReader(world.store, made.dataset, made.version)[0]
+    asset = world.catalogue.asset(asset_id)
+    encoding = load_encoding(world.store, asset)
+    num_parts = len(sample.part_names)
+    assert np.array_equal(sample.coords, encoding.coords)
+    assert np.array_equal(sample.shape_slat, encoding.shape_slat)
+    assert np.array_equal(sample.tex_slat, encoding.tex_slat)
+    assert sample.part_masks.shape == (num_parts, len(encoding.coords))
+    assert np.array_equal(sample.part_masks.argmax(0), sample.voxel_labels)
+    assert (sample.part_masks.sum(0) == 1).all()
+    for palette, colors in zip(sample.palettes, sample.full_colors, strict=True):
+        assert len(np.unique(palette, axis=0)) == num_parts
+        assert np.array_equal(colors, palette[sample.voxel_labels])
+    assert sample.guide_maps.shape == (2, 32, 32, 3)
+    assert sample.shown.shape == (2, len(encoding.coords))
+    assert np.array_equal(sample.shown[-1], sample.voxel_labels)
+    (click,) = sample.clicks
+    assert (click["kind"], click["round"], len(click["voxel"])) == ("new_part", 0, 3)
+    assert sample.provenance["asset_id"] == asset_id
+    assert len(sample.face_labels) == asset.num_faces
+
+
+def test_guide_colours_are_those_of_the_guided_target(world: Any) -> None:
+    accepted(world, 1)
+    made = build(world)
+    sample = ShardReader(world.store, made.dataset, made.version)[0]
+    for picture, colors in zip(sample.guide_maps, sample.guided_colors, strict=True):
+        seen = {tuple(c) for c in picture.reshape(-1, 3).tolist()} - {(0, 0, 0)}
+        assert seen
+        assert seen <= {tuple(c) for c in np.unique(colors, axis=0).tolist()}
+        assert colors.any(axis=1).all()  # black is the background
+
+
+def test_webdataset_reads_the_tars(world: Any, tmp_path: Path) -> None:
+    ids = accepted(world, 3)
+    made = build(world, SETTINGS.model_copy(update={"max_shard_bytes": 50_000}))
+    assert made.num_shards > 1
+    manifest = read_manifest(world.store, made.dataset, made.version)
+    urls = [str(tmp_path / "store" / shard["key"]) for shard in manifest["shards"]]
+    samples = list(wds.WebDataset(urls, shardshuffle=False).decode())
+    assert [sample["__key__"] for sample in samples] == ids
+    for sample in samples:
+        assert sample["provenance.json"]["asset_id"] == sample["__key__"]
+        assert sample["labels.npz"]["face_labels"].shape == (24,)
+
+
+def test_index_and_manifest_say_what_is_there(world: Any) -> None:
+    ids = accepted(world, 2)
+    made = build(world)
+    manifest = read_manifest(world.store, made.dataset, made.version)
+    assert manifest["counts"] == {
+        "samples": 2,
+        "parts": sum(row.num_parts for row in world.catalogue.labels.all()),
+        "clicks": 0,
+    }
+    assert manifest["licences"] == {"unknown": 2}
+    assert [asset_id for asset_id, _ in manifest["members"]] == ids
+    lines = world.store.get(manifest["index"]["key"]).splitlines()
+    for line in map(json.loads, lines):
+        shard = manifest["shards"][line["shard"]]
+        data = world.store.get(shard["key"])
+        assert hashlib.sha256(data).hexdigest() == shard["sha256"]
+        piece = data[line["offset"] : line["offset"] + line["size"]]
+        assert hashlib.sha256(piece).hexdigest() == line["sha256"]
+    members = world.catalogue.labels.shard_members(made.dataset, made.version)
+    assert [member.asset_id for member in members] == ids
+
+
+def test_building_again_changes_nothing(world: Any) -> None:
+    accepted(world, 1)
+    first = build(world)
+    events = len(world.catalogue.events())
+    blobs = list(world.store.list())
+    again = build(world)
+    assert (again.version, again.is_new) == (first.version, False)
+    assert list(world.store.list()) == blobs
+    assert len(world.catalogue.events()) == events
+
+
+def test_the_same_labels_give_the_same_bytes(world: Any, tmp_path: Path) -> None:
+    accepted(world, 2)
+    first = build(world)
+    folder = tmp_path / "store" / keys.shard_folder(first.dataset, first.version)
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    for path in folder.iterdir():
+        path.unlink()
+    again = build(world)
+    assert (again.version, again.is_new) == (first.version, True)
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+
+
+def test_new_labels_make_a_new_version_and_keep_the_old(world: Any) -> None:
+    accepted(world, 1)
+    first = build(world)
+    refined(world)
+    second = build(world)
+    assert second.version != first.version
+    assert (first.num_samples, second.num_samples) == (1, 2)
+    assert len(ShardReader(world.store, first.dataset, first.version)) == 1
+    versions = [row.version for row in world.catalogue.labels.shard_versions()]
+    assert versions == [first.version, second.version]
+
+
+@pytest.mark.parametrize("where", ["put_json", "put", "put_file"])
+def test_killed_in_the_middle_the_next_run_finishes(
+    world: Any, monkeypatch: pytest.MonkeyPatch, where: str
+) -> None:
+    (asset_id,) = accepted(world, 1)
+
+    def killed(*args: Any, **kwargs: Any) -> Any:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(world.store, where, killed)
+        with pytest.raises(KeyboardInterrupt):
+            build(world)
+    assert world.catalogue.asset(asset_id).state is AssetState.ACCEPTED
+    assert build(world).is_new
+    assert world.catalogue.asset(asset_id).state is AssetState.SHARDED
+
+
+def test_killed_before_the_rows_the_next_run_moves_the_assets(
+    world: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (asset_id,) = accepted(world, 1)
+
+    def killed(*args: Any, **kwargs: Any) -> Any:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(world.catalogue, "move", killed)
+        with pytest.raises(KeyboardInterrupt):
+            build(world)
+    assert world.catalogue.labels.shard_versions() == []
+    assert not build(world).is_new
+    assert world.catalogue.asset(asset_id).state is AssetState.SHARDED
+    assert len(world.catalogue.labels.shard_versions()) == 1
+
+
+def test_one_bad_asset_is_left_out_and_named(world: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    bad, good = accepted(world, 2)
+    real = shards_module.load_label_set
+
+    def faulty(store: Any, row: Any) -> Any:
+        if row.asset_id == bad:
+            raise ValueError("unreadable")
+        return real(store, row)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(shards_module, "load_label_set", faulty)
+        made = build(world)
+    assert made.failed == ((bad, "ValueError: unreadable"),)
+    assert world.catalogue.asset(bad).state is AssetState.ACCEPTED
+    assert world.catalogue.asset(good).state is AssetState.SHARDED
+    assert build(world).num_samples == 2
+    assert world.catalogue.asset(bad).state is AssetState.SHARDED
+
+
+def test_the_reader_shuffles_resumes_and_shares(world: Any) -> None:
+    accepted(world, 5)
+    made = build(world)
+
+    def reader(**options: Any) -> ShardReader:
+        return ShardReader(world.store, made.dataset, made.version, **options)
+
+    def names(samples: Any) -> list[str]:
+        return [sample.provenance["asset_id"] for sample in samples]
+
+    full = reader(state=ReaderState(seed=3))
+    whole = names(full)
+    assert full.state == ReaderState(seed=3, epoch=1, position=0)
+    assert sorted(whole) == [full.key(i) for i in range(5)]
+    assert names(full) != whole  # the next epoch has another order
+    assert names(reader(state=ReaderState(seed=4))) != whole
+    part = reader(state=ReaderState(seed=3))
+    walk = iter(part)
+    first = [next(walk), next(walk)]
+    rest = reader(state=part.state)
+    assert names(first) + names(rest) == whole
+    shares = [names(reader(state=ReaderState(seed=3), rank=rank, world_size=2)) for rank in (0, 1)]
+    assert sorted(shares[0] + shares[1]) == sorted(whole)
+    assert shares[0] == whole[::2]
+    kept = reader(keep=lambda line: line["fold"] >= 5)
+    assert len(kept) + len(reader(keep=lambda line: line["fold"] < 5)) == 5
+    with pytest.raises(ValueError, match="rank 2"):
+        reader(rank=2, world_size=2)
+
+
+def test_a_changed_byte_is_noticed(world: Any, tmp_path: Path) -> None:
+    accepted(world, 1)
+    made = build(world)
+    path = tmp_path / "store" / keys.shard(made.dataset, made.version, 0)
+    data = bytearray(path.read_bytes())
+    data[700] ^= 1
+    path.write_bytes(bytes(data))
+    with pytest.raises(CorruptShard, match="has changed"):
+        ShardReader(world.store, made.dataset, made.version)[0]
+
+
+def test_members_decode_to_the_same_arrays(world: Any) -> None:
+    accepted(world, 1)
+    made = build(world)
+    reader = ShardReader(world.store, made.dataset, made.version)
+    one, two = reader[0], decode_sample(reader.members(0))
+    assert np.array_equal(one.full_colors, two.full_colors)
+    assert set(reader.members(0)) == {
+        *("voxels.npz", "labels.npz", "interactive.npz", "full.npz", "guided.npz"),
+        *("guide00.png", "guide01.png", "rounds.npz", "clicks.json", "provenance.json"),
+    }
