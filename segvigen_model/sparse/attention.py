@@ -13,6 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+CPU_DENSE_LIMIT = 2048  # keys; above this the full weight matrix no longer pays
+
 
 class Lengths:
     """Sequence lengths of a packed batch, with what kernels want of them made once.
@@ -92,6 +94,8 @@ def packed_attention(
     Returns:
         (Tq, H, D).
     """
+    if kv_lengths.longest == 1 and kv_lengths.is_uniform:
+        return v.index_select(0, q_lengths.batch_index)  # attention over one token is that token
     if q.is_cuda and q.dtype in (torch.float16, torch.bfloat16):
         kernel = _varlen_kernel()
         if kernel is not None:
@@ -112,6 +116,16 @@ def packed_attention(
 
 def _one_call(q: Tensor, k: Tensor, v: Tensor, batch: int) -> Tensor:
     q, k, v = (_headed(x, batch) for x in (q, k, v))  # (B, H, T, D)
+    is_training = torch.is_grad_enabled() and (q.requires_grad or v.requires_grad)
+    if (
+        is_training
+        and q.dtype == torch.bfloat16
+        and not q.is_cuda
+        and k.shape[2] <= CPU_DENSE_LIMIT
+    ):
+        # The fused kernel's backward pass is about twice as slow here as plain products.
+        weights = torch.softmax(q @ k.transpose(-1, -2) * q.shape[-1] ** -0.5, dim=-1)
+        return (weights @ v).transpose(1, 2).flatten(0, 1)
     out = F.scaled_dot_product_attention(q, k, v)
     return out.transpose(1, 2).flatten(0, 1)
 
