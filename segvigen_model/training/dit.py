@@ -26,6 +26,7 @@ from tqdm import tqdm
 from segvigen_model import checkpoint
 from segvigen_model.checkpoint import Bundle
 from segvigen_model.conditioning import click_tokens, stack_clicks
+from segvigen_model.presets import ModelConfig
 from segvigen_model.sampler import noisy_latents, one_step, velocity_target
 from segvigen_model.segmentation_flow import SegmentationFlow
 from segvigen_model.sparse.structure import Structure
@@ -42,10 +43,11 @@ from segvigen_model.training.tasks import (
     interactive_question,
 )
 
-FULL_SHARE = 0.22
-GUIDED_EVERY = 12
+FULL_SHARE = 0.2
+GUIDED_EVERY = 16
 GRADIENT_LIMIT = 1.0
 MASK_THRESHOLD = 0.45
+NUM_VALIDATION = 32
 
 log = logging.getLogger(__name__)
 
@@ -102,17 +104,18 @@ def latent_structure(structure: Structure, num_levels: int) -> Structure:
 def encode_items(bundle: Bundle, samples: Sequence[Sample], batch_size: int = 16) -> list[Item]:
     """Compute the latents of samples once."""
     device, items = str(bundle.device), []
-    for start in tqdm(range(0, len(samples), batch_size), desc="latents", mininterval=10):
+    for start in range(0, len(samples), batch_size):
         batch = samples[start : start + batch_size]
         structure = structure_of(batch, device)
         x = SparseTensor(shape_inputs(batch).to(device), structure)
-        shapes = bundle.shape_encoder(x).mean
         feats = torch.cat([natural_features(sample) for sample in batch]).to(device)
-        textures = bundle.tex_encoder(SparseTensor(feats, structure)).mean
+        with torch.autocast(bundle.device.type, dtype=torch.bfloat16):
+            shapes = bundle.shape_encoder(x).mean
+            textures = bundle.tex_encoder(SparseTensor(feats, structure)).mean
         parts = zip(
             batch,
-            bundle.normalization.normalize_shape(shapes.feats).cpu().split(shapes.lengths),
-            bundle.normalization.normalize_tex(textures.feats).cpu().split(shapes.lengths),
+            bundle.normalization.normalize_shape(shapes.feats.float()).cpu().split(shapes.lengths),
+            bundle.normalization.normalize_tex(textures.feats.float()).cpu().split(shapes.lengths),
             strict=True,
         )
         items += [Item(s, a, b, cells_of(s, bundle.config.factor)) for s, a, b in parts]
@@ -126,7 +129,7 @@ def cells_of(sample: Sample, factor: int) -> Tensor:
 
 
 def ask(
-    items: Sequence[Item], config: checkpoint.ModelConfig, step: int, rng: np.random.Generator
+    items: Sequence[Item], config: ModelConfig, step: int, rng: np.random.Generator
 ) -> list[Question]:
     """Draw one question per item; a batch is guided as a whole or not at all."""
     if config.flow.view is not None and step % GUIDED_EVERY == GUIDED_EVERY - 1:
@@ -210,24 +213,32 @@ def click_answer(bundle: Bundle, item: Item, cells: np.ndarray[Any, Any]) -> np.
 
 
 class Feed:
-    """The growing list of items; takes in new shards when asked."""
+    """The growing list of samples; takes in new shards when asked, encodes on first use."""
 
     def __init__(self, bundle: Bundle, folder: Path, split: str) -> None:
         self.bundle, self.folder, self.split = bundle, folder, split
         self.seen: set[Path] = set()
-        self.items: list[Item] = []
+        self.samples: list[Sample] = []
+        self.known: dict[int, Item] = {}
         self.refresh()
 
     def refresh(self) -> None:
-        """Load and encode shards that were not there before."""
+        """Load shards that were not there before."""
         for path in shard_paths(self.folder, self.split):
             if path not in self.seen:
-                self.items += encode_items(self.bundle, load_shard(path))
+                self.samples += load_shard(path)
                 self.seen.add(path)
+
+    def take(self, indices: Sequence[int]) -> list[Item]:
+        """Items by index; training begins at once instead of after encoding everything."""
+        missing = sorted({i for i in indices if i not in self.known})
+        fresh = encode_items(self.bundle, [self.samples[i] for i in missing])
+        self.known.update(zip(missing, fresh, strict=True))
+        return [self.known[i] for i in indices]
 
     def draw(self, count: int, rng: np.random.Generator) -> list[Item]:
         """A random batch."""
-        return [self.items[i] for i in rng.choice(len(self.items), count)]
+        return self.take(rng.choice(len(self.samples), count).tolist())
 
 
 def train_flow(bundle: Bundle, run: Run, data: Path, options: FlowOptions) -> dict[str, float]:
@@ -251,6 +262,7 @@ def train_flow(bundle: Bundle, run: Run, data: Path, options: FlowOptions) -> di
     rng = np.random.default_rng([options.seed, run.step])
     torch.manual_seed(options.seed + run.step)
     feed, held = Feed(bundle, data, "train"), Feed(bundle, data, "validation")
+    judged = held.take(range(min(NUM_VALIDATION, len(held.samples))))
     start, scores = time.monotonic(), {}
     losses: list[float] = []
     bar = tqdm(total=options.total_steps, initial=run.step, desc="flow", mininterval=15)
@@ -266,10 +278,10 @@ def train_flow(bundle: Bundle, run: Run, data: Path, options: FlowOptions) -> di
             run.report(loss=float(np.mean(losses)))
             losses = []
         if run.step % (5 * options.report_every) == 0:
-            scores = validate(bundle, run, average, held.items)
+            scores = validate(bundle, run, average, judged)
             run.save(flow, optimizer, average)
             feed.refresh()
-    scores = validate(bundle, run, average, held.items)
+    scores = validate(bundle, run, average, judged)
     run.save(flow, optimizer, average)
     return scores
 
@@ -295,14 +307,14 @@ def flow_step(
     loss.backward()  # type: ignore[no-untyped-call]
     nn.utils.clip_grad_norm_(bundle.dit.parameters(), GRADIENT_LIMIT)
     optimizer.step()
-    return float(loss)
+    return loss.item()
 
 
 def validate(bundle: Bundle, run: Run, average: Average, items: Sequence[Item]) -> dict[str, float]:
     """Score the moving average; the best so far is written to RUN/bundle."""
     average.swap(bundle.dit)
     bundle.dit.eval()
-    scores = click_scores(bundle, items[:64])
+    scores = click_scores(bundle, items)
     run.report(**scores)
     score = float(np.mean(list(scores.values())))
     if score > run.best:

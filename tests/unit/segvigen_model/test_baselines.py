@@ -12,7 +12,7 @@ from segvigen_model.types import AssetMesh, Click, Material
 
 def two_boxes():
     left, right = primitives.box((1, 1, 1)), primitives.box((1, 1, 1))
-    vertices = np.concatenate([left.vertices, right.vertices + [3, 0, 0]])
+    vertices = np.concatenate([left.vertices, right.vertices + np.array([3, 0, 0])])
     faces = np.concatenate([left.faces, right.faces + len(left.vertices)])
     material = np.zeros(len(faces), np.int32)
     mesh = AssetMesh(vertices, faces, material, (Material(),))

@@ -1,0 +1,120 @@
+"""Training runs: resume equals no interruption in bookkeeping; codec and flow can overfit."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from segvigen_model import checkpoint
+from segvigen_model.training import data
+from segvigen_model.training.codec import (
+    Codec,
+    CodecOptions,
+    codec_bundle,
+    load_all,
+    measure_normalization,
+    train_codec,
+)
+from segvigen_model.training.dit import FlowOptions, click_scores, encode_items, train_flow
+from segvigen_model.training.runs import Average, Run, draw_curves, warm_cosine
+
+GRID = 16
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    out = tmp_path_factory.mktemp("data")
+    for split in ("train", "validation"):
+        data.build(out, grid=GRID, count=4, parts=None, seed=0, split=split)
+    return out
+
+
+@pytest.fixture
+def codec():
+    bundle = checkpoint.build("tiny")
+    return Codec(bundle.shape_encoder, bundle.shape_decoder, bundle.tex_encoder, bundle.tex_decoder)
+
+
+def test_run_state_round_trips(tmp_path):
+    torch.manual_seed(0)
+    layer = nn.Linear(3, 2)
+    optimizer = torch.optim.AdamW(layer.parameters(), 1e-2)
+    average = Average(layer, 0.9)
+    run = Run(tmp_path)
+    for _ in range(3):
+        layer(torch.ones(1, 3)).sum().backward()
+        optimizer.step()
+        run.step += 1
+        average.update(layer, run.step)
+    run.report(loss=1.0)
+    run.save(layer, optimizer, average)
+    other = nn.Linear(3, 2)
+    other_optimizer = torch.optim.AdamW(other.parameters(), 1e-2)
+    other_average, other_run = Average(other, 0.9), Run(tmp_path)
+    assert other_run.resume(other, other_optimizer, other_average)
+    assert other_run.step == 3 and len(other_run.history) == 1
+    assert torch.equal(other.weight, layer.weight)
+    assert torch.equal(other_average.values["weight"], average.values["weight"])
+    for a, b in ((layer, optimizer), (other, other_optimizer)):
+        b.zero_grad()
+        a(torch.ones(1, 3)).sum().backward()
+        b.step()
+    assert torch.equal(other.weight, layer.weight), "the optimiser's moments must come back"
+    assert not Run(tmp_path / "empty").resume(other, other_optimizer, other_average)
+
+
+def test_average_swaps_there_and_back():
+    layer = nn.Linear(2, 2)
+    average = Average(layer, 0.5)
+    with torch.no_grad():
+        layer.weight.add_(1.0)
+    before = layer.weight.clone()
+    average.swap(layer)
+    assert not torch.equal(layer.weight, before)
+    average.swap(layer)
+    assert torch.equal(layer.weight, before)
+
+
+def test_rate_warms_up_and_falls():
+    rates = [warm_cosine(step, 1000) for step in (0, 99, 500, 1000)]
+    assert rates[0] < 0.02 and rates[1] == 1.0 and rates[1] > rates[2] > rates[3] > 0
+
+
+def test_curves_are_drawn(tmp_path):
+    draw_curves([{"step": 1.0, "loss": 2.0}, {"step": 2.0, "loss": 1.0}], tmp_path / "c.png")
+    assert (tmp_path / "c.png").stat().st_size > 500
+
+
+def test_codec_run_continues_where_it_stopped(folder, codec, tmp_path):
+    options = CodecOptions(minutes=1, total_steps=4, batch_size=1)
+    train_codec(codec, Run(tmp_path), folder, options, report_every=2)
+    again = Run(tmp_path)
+    train_codec(codec, again, folder, replace(options, total_steps=6), report_every=2)
+    assert again.step == 6
+    assert {"tex_loss", "shape_loss"} <= {k for row in again.history for k in row}
+    assert (tmp_path / "curves.png").exists()
+
+
+@pytest.mark.slow
+def test_codec_and_flow_overfit_a_handful_of_shapes(folder, codec, tmp_path):
+    torch.manual_seed(0)
+    options = CodecOptions(minutes=1.0, total_steps=400, batch_size=2, rate=4e-3)
+    scores = train_codec(codec, Run(tmp_path / "codec"), folder, options, report_every=80)
+    samples = load_all(folder, "train")
+    bundle = checkpoint.build("tiny")
+    config = replace(bundle.config, grid=GRID)
+    norm = measure_normalization(codec, samples, "cpu")
+    bundle = codec_bundle(config, codec, norm, {})
+    before = np.mean(list(click_scores(bundle, encode_items(bundle, samples)).values()))
+    flow_options = FlowOptions(minutes=1.0, total_steps=300, batch_size=6, report_every=50)
+    train_flow(bundle, Run(tmp_path / "flow"), folder, flow_options)
+    bundle.dit.eval()
+    after = np.mean(list(click_scores(bundle, encode_items(bundle, samples)).values()))
+    assert scores["mask_iou"] > 0.5, scores
+    assert after > before + 0.2, (before, after)
+    reloaded = checkpoint.load(tmp_path / "flow" / "bundle")
+    assert reloaded.card["flow"]["steps"] > 0
