@@ -108,7 +108,7 @@ def _ensure_automation(client: SyncPrefectClient) -> None:
 
 def main() -> int:
     """Run from the command line; exit code 0 when the server knows everything."""
-    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    logging.basicConfig(level=logging.INFO, format="%(message)s", force=True)  # after Prefect
     try:
         changed = apply(is_forced="--force" in sys.argv[1:])
     except DeployFailed as err:

@@ -15,10 +15,11 @@ from prefect import flow
 from flows.build_shards import build_shards
 from flows.chunked import num_waiting
 from flows.context import Context, Overrides, open_context
+from flows.desk import pull_from_desk
 from flows.encode import encode
 from flows.ingest import ingest
 from flows.propose import propose
-from flows.pull_review import WAKE_UP, pull_answers, pull_review
+from flows.pull_review import WAKE_UP, pull_review
 from flows.push_review import push_review
 from flows.refine import refine
 from flows.report import publish_table
@@ -92,7 +93,7 @@ def _wait_for_answers(context: Context, deadline: float) -> None:
     interval = context.settings.review.poll_interval_s
     while time.monotonic() < deadline:
         heard = context.catalogue.raw.cursor(WAKE_UP)
-        pull_answers(context)
+        pull_from_desk(context)
         if num_waiting(context, OURS) or is_settled(context):
             return
         until = min(deadline, time.monotonic() + interval)

@@ -1,0 +1,156 @@
+"""The whole loop on the local stack: raw meshes, proposals, a reviewer, shards.
+
+Meshes are made in code and put into the bucket; a real worker runs `label_dataset`; meanwhile a
+scripted reviewer (or you) works in Label Studio. Running it again changes nothing.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+from uuid import UUID
+
+from prefect.client.orchestration import get_client
+from prefect.deployments import run_deployment
+
+from flows import demo_table
+from flows.cli_view import err, out, show_access
+from flows.context import Context, open_context
+from flows.demo_assets import PREFIX, DemoObject, make_objects
+from infra.local import LocalStack
+from segvigen_model.errors import SegvigenError
+from segvigen_model.types import IntArray
+from tasks.store import BlobConflict
+
+DEPLOYMENT = "label_dataset/gpu"
+POLL_S = 1.0
+INGEST_TIMEOUT_S = 300.0
+
+
+class DemoFailed(SegvigenError):
+    """The demo did not come to its end."""
+
+
+def run_demo(stack: LocalStack, reviewer: str, wait_s: float) -> bool:
+    """Run the loop to its end.
+
+    Args:
+        stack: running, with workers and deployments.
+        reviewer: "scripted" or "human".
+        wait_s: how long the reviewer may take.
+
+    Returns:
+        True if every asset is accepted or parked, every label set valid, every shard readable.
+    """
+    started = time.monotonic()
+    context = open_context(tag="demo")
+    objects = make_objects()
+    _fill_bucket(context, objects)
+    run_id = _start_flow(wait_s)
+    err.print(
+        f"label_dataset runs; watch it at {stack_url(stack, 'prefect')}/runs/flow-run/{run_id}"
+    )
+    truth = _wait_for_ingest(context, objects, run_id)
+    if reviewer == "scripted":
+        with _reviewing(context, truth):
+            _watch(context, run_id)
+    else:
+        show_access(stack)
+        out.print("Your turn: open the project in Label Studio and choose Label All Tasks.")
+        _watch(context, run_id)
+    demo_table.show(demo_table.describe(context, objects))
+    wrong = demo_table.problems(context, objects)
+    for line in wrong:
+        out.print(f"[bold red]problem:[/] {line}")
+    show_access(stack)
+    out.print(f"{'Incomplete' if wrong else 'Complete'} in {time.monotonic() - started:.0f} s")
+    return not wrong
+
+
+def stack_url(stack: LocalStack, name: str) -> str:
+    """URL of a running service of the stack."""
+    return next((row.url or "" for row in stack.status() if row.name == name), "")
+
+
+def _fill_bucket(context: Context, objects: list[DemoObject]) -> None:
+    for item in objects:
+        try:
+            context.raw.put(item.key, item.data)
+        except BlobConflict as error:
+            raise DemoFailed(
+                f"{item.key} in the raw bucket is of another version of the demo; "
+                "use a fresh folder: segvigen demo --home .segvigen-new"
+            ) from error
+
+
+def _start_flow(wait_s: float) -> UUID:
+    """Give `label_dataset` to the worker as anybody would."""
+    parameters: dict[str, Any] = {"prefix": PREFIX, "review_wait_s": wait_s}
+    run = run_deployment(DEPLOYMENT, parameters=parameters, timeout=0, as_subflow=False)
+    return UUID(str(run.id))  # type: ignore[union-attr]
+
+
+def _is_over(run_id: UUID) -> bool:
+    """True when the flow run has ended well; raises when it has ended badly."""
+    with get_client(sync_client=True) as client:
+        state = client.read_flow_run(run_id).state
+    if state is None or not state.is_final():
+        return False
+    if not state.is_completed():
+        raise DemoFailed(f"label_dataset ended as {state.name}: {state.message}")
+    return True
+
+
+def _wait_for_ingest(
+    context: Context, objects: list[DemoObject], run_id: UUID
+) -> Mapping[str, IntArray]:
+    """True labels by asset id, as soon as the flow has looked at every object."""
+    deadline = time.monotonic() + INGEST_TIMEOUT_S
+    labelled = {item.key: item.true_labels for item in objects if item.true_labels is not None}
+    while time.monotonic() < deadline:
+        found = {raw.key: raw.asset_id for raw in context.catalogue.raw.all()}
+        if all(found.get(key) for key in labelled):
+            return {str(found[key]): labels for key, labels in labelled.items()}
+        _is_over(run_id)
+        time.sleep(POLL_S)
+    raise DemoFailed(f"nothing was ingested within {INGEST_TIMEOUT_S:.0f} s; is a worker running?")
+
+
+def _watch(context: Context, run_id: UUID) -> None:
+    """Tell what stands where until the run is over."""
+    told = ""
+    while not _is_over(run_id):
+        counts = {str(s): n for s, n in context.catalogue.counts().items() if n}
+        line = ", ".join(f"{number} {state}" for state, number in counts.items())
+        if line != told:
+            err.print(line, highlight=False)
+            told = line
+        time.sleep(POLL_S)
+
+
+@contextmanager
+def _reviewing(context: Context, truth: Mapping[str, IntArray]) -> Iterator[None]:
+    """Let the scripted reviewer work in Label Studio while the block runs."""
+    stop = threading.Event()
+    failed: list[Exception] = []
+
+    def work(step: Callable[[], object]) -> None:
+        try:
+            while not stop.is_set():
+                step()
+                stop.wait(POLL_S)
+        except Exception as error:  # told below: a thread's error would be lost
+            failed.append(error)
+
+    thread = threading.Thread(target=work, args=(lambda: None,), daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join(60)
+    if failed:
+        raise DemoFailed(f"the scripted reviewer gave up: {failed[0]}") from failed[0]

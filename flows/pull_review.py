@@ -1,0 +1,38 @@
+"""Flow: fetch the reviewers' answers and act on them. Asking is the truth, a webhook a hint."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from prefect import flow
+
+from flows.chunked import io_task
+from flows.context import Overrides, open_context
+from flows.desk import pull_from_desk
+from flows.report import Outcome, publish
+
+WAKE_UP = "webhook"  # cursor that the refine service sets when Label Studio tells of an answer
+
+
+@flow(name="pull_review")
+def pull_review(
+    settings_file: str | None = None, overrides: Overrides | None = None
+) -> dict[str, Any]:
+    """Store new answers as they came, then interpret them.
+
+    Args:
+        settings_file: TOML file of settings.
+        overrides: section -> field -> value; no secrets.
+
+    Returns:
+        Counts by verdict and seconds.
+    """
+    started = time.monotonic()
+    context = open_context(settings_file, overrides, "pull_review")
+
+    @io_task("pull-answers")
+    def pull() -> list[Outcome]:
+        return pull_from_desk(context)
+
+    return publish("pull_review", pull(), time.monotonic() - started).as_dict()
