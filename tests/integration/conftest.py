@@ -1,0 +1,123 @@
+"""A small pipeline on real parts: tiny model, store in a folder or on S3, catalogue, settings."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from flows.context import Context, open_context
+from tasks.catalogue import AnnotationRow, AssetRow, AssetState, ClickRow
+
+CATEGORIES = ("chair", "lamp", "table")
+
+
+@dataclass(frozen=True)
+class World:
+    """One pipeline's places, and the variables that lead there."""
+
+    folder: Path
+    variables: dict[str, str]
+
+    def open(self, tag: str = "test") -> Context:
+        """A context as a flow would open it."""
+        return open_context(tag=tag)
+
+    @property
+    def raw(self) -> Path:
+        """Folder of the raw bucket."""
+        return self.folder / "raw"
+
+
+@pytest.fixture(scope="session")
+def tiny_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A checkpoint with random weights of the smallest preset."""
+    from segvigen_model.checkpoint import build, save
+
+    folder = tmp_path_factory.mktemp("checkpoints") / "tiny"
+    save(build("tiny"), folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory, tiny_checkpoint: Path) -> Iterator[World]:
+    """Three meshes in a raw folder; settings by environment, as a worker has them."""
+    from segvigen_model.mesh_io import save_glb
+    from segvigen_model.procedural import make_asset
+
+    folder = tmp_path_factory.mktemp("world")
+    (folder / "raw").mkdir()
+    for category in CATEGORIES:
+        data = save_glb(make_asset(category, 1, textured=False).mesh)
+        (folder / "raw" / f"{category}.glb").write_bytes(data)
+    variables = {
+        "SEGVIGEN_STORE_ROOT_URL": f"file://{folder}/store",
+        "SEGVIGEN_STORE_RAW_URL": f"file://{folder}/raw",
+        "SEGVIGEN_CATALOGUE_URL": f"sqlite:///{folder}/catalogue.db",
+        "SEGVIGEN_MODEL_CHECKPOINT": str(tiny_checkpoint),
+        "SEGVIGEN_MODEL_NUM_DRAWS": "1",
+        "SEGVIGEN_MODEL_NUM_STEPS": "1",
+        "SEGVIGEN_REVIEW_SHEET_PIXELS": "512",
+        "SEGVIGEN_WORK_CHUNK_SIZE": "2",
+    }
+    with pytest.MonkeyPatch.context() as patch:
+        for name in [name for name in os.environ if name.startswith("SEGVIGEN_")]:
+            if name not in ("SEGVIGEN_SHARED", "SEGVIGEN_TEST_HOME"):
+                patch.delenv(name)
+        for name, text in variables.items():
+            patch.setenv(name, text)
+        yield World(folder, variables)
+
+
+def _answer(
+    context: Context, asset: AssetRow, verdict: str, clicked_faces: tuple[int, ...] = ()
+) -> None:
+    """Record a reviewer's answer as the pull does, without any desk."""
+    stamp = "2026-01-01T00:00:00Z"
+    unique = f"{asset.asset_id[:8]}-{asset.round}"
+    row = AnnotationRow(unique, stamp, 1, 1, asset.asset_id, asset.round, "someone", {}, 2.0)
+    context.catalogue.reviews.record_annotation(row)
+    clicks = [
+        ClickRow(
+            unique,
+            stamp,
+            number,
+            asset.asset_id,
+            asset.round,
+            f"r{number}",
+            "sheet",
+            1.0,
+            1.0,
+            "new part",
+            "new_part",
+            -1,
+            face,
+            *np.zeros(3),
+            group=number,
+        )
+        for number, face in enumerate(clicked_faces)
+    ]
+    context.catalogue.reviews.interpret(unique, stamp, verdict=verdict, clicks=clicks)
+
+
+def _to_review(context: Context) -> list[AssetRow]:
+    """Move everything proposed into review, without any desk."""
+    for asset in context.catalogue.assets(AssetState.PROPOSED):
+        context.catalogue.move(asset.asset_id, AssetState.IN_REVIEW)
+    return context.catalogue.assets(AssetState.IN_REVIEW)
+
+
+@pytest.fixture
+def answer() -> Callable[..., None]:
+    """`answer(context, asset, verdict, clicked_faces)`."""
+    return _answer
+
+
+@pytest.fixture
+def to_review() -> Callable[[Context], list[AssetRow]]:
+    """`to_review(context)` gives the assets that are now in review."""
+    return _to_review
