@@ -17,7 +17,7 @@ from prefect import task
 
 from flows.context import Context
 from flows.report import Outcome, Progress, StageReport, publish
-from segvigen_model.errors import SegvigenError
+from segvigen_model.errors import CheckpointMismatch, MissingExtra
 from tasks.catalogue import AssetState
 from tasks.stage import StageResult, attempt, is_surroundings
 
@@ -102,9 +102,9 @@ def io_task(name: str) -> Callable[[Callable[..., Any]], Any]:
 
 def _is_worth_a_retry(_task: Any, _run: Any, state: Any) -> bool:
     error = state.result(raise_on_failure=False)
-    # Our own errors tell of a wrong set-up, which waiting does not cure.
-    is_ours = isinstance(error, SegvigenError)
-    return isinstance(error, BaseException) and is_surroundings(error) and not is_ours
+    if isinstance(error, (MissingExtra, CheckpointMismatch)):
+        return False  # a wrong set-up is not cured by waiting
+    return isinstance(error, BaseException) and is_surroundings(error)
 
 
 def _work_on_chunk(
