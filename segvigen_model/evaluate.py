@@ -243,7 +243,7 @@ def clicks_to_targets(
     """Clicks needed per target IoU; MAX_ERROR_CLICKS + 1 when never reached."""
     needed = dict.fromkeys(TARGETS, MAX_ERROR_CLICKS + 1)
     clicks: list[Click] = []
-    answer = np.zeros(len(mask), bool)
+    answer: BoolArray = np.zeros(len(mask), bool)
     for count in range(1, MAX_ERROR_CLICKS + 1):
         click = error_click(case.surface, answer, mask)
         if click is None:

@@ -41,7 +41,8 @@ def turn(axis: Vector, angle: float) -> FloatArray:
     """(3, 3) rotation about `axis` by `angle` radians."""
     x, y, z = np.asarray(axis, float) / (np.linalg.norm(axis) + 1e-12)
     cross = np.array([[0, -z, y], [z, 0, -x], [-y, x, 0]])
-    return IDENTITY + np.sin(angle) * cross + (1 - np.cos(angle)) * cross @ cross
+    rotation: FloatArray = IDENTITY + np.sin(angle) * cross + (1 - np.cos(angle)) * cross @ cross
+    return rotation
 
 
 @dataclass(slots=True)
@@ -140,7 +141,7 @@ class Builder:
     def plate(
         self,
         name: str,
-        polygon: Sequence[Sequence[float]],
+        polygon: Sequence[Sequence[float]] | FloatArray,
         thickness: float,
         at: Vector = (0, 0, 0),
         *,

@@ -8,6 +8,7 @@ from collections.abc import Callable
 import numpy as np
 
 from segvigen_model.procedural.builder import Builder
+from segvigen_model.types import FloatArray
 
 
 def character(b: Builder) -> None:
@@ -75,7 +76,7 @@ def bird(b: Builder) -> None:
     )
 
 
-def wing_tilt(angle: float) -> np.ndarray:
+def wing_tilt(angle: float) -> FloatArray:
     """Rotation about +X that lifts a wing."""
     c, s = np.cos(-angle), np.sin(-angle)
     return np.array([[1, 0, 0], [0, c, -s], [0, s, c]])

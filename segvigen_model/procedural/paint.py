@@ -65,6 +65,7 @@ def assign_materials(
         (P,) int32 material per part, and the materials.
     """
     num_parts = len(part_names)
+    index: IntArray
     if scheme == "part":
         index = np.arange(num_parts)
     elif scheme == "kind":

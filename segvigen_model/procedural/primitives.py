@@ -164,10 +164,8 @@ def tube(points: FloatArray, radius: float, *, sides: int = 8, closed: bool = Fa
         The pipe.
     """
     line = np.asarray(points, float)
-    if closed:
-        tangent = np.roll(line, -1, 0) - np.roll(line, 1, 0)
-    else:
-        tangent = np.gradient(line, axis=0)
+    around = np.roll(line, -1, 0) - np.roll(line, 1, 0)
+    tangent = around if closed else np.gradient(line, axis=0)
     frames = [axis_frame(t) for t in tangent]
     for i in range(1, len(frames)):
         frames[i] = untwisted(frames[i], frames[i - 1])

@@ -12,7 +12,7 @@ from __future__ import annotations
 import argparse
 import logging
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -39,6 +39,7 @@ KL_WEIGHT = 3e-4
 L1_WEIGHT = 0.1
 SHAPE_EVERY = 3  # the texture codec is the harder one and gets the other steps
 GRADIENT_LIMIT = 1.0
+NUM_VALIDATION = 24
 
 Card = dict[str, Any]
 
@@ -104,14 +105,6 @@ def shape_loss(encoder: Encoder, decoder: Decoder, x: SparseTensor) -> dict[str,
     subdivision = subdivision_loss(decoded)
     total = 10 * dual + 0.3 * flags + 0.3 * subdivision + KL_WEIGHT * posterior.kl()
     return {"shape_loss": total, "dual_mse": dual, "flags": flags, "subdivision": subdivision}
-
-
-def batches(
-    samples: Sequence[Sample], size: int, rng: np.random.Generator
-) -> Iterator[list[Sample]]:
-    """Endless random batches."""
-    while True:
-        yield [samples[i] for i in rng.choice(len(samples), size)]
 
 
 @torch.no_grad()
@@ -194,36 +187,56 @@ def train_codec(
     run.resume(codec, optimizer, average)
     rng = np.random.default_rng([options.seed, run.step])
     torch.manual_seed(options.seed + run.step)
-    samples = load_all(data, "train")
-    held = load_all(data, "validation")[:24]
-    source, sums = batches(samples, options.batch_size, rng), {}
-    end, scores = time.monotonic() + 60 * options.minutes, {}
+    samples, held = load_all(data, "train"), load_all(data, "validation")[:NUM_VALIDATION]
+    sums: dict[str, list[float]] = {}
+    scores: dict[str, float] = {}
+    end = time.monotonic() + 60 * options.minutes
     bar = tqdm(total=options.total_steps, initial=run.step, desc="codec", mininterval=10)
     while run.step < options.total_steps and time.monotonic() < end:
         set_rate(optimizer, options.rate * warm_cosine(run.step, options.total_steps))
-        losses = codec_step(codec, next(source), run.step, rng, options.device)
-        optimizer.zero_grad(set_to_none=True)
-        next(iter(losses.values())).backward()
-        nn.utils.clip_grad_norm_(codec.parameters(), GRADIENT_LIMIT)
-        optimizer.step()
+        batch = [samples[i] for i in rng.choice(len(samples), options.batch_size)]
+        for name, value in optimise(codec, optimizer, batch, run.step, rng).items():
+            sums.setdefault(name, []).append(value)
         run.step += 1
         average.update(codec, run.step)
         bar.update()
-        for name, value in losses.items():
-            sums.setdefault(name, []).append(value.item())
         if run.step % report_every == 0:
-            run.report(**{k: np.mean(v) for k, v in sums.items()})
+            run.report(**{k: float(np.mean(v)) for k, v in sums.items()})
             sums = {}
         if run.step % (5 * report_every) == 0:
-            average.swap(codec)
-            scores = codec_scores(codec.tex_encoder, codec.tex_decoder, held, options.device)
-            average.swap(codec)
-            run.report(**scores)
+            scores = judge(codec, average, held, run)
             run.save(codec, optimizer, average)
             samples = load_all(data, "train")  # a generator may still be adding shards
-            source = batches(samples, options.batch_size, rng)
+    scores = judge(codec, average, held, run)
     run.save(codec, optimizer, average)
     average.swap(codec)
+    return scores
+
+
+def optimise(
+    codec: Codec,
+    optimizer: torch.optim.Optimizer,
+    batch: Sequence[Sample],
+    step: int,
+    rng: np.random.Generator,
+) -> dict[str, float]:
+    """One optimiser step; returns its losses."""
+    device = str(next(codec.parameters()).device)
+    losses = codec_step(codec, batch, step, rng, device)
+    optimizer.zero_grad(set_to_none=True)
+    next(iter(losses.values())).backward()  # type: ignore[no-untyped-call]
+    nn.utils.clip_grad_norm_(codec.parameters(), GRADIENT_LIMIT)
+    optimizer.step()
+    return {name: value.item() for name, value in losses.items()}
+
+
+def judge(codec: Codec, average: Average, held: Sequence[Sample], run: Run) -> dict[str, float]:
+    """Score the moving average on validation samples and report it."""
+    device = str(next(codec.parameters()).device)
+    average.swap(codec)
+    scores = codec_scores(codec.tex_encoder, codec.tex_decoder, held, device)
+    average.swap(codec)
+    run.report(**scores)
     return scores
 
 

@@ -30,7 +30,8 @@ def well_separated(count: int, rng: np.random.Generator) -> FloatArray:
         picked.append(best)
         gap = np.minimum(gap, np.linalg.norm(lattice - lattice[best], axis=1))
     order = np.array(picked * (count // len(picked) + 1))[:count]
-    return np.clip(lattice[order[rng.permutation(count)]], 0, 1)
+    colors: FloatArray = np.clip(lattice[order[rng.permutation(count)]], 0, 1)
+    return colors
 
 
 def palette_features(labels: IntArray, rng: np.random.Generator) -> Tensor:
@@ -56,7 +57,8 @@ def random_regions(coords: IntArray, rng: np.random.Generator) -> IntArray:
     seeds = coords[rng.choice(len(coords), count, replace=False)].astype(float)
     scale = rng.uniform(0.5, 2.0, 3)
     gaps = np.linalg.norm((coords[:, None].astype(float) - seeds[None]) * scale, axis=2)
-    return np.unique(gaps.argmin(1), return_inverse=True)[1]
+    regions: IntArray = np.unique(gaps.argmin(1), return_inverse=True)[1].reshape(-1)
+    return regions
 
 
 def random_coloring(sample: Sample, rng: np.random.Generator) -> Tensor:

@@ -195,7 +195,7 @@ def save_shard(path: Path, samples: list[Sample]) -> None:
         "labels": np.concatenate([s.labels for s in samples]),
     }
     partial = path.with_suffix(".partial.npz")
-    np.savez_compressed(partial, **arrays)
+    np.savez_compressed(partial, **arrays)  # type: ignore[arg-type]
     partial.rename(path)
 
 

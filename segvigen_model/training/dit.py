@@ -112,12 +112,10 @@ def encode_items(bundle: Bundle, samples: Sequence[Sample], batch_size: int = 16
         with torch.autocast(bundle.device.type, dtype=torch.bfloat16):
             shapes = bundle.shape_encoder(x).mean
             textures = bundle.tex_encoder(SparseTensor(feats, structure)).mean
-        parts = zip(
-            batch,
-            bundle.normalization.normalize_shape(shapes.feats.float()).cpu().split(shapes.lengths),
-            bundle.normalization.normalize_tex(textures.feats.float()).cpu().split(shapes.lengths),
-            strict=True,
-        )
+        sizes = list(shapes.lengths)
+        shape = bundle.normalization.normalize_shape(shapes.feats.float()).cpu()
+        texture = bundle.normalization.normalize_tex(textures.feats.float()).cpu()
+        parts = zip(batch, torch.split(shape, sizes), torch.split(texture, sizes), strict=True)
         items += [Item(s, a, b, cells_of(s, bundle.config.factor)) for s, a, b in parts]
     return items
 
@@ -209,7 +207,8 @@ def click_answer(bundle: Bundle, item: Item, cells: np.ndarray[Any, Any]) -> np.
     )
     latents = bundle.normalization.denormalize_tex(one_step(bundle.dit, inputs).float())
     out = bundle.tex_decoder(SparseTensor(latents, structure)).voxels.feats
-    return (out[:, :3].float().mean(1) / 2 + 0.5).cpu().numpy()
+    values: np.ndarray[Any, Any] = (out[:, :3].float().mean(1) / 2 + 0.5).cpu().numpy()
+    return values
 
 
 class Feed:

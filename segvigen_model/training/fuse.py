@@ -10,7 +10,7 @@ import numpy as np
 from scipy import ndimage
 from scipy.spatial import cKDTree
 
-from segvigen_model.types import AssetMesh, FloatArray, IntArray, Material
+from segvigen_model.types import AssetMesh, BoolArray, FloatArray, IntArray, Material
 
 PAD = 3  # empty voxels round the volume
 LEVEL = 0.4  # of the smoothed occupancy
@@ -89,13 +89,12 @@ def surface_nets(field: FloatArray, level: float) -> tuple[FloatArray, IntArray]
     Returns:
         (V, 3) float64 vertices in array indices, (F, 3) int64 triangles, outward winding.
     """
-    inside = field > level
+    inside: BoolArray = np.asarray(field > level, bool)
     shape = np.array(field.shape) - 1
     corners = np.stack(np.meshgrid(*([[0, 1]] * 3), indexing="ij"), -1).reshape(-1, 3)
-    count = sum(
-        inside[tuple(slice(c, c + n) for c, n in zip(k, shape, strict=True))].astype(int)
-        for k in corners
-    )
+    count = np.zeros(tuple(shape), np.int64)
+    for corner in corners:
+        count += inside[tuple(slice(c, c + n) for c, n in zip(corner, shape, strict=True))]
     active = (count > 0) & (count < 8)
     index = np.full(active.shape, -1)
     index[active] = np.arange(active.sum())
@@ -106,21 +105,18 @@ def surface_nets(field: FloatArray, level: float) -> tuple[FloatArray, IntArray]
         low, high = edge_crossings(field, inside, level, axis)
         u, v = (axis + 1) % 3, (axis + 2) % 3
         for du, dv in ((0, 0), (1, 0), (0, 1), (1, 1)):
-            cell = low[:, :3].astype(int)
-            cell[:, u] -= du
-            cell[:, v] -= dv
-            rows = index[tuple(cell.T)]
+            rows = index[tuple(shifted(low[:, :3].astype(np.int64), {u: du, v: dv}).T)]
             np.add.at(vertices, rows, low[:, 3:6])
             np.add.at(weights, rows, 1.0)
-        quads.append(quads_of(low[:, :3].astype(int), high, index, u, v))
+        quads.append(quads_of(low[:, :3].astype(np.int64), high, index, u, v))
     corners4 = np.concatenate(quads)
     triangles = np.concatenate([corners4[:, [0, 1, 2]], corners4[:, [0, 2, 3]]])
     return vertices / weights, triangles
 
 
 def edge_crossings(
-    field: FloatArray, inside: IntArray, level: float, axis: int
-) -> tuple[FloatArray, IntArray]:
+    field: FloatArray, inside: BoolArray, level: float, axis: int
+) -> tuple[FloatArray, BoolArray]:
     """Grid edges along `axis` that cross the level.
 
     Returns:
@@ -135,13 +131,17 @@ def edge_crossings(
     return np.concatenate([where, points], axis=1), inside[first][tuple(where.T)]
 
 
-def quads_of(cell: IntArray, starts_inside: IntArray, index: IntArray, u: int, v: int) -> IntArray:
+def shifted(cell: IntArray, steps: dict[int, int]) -> IntArray:
+    """(E, 3) cells moved back by some steps along some axes."""
+    back = np.array([steps.get(axis, 0) for axis in range(3)])
+    moved: IntArray = cell - back
+    return moved
+
+
+def quads_of(cell: IntArray, starts_inside: BoolArray, index: IntArray, u: int, v: int) -> IntArray:
     """(E, 4) vertices round each crossed edge, outward winding."""
     ring = []
     for du, dv in ((1, 1), (0, 1), (0, 0), (1, 0)):
-        around = cell.copy()
-        around[:, u] -= du
-        around[:, v] -= dv
-        ring.append(index[tuple(around.T)])
+        ring.append(index[tuple(shifted(cell, {u: du, v: dv}).T)])
     quads = np.stack(ring, axis=1)
     return np.where(starts_inside[:, None], quads, quads[:, ::-1])
