@@ -1,7 +1,7 @@
 """From a pixel of a contact sheet back to the surface: face ids, depths and cameras, exact.
 
-Stored as npz beside the sheet. Positions are kept as depth along known orthographic rays (a third of
-the size of xyz); `locate` gives the point in the mesh frame.
+Stored as npz beside the sheet. Positions are kept as depth along known orthographic rays, a third
+of the size of xyz; `locate` gives the point in the mesh frame.
 """
 
 from __future__ import annotations

@@ -16,8 +16,19 @@ from segvigen_model.types import ByteArray, FloatArray
 NEW_PART_COLOR = (255, 0, 220)
 NOT_OBJECT_COLOR = (70, 70, 70)
 BACKGROUND_COLOR = (246, 247, 249)
+NUM_COLORS = 256
 LEVELS = 11  # candidate values per channel
-MIN_LIGHTNESS, MAX_LIGHTNESS = 42.0, 88.0  # dark outlines and white background stay visible
+# The first seven are Okabe and Ito's well-tried set; the rest keeps away from these.
+FIRST_COLORS = (
+    (86, 180, 233),
+    (230, 159, 0),
+    (0, 158, 115),
+    (204, 121, 167),
+    (240, 228, 66),
+    (0, 114, 178),
+    (213, 94, 0),
+)
+MIN_LIGHTNESS, MAX_LIGHTNESS = 46.0, 90.0  # dark outlines and white background stay visible
 MIN_CHROMA = 22.0  # grey is kept for shading and for "not an object"
 
 # Full-severity simulation matrices on linear RGB (Machado, Oliveira, Fernandes 2009).
@@ -43,13 +54,13 @@ def part_colors(num_parts: int) -> ByteArray:
     """The first colours of the fixed sequence.
 
     Args:
-        num_parts: how many, >= 0; more than 256 start over.
+        num_parts: how many, >= 0; more than NUM_COLORS start over.
 
     Returns:
         (num_parts, 3) uint8 sRGB.
     """
     sequence = _sequence()
-    return sequence[np.arange(num_parts) % len(sequence)]
+    return np.asarray(sequence[np.arange(num_parts) % len(sequence)])
 
 
 def hex_color(rgb: ByteArray | tuple[int, int, int]) -> str:
@@ -81,17 +92,19 @@ def _sequence() -> ByteArray:
     chroma = np.hypot(lab[:, 1], lab[:, 2])
     fits = (lab[:, 0] > MIN_LIGHTNESS) & (lab[:, 0] < MAX_LIGHTNESS) & (chroma > MIN_CHROMA)
     grid = grid[fits]
-    reserved = np.array([NEW_PART_COLOR, NOT_OBJECT_COLOR, BACKGROUND_COLOR], dtype=np.uint8)
+    first = np.array(FIRST_COLORS, dtype=np.uint8)
+    special = np.array([NEW_PART_COLOR, NOT_OBJECT_COLOR, BACKGROUND_COLOR], dtype=np.uint8)
+    reserved = np.concatenate([special, first])
     seen = _perceived(np.concatenate([reserved, grid]))
-    taken, candidates = seen[:, :3], seen[:, 3:]
+    taken, candidates = seen[:, : len(reserved)], seen[:, len(reserved) :]
     nearest = np.linalg.norm(candidates[:, :, None] - taken[:, None, :], axis=-1).min(axis=(0, 2))
     order: list[int] = []
-    for _ in range(min(256, len(grid))):
+    for _ in range(min(NUM_COLORS - len(first), len(grid))):
         best = int(nearest.argmax())
         order.append(best)
         gaps = np.linalg.norm(candidates - candidates[:, best : best + 1], axis=-1).min(axis=0)
         nearest = np.minimum(nearest, gaps)
-    return np.asarray(grid[order], dtype=np.uint8)
+    return np.concatenate([first, grid[order]])
 
 
 def _perceived(colors: ByteArray) -> FloatArray:

@@ -103,9 +103,7 @@ class RayScene:
             Hits with (N,) arrays.
         """
         rays = np.ascontiguousarray(np.broadcast_to(direction, origins.shape), dtype=np.float32)
-        found = self._scene.run(
-            origins.astype(np.float32), rays, query="INTERSECT", output=True
-        )
+        found = self._scene.run(origins.astype(np.float32), rays, query="INTERSECT", output=True)
         local = found["primID"].astype(np.int32)
         hit = local >= 0
         depth = np.where(hit, found["tfar"].astype(np.float64), 0.0)

@@ -1,7 +1,7 @@
 """The contact sheet: six views of one proposal on one picture, with part numbers and a legend.
 
-One picture means one label bar, one set of hotkeys and one map from pixel to surface. The picture is
-for people; the buffers that come with it are what the pipeline believes.
+One picture means one label bar, one set of hotkeys and one map from pixel to surface. The picture
+is for people; the buffers that come with it are what the pipeline believes.
 """
 
 from __future__ import annotations

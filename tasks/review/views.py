@@ -94,9 +94,7 @@ def plan_views(
     return ViewPlan(tuple(views), tuple(sorted(needy)))
 
 
-def _extras(
-    subject: _Subject, needy: set[int], num_extra: int
-) -> tuple[list[View], set[int]]:
+def _extras(subject: _Subject, needy: set[int], num_extra: int) -> tuple[list[View], set[int]]:
     """Close-ups of hidden parts, the last one a look inside if need be; and who stays unseen."""
     extras: list[View] = []
     left = set(needy)

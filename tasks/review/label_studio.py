@@ -1,0 +1,280 @@
+"""Thin client of Label Studio's REST interface: the dozen calls that every round makes.
+
+Reads are tried again, writes never: a repeated import makes a second task. Plain HTTP and not the
+SDK, because that repeats writes by itself and takes seconds to import; `desk.py` uses it to set up.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import httpx
+
+from segvigen_model.errors import SegvigenError
+
+READ_ATTEMPTS = 4
+RETRY_PAUSE_S = 0.5
+TIMEOUT_S = 60.0
+PAGE_SIZE = 100
+LOOK_UP_KEYS = 200  # in one filter
+IMPORT_TASKS = 500  # in one request
+ACCESS_TOKEN_LIFE_S = 240.0  # the server gives 300
+MAX_BODY_CHARS = 300
+
+
+class DeskError(SegvigenError):
+    """Label Studio refused a request; the message has method, path, status and its words."""
+
+
+class DeskUnavailable(DeskError, ConnectionError):
+    """Label Studio does not answer, or not now; trying later may help."""
+
+
+@dataclass(frozen=True, slots=True)
+class TaskRow:
+    """A task as the desk has it.
+
+    Attributes:
+        task_id: may be reused by the desk after a delete; `key` is the identity.
+        key: "<asset id>:<round>".
+        num_answers: annotations, skipped ones included.
+        annotations: raw, only where asked for.
+    """
+
+    task_id: int
+    key: str
+    num_answers: int
+    updated_at: str = ""
+    data: Mapping[str, Any] = field(default_factory=dict)
+    annotations: tuple[Mapping[str, Any], ...] = ()
+
+
+class LabelStudioClient:
+    """One user's access to one Label Studio.
+
+    Args:
+        url: base URL, with or without a sub-path.
+        api_key: legacy token or personal access token; never shown.
+        timeout_s: for one request.
+    """
+
+    def __init__(self, url: str, api_key: str, timeout_s: float = TIMEOUT_S) -> None:
+        self.url = url.rstrip("/")
+        self._api_key = api_key
+        self._bearer: tuple[str, float] | None = None
+        self._users: dict[int, str] = {}
+        # A proxy meant for the outside world must not see the reviewers' desk.
+        self._http = httpx.Client(base_url=self.url, timeout=timeout_s, trust_env=False)
+
+    def __repr__(self) -> str:
+        return f"LabelStudioClient({self.url!r})"
+
+    def close(self) -> None:
+        """Give the connections back."""
+        self._http.close()
+
+    def request(
+        self, method: str, path: str, *, params: Mapping[str, Any] | None = None, body: Any = None
+    ) -> Any:
+        """Send one request; returns the decoded JSON, or None for an empty answer.
+
+        Raises:
+            DeskUnavailable: no answer, or one that says "not now" (429, 5xx).
+            DeskError: any other refusal.
+        """
+        attempts = READ_ATTEMPTS if method == "GET" else 1
+        for attempt in range(attempts):
+            try:
+                return self._send(method, path, params, body)
+            except DeskUnavailable:
+                if attempt + 1 == attempts:
+                    raise
+                time.sleep(RETRY_PAUSE_S * 2**attempt)
+        raise AssertionError("unreachable: the last attempt returns or raises")
+
+    def version(self) -> str:
+        """Release of the server."""
+        return str(self.request("GET", "/api/version").get("release", "unknown"))
+
+    def user_name(self, user_id: int | None) -> str:
+        """E-mail address of a user, or "user <id>" when the desk does not know it."""
+        if user_id is None:
+            return "unknown"
+        if user_id not in self._users:
+            found = self.request("GET", "/api/users/")
+            self._users.update({int(user["id"]): str(user["email"]) for user in found})
+        return self._users.setdefault(user_id, f"user {user_id}")
+
+    def find_projects(self, title: str) -> list[dict[str, Any]]:
+        """Projects of exactly this title, lowest id first."""
+        found: list[dict[str, Any]] = []
+        page = 1
+        while True:
+            params = {"title": title, "page": page, "page_size": PAGE_SIZE}
+            answer = self.request("GET", "/api/projects/", params=params)
+            found += [row for row in answer["results"] if row["title"] == title]
+            if not answer["next"]:
+                return sorted(found, key=lambda row: int(row["id"]))
+            page += 1
+
+    def find_tasks(self, project_id: int, keys: Sequence[str]) -> list[TaskRow]:
+        """Tasks whose data.key is one of `keys`; a key may have several, or none."""
+        found: list[TaskRow] = []
+        for start in range(0, len(keys), LOOK_UP_KEYS):
+            wanted = list(keys[start : start + LOOK_UP_KEYS])
+            query = _query("tasks:data.key", "in_list", "String", wanted)
+            params = {
+                "fields": "task_only",
+                "include": "id,data,total_annotations,cancelled_annotations,updated_at",
+            }
+            found += self._tasks(project_id, query, params)
+        return found
+
+    def tasks_updated_since(self, project_id: int, since: str) -> Iterator[TaskRow]:
+        """Tasks with annotations changed after `since` (ISO time), oldest change first."""
+        query = _query("tasks:updated_at", "greater", "Datetime", since)
+        query["ordering"] = ["tasks:updated_at"]
+        yield from self._tasks(project_id, query, {"fields": "all"})
+
+    def open_tasks(self, project_id: int) -> list[TaskRow]:
+        """Tasks that nobody has answered or skipped yet, oldest first."""
+        query = _query("tasks:total_annotations", "equal", "Number", 0)
+        nobody = {"filter": "filter:tasks:cancelled_annotations", "operator": "equal"}
+        query["filters"]["items"].append({**nobody, "type": "Number", "value": 0})
+        params = {
+            "fields": "task_only",
+            "include": "id,data,total_annotations,cancelled_annotations,updated_at",
+        }
+        return list(self._tasks(project_id, query, params))
+
+    def import_tasks(self, project_id: int, tasks: Sequence[Mapping[str, Any]]) -> list[int]:
+        """Create tasks; returns their ids. Sent once: look up what exists before and after."""
+        made: list[int] = []
+        for start in range(0, len(tasks), IMPORT_TASKS):
+            answer = self.request(
+                "POST",
+                f"/api/projects/{project_id}/import",
+                params={"return_task_ids": "true"},
+                body=list(tasks[start : start + IMPORT_TASKS]),
+            )
+            made += [int(task_id) for task_id in answer["task_ids"]]
+        return made
+
+    def delete_task(self, task_id: int) -> None:
+        """Delete a task with its annotations; one that is gone already is fine."""
+        self._delete(f"/api/tasks/{task_id}/")
+
+    def update_task(self, task_id: int, data: Mapping[str, Any]) -> None:
+        """Replace a task's data."""
+        self.request("PATCH", f"/api/tasks/{task_id}/", body={"data": dict(data)})
+
+    def create_annotation(self, task_id: int, annotation: Mapping[str, Any]) -> dict[str, Any]:
+        """Answer a task as its user; returns what the desk stored."""
+        path = f"/api/tasks/{task_id}/annotations/"
+        answer: dict[str, Any] = self.request("POST", path, body=dict(annotation))
+        return answer
+
+    def update_annotation(self, annotation_id: int, changes: Mapping[str, Any]) -> dict[str, Any]:
+        """Change an answer."""
+        path = f"/api/annotations/{annotation_id}/"
+        answer: dict[str, Any] = self.request("PATCH", path, body=dict(changes))
+        return answer
+
+    def delete_annotation(self, annotation_id: int) -> None:
+        """Take an answer back, so that the task is asked again; a missing one is fine."""
+        self._delete(f"/api/annotations/{annotation_id}/")
+
+    def _delete(self, path: str) -> None:
+        try:
+            self.request("DELETE", path)
+        except DeskError as err:
+            if "status 404" not in str(err):
+                raise
+
+    def _tasks(
+        self, project_id: int, query: Mapping[str, Any], params: Mapping[str, Any]
+    ) -> Iterator[TaskRow]:
+        """Every page of a filtered list. A page past the end is an error for the server."""
+        seen, page = 0, 1
+        while True:
+            asked = {
+                **params,
+                "project": project_id,
+                "query": json.dumps(query),
+                "resolve_uri": "false",
+                "page": page,
+                "page_size": PAGE_SIZE,
+            }
+            answer = self.request("GET", "/api/tasks/", params=asked)
+            for row in answer["tasks"]:
+                yield _task(row)
+            seen += len(answer["tasks"])
+            if not answer["tasks"] or seen >= int(answer["total"]):
+                return
+            page += 1
+
+    def _send(self, method: str, path: str, params: Mapping[str, Any] | None, body: Any) -> Any:
+        try:
+            headers = self._authorization()
+            answer = self._http.request(method, path, params=params, json=body, headers=headers)
+        except httpx.TransportError as err:
+            raise DeskUnavailable(f"Label Studio at {self.url} does not answer: {err!r}") from err
+        if answer.is_success:
+            return answer.json() if answer.content else None
+        told = answer.text[:MAX_BODY_CHARS]
+        message = f"{method} {self.url}{path}: status {answer.status_code}: {told}"
+        if answer.status_code == 429 or answer.status_code >= 500:
+            raise DeskUnavailable(message)
+        if answer.status_code == 401:
+            message += "; check SEGVIGEN_REVIEW_API_KEY"
+        raise DeskError(message)
+
+    def _authorization(self) -> dict[str, str]:
+        if not _is_personal_token(self._api_key):
+            return {"Authorization": f"Token {self._api_key}"}
+        if self._bearer is None or time.monotonic() > self._bearer[1]:
+            answer = self._http.post("/api/token/refresh/", json={"refresh": self._api_key})
+            if not answer.is_success:
+                raise DeskError(
+                    f"{self.url}: personal access token refused, status {answer.status_code}; "
+                    "make a new one under Account & Settings"
+                )
+            access = str(answer.json()["access"])
+            self._bearer = (access, time.monotonic() + ACCESS_TOKEN_LIFE_S)
+        return {"Authorization": f"Bearer {self._bearer[0]}"}
+
+
+def _query(name: str, operator: str, kind: str, value: Any) -> dict[str, Any]:
+    item = {"filter": f"filter:{name}", "operator": operator, "type": kind, "value": value}
+    return {"filters": {"conjunction": "and", "items": [item]}}
+
+
+def _task(row: Mapping[str, Any]) -> TaskRow:
+    data = row.get("data") or {}
+    answers = int(row.get("total_annotations") or 0) + int(row.get("cancelled_annotations") or 0)
+    return TaskRow(
+        task_id=int(row["id"]),
+        key=str(data.get("key", "")),
+        num_answers=answers,
+        updated_at=str(row.get("updated_at", "")),
+        data=data,
+        annotations=tuple(row.get("annotations") or ()),
+    )
+
+
+def _is_personal_token(api_key: str) -> bool:
+    """Personal access tokens are JSON web tokens: three parts, the first of them JSON."""
+    head = api_key.partition(".")[0]
+    if api_key.count(".") != 2:
+        return False
+    try:
+        json.loads(base64.urlsafe_b64decode(head + "=" * (-len(head) % 4)))
+    except (ValueError, binascii.Error):
+        return False
+    return True

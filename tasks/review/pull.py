@@ -1,0 +1,299 @@
+"""Fetch the reviewers' answers and act on them. Polling is the truth; a webhook only hints.
+
+Each version of an answer is stored raw first, then interpreted in one transaction with the asset's
+move. What is stored and not yet interpreted is taken up by the next pull, so that a kill costs
+nothing. The key of an answer is (its own id, when it was changed).
+
+Verdicts: *accept* makes the label set (clicks that came with it are kept and change nothing);
+*refine* needs a usable click, else the task is asked again; *reject* and *skip* park the asset.
+An answer to the present round also re-opens what it had decided before.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from typing import Any
+
+from segvigen_model.types import FloatArray
+from tasks import keys
+from tasks.assets import load_asset_mesh
+from tasks.catalogue import AnnotationRow, AssetRow, AssetState, Catalogue, ClickRow
+from tasks.labels import accept_asset
+from tasks.review.buffers import buffers_from_bytes
+from tasks.review.clicks import SKIP, Answer, PointedClick, read_annotation
+from tasks.review.desk import Desk
+from tasks.review.label_studio import TaskRow
+from tasks.settings import ReviewSettings
+from tasks.stage import is_surroundings
+from tasks.store import Store
+
+log = logging.getLogger(__name__)
+
+OVERLAP_S = 120.0  # looked at again each time: clocks and long transactions differ by less
+BEGINNING = "1970-01-01T00:00:00.000000Z"
+LATE = "#late"  # marks answers to a round that was over: kept, but not part of its history
+REJECTED, SKIPPED, TOO_MANY = "reviewer_rejected", "reviewer_skipped", "max_rounds"
+# The push is not recorded yet, or the asset waits for `retry`: the answer waits with it.
+NOT_YET = (
+    AssetState.REGISTERED,
+    AssetState.ENCODED,
+    AssetState.PROPOSED,
+    AssetState.FAILED,
+)
+NO_CLICKS = "no usable click; asked again"
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """What one answer led to.
+
+    Attributes:
+        verdict: as understood, or None.
+        state: where the asset stands now.
+        num_clicks: usable ones.
+        note: problems, for people.
+    """
+
+    asset_id: str
+    round: int
+    verdict: str | None
+    state: AssetState
+    num_clicks: int = 0
+    note: str = ""
+
+
+def pull_annotations(
+    *, store: Store, catalogue: Catalogue, desk: Desk, settings: ReviewSettings
+) -> list[Reply]:
+    """Ask the desk once and act on what is new.
+
+    Args:
+        store: for buffers, meshes and label sets.
+        catalogue: gets raw answers, clicks and moves.
+        desk: open project.
+        settings: limits on rounds and clicks.
+
+    Returns:
+        One reply per newly interpreted answer, oldest first.
+    """
+    _store_new(catalogue, desk)
+    replies = []
+    for row in catalogue.reviews.uninterpreted():
+        try:
+            reply = _interpret(row, store, catalogue, desk, settings)
+        except Exception as err:
+            if is_surroundings(err):
+                raise
+            log.exception("stage=pull asset=%s answer=%s failed", row.asset_id[:12], row.unique_id)
+            reply = _give_up(row, catalogue, f"{type(err).__name__}: {err}")
+        if reply is not None:
+            told = (row.asset_id[:12], row.round, reply.verdict, reply.num_clicks, reply.state)
+            log.info("stage=pull asset=%s round=%d verdict=%s clicks=%d state=%s", *told)
+            replies.append(reply)
+    return replies
+
+
+def _store_new(catalogue: Catalogue, desk: Desk) -> None:
+    """Store every version of every answer since the last look, then move the look's time."""
+    name = f"review:{desk.client.url}:{desk.project_id}"
+    last = catalogue.raw.cursor(name) or BEGINNING
+    newest = last
+    for task in desk.client.tasks_updated_since(desk.project_id, _earlier(last)):
+        for annotation in task.annotations:
+            row = _raw_row(task, annotation, catalogue, desk)
+            if row is not None:
+                catalogue.reviews.record_annotation(row)
+        newest = max(newest, task.updated_at)
+    if newest != last:
+        catalogue.raw.set_cursor(name, newest)
+
+
+def _raw_row(
+    task: TaskRow, annotation: Mapping[str, Any], catalogue: Catalogue, desk: Desk
+) -> AnnotationRow | None:
+    asset_id, _, number = task.key.rpartition(":")
+    asset = catalogue.find_asset(asset_id) if number.isdigit() else None
+    if asset is None:
+        log.warning("stage=pull task=%d key=%r unknown", task.task_id, task.key[:80])
+        return None
+    round_ = int(number)
+    # Ids are used again after a delete; with the time of creation they are one answer's own.
+    created = "".join(char for char in str(annotation["created_at"]) if char.isdigit())
+    unique_id = f"{desk.project_id}-{annotation['id']}-{created}"
+    updated_at = str(annotation["updated_at"])
+    if catalogue.reviews.annotation(unique_id, updated_at) is not None:
+        return None
+    return AnnotationRow(
+        unique_id=unique_id + (LATE if round_ < asset.round else ""),
+        updated_at=updated_at,
+        annotation_id=int(annotation["id"]),
+        task_id=task.task_id,
+        asset_id=asset_id,
+        round=round_,
+        reviewer=desk.client.user_name(annotation.get("completed_by")),
+        raw=annotation,
+        lead_time_s=float(annotation.get("lead_time") or 0.0),
+        was_cancelled=bool(annotation.get("was_cancelled")),
+    )
+
+
+def _interpret(
+    row: AnnotationRow, store: Store, catalogue: Catalogue, desk: Desk, settings: ReviewSettings
+) -> Reply | None:
+    """Act on one stored answer; None when its time has not come (the push is not recorded yet)."""
+    asset = catalogue.asset(row.asset_id)
+    if row.round > asset.round or (row.round == asset.round and asset.state in NOT_YET):
+        return None
+    buffers = buffers_from_bytes(store.get(keys.review_buffers(row.asset_id, row.round)))
+
+    def triangles() -> FloatArray:
+        return load_asset_mesh(store, asset).triangles
+
+    answer = read_annotation(row.raw, buffers, triangles, max_clicks=settings.max_clicks)
+    if row.round < asset.round:
+        return _close(row, answer, catalogue, f"late: the asset is in round {asset.round}")
+    if _is_older(row, catalogue):
+        return _close(row, answer, catalogue, "replaced by a newer version")
+    return _act(row, asset, answer, store, catalogue, desk, settings)
+
+
+def _act(
+    row: AnnotationRow,
+    asset: AssetRow,
+    answer: Answer,
+    store: Store,
+    catalogue: Catalogue,
+    desk: Desk,
+    settings: ReviewSettings,
+) -> Reply | None:
+    """Do what the verdict says."""
+    if answer.verdict is None:
+        return _close(row, answer, catalogue, "no verdict")
+    if asset.state in (AssetState.REJECTED, AssetState.SKIPPED):
+        return _reopen(row, asset, answer, catalogue)
+    park = partial(_park, row, answer, catalogue)
+    if answer.verdict == "reject":
+        return park(AssetState.REJECTED, REJECTED)
+    if answer.verdict == SKIP:
+        if asset.state is not AssetState.IN_REVIEW:
+            return _close(row, answer, catalogue, f"skipped after it was {asset.state}")
+        return park(AssetState.SKIPPED, SKIPPED)
+    if answer.verdict == "accept":
+        return _accept(row, asset, answer, store, catalogue)
+    if not answer.clicks:
+        # Gone from the desk first: killed in between, the stored answer is looked at again.
+        desk.client.delete_annotation(row.annotation_id)
+        return _close(row, answer, catalogue, NO_CLICKS)
+    if row.round + 1 >= settings.max_rounds:
+        if asset.state is not AssetState.IN_REVIEW:
+            return _close(row, answer, catalogue, f"no round left and it is {asset.state}")
+        return park(AssetState.REJECTED, TOO_MANY)
+    with catalogue.transaction():
+        reply = _close(row, answer, catalogue)
+        if asset.state is not AssetState.REFINING:
+            catalogue.move(asset.asset_id, AssetState.REFINING)
+    return replace(reply, state=AssetState.REFINING)
+
+
+def _accept(
+    row: AnnotationRow, asset: AssetRow, answer: Answer, store: Store, catalogue: Catalogue
+) -> Reply:
+    problem = f"{len(answer.clicks)} clicks came with accept" if answer.clicks else ""
+    if asset.state in (AssetState.ACCEPTED, AssetState.SHARDED):
+        return _close(row, answer, catalogue, problem or "accepted already")
+    with catalogue.transaction():
+        # First the meaning: the label set's provenance tells every answer as understood.
+        reply = _close(row, answer, catalogue, problem)
+        if asset.state is AssetState.REFINING:  # the reviewer changed refine into accept
+            catalogue.move(asset.asset_id, AssetState.IN_REVIEW, detail="verdict changed")
+        accept_asset(asset.asset_id, store=store, catalogue=catalogue, decided_by=row.reviewer)
+    return replace(reply, state=AssetState.ACCEPTED)
+
+
+def _park(
+    row: AnnotationRow, answer: Answer, catalogue: Catalogue, state: AssetState, reason: str
+) -> Reply:
+    with catalogue.transaction():
+        reply = _close(row, answer, catalogue)
+        catalogue.move(row.asset_id, state, reason=reason, detail=answer.note or None)
+    return replace(reply, state=state)
+
+
+def _reopen(
+    row: AnnotationRow, asset: AssetRow, answer: Answer, catalogue: Catalogue
+) -> Reply | None:
+    """A parked asset whose reviewer changed their mind goes back to the desk's door."""
+    by_reviewer = asset.reason in (REJECTED, SKIPPED)
+    same = {AssetState.REJECTED: "reject", AssetState.SKIPPED: SKIP}.get(asset.state)
+    if not by_reviewer or answer.verdict == same:
+        return _close(row, answer, catalogue, f"the asset is {asset.state}")
+    catalogue.retry(asset.asset_id)
+    return None  # the next push finds the task, and the next pull this answer
+
+
+def _is_older(row: AnnotationRow, catalogue: Catalogue) -> bool:
+    """Is there a later version of the same answer?"""
+    return any(
+        other.unique_id == row.unique_id and other.updated_at > row.updated_at
+        for other in catalogue.reviews.annotations(row.asset_id, row.round)
+    )
+
+
+def _close(row: AnnotationRow, answer: Answer, catalogue: Catalogue, problem: str = "") -> Reply:
+    """Store what an answer means; the asset stays where it is."""
+    clicks = () if row.unique_id.endswith(LATE) else answer.clicks
+    notes = "; ".join(note for note in (problem, *answer.problems) if note)
+    catalogue.reviews.interpret(
+        row.unique_id,
+        row.updated_at,
+        verdict=answer.verdict,
+        note=answer.note,
+        problem=notes or None,
+        clicks=[_click_row(row, click) for click in clicks],
+    )
+    state = catalogue.asset(row.asset_id).state
+    return Reply(row.asset_id, row.round, answer.verdict, state, len(answer.clicks), notes)
+
+
+def _give_up(row: AnnotationRow, catalogue: Catalogue, error: str) -> Reply:
+    """Mark an answer that cannot be interpreted, so that it is told and never blocks others."""
+    catalogue.reviews.interpret(
+        row.unique_id, row.updated_at, verdict=None, problem=f"failed: {error[:500]}"
+    )
+    state = catalogue.asset(row.asset_id).state
+    return Reply(row.asset_id, row.round, None, state, note=error)
+
+
+def _click_row(row: AnnotationRow, click: PointedClick) -> ClickRow:
+    return ClickRow(
+        unique_id=row.unique_id,
+        updated_at=row.updated_at,
+        number=click.number,
+        asset_id=row.asset_id,
+        round=row.round,
+        result_id=click.result_id,
+        source=click.source,
+        pixel_x=click.pixel_x,
+        pixel_y=click.pixel_y,
+        label=click.label,
+        kind=str(click.meaning.kind),
+        part=click.meaning.part,
+        face=click.face,
+        x=float(click.xyz[0]),
+        y=float(click.xyz[1]),
+        z=float(click.xyz[2]),
+        view=click.view,
+        group=click.meaning.group,
+        is_positive=click.is_positive,
+    )
+
+
+def _earlier(time_text: str) -> str:
+    """ISO time minus the overlap."""
+    moment = datetime.fromisoformat(time_text)
+    floor = datetime(1970, 1, 1, tzinfo=UTC)
+    return max(moment - timedelta(seconds=OVERLAP_S), floor).strftime("%Y-%m-%dT%H:%M:%S.%fZ")

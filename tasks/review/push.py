@@ -1,0 +1,202 @@
+"""Put proposals on the reviewers' desk: draw, upload, one task per (asset, round), record, move.
+
+Killed anywhere, running again ends the same: files are create-only, tasks are looked up by their
+key before and after the import, and the catalogue moves last. The desk never decides twice.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
+
+from tasks import keys
+from tasks.assets import current_proposal, load_asset_mesh, load_proposal
+from tasks.catalogue import AssetRow, AssetState, Catalogue, ProposalRow, ReviewTaskRow
+from tasks.review.buffers import Buffers, buffers_from_bytes, buffers_to_bytes
+from tasks.review.config import task_labels, task_title, viewer_html
+from tasks.review.desk import Desk
+from tasks.review.label_studio import TaskRow
+from tasks.review.sheet import render_sheet
+from tasks.review.viewer import render_viewer
+from tasks.settings import ReviewSettings
+from tasks.stage import StageError, StageResult, attempt, not_needed
+from tasks.store import Store
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class _Prepared:
+    """An asset whose files are in the store and whose task can be imported."""
+
+    asset: AssetRow
+    proposal: ProposalRow
+    row: ReviewTaskRow
+    data: Mapping[str, Any]
+
+    @property
+    def key(self) -> str:
+        return keys.review_key(self.asset.asset_id, self.asset.round)
+
+
+def push_assets(
+    asset_ids: Sequence[str],
+    *,
+    store: Store,
+    catalogue: Catalogue,
+    desk: Desk,
+    settings: ReviewSettings,
+    worker: str,
+    max_attempts: int = 3,
+) -> list[StageResult]:
+    """Ask the reviewers about the present proposals of some assets.
+
+    Args:
+        asset_ids: in state proposed and leased to `worker`; others are left alone.
+        store: must be the one that the desk reads.
+        catalogue: gets the task's row and the move to in_review.
+        desk: open project.
+        settings: sheet size.
+        worker: the leases' owner.
+        max_attempts: failures after which an asset is parked.
+
+    Returns:
+        One result per asset, in the given order.
+    """
+    prepared: dict[str, _Prepared] = {}
+    results: dict[str, StageResult] = {}
+
+    def prepare(asset_id: str) -> StageResult:
+        asset = catalogue.asset(asset_id)
+        if asset.state is not AssetState.PROPOSED:
+            return not_needed("push_review", catalogue, asset_id)
+        ready = _prepare(asset, store, catalogue, desk, settings)
+        prepared[asset_id] = ready
+        return StageResult(asset_id, "push_review", asset.state, False, ready.row.sheet_key)
+
+    rules: Any = {"catalogue": catalogue, "worker": worker, "max_attempts": max_attempts}
+    for asset_id in asset_ids:
+        begin = time.perf_counter()
+        result = attempt("push_review", asset_id, partial(prepare, asset_id), **rules)
+        log.info("stage=draw asset=%s seconds=%.2f", asset_id[:12], time.perf_counter() - begin)
+        results[asset_id] = result
+    tasks = ensure_tasks(desk, {ready.key: ready.data for ready in prepared.values()})
+    for asset_id, ready in prepared.items():
+        results[asset_id] = attempt(
+            "push_review",
+            asset_id,
+            partial(_record, ready, tasks[ready.key], catalogue, worker),
+            **rules,
+        )
+    return [results[asset_id] for asset_id in asset_ids]
+
+
+def ensure_tasks(desk: Desk, wanted: Mapping[str, Mapping[str, Any]]) -> dict[str, TaskRow]:
+    """Make the desk have exactly one task for each key.
+
+    Args:
+        desk: open project.
+        wanted: data.key -> task data.
+
+    Returns:
+        data.key -> the task, new or found.
+    """
+    client, project_id = desk.client, desk.project_id
+    if not wanted:
+        return {}
+    found = {task.key for task in client.find_tasks(project_id, list(wanted))}
+    missing = [{"data": dict(data)} for key, data in wanted.items() if key not in found]
+    client.import_tasks(project_id, missing)
+    by_key: dict[str, list[TaskRow]] = {}
+    for task in client.find_tasks(project_id, list(wanted)):
+        by_key.setdefault(task.key, []).append(task)
+    absent = set(wanted) - set(by_key)
+    if absent:
+        raise StageError(f"Label Studio took {len(absent)} tasks and does not list them")
+    return {key: _keep_one(desk, tasks) for key, tasks in by_key.items()}
+
+
+def _keep_one(desk: Desk, tasks: Iterable[TaskRow]) -> TaskRow:
+    """Of several tasks with one key keep the answered one, else the oldest; delete the rest."""
+    kept, *rest = sorted(tasks, key=lambda task: (task.num_answers == 0, task.task_id))
+    for task in rest:
+        # Somebody's answer to a duplicate is never thrown away; it is pulled like any other.
+        if task.num_answers == 0:
+            log.warning("desk=duplicate key=%s deleted=%d", task.key[:24], task.task_id)
+            desk.client.delete_task(task.task_id)
+    return kept
+
+
+def _prepare(
+    asset: AssetRow, store: Store, catalogue: Catalogue, desk: Desk, settings: ReviewSettings
+) -> _Prepared:
+    source = current_proposal(catalogue, asset)
+    place = (asset.asset_id, asset.round)
+    sheet, buffers = keys.review_sheet(*place), keys.review_buffers(*place)
+    viewer = keys.review_viewer(*place)
+    if store.exists(sheet):
+        num_parts = _same_proposal(buffers_from_bytes(store.get(buffers)), source)
+    else:
+        num_parts = _draw(asset, source, store, settings)
+    data = {
+        "key": keys.review_key(*place),
+        "asset_id": asset.asset_id,
+        "round": asset.round,
+        "title": task_title(asset.name, asset.round, num_parts),
+        "sheet": store.uri(sheet),
+        "buffers": store.uri(buffers),
+        "viewer": viewer_html(store.uri(viewer)),
+        "parts": task_labels(num_parts),
+        "num_parts": num_parts,
+        "proposal": source.key,
+        "proposal_sha256": source.sha256,
+        "confidence": round(source.confidence, 4),
+    }
+    row = ReviewTaskRow(*place, desk.project_id, 0, source.key, sheet, buffers, viewer)
+    return _Prepared(asset, source, row, data)
+
+
+def _same_proposal(buffers: Buffers, source: ProposalRow) -> int:
+    """Number of parts on a sheet that exists, if it shows this very proposal."""
+    shown = buffers.meta.get("proposal_sha256")
+    if shown != source.sha256:
+        raise StageError(
+            f"the sheet of round {source.round} shows proposal {str(shown)[:12]}, "
+            f"the catalogue has {source.sha256[:12]}; start the asset in a fresh store"
+        )
+    return int(buffers.meta["num_parts"])
+
+
+def _draw(asset: AssetRow, source: ProposalRow, store: Store, settings: ReviewSettings) -> int:
+    """Draw and upload a round's files, the sheet last: where it is, the others are complete."""
+    place = (asset.asset_id, asset.round)
+    mesh = load_asset_mesh(store, asset)
+    labels = load_proposal(store, source).face_labels
+    meta = {
+        "asset_id": asset.asset_id,
+        "round": asset.round,
+        "proposal": source.key,
+        "proposal_sha256": source.sha256,
+    }
+    sheet = render_sheet(mesh, labels, width=settings.sheet_pixels, meta=meta)
+    octets = "application/octet-stream"
+    store.put(keys.review_buffers(*place), buffers_to_bytes(sheet.buffers), octets)
+    title = task_title(asset.name, asset.round, source.num_parts)
+    viewer = render_viewer(mesh, labels, sheet.buffers, title=title)
+    store.put(keys.review_viewer(*place), viewer, "text/html; charset=utf-8")
+    store.put(keys.review_sheet(*place), sheet.png, "image/png")
+    return int(sheet.buffers.meta["num_parts"])
+
+
+def _record(ready: _Prepared, task: TaskRow, catalogue: Catalogue, worker: str) -> StageResult:
+    row = ready.row
+    recorded = replace(row, task_id=task.task_id)
+    with catalogue.transaction():
+        catalogue.reviews.add_task(recorded)
+        moved = catalogue.move(row.asset_id, AssetState.IN_REVIEW, worker=worker)
+    note = f"task {task.task_id}"
+    return StageResult(row.asset_id, "push_review", moved.state, True, row.sheet_key, note=note)
