@@ -6,8 +6,10 @@ change together. SQLite needs a local disk; more than one machine needs PostgreS
 
 from __future__ import annotations
 
+import os
 import threading
 import time
+import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -16,12 +18,13 @@ from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
-from sqlalchemy.pool import NullPool
+from sqlalchemy.pool import QueuePool
 
 from segvigen_model.errors import SegvigenError
 from tasks.catalogue import tables
 
 SQLITE_BUSY_TIMEOUT_MS = 30_000
+SCHEMA_VERSION = "1"  # raise it when tables change; old catalogues are then refused, not broken
 CREATE_LOCK = 0x5E671  # any fixed number: one process creates the tables, the others wait
 
 
@@ -40,6 +43,7 @@ class Database:
     def __init__(self, url: str, clock: Callable[[], float] = time.time) -> None:
         self.clock = clock
         self.engine = _engine(url)
+        _forget_after_fork(self.engine)
         self.is_sqlite = self.engine.dialect.name == "sqlite"
         self._open = threading.local()
         self._create_tables()
@@ -94,10 +98,27 @@ class Database:
             return [dict(row) for row in connection.execute(statement).mappings()]
 
     def _create_tables(self) -> None:
-        with self.begin() as connection:
-            if not self.is_sqlite:
-                connection.execute(sa.select(sa.func.pg_advisory_xact_lock(CREATE_LOCK)))
-            tables.metadata.create_all(connection)
+        if self._schema_version() is None:
+            with self.begin() as connection:
+                if not self.is_sqlite:
+                    connection.execute(sa.select(sa.func.pg_advisory_xact_lock(CREATE_LOCK)))
+                tables.metadata.create_all(connection)
+                now = {"value": SCHEMA_VERSION, "updated_at": self.clock()}
+                self.upsert(tables.cursors, {"name": "schema_version", **now})
+        found = self._schema_version()
+        if found != SCHEMA_VERSION:
+            raise CatalogueError(
+                f"the catalogue has schema {found}, this code needs {SCHEMA_VERSION}; "
+                "use the code that made it, or a new catalogue"
+            )
+
+    def _schema_version(self) -> str | None:
+        cursors = tables.cursors
+        with self.read() as connection:
+            if not sa.inspect(connection).has_table(cursors.name):
+                return None
+            query = sa.select(cursors.c.value).where(cursors.c.name == "schema_version")
+            return connection.execute(query).scalar_one_or_none()
 
 
 def values(row: Any) -> dict[str, Any]:
@@ -122,8 +143,9 @@ def _sqlite_engine(url: sa.URL) -> sa.Engine:
     if not url.database or url.database == ":memory:":
         raise CatalogueError("an in-memory catalogue is lost at once; use sqlite:///path/to/file")
     Path(url.database).parent.mkdir(parents=True, exist_ok=True)
-    # A connection per transaction is cheap here, and safe across forks and threads.
-    engine = sa.create_engine(url, poolclass=NullPool)
+    # Pooled: when the last connection closes, SQLite folds its log into the database, which
+    # would make every single transaction slow.
+    engine = sa.create_engine(url, poolclass=QueuePool)
 
     @sa.event.listens_for(engine, "connect")
     def _prepare(connection: Any, _record: Any) -> None:
@@ -131,7 +153,9 @@ def _sqlite_engine(url: sa.URL) -> sa.Engine:
         cursor = connection.cursor()
         cursor.execute(f"PRAGMA busy_timeout={SQLITE_BUSY_TIMEOUT_MS}")
         cursor.execute("PRAGMA journal_mode=WAL")
-        cursor.execute("PRAGMA synchronous=FULL")
+        # A power cut may take the last moments (never a kill, never consistency): stages that
+        # come back to an older state find their blobs and go on.
+        cursor.execute("PRAGMA synchronous=NORMAL")
         cursor.close()
 
     @sa.event.listens_for(engine, "begin")
@@ -141,3 +165,16 @@ def _sqlite_engine(url: sa.URL) -> sa.Engine:
         connection.exec_driver_sql("BEGIN" if is_reading else "BEGIN IMMEDIATE")
 
     return engine
+
+
+def _forget_after_fork(engine: sa.Engine) -> None:
+    """A forked child opens connections of its own; the parent's stay the parent's."""
+    held = weakref.ref(engine)
+
+    def forget() -> None:
+        inherited = held()
+        if inherited is not None:
+            inherited.dispose(close=False)
+
+    if hasattr(os, "register_at_fork"):
+        os.register_at_fork(after_in_child=forget)

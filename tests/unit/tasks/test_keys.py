@@ -22,7 +22,7 @@ def test_layout_is_the_documented_one() -> None:
     assert keys.review_key(ID, 1) == f"{ID}:1"
 
 
-@settings(max_examples=100)
+@settings(max_examples=40)
 @given(st.text(max_size=30))
 def test_no_text_climbs_out(text: str) -> None:
     for build in (lambda: keys.asset_json(text), lambda: keys.asset_source(ID, text)):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing as mp
 from pathlib import Path
 
 import pytest
@@ -146,3 +147,23 @@ def test_unusable_urls_are_refused() -> None:
     ):
         with pytest.raises(CatalogueError, match=said):
             Catalogue(url)
+
+
+def test_a_catalogue_of_another_schema_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url = f"sqlite:///{tmp_path}/c.db"
+    Catalogue(url).register(AssetRow(A, AssetState.REGISTERED))
+    assert Catalogue(url).asset(A).state is AssetState.REGISTERED
+    monkeypatch.setattr("tasks.catalogue.database.SCHEMA_VERSION", "999")
+    with pytest.raises(CatalogueError, match="has schema 1, this code needs 999"):
+        Catalogue(url)
+
+
+def test_a_forked_child_has_connections_of_its_own(catalogue: Catalogue) -> None:
+    context = mp.get_context("fork")
+    child = context.Process(target=catalogue.move, args=(A, "encoded"))
+    child.start()
+    child.join(timeout=30)
+    assert child.exitcode == 0
+    assert catalogue.move(A, "proposed").round == 0
