@@ -17,10 +17,11 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from segvigen_model.ovoxel.compiled import jit
 from segvigen_model.ovoxel.dual_grid import unit_normal
 from segvigen_model.ovoxel.texture_sampling import sample, tangent_frame, to_tangent
 from segvigen_model.ovoxel.textures import PackedMaterials
-from segvigen_model.ovoxel.voxel_set import VoxelSet, jit, rank_of, scan_axis
+from segvigen_model.ovoxel.voxel_set import VoxelSet, rank_of, scan_axis
 from segvigen_model.types import ByteArray, FloatArray, IntArray
 
 NUM_SUMS = 14  # weight, colour 3, alpha, metal, rough, glow 3, normal 3, spare
@@ -73,15 +74,21 @@ def sample_attributes(
 @jit
 def _barycentric(triangle, point, normal, share):
     """Write the barycentric coordinates of a point's projection, unclamped; give the distance."""
-    side0 = triangle[1] - triangle[0]
-    side1 = triangle[2] - triangle[0]
-    height = ((point - triangle[0]) * normal).sum()
-    foot = point - height * normal - triangle[0]
-    d00, d01, d11 = (side0 * side0).sum(), (side0 * side1).sum(), (side1 * side1).sum()
-    d20, d21 = (foot * side0).sum(), (foot * side1).sum()
+    height, d00, d01, d11, d20, d21 = 0.0, 0.0, 0.0, 0.0, 0.0, 0.0
+    for k in range(3):
+        height += (point[k] - triangle[0, k]) * normal[k]
+    for k in range(3):
+        side0, side1 = triangle[1, k] - triangle[0, k], triangle[2, k] - triangle[0, k]
+        foot = point[k] - height * normal[k] - triangle[0, k]
+        d00 += side0 * side0
+        d01 += side0 * side1
+        d11 += side1 * side1
+        d20 += foot * side0
+        d21 += foot * side1
     det = d00 * d11 - d01 * d01
     if det <= 1e-30:
-        share[:] = 1.0 / 3.0
+        for k in range(3):
+            share[k] = 1.0 / 3.0
         return 0.0
     share[1] = (d11 * d20 - d01 * d21) / det
     share[2] = (d00 * d21 - d01 * d20) / det
@@ -106,9 +113,9 @@ def _accumulate(surface, materials, index, stamps, sums):
             across, along = (axis + 1) % 3, (axis + 2) % 3
             for hit in range(scan_axis(triangle, axis, grid, cells, depths)):
                 for corner in range(4):
-                    cell[:] = cells[hit]
-                    cell[across] += corner & 1
-                    cell[along] += corner >> 1
+                    cell[axis] = cells[hit, axis]
+                    cell[across] = cells[hit, across] + (corner & 1)
+                    cell[along] = cells[hit, along] + (corner >> 1)
                     row = rank_of(index, cell)
                     if stamps[row] == face:
                         continue
@@ -135,23 +142,26 @@ def _shade(surface, materials, face, share, face_normal, frame, widths, values):
     if slots[0] >= 0:
         sample(materials, slots[0], u, v, widths, found)
     _tint(surface.colors[min(face, len(surface.colors) - 1)], share, found)
-    values[:4] = found * factors[:4]
+    for k in range(4):
+        values[k] = found[k] * factors[k]
     values[3] = _visible(values[3], materials.alpha[material])
     values[4], values[5] = factors[4], factors[5]
     if slots[1] >= 0:
         sample(materials, slots[1], u, v, widths, found)
         values[4] *= found[2]
         values[5] *= found[1]
-    found[:] = 1.0
+    for k in range(3):
+        found[k] = 1.0
     if slots[2] >= 0:
         sample(materials, slots[2], u, v, widths, found)
-    values[6:9] = factors[6:9] * found[:3]
-    # Not scaled to unit length, as in the official converter.
     normal = values[9:12]
     for k in range(3):
+        values[6 + k] = factors[6 + k] * found[k]
+        # Not scaled to unit length, as in the official converter.
         normal[k] = share[0] * normals[0, k] + share[1] * normals[1, k] + share[2] * normals[2, k]
-    if not normal.any():
-        normal[:] = face_normal
+    if normal[0] == 0.0 and normal[1] == 0.0 and normal[2] == 0.0:
+        for k in range(3):
+            normal[k] = face_normal[k]
     if slots[3] >= 0 and widths > 0.0:
         sample(materials, slots[3], u, v, widths, found)
         to_tangent(found, frame, normal)

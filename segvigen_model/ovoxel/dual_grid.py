@@ -13,8 +13,9 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from segvigen_model.ovoxel.compiled import jit
 from segvigen_model.ovoxel.dual_solve import solve
-from segvigen_model.ovoxel.voxel_set import VoxelSet, jit, rank_of, scan_axis
+from segvigen_model.ovoxel.voxel_set import VoxelSet, rank_of, scan_axis
 from segvigen_model.types import BoolArray, FloatArray, IntArray
 
 BOUNDARY_WEIGHT = 0.2  # official default
@@ -76,14 +77,23 @@ def _add_plane(sums, row, normal, offset):
 
 
 @jit
+def dot3(a, b):
+    """Give the dot product of two (3,) vectors; plain loops compile far faster than array code."""
+    return a[0] * b[0] + a[1] * b[1] + a[2] * b[2]
+
+
+@jit
 def unit_normal(triangle, normal):
     """Write a triangle's unit normal; zero if it has no area. Gives its length before scaling."""
-    ax, ay, az = triangle[1] - triangle[0]
-    bx, by, bz = triangle[2] - triangle[0]
-    normal[0], normal[1], normal[2] = ay * bz - az * by, az * bx - ax * bz, ax * by - ay * bx
-    length = np.sqrt(normal[0] ** 2 + normal[1] ** 2 + normal[2] ** 2)
-    if length > 0:
-        normal /= length
+    for k in range(3):
+        i, j = (k + 1) % 3, (k + 2) % 3
+        side0, side1 = triangle[1, i] - triangle[0, i], triangle[1, j] - triangle[0, j]
+        side2, side3 = triangle[2, i] - triangle[0, i], triangle[2, j] - triangle[0, j]
+        normal[k] = side0 * side3 - side1 * side2
+    length = np.sqrt(dot3(normal, normal))
+    if length > 0.0:
+        for k in range(3):
+            normal[k] /= length
     return length
 
 
@@ -98,11 +108,12 @@ def _add_crossings(triangles, index, sums, flags):
     for face in range(len(triangles)):
         triangle = triangles[face]
         unit_normal(triangle, normal)
-        plane = -(normal * triangle[0]).sum()
+        plane = -dot3(normal, triangle[0])
         for axis in range(3):
             across, along = (axis + 1) % 3, (axis + 2) % 3
             for hit in range(scan_axis(triangle, axis, grid, cells, depths)):
-                cell[:] = cells[hit]
+                for k in range(3):
+                    cell[k] = cells[hit, k]
                 point[across] = cell[across] + 1.0
                 point[along] = cell[along] + 1.0
                 point[axis] = depths[hit]
@@ -135,13 +146,15 @@ def _add_faces(triangles, index, sums):
         triangle = triangles[face]
         if unit_normal(triangle, normal) == 0.0:
             continue
-        plane = -(normal * triangle[0]).sum()
+        plane = -dot3(normal, triangle[0])
         near = plane
         far = plane
         deep = 0
         for k in range(3):
-            low[k] = max(int(np.floor(triangle[:, k].min())), 0)
-            high[k] = min(int(np.floor(triangle[:, k].max())), index.grid - 1)
+            least = min(triangle[0, k], triangle[1, k], triangle[2, k])
+            most = max(triangle[0, k], triangle[1, k], triangle[2, k])
+            low[k] = max(int(np.floor(least)), 0)
+            high[k] = min(int(np.floor(most)), index.grid - 1)
             near += min(normal[k], 0.0)
             far += max(normal[k], 0.0)
             if abs(normal[k]) > abs(normal[deep]):
@@ -199,16 +212,17 @@ def _add_boundary(segments, index, sums, weight):
     cell = np.zeros(3, dtype=np.int64)
     step = np.zeros(3, dtype=np.int64)
     ahead, stride = np.zeros(3), np.zeros(3)
-    start, local = np.zeros(3), np.zeros(3)
+    way, local = np.zeros(3), np.zeros(3)
     grid = index.grid
     for number in range(len(segments)):
-        start[:] = segments[number, 0]
-        way = segments[number, 1] - start
-        length = np.sqrt((way * way).sum())
+        start, end = segments[number, 0], segments[number, 1]
+        for k in range(3):
+            way[k] = end[k] - start[k]
+        length = np.sqrt(dot3(way, way))
         if length < MIN_EDGE * grid:
             continue
-        way /= length
         for k in range(3):
+            way[k] /= length
             cell[k] = int(np.floor(start[k]))
             step[k] = 1 if way[k] > 0 else -1
             ahead[k], stride[k] = np.inf, np.inf
@@ -217,11 +231,13 @@ def _add_boundary(segments, index, sums, weight):
                 ahead[k] = (wall - start[k]) / way[k]
                 stride[k] = abs(1.0 / way[k])
         while True:
-            if (cell >= 0).all() and (cell < grid).all():
-                row = rank_of(index, cell)
-                if row >= 0:
-                    local[:] = start - cell
-                    _add_line(sums, row, way, local, weight)
+            is_inside = True
+            for k in range(3):
+                is_inside = is_inside and 0 <= cell[k] < grid
+                local[k] = start[k] - cell[k]
+            row = rank_of(index, cell) if is_inside else -1
+            if row >= 0:
+                _add_line(sums, row, way, local, weight)
             k = 0
             if ahead[1] < ahead[0]:
                 k = 1
@@ -235,7 +251,7 @@ def _add_boundary(segments, index, sums, weight):
 
 @jit
 def _add_line(sums, row, way, start, weight):
-    along = (way * start).sum()
+    along = dot3(way, start)
     entry = 4
     for i in range(3):
         for j in range(i, 3):
@@ -243,4 +259,4 @@ def _add_line(sums, row, way, start, weight):
             sums[row, entry] += weight * (unit - way[i] * way[j])
             entry += 1
         sums[row, 10 + i] -= weight * (start[i] - way[i] * along)
-    sums[row, 13] += weight * ((start * start).sum() - along * along)
+    sums[row, 13] += weight * (dot3(start, start) - along * along)

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from segvigen_model.ovoxel.voxel_set import jit
+from segvigen_model.ovoxel.compiled import jit
 
 
 @jit
@@ -44,7 +44,8 @@ def _free_minimum(a, b, x):
 def _keep_better(a, b, c, x, best, least):
     value = _value(a, b, c, x)
     if value < least:
-        best[:] = x
+        for k in range(3):
+            best[k] = x[k]
         return value
     return least
 
@@ -98,9 +99,10 @@ def solve(sums, regularization, dual):
         for i in range(3):
             a[i, i] += pull
             b[i] = sums[row, 10 + i] - pull * mean[i]
-        c = sums[row, 13] + pull * (mean * mean).sum()
+        c = sums[row, 13] + pull * (mean[0] ** 2 + mean[1] ** 2 + mean[2] ** 2)
         _free_minimum(a, b, x)
-        if (x >= 0.0).all() and (x <= 1.0).all():
-            dual[row] = x
+        if min(x[0], x[1], x[2]) >= 0.0 and max(x[0], x[1], x[2]) <= 1.0:
+            for i in range(3):
+                dual[row, i] = x[i]
         else:
             _bounded_minimum(a, b, c, dual[row])

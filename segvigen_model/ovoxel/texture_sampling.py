@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from segvigen_model.ovoxel.voxel_set import jit
+from segvigen_model.ovoxel.compiled import jit
 
 _MIN_DETERMINANT = 1e-6  # official: below it texture coordinates have no direction
 
@@ -20,7 +20,7 @@ def tangent_frame(triangle, uv, grid, frame):
         triangle: (3, 3) float64, voxel units.
         uv: (3, 2) float32, v down.
         grid: voxels along each axis.
-        frame: (2, 3) float64 out.
+        frame: (2, 3) float64 out, left alone where the coordinates have no area.
 
     Returns:
         Texture widths per voxel, or 0 where the coordinates have no area.
@@ -29,7 +29,6 @@ def tangent_frame(triangle, uv, grid, frame):
     u1, v1 = uv[2, 0] - uv[0, 0], uv[0, 1] - uv[2, 1]
     det = u0 * v1 - v0 * u1
     if abs(det) < _MIN_DETERMINANT:
-        frame[:] = 0.0
         return 0.0
     length_u, length_v = 0.0, 0.0
     for k in range(3):
@@ -102,10 +101,14 @@ def to_tangent(texel, frame, normal):
 
     The frame is dP/du and dP/dv as they are, not made orthogonal to the normal: official.
     """
+    along_u = np.sqrt(frame[0, 0] ** 2 + frame[0, 1] ** 2 + frame[0, 2] ** 2)
+    along_v = np.sqrt(frame[1, 0] ** 2 + frame[1, 1] ** 2 + frame[1, 2] ** 2)
     x, y, z = texel[0] * 2.0 - 1.0, texel[1] * 2.0 - 1.0, texel[2] * 2.0 - 1.0
-    tangent = frame[0] / np.sqrt((frame[0] * frame[0]).sum())
-    second = frame[1] / np.sqrt((frame[1] * frame[1]).sum())
-    turned = x * tangent + y * second + z * normal
-    length = np.sqrt((turned * turned).sum())
+    length = 0.0
+    for k in range(3):
+        turned = x * frame[0, k] / along_u + y * frame[1, k] / along_v + z * normal[k]
+        normal[k] = turned
+        length += turned * turned
     if length > 0.0:
-        normal[:] = turned / length
+        for k in range(3):
+            normal[k] /= np.sqrt(length)

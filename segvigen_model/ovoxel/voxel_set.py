@@ -14,15 +14,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import NamedTuple
 
-import numba
 import numpy as np
 from numpy.typing import NDArray
 
 from segvigen_model.errors import AssetRejected
+from segvigen_model.ovoxel.compiled import jit
 from segvigen_model.types import FloatArray, IntArray
 
 MAX_CROSSINGS = 400_000_000  # about a minute of work; layered meshes stay far below
-jit = numba.njit(cache=True, nogil=True)
 
 
 class VoxelIndex(NamedTuple):

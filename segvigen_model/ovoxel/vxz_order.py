@@ -13,7 +13,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from segvigen_model.ovoxel.voxel_set import jit
+from segvigen_model.ovoxel.compiled import jit
 from segvigen_model.types import ByteArray, IntArray
 
 # Lower neighbours by priority of the neighbor filter.
