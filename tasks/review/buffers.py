@@ -51,6 +51,7 @@ class Buffers:
     Attributes:
         face: (H, W) int32, -1 = background, legend or gap.
         view: (H, W) int8 tile index, -1 outside tiles.
+        part: (H, W) int16 part id as drawn, -1 where face is -1.
         depth: (H, W) float32 along the tile's ray, unit lengths, 0 where face is -1.
         cameras: (K, 16) float64: left, top, size, half, center, right, up, forward of each tile.
         frame: mesh -> unit.
@@ -59,6 +60,7 @@ class Buffers:
 
     face: IntArray
     view: IntArray
+    part: IntArray
     depth: FloatArray
     cameras: FloatArray
     frame: Frame
@@ -130,6 +132,7 @@ def buffers_to_bytes(buffers: Buffers) -> bytes:
         out,
         face=buffers.face.astype(np.int32),
         view=buffers.view.astype(np.int8),
+        part=buffers.part.astype(np.int16),
         depth=buffers.depth.astype(np.float32),
         cameras=buffers.cameras.astype(np.float64),
         frame=np.array([*buffers.frame.center, buffers.frame.scale], dtype=np.float64),
@@ -143,10 +146,11 @@ def buffers_from_bytes(data: bytes) -> Buffers:
     try:
         with np.load(io.BytesIO(data), allow_pickle=False) as held:
             meta = json.loads(str(held["meta"]))
-            face, view, depth = held["face"], held["view"], held["depth"]
+            face, view, part = held["face"], held["view"], held["part"]
+            depth = held["depth"]
             cameras, frame = held["cameras"], held["frame"]
     except (OSError, ValueError, KeyError) as err:
         raise BadBuffers(f"review buffers are damaged: {err}; push the round again") from err
-    if meta.get("schema") != SCHEMA or face.shape != view.shape or face.shape != depth.shape:
+    if meta.get("schema") != SCHEMA or len({face.shape, view.shape, part.shape, depth.shape}) > 1:
         raise BadBuffers(f"review buffers have schema {meta.get('schema')!r}, wanted {SCHEMA}")
-    return Buffers(face, view, depth, cameras, Frame(frame[:3], float(frame[3])), meta)
+    return Buffers(face, view, part, depth, cameras, Frame(frame[:3], float(frame[3])), meta)

@@ -100,7 +100,7 @@ def render_sheet(
         "unseen_parts": list(plan.unseen_parts),
     }
     cameras = np.stack(canvas.cameras)
-    buffers = Buffers(canvas.face, canvas.tiles, canvas.depth, cameras, frame, details)
+    buffers = Buffers(canvas.face, canvas.tiles, labels, canvas.depth, cameras, frame, details)
     return Sheet(png, buffers, plan.unseen_parts)
 
 
