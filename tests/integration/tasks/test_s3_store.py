@@ -154,3 +154,13 @@ def test_an_unreachable_server_is_no_missing_blob() -> None:
         store.exists("x")
     assert is_surroundings(caught.value)
     assert "hush" not in str(caught.value)
+
+
+def test_a_bucket_alone_is_a_root(request: pytest.FixtureRequest) -> None:
+    inside = open_store(request, "rclone")
+    bucket = inside.root_url.removeprefix("s3://").partition("/")[0]
+    whole = Store.from_settings(_settings(inside).model_copy(update={"root_url": f"s3://{bucket}"}))
+    assert list(whole.list()) == []
+    whole.put("root/a/b", b"1")
+    assert [info.key for info in whole.list()] == ["root/a/b"]
+    assert [info.key for info in inside.list()] == ["a/b"]

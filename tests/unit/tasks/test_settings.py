@@ -75,3 +75,9 @@ def test_every_variable_is_listed_and_read(tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.undo()
     monkeypatch.chdir(tmp_path)
     assert with_environment == load_settings()
+
+
+def test_the_example_lists_every_variable_with_its_default() -> None:
+    lines = (Path(__file__).resolve().parents[3] / ".env.example").read_text().splitlines()
+    for name, default in settings_variables().items():
+        assert f"#{name}={default}" in lines, name

@@ -1,0 +1,43 @@
+"""How fast the catalogue claims and moves: `python -m pytest tests/bench/bench_catalogue.py`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tasks.catalogue import AssetRow, AssetState, Catalogue, worker_id
+
+NUM_ASSETS = 400
+
+
+@pytest.fixture
+def catalogue(tmp_path: Path) -> Catalogue:
+    catalogue = Catalogue(f"sqlite:///{tmp_path}/c.db")
+    with catalogue.transaction():
+        for number in range(NUM_ASSETS):
+            catalogue.register(AssetRow(f"{number:064x}", AssetState.REGISTERED))
+    return catalogue
+
+
+def test_claim_in_batches_of_20(benchmark: Any, catalogue: Catalogue) -> None:
+    """One round claims everything and gives it back."""
+    worker = worker_id()
+
+    def claim_all() -> None:
+        held: list[str] = []
+        while rows := catalogue.claim(["registered"], 20, worker):
+            held += [row.asset_id for row in rows]
+        catalogue.release(held, worker)
+        assert len(held) == NUM_ASSETS
+
+    benchmark.pedantic(claim_all, rounds=3)
+
+
+def test_move_one_by_one(benchmark: Any, catalogue: Catalogue) -> None:
+    """One round is one move with its event, in a transaction of its own."""
+    numbers = iter(range(NUM_ASSETS))
+    benchmark.pedantic(
+        lambda: catalogue.move(f"{next(numbers):064x}", AssetState.ENCODED), rounds=NUM_ASSETS
+    )
