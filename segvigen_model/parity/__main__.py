@@ -14,7 +14,7 @@ from pathlib import Path
 from segvigen_model.parity.neural import Runner, runner_for
 from segvigen_model.parity.row import ParityRow
 
-VOXEL_PREFIX = "ovoxel"
+VOXEL_PREFIXES = ("ovoxel", "fdg", "segvigen_assets")
 
 
 def find_sets(root: Path) -> Iterator[tuple[Path, Runner]]:
@@ -26,7 +26,7 @@ def find_sets(root: Path) -> Iterator[tuple[Path, Runner]]:
 
 
 def _voxel_runner(folder: Path) -> Runner | None:
-    if not folder.name.startswith(VOXEL_PREFIX):
+    if not folder.name.startswith(VOXEL_PREFIXES):
         return None
     if importlib.util.find_spec("segvigen_model.parity.ovoxel") is None:
         return None
