@@ -1,0 +1,75 @@
+"""Turn the best weights of a finished run into a shippable checkpoint folder.
+
+    python -m segvigen_model.training.export --run RUN --out FOLDER [--data DATA]
+
+Weights are stored in half precision; the config's card says data, licences, recipe and seed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from segvigen_model import checkpoint
+from segvigen_model.checkpoint import Bundle
+from segvigen_model.training.data import holdout, shard_paths
+
+DATA_LICENCES = {
+    "procedural shapes": "made in code by segvigen_model.procedural",
+    "trebeljahr/quaternius-showcase": "CC0-1.0",
+    "beep2bleep/FreeAssetsByKenneyNLandQuaternius": "CC0-1.0",
+    "pmndrs/market-assets": "CC0-1.0",
+    "Nelipot-Lee/SegviGen": "MIT, one example mesh",
+}
+PROCEDURAL_ONLY = {name: DATA_LICENCES[name] for name in ("procedural shapes",)}
+
+
+def card_of(bundle: Bundle, data: Path | None) -> dict[str, Any]:
+    """What is known of a checkpoint's making, for its config file."""
+    card: dict[str, Any] = {**bundle.card, "held_out": holdout()}
+    if data is not None:
+        note = json.loads((data / "data.json").read_text())
+        num_shards = len(shard_paths(data, "train"))
+        card["data"] = {
+            **note,
+            "shards": num_shards,
+            "licences": DATA_LICENCES if note["parts"] else PROCEDURAL_ONLY,
+        }
+    return card
+
+
+def export(run: Path, out: Path, data: Path | None = None) -> Bundle:
+    """Write RUN/bundle to `out` with a full card and the run's curves.
+
+    Args:
+        run: folder of a flow training run.
+        out: checkpoint folder.
+        data: folder of the shards it was trained on, for the card.
+
+    Returns:
+        The checkpoint as written.
+    """
+    bundle = checkpoint.load(run / "bundle")
+    bundle = replace(bundle, card=card_of(bundle, data))
+    saved = checkpoint.save(bundle, out)
+    if (run / "curves.png").exists():
+        shutil.copyfile(run / "curves.png", out / "curves.png")
+    return saved
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Command line."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--run", type=Path, required=True)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--data", type=Path)
+    args = parser.parse_args(arguments)
+    export(args.run, args.out, args.data)
+
+
+if __name__ == "__main__":
+    main()
