@@ -139,8 +139,8 @@ def pyramid(coords: Tensor, num_levels: int, batch_size: int | None = None) -> S
 
 def _keys(coords: Tensor) -> Tensor:
     """(N,) int64, ascending in (batch, x, y, z)."""
-    wide = coords.long()
-    return ((wide[:, 0] * KEY_STRIDE + wide[:, 1]) * KEY_STRIDE + wide[:, 2]) * KEY_STRIDE + wide[:, 3]
+    asset, x, y, z = coords.long().unbind(dim=1)
+    return ((asset * KEY_STRIDE + x) * KEY_STRIDE + y) * KEY_STRIDE + z
 
 
 def _fold(structure: Structure) -> Structure:
