@@ -108,7 +108,10 @@ def _ensure_automation(client: SyncPrefectClient) -> None:
 
 def main() -> int:
     """Run from the command line; exit code 0 when the server knows everything."""
-    logging.basicConfig(level=logging.INFO, format="%(message)s", force=True)  # after Prefect
+    # Prefect has set up the root logger by now; ours needs a voice of its own.
+    logger.addHandler(logging.StreamHandler())
+    logger.setLevel(logging.INFO)
+    logger.propagate = False
     try:
         changed = apply(is_forced="--force" in sys.argv[1:])
     except DeployFailed as err:

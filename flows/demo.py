@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 from uuid import UUID
@@ -17,12 +17,14 @@ from prefect.client.orchestration import get_client
 from prefect.deployments import run_deployment
 
 from flows import demo_table
-from flows.cli_view import err, out, show_access
+from flows.cli_view import err, out, plain, show_access
 from flows.context import Context, open_context
-from flows.demo_assets import PREFIX, DemoObject, make_objects
+from flows.demo_assets import PREFIX, REJECTED, DemoObject, make_objects
+from flows.desk import desk_of
 from infra.local import LocalStack
 from segvigen_model.errors import SegvigenError
 from segvigen_model.types import IntArray
+from tasks.review.scripted import ScriptedReviewer
 from tasks.store import BlobConflict
 
 DEPLOYMENT = "label_dataset/gpu"
@@ -55,11 +57,11 @@ def run_demo(stack: LocalStack, reviewer: str, wait_s: float) -> bool:
     )
     truth = _wait_for_ingest(context, objects, run_id)
     if reviewer == "scripted":
-        with _reviewing(context, truth):
+        with _reviewing(context, truth, _asset_of(context, objects, REJECTED)):
             _watch(context, run_id)
     else:
         show_access(stack)
-        out.print("Your turn: open the project in Label Studio and choose Label All Tasks.")
+        out.print(f"Your turn: open {desk_of(context).url} and choose Label All Tasks.")
         _watch(context, run_id)
     demo_table.show(demo_table.describe(context, objects))
     wrong = demo_table.problems(context, objects)
@@ -119,6 +121,12 @@ def _wait_for_ingest(
     raise DemoFailed(f"nothing was ingested within {INGEST_TIMEOUT_S:.0f} s; is a worker running?")
 
 
+def _asset_of(context: Context, objects: list[DemoObject], category: str) -> str:
+    key = next(item.key for item in objects if item.name.startswith(f"{category}."))
+    row = context.catalogue.raw.get(key)
+    return str(row.asset_id) if row else ""
+
+
 def _watch(context: Context, run_id: UUID) -> None:
     """Tell what stands where until the run is over."""
     told = ""
@@ -132,25 +140,26 @@ def _watch(context: Context, run_id: UUID) -> None:
 
 
 @contextmanager
-def _reviewing(context: Context, truth: Mapping[str, IntArray]) -> Iterator[None]:
+def _reviewing(context: Context, truth: Mapping[str, IntArray], reject: str) -> Iterator[None]:
     """Let the scripted reviewer work in Label Studio while the block runs."""
+    reviewer = ScriptedReviewer(desk_of(context), context.store, truth, frozenset({reject}))
     stop = threading.Event()
     failed: list[Exception] = []
 
-    def work(step: Callable[[], object]) -> None:
-        try:
-            while not stop.is_set():
-                step()
-                stop.wait(POLL_S)
-        except Exception as error:  # told below: a thread's error would be lost
-            failed.append(error)
+    def work() -> None:
+        while not stop.wait(POLL_S):
+            try:
+                reviewer.step()
+            except Exception as error:  # told below: a thread's error would be lost
+                failed.append(error)
+                return
 
-    thread = threading.Thread(target=work, args=(lambda: None,), daemon=True)
+    thread = threading.Thread(target=work, daemon=True)
     thread.start()
     try:
         yield
     finally:
         stop.set()
         thread.join(60)
-    if failed:
-        raise DemoFailed(f"the scripted reviewer gave up: {failed[0]}") from failed[0]
+        for error in failed:
+            err.print(f"[red]the scripted reviewer gave up:[/] {plain(str(error))}")

@@ -2,17 +2,54 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from functools import lru_cache
 
 from flows.context import Context
 from flows.report import Outcome
+from tasks.review.desk import Desk, open_desk
+from tasks.review.pull import Reply, pull_annotations
+from tasks.review.push import push_assets
+from tasks.settings import ReviewSettings, StoreSettings
 
 
-def push_to_desk(context: Context, asset_ids: Sequence[str]) -> Iterator[Outcome]:
+def desk_of(context: Context) -> Desk:
+    """The project of the settings; its set-up is looked at once a process."""
+    return _desk(context.settings.review, context.settings.store)
+
+
+def push_to_desk(context: Context, asset_ids: Sequence[str]) -> list[Outcome]:
     """Make the review tasks of leased, proposed assets; tells what became of each."""
-    raise RuntimeError
+    if not asset_ids:
+        return []
+    results = push_assets(
+        asset_ids,
+        store=context.store,
+        catalogue=context.catalogue,
+        desk=desk_of(context),
+        settings=context.settings.review,
+        worker=context.worker,
+        max_attempts=context.settings.work.max_attempts,
+    )
+    return [Outcome(r.asset_id, str(r.state), r.note, round(r.seconds, 3)) for r in results]
 
 
 def pull_from_desk(context: Context) -> list[Outcome]:
     """Ask the desk once; returns what each new answer led to."""
-    raise RuntimeError
+    replies = pull_annotations(
+        store=context.store,
+        catalogue=context.catalogue,
+        desk=desk_of(context),
+        settings=context.settings.review,
+    )
+    return [_outcome(reply) for reply in replies]
+
+
+def _outcome(reply: Reply) -> Outcome:
+    detail = f"round {reply.round}, {reply.num_clicks} clicks, now {reply.state} {reply.note}"
+    return Outcome(reply.asset_id, reply.verdict or "no verdict", detail.strip())
+
+
+@lru_cache(maxsize=1)
+def _desk(review: ReviewSettings, store: StoreSettings) -> Desk:
+    return open_desk(review, store)

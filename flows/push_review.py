@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from functools import partial
 from typing import Any
 
 from prefect import flow
@@ -10,7 +10,6 @@ from prefect import flow
 from flows.chunked import Stage, run_chunks, run_stage
 from flows.context import Context, Overrides, open_context
 from flows.desk import push_to_desk
-from flows.report import Outcome
 from tasks.catalogue import AssetState
 from tasks.gate import gate_asset
 from tasks.stage import StageResult
@@ -35,9 +34,7 @@ def push_review(
     context = open_context(settings_file, overrides, "push_review")
     gated = run_stage(context, GATE, limit)
 
-    def push(asset_ids: Sequence[str]) -> Iterator[Outcome]:
-        return push_to_desk(context, asset_ids)
-
+    push = partial(push_to_desk, context)
     pushed = run_chunks(context, "push_review", (AssetState.PROPOSED,), push, limit)
     accepted = gated.counts.get(str(AssetState.ACCEPTED), 0)
     report = pushed.as_dict()
