@@ -7,7 +7,7 @@ changing go through Label Studio's SDK, imported only then, because that takes s
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -15,8 +15,14 @@ from urllib.parse import urlsplit
 from pydantic import SecretStr
 
 from tasks.review.config import LABEL_CONFIG
-from tasks.review.label_studio import DeskError, LabelStudioClient
+from tasks.review.label_studio import (
+    MAX_BODY_CHARS,
+    DeskError,
+    DeskUnavailable,
+    LabelStudioClient,
+)
 from tasks.settings import ReviewSettings, StoreSettings
+from tasks.store import Store
 
 if TYPE_CHECKING:
     from label_studio_sdk import LabelStudio
@@ -27,6 +33,11 @@ STORAGE_TITLE = "segvigen store"
 WEBHOOK_HEADER = "X-Segvigen-Token"
 WEBHOOK_ACTIONS = ["ANNOTATION_CREATED", "ANNOTATION_UPDATED", "ANNOTATIONS_DELETED"]
 DESCRIPTION = "Part labels of 3D assets. Made by the pipeline; settings changed here are put back."
+REVIEW_FOLDER = "review"  # all that Label Studio may read
+ABOUT_KEY = f"{REVIEW_FOLDER}/about.txt"
+ABOUT = (
+    b"What reviewers see in Label Studio: sheets, pixel buffers and viewers by asset and round.\n"
+)
 ONCE: Any = {"max_retries": 0}  # a repeated POST would make a second one
 
 
@@ -66,6 +77,8 @@ def open_desk(review: ReviewSettings, store: StoreSettings) -> Desk:
             f"Label Studio cannot read {store.root_url.partition('://')[0]}:// stores; "
             "set SEGVIGEN_STORE_ROOT_URL to an s3:// URL (`segvigen up` brings a server)"
         )
+    # A folder without any object is "not found" for Label Studio.
+    Store.from_settings(store).put(ABOUT_KEY, ABOUT, "text/plain", keep_existing=True)
     client = LabelStudioClient(review.url, review.api_key.get_secret_value())
     setup = _SetUp(client, review.url, review.api_key)
     project_id = setup.project(review.project_title)
@@ -95,17 +108,30 @@ class _SetUp:
             )
         return self._loaded
 
+    def _make(self, create: Callable[..., Any], **fields: Any) -> None:
+        """Call one of the SDK's creating functions; its errors would show every header."""
+        from label_studio_sdk.core.api_error import ApiError
+
+        try:
+            create(**fields, request_options=ONCE)
+        except ApiError as err:
+            told = str(err.body)[:MAX_BODY_CHARS]
+            kind = DeskUnavailable if (err.status_code or 500) >= 500 else DeskError
+            raise kind(
+                f"{self._url} refused the set-up: status {err.status_code}: {told}"
+            ) from None
+
     def project(self, title: str) -> int:
         """Id of the project with our label config. Of two made at once the older one counts."""
         found = self._client.find_projects(title)
         if not found:
-            self._sdk.projects.create(
+            self._make(
+                self._sdk.projects.create,
                 title=title,
                 description=DESCRIPTION,
                 label_config=LABEL_CONFIG,
                 show_skip_button=True,
                 enable_empty_annotation=True,
-                request_options=ONCE,
             )
             found = self._client.find_projects(title)
             log.info("desk=project made=true id=%s", found[0]["id"])
@@ -133,7 +159,7 @@ class _SetUp:
         else:
             fields = {**wanted, **secrets}
             fields["s3endpoint"] = fields.pop("s3_endpoint")  # the SDK's own spelling
-            self._sdk.import_storage.s3.create(project=project_id, request_options=ONCE, **fields)
+            self._make(self._sdk.import_storage.s3.create, project=project_id, **fields)
         log.info("desk=storage project=%d updated=%s", project_id, bool(mine))
 
     def webhook(self, project_id: int, url: str, token: SecretStr | None) -> None:
@@ -147,14 +173,14 @@ class _SetUp:
         stale = [row for row in held if WEBHOOK_HEADER in row.get("headers", {})]
         for row in stale:
             self._client.request("DELETE", f"/api/webhooks/{row['id']}/")
-        self._sdk.webhooks.create(
+        self._make(
+            self._sdk.webhooks.create,
             project=project_id,
             url=url,
             actions=WEBHOOK_ACTIONS,
             send_for_all_actions=False,
             send_payload=False,
             headers=headers,
-            request_options=ONCE,
         )
         log.info("desk=webhook project=%d replaced=%d", project_id, len(stale))
 
@@ -164,7 +190,7 @@ def _storage_fields(store: StoreSettings) -> dict[str, Any]:
     return {
         "title": STORAGE_TITLE,
         "bucket": parts.netloc,
-        "prefix": parts.path.strip("/"),
+        "prefix": f"{parts.path.strip('/')}/{REVIEW_FOLDER}".lstrip("/"),
         "use_blob_urls": True,
         "presign": False,
         "region_name": store.s3_region,
