@@ -10,7 +10,7 @@ import hashlib
 import json
 import logging
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import PurePosixPath
 from typing import Any
 
@@ -18,6 +18,7 @@ import numpy as np
 
 from segvigen_model.errors import AssetRejected
 from segvigen_model.geometry import surface_of
+from segvigen_model.mesh_formats.limits import MeshLimits
 from segvigen_model.mesh_io import SUFFIXES, load_mesh
 from segvigen_model.types import AssetMesh
 from tasks import keys
@@ -79,6 +80,16 @@ _MAGIC = {
 
 
 @dataclass(frozen=True, slots=True)
+class _Source:
+    """A raw object with all its bytes, read but not yet believed."""
+
+    info: ObjectInfo
+    suffix: str
+    data: bytes
+    side: SideFiles
+
+
+@dataclass(frozen=True, slots=True)
 class IngestResult:
     """What became of one raw object.
 
@@ -137,8 +148,10 @@ def ingest_object(
         if known is not None and not _is_ingest_reject(known):
             return _duplicate(info, known, catalogue)
         mesh = load_mesh(data, suffix, side_files=side.found, limits=mesh_limits(settings))
-        about = _describe(info, data, suffix, mesh, side, raw, settings)
-        return _register(info, asset_id, data, side, about, store, catalogue)
+        source = _Source(info, suffix, data, side)
+        licence = find_licence(raw, info.key, settings.default_licence)
+        about = _describe(source, mesh, licence, mesh_limits(settings))
+        return _register(source, asset_id, about, store, catalogue)
     except Exception as err:
         if is_surroundings(err):
             raise
@@ -194,25 +207,15 @@ def _is_ingest_reject(asset: AssetRow) -> bool:
     return asset.state in (AssetState.REJECTED, AssetState.FAILED) and asset.source_key is None
 
 
-def _describe(
-    info: ObjectInfo,
-    data: bytes,
-    suffix: str,
-    mesh: AssetMesh,
-    side: SideFiles,
-    raw: Store,
-    settings: IngestSettings,
-) -> dict[str, Any]:
+def _describe(source: _Source, mesh: AssetMesh, licence: str, limits: MeshLimits) -> dict[str, Any]:
     surface = surface_of(mesh)
-    limits = mesh_limits(settings)
-    names = limits.__slots__
     return {
         "schema": ASSET_SCHEMA,
-        "name": PurePosixPath(info.key).name,
-        "raw_key": info.key,
-        "suffix": suffix,
-        "sha256": hashlib.sha256(data).hexdigest(),
-        "size_bytes": len(data),
+        "name": PurePosixPath(source.info.key).name,
+        "raw_key": source.info.key,
+        "suffix": source.suffix,
+        "sha256": hashlib.sha256(source.data).hexdigest(),
+        "size_bytes": len(source.data),
         "num_faces": mesh.num_faces,
         "num_vertices": len(mesh.vertices),
         "num_geometries": max(len(mesh.geometry_names), 1),
@@ -221,41 +224,24 @@ def _describe(
         "is_textured": any(m.base_color_texture is not None for m in mesh.materials),
         "surface_area": float(surface.areas.sum()),
         "bounds": np.stack([mesh.vertices.min(0), mesh.vertices.max(0)]).tolist(),
-        "licence": find_licence(raw, info.key, settings.default_licence),
-        "missing_side_files": list(side.missing),
-        "limits": {name: getattr(limits, name) for name in names},
+        "licence": licence,
+        "missing_side_files": list(source.side.missing),
+        "limits": asdict(limits),
     }
 
 
 def _register(
-    info: ObjectInfo,
-    asset_id: str,
-    data: bytes,
-    side: SideFiles,
-    about: dict[str, Any],
-    store: Store,
-    catalogue: Catalogue,
+    source: _Source, asset_id: str, about: dict[str, Any], store: Store, catalogue: Catalogue
 ) -> IngestResult:
     """Blobs first, then the rows: a kill in between leaves only blobs that the next run finds."""
-    source = store.put(keys.asset_source(asset_id, about["suffix"]), data)
-    entries = {}
-    for number, name in enumerate(sorted(side.found)):
-        # Numbered: the name is the file author's, and need not fit into a key.
-        blob = store.put(keys.asset_side_file(asset_id, f"{number:04d}"), side.found[name])
-        entries[name] = {"key": blob.key, "sha256": blob.sha256, "size": blob.size}
-    store.put(
-        keys.asset_json(asset_id),
-        _json_bytes({**about, "asset_id": asset_id, "side_files": entries}),
-        "application/json",
-        keep_existing=True,  # a second key with the same bytes has another name
-    )
+    info = source.info
     facts = {
         "name": about["name"],
         "num_faces": about["num_faces"],
         "licence": about["licence"],
-        "source_key": source.key,
-        "suffix": about["suffix"],
-        "size_bytes": len(data),
+        "source_key": _copy(source, asset_id, about, store),
+        "suffix": source.suffix,
+        "size_bytes": len(source.data),
     }
     with catalogue.transaction():
         fresh = catalogue.register(AssetRow(asset_id, AssetState.REGISTERED, **facts))
@@ -265,6 +251,24 @@ def _register(
         catalogue.raw.record(RawRow(info.key, info.etag, info.size, asset_id))
     log.info("stage=ingest key=%r asset=%s faces=%d", info.key, asset_id[:12], about["num_faces"])
     return IngestResult(info.key, asset_id, "registered" if fresh else "duplicate")
+
+
+def _copy(source: _Source, asset_id: str, about: dict[str, Any], store: Store) -> str:
+    """Write source, side files and asset.json; returns the source's key."""
+    copied = store.put(keys.asset_source(asset_id, source.suffix), source.data)
+    entries = {}
+    for number, name in enumerate(sorted(source.side.found)):
+        # Numbered: the name is the file author's, and need not fit into a key.
+        key = keys.asset_side_file(asset_id, f"{number:04d}")
+        blob = store.put(key, source.side.found[name])
+        entries[name] = {"key": blob.key, "sha256": blob.sha256, "size": blob.size}
+    store.put(
+        keys.asset_json(asset_id),
+        _json_bytes({**about, "asset_id": asset_id, "side_files": entries}),
+        "application/json",
+        keep_existing=True,  # a second key with the same bytes has another name
+    )
+    return copied.key
 
 
 def _duplicate(info: ObjectInfo, known: AssetRow, catalogue: Catalogue) -> IngestResult:

@@ -37,26 +37,18 @@ def refine_asset(
     if asset.state is not AssetState.REFINING:
         return not_needed("refine", catalogue, asset_id)
     source = current_proposal(catalogue, asset)
-    rows = catalogue.reviews.clicks(asset_id, asset.round)
-    usable = [row for row in rows if _is_usable(row, asset, source)]
-    if not usable:
-        raise StageError(
-            f"none of {len(rows)} clicks of round {asset.round} can be used; ask the reviewer again"
-        )
+    usable, num_given = _usable_clicks(catalogue, asset, source)
 
     def make() -> Proposal:
         mesh = load_asset_mesh(store, asset)
         encoding = encoding_for(asset, mesh, store=store, catalogue=catalogue, segmenter=segmenter)
         shown = load_proposal(store, source)
+        aside = shown.provenance.get("not_object_part")
+        clicks = [to_click(row) for row in usable]
         refined = segmenter.refine(
-            mesh,
-            encoding,
-            shown.face_labels,
-            [to_click(row) for row in usable],
-            seed=model.seed,
-            not_object_part=shown.provenance.get("not_object_part"),
+            mesh, encoding, shown.face_labels, clicks, seed=model.seed, not_object_part=aside
         )
-        added = _lineage(source, len(usable), len(rows), segmenter.bundle.sha256)
+        added = _lineage(source, len(usable), num_given, segmenter.bundle.sha256)
         return replace(refined, provenance={**added, **refined.provenance})
 
     round_ = asset.round + 1
@@ -84,6 +76,19 @@ def to_click(row: ClickRow) -> Click:
         group=row.group,
         is_positive=row.is_positive,
     )
+
+
+def _usable_clicks(
+    catalogue: Catalogue, asset: AssetRow, source: ProposalRow
+) -> tuple[list[ClickRow], int]:
+    """Clicks of the present round that fit the proposal, and how many were given."""
+    rows = catalogue.reviews.clicks(asset.asset_id, asset.round)
+    usable = [row for row in rows if _is_usable(row, asset, source)]
+    if not usable:
+        raise StageError(
+            f"none of {len(rows)} clicks of round {asset.round} can be used; ask the reviewer again"
+        )
+    return usable, len(rows)
 
 
 def _is_usable(row: ClickRow, asset: AssetRow, source: ProposalRow) -> bool:

@@ -127,27 +127,40 @@ def attempt(
         Exception: faults of the surroundings (`is_surroundings`); the lease is given back.
     """
     begin = time.perf_counter()
-    note = ""
     try:
         catalogue.start(asset_id, worker)
         return action()
-    except AssetRejected as err:
-        note = str(err)
-        catalogue.move(asset_id, AssetState.REJECTED, reason=err.reason, detail=err.message)
-    except (LeaseLost, IllegalMove) as err:
-        note = str(err)  # another worker was faster: its result counts
-        catalogue.release([asset_id], worker)
     except Exception as err:
         if is_surroundings(err):
             catalogue.release([asset_id], worker)
             raise
-        note = f"{type(err).__name__}: {err}"
-        log.exception("stage=%s asset=%s failed", stage, asset_id[:12])
-        catalogue.record_failure(asset_id, note, max_attempts=max_attempts, worker=worker)
+        note = _record_fault(asset_id, err, catalogue, worker, max_attempts)
     seconds = time.perf_counter() - begin
     log.warning("stage=%s asset=%s seconds=%.2f note=%s", stage, asset_id[:12], seconds, note)
     state = catalogue.asset(asset_id).state
     return StageResult(asset_id, stage, state, False, seconds=seconds, note=note)
+
+
+def _record_fault(
+    asset_id: str, error: Exception, catalogue: Catalogue, worker: str, max_attempts: int
+) -> str:
+    """Write what went wrong into the catalogue, unless another worker has taken over."""
+    try:
+        if isinstance(error, AssetRejected):
+            reason, detail = error.reason, error.message
+            catalogue.move(
+                asset_id, AssetState.REJECTED, reason=reason, detail=detail, worker=worker
+            )
+            return str(error)
+        if isinstance(error, (LeaseLost, IllegalMove)):
+            catalogue.release([asset_id], worker)
+            return str(error)  # another worker was faster: its result counts
+        note = f"{type(error).__name__}: {error}"
+        log.error("asset=%s failed", asset_id[:12], exc_info=error)
+        catalogue.record_failure(asset_id, note, max_attempts=max_attempts, worker=worker)
+        return note
+    except (LeaseLost, IllegalMove) as late:
+        return f"{late} (after {type(error).__name__}: {error})"
 
 
 def is_surroundings(error: BaseException) -> bool:

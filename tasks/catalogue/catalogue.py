@@ -144,8 +144,7 @@ class Catalogue:
         new = AssetState(to_state)
         with self._db.begin():
             old = self._locked(asset_id)
-            if worker is not None and old.lease_owner not in (None, worker):
-                raise LeaseLost(f"asset {asset_id[:12]} is now held by {old.lease_owner}")
+            _check_lease(old, worker)
             check_move(asset_id, old.state, new)
             if set(fields) - _CHANGEABLE:
                 raise CatalogueError(f"unknown fields {sorted(set(fields) - _CHANGEABLE)}")
@@ -173,6 +172,7 @@ class Catalogue:
         text = error[:MAX_ERROR_CHARS]
         with self._db.begin():
             old = self._locked(asset_id)
+            _check_lease(old, worker)
             attempts = old.attempts + 1
             self._db.event("attempt_failed", asset_id, {"n": attempts, "error": text}, worker)
             if attempts >= max_attempts and old.state not in PARKED:
@@ -334,6 +334,11 @@ class Catalogue:
                 if row.is_started:
                     error = f"worker {row.lease_owner} died or stalled at work (killed, no memory?)"
                     self.record_failure(row.asset_id, error, max_attempts=max_attempts)
+
+
+def _check_lease(asset: AssetRow, worker: str | None) -> None:
+    if worker is not None and asset.lease_owner not in (None, worker):
+        raise LeaseLost(f"asset {asset.asset_id[:12]} is now held by {asset.lease_owner}")
 
 
 def _asset(row: Mapping[str, Any]) -> AssetRow:

@@ -411,3 +411,18 @@ def test_a_broken_proposal_is_never_stored(world: Any, monkeypatch: pytest.Monke
         propose_asset(asset.asset_id, model=world.settings.model, **common(world))
     assert list(world.store.list("proposals")) == []
     assert encode_module.encoding_key(asset.asset_id, world.segmenter)
+
+
+def test_a_fault_after_the_lease_is_lost_counts_for_nobody(world: Any) -> None:
+    asset = world.proposed()
+    world.catalogue.claim([AssetState.PROPOSED], 1, "slow")
+
+    def overtaken() -> Any:
+        world.catalogue.release([asset.asset_id], "slow")
+        world.catalogue.claim([AssetState.PROPOSED], 1, "fast")
+        raise ValueError("too late")
+
+    result = attempt("test", asset.asset_id, overtaken, catalogue=world.catalogue, worker="slow")
+    assert "too late" in result.note
+    row = world.catalogue.asset(asset.asset_id)
+    assert (row.attempts, row.lease_owner, row.state) == (0, "fast", "proposed")
