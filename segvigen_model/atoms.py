@@ -15,10 +15,8 @@ from segvigen_model.types import BoolArray, FloatArray, IntArray
 
 MAX_ATOMS = 20_000  # above this, loose pieces are pooled by place
 CONTACT_CELL = 1 / 96  # of the longest side: pieces this close touch
-DRAW_WEIGHT = 0.6  # share of the draws in a border's cost; the rest is geometry
 GAP_FOLD = 0.8  # how strongly two loose pieces that merely touch are separate; 1 = surely
 _POOL_CELLS = 24  # along the longest side
-_MAX_ROUNDS = 500
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,26 +141,21 @@ def _pool_by_place(surface: Surface) -> IntArray:
 class PartMerger:
     """Mutable state of merging atoms into parts, cheapest border first.
 
-    A border costs what the draws say against merging its sides (mixed with DRAW_WEIGHT) plus how
-    strongly geometry folds there.
-
     Args:
-        histograms: (A, C) for each atom the share of every draw's labels, draws side by side,
-            divided by the number of draws, rows sum to 1; C = 0 for geometry only.
         atoms: the pieces.
+        costs: (B,) float cost of removing each border, 0..1; joined borders cost the mean by
+            length. The atoms' folds when None.
         kept: (B,) bool, borders that may vanish; all when None.
     """
 
-    def __init__(self, histograms: FloatArray, atoms: Atoms, kept: BoolArray | None = None) -> None:
+    def __init__(
+        self, atoms: Atoms, costs: FloatArray | None = None, kept: BoolArray | None = None
+    ) -> None:
         mask = np.ones(len(atoms.pairs), bool) if kept is None else kept
         self.labels: IntArray = np.arange(atoms.count)
         self.areas = atoms.areas.copy()
-        self.histograms = histograms
-        self.pairs, self.lengths, self.folds = (
-            atoms.pairs[mask],
-            atoms.lengths[mask],
-            atoms.folds[mask],
-        )
+        self.pairs, self.lengths = atoms.pairs[mask], atoms.lengths[mask]
+        self.costs = (atoms.folds if costs is None else costs)[mask]
 
     @property
     def count(self) -> int:
@@ -171,43 +164,28 @@ class PartMerger:
 
     def merge_below(self, threshold: float) -> None:
         """Merge borders that cost less than the threshold until none is left."""
-        for _ in range(_MAX_ROUNDS):
-            costs = self.costs()
-            if not (costs < threshold).any():
-                break
-            chosen = self._mutual(costs)
-            self._join(chosen[costs[chosen] < threshold])
+        while (self.costs < threshold).any():
+            chosen = self._mutual(self.costs)
+            self._join(chosen[self.costs[chosen] < threshold])
 
     def merge_to(self, count: int) -> None:
         """Merge the cheapest borders until `count` parts are left or no two touch."""
         while self.count > count and len(self.pairs):
-            costs = self.costs()
-            chosen = self._mutual(costs)
-            self._join(chosen[: self.count - count])
+            self._join(self._mutual(self.costs)[: self.count - count])
 
     def absorb_small(self, min_area: float) -> None:
         """Join parts below `min_area` (share of the surface) to the neighbour touched most."""
-        for _ in range(_MAX_ROUNDS):
-            is_small = self.areas < min_area
-            border = np.flatnonzero(is_small[self.pairs].any(axis=1))
-            if not len(border):
+        while True:
+            border = (self.areas < min_area)[self.pairs].any(axis=1)
+            if not border.any():
                 break
-            costs = np.full(len(self.pairs), np.inf)
-            costs[border] = -self.lengths[border]
-            self._join(self._mutual(costs))
-
-    def costs(self) -> FloatArray:
-        """(B,) cost of removing each border, 0..1."""
-        left, right = self.pairs.T
-        if not self.histograms.shape[1]:
-            return self.folds
-        shared = np.minimum(self.histograms[left], self.histograms[right]).sum(axis=1)
-        apart = 1.0 - shared
-        costs: FloatArray = DRAW_WEIGHT * apart + (1.0 - DRAW_WEIGHT) * self.folds
-        return costs
+            self._join(self._mutual(np.where(border, -self.lengths, np.inf)))
 
     def _mutual(self, costs: FloatArray) -> IntArray:
-        """Borders of finite cost that are the cheapest of both sides, cheapest first."""
+        """Borders of finite cost that are the cheapest of both sides, cheapest first.
+
+        The cheapest border of all is always among them, so every round makes progress.
+        """
         rank = np.zeros(len(costs), np.int64)
         rank[np.argsort(costs, kind="stable")] = np.arange(len(costs))
         best = np.full(self.count, len(costs))
@@ -219,21 +197,14 @@ class PartMerger:
         return ordered
 
     def _join(self, chosen: IntArray) -> None:
-        """Join both sides of the chosen borders; histograms are averaged by area."""
+        """Join both sides of the chosen borders."""
         target: IntArray = np.arange(self.count)
         target[self.pairs[chosen, 1]] = self.pairs[chosen, 0]
         target = dense_ids(target)
-        count = int(target.max(initial=0)) + 1
         self.labels = target[self.labels]
-        areas = sum_by(target, self.areas, count)
-        weighted = self.histograms * self.areas[:, None]
-        columns = [sum_by(target, column, count) for column in weighted.T]
-        self.histograms = (
-            np.stack(columns, axis=1) / areas[:, None] if columns else (np.zeros((count, 0)))
-        )
-        self.areas = areas
+        self.areas = sum_by(target, self.areas, int(target.max(initial=0)) + 1)
         pairs = np.sort(target[self.pairs], axis=1)
         kept = pairs[:, 0] != pairs[:, 1]
-        self.pairs, self.lengths, self.folds = join_pairs(
-            pairs[kept], self.lengths[kept], self.folds[kept]
+        self.pairs, self.lengths, self.costs = join_pairs(
+            pairs[kept], self.lengths[kept], self.costs[kept]
         )

@@ -35,6 +35,7 @@ class Surface:
         angles: (E,) float64 signed dihedral, radians; > 0 concave, < 0 convex, 0 flat.
         components: (F,) int64 dense id of the connected piece.
         regions: (F,) int64 dense id of the connected piece of one material.
+        materials: (F,) int64 dense material id.
         extent: longest side of the bounding box.
     """
 
@@ -47,6 +48,7 @@ class Surface:
     angles: FloatArray
     components: IntArray
     regions: IntArray
+    materials: IntArray
     extent: float
 
     @property
@@ -79,6 +81,7 @@ def surface_of(mesh: AssetMesh) -> Surface:
         angles=angles,
         components=components,
         regions=label_components(mesh.num_faces, pairs[same_material]),
+        materials=dense_ids(mesh.face_material),
         extent=extent,
     )
 

@@ -18,7 +18,7 @@ from segvigen_model.atoms import Atoms, make_atoms
 from segvigen_model.checkpoint import Bundle, load
 from segvigen_model.coords import grid_to_latent, mesh_to_unit
 from segvigen_model.errors import CheckpointMismatch
-from segvigen_model.evidence import part_probability
+from segvigen_model.evidence import Pieces, make_pieces, part_probability
 from segvigen_model.geometry import Surface, surface_of
 from segvigen_model.inference import ClickSet, draw_colorings, draw_masks, encode_voxels
 from segvigen_model.ovoxel import mesh_to_ovoxel
@@ -53,6 +53,7 @@ class Geometry:
     surface: Surface
     tree: SegmentTree
     atoms: Atoms
+    pieces: Pieces
     relation: FaceVoxels
 
 
@@ -113,7 +114,9 @@ class Segmenter:
                 for colors in colorings
             ]
         )
-        partition = consensus(draws, geometry.atoms, geometry.surface.areas, granularity)
+        partition = consensus(
+            draws, geometry.atoms, geometry.pieces, geometry.surface.areas, granularity
+        )
         logger.info("propose parts=%d agreement=%.3f", partition.count, partition.confidence)
         return self._proposal(
             geometry,
@@ -230,7 +233,9 @@ class Segmenter:
         palette = map_colors(part_map)
         voxel_labels = nearest_colors(np.clip(colors, 0, 1), palette)
         draws = geometry.relation.labels_to_faces(voxel_labels)[None]
-        partition = consensus(draws, geometry.atoms, geometry.surface.areas, "fine")
+        partition = consensus(
+            draws, geometry.atoms, geometry.pieces, geometry.surface.areas, "fine"
+        )
         return self._proposal(
             geometry,
             partition,
@@ -252,8 +257,10 @@ class Segmenter:
             )
         surface = surface_of(mesh)
         tree = segment_tree(surface)
+        atoms = make_atoms(surface, tree)
+        pieces = make_pieces(surface, tree, atoms)
         relation = face_voxels(mesh, surface, encoding.coords, encoding.grid, encoding.frame)
-        made = Geometry(mesh, encoding, surface, tree, make_atoms(surface, tree), relation)
+        made = Geometry(mesh, encoding, surface, tree, atoms, pieces, relation)
         self._kept = [made, *self._kept[: NUM_KEPT - 1]]
         return made
 
@@ -285,7 +292,12 @@ class Segmenter:
     ) -> FloatArray:
         on_faces = geometry.relation.to_faces(mask)
         return part_probability(
-            geometry.surface, geometry.tree, geometry.atoms, faces, is_positive, on_faces
+            geometry.pieces,
+            geometry.atoms,
+            geometry.surface.areas,
+            faces,
+            is_positive,
+            on_faces,
         )
 
     def _click_set(
