@@ -92,22 +92,24 @@ class RayScene:
         self._scene = EmbreeScene()
         self._mesh = TriangleMesh(self._scene, self._triangles.astype(np.float32))
 
-    def cast(self, origins: FloatArray, direction: FloatArray) -> Hits:
+    def cast(self, origins: FloatArray, direction: FloatArray, *, is_exact: bool = True) -> Hits:
         """Shoot parallel rays.
 
         Args:
             origins: (N, 3) float64, unit frame.
             direction: (3,) unit length.
+            is_exact: compute depth again in double precision (slower).
 
         Returns:
             Hits with (N,) arrays.
         """
-        rays = np.ascontiguousarray(np.broadcast_to(direction, origins.shape), dtype=np.float32)
+        rays = np.full(origins.shape, direction, dtype=np.float32)
         found = self._scene.run(origins.astype(np.float32), rays, query="INTERSECT", output=True)
         local = found["primID"].astype(np.int32)
         hit = local >= 0
         depth = np.where(hit, found["tfar"].astype(np.float64), 0.0)
-        depth[hit] = self._plane_depth(local[hit], origins[hit], direction, depth[hit])
+        if is_exact:
+            depth[hit] = self._plane_depth(local[hit], origins[hit], direction, depth[hit])
         face = local
         if self._faces is not None:
             face = np.where(hit, self._faces[local], -1).astype(np.int32)
@@ -129,15 +131,18 @@ def unit_triangles(mesh: AssetMesh, frame: Frame) -> FloatArray:
     return np.asarray((mesh.triangles - frame.center) * frame.scale)
 
 
-def render_hits(scene: RayScene, view: View, size: int) -> Hits:
-    """Shoot one ray through the middle of every pixel.
+def render_hits(scene: RayScene, view: View, size: int, *, is_exact: bool = True) -> Hits:
+    """Shoot one ray through the middle of every pixel; see RayScene.cast.
 
     Returns:
         Hits with (size, size) arrays, row 0 on top.
     """
-    steps = np.arange(size) + 0.5
-    columns, rows = np.meshgrid(steps, steps)
-    hits = scene.cast(view.points(columns.ravel(), rows.ravel(), size), view.forward)
+    steps = (np.arange(size) + 0.5) / size * 2 - 1
+    start = view.center - STAND_OFF * view.forward
+    across = start + steps[:, None] * view.half * view.right
+    downward = -steps[:, None] * view.half * view.up
+    origins = (downward[:, None] + across[None]).reshape(-1, 3)  # a grid: one sum per pixel
+    hits = scene.cast(origins, view.forward, is_exact=is_exact)
     shape = (size, size)
     return Hits(hits.face.reshape(shape), hits.depth.reshape(shape), hits.uv.reshape(*shape, 2))
 

@@ -209,14 +209,14 @@ def number_spots(tile: IntArray) -> list[tuple[int, int, int]]:
         & (tile[1:-1, 1:-1] == tile[1:-1, 2:])
     )
     room = ndimage.distance_transform_edt(same)
-    parts = [int(part) for part in np.unique(tile) if part >= 0]
-    if not parts:
-        return []
-    spots = ndimage.maximum_position(room, tile, parts)
+    rows, columns = np.nonzero(room >= MIN_NUMBER_RADIUS)
+    order = np.argsort(-room[rows, columns], kind="stable")
+    parts, first = np.unique(tile[rows, columns][order], return_index=True)
+    best = order[first]
     return [
-        (part, int(column), int(row))
-        for part, (row, column) in zip(parts, spots, strict=True)
-        if room[row, column] >= MIN_NUMBER_RADIUS
+        (int(part), int(column), int(row))
+        for part, column, row in zip(parts, columns[best], rows[best], strict=True)
+        if part >= 0
     ]
 
 

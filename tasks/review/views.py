@@ -21,6 +21,7 @@ from tasks.review.render import (
 
 MIN_PART_SHARE = 0.003  # share of surface below which a part need not be seen
 MIN_PIXELS = 90  # of a 512-pixel view: about a 10 x 10 patch, enough to click on
+FLAT_VIEW_WEIGHT = 0.7  # looking along an axis hides the shape; an oblique view tells more
 PROBE_SIZE = 112  # pixels of the trial renders
 REFERENCE_SIZE = 512
 CLOSE_UP_MARGIN = 1.8  # a close-up shows this much of the neighbourhood
@@ -55,7 +56,11 @@ class _Subject:
         scene = self.scene
         if view.only_faces is not None:
             scene = RayScene(self.triangles, view.only_faces)
-        return _count(render_hits(scene, view, PROBE_SIZE).face, self.face_labels, self.num_parts)
+        return _count(
+            render_hits(scene, view, PROBE_SIZE, is_exact=False).face,
+            self.face_labels,
+            self.num_parts,
+        )
 
 
 def plan_views(
@@ -77,7 +82,9 @@ def plan_views(
     subject = _Subject(triangles, face_labels, num_parts, wanted, RayScene(triangles))
     points = triangles.reshape(-1, 3)
     candidates = [look_from(direction, points) for direction in candidate_directions()]
-    probes = [render_hits(subject.scene, view, PROBE_SIZE).face for view in candidates]
+    probes = [
+        render_hits(subject.scene, view, PROBE_SIZE, is_exact=False).face for view in candidates
+    ]
     cells = _cells(triangles, face_labels)
     order = _greedy(np.stack([_count(probe, cells, num_parts * 6) for probe in probes]), num_views)
     pixels = np.stack([_count(probe, face_labels, num_parts) for probe in probes])
@@ -139,6 +146,11 @@ def _look_inside(subject: _Subject, parts: set[int]) -> tuple[View, FloatArray]:
     return max(tried, key=lambda pair: float(pair[1][chosen].min()))
 
 
+def _probe(scene: RayScene, view: View) -> IntArray:
+    """(PROBE_SIZE, PROBE_SIZE) faces of a trial render."""
+    return render_hits(scene, view, PROBE_SIZE, is_exact=False).face
+
+
 def _cells(triangles: FloatArray, face_labels: IntArray) -> IntArray:
     """(F,) part x dominant normal direction, so that all sides of a part count."""
     edges = triangles[:, 1:] - triangles[:, :1]
@@ -160,9 +172,12 @@ def _greedy(cell_pixels: FloatArray, num_views: int) -> list[int]:
     best = cell_pixels.max(axis=0)
     quality = cell_pixels / np.maximum(best, 1)
     weights = np.sqrt(best)
+    flat = (np.abs(candidate_directions()) > 0).sum(axis=1) == 1
     chosen = [0]
     while len(chosen) < min(num_views, len(cell_pixels)):
-        gain = (np.maximum(quality, quality[chosen].max(axis=0)) * weights).sum(axis=1)
+        seen = quality[chosen].max(axis=0)
+        gain = (np.maximum(quality - seen, 0) * weights).sum(axis=1)
+        gain[flat] *= FLAT_VIEW_WEIGHT
         gain[chosen] = -1.0
         chosen.append(int(gain.argmax()))
     return chosen
