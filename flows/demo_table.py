@@ -83,9 +83,8 @@ def _row(context: Context, asset: AssetRow, truth: IntArray | None) -> DemoRow:
 
 def show(rows: Sequence[DemoRow]) -> None:
     """Print the table."""
-    shown = table(
-        "Demo", "asset", "parts (true)", "rounds", "clicks", "IoU before", "IoU after", "state", "s"
-    )
+    columns = ("parts (true)", "rounds", "clicks", "IoU before", "IoU after", "state", "s")
+    shown = table("Demo", "asset", *columns)
     for row in rows:
         parts = "" if row.num_parts is None else f"{row.num_parts} ({row.num_true_parts})"
         state = f"{row.state} ({row.reason})" if row.reason else row.state

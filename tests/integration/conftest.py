@@ -2,17 +2,27 @@
 
 from __future__ import annotations
 
+import importlib
 import os
+import signal
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+from uuid import uuid4
 
 import numpy as np
 import pytest
 
 from flows.context import Context, open_context
+from infra.local import LabelStudioEndpoint, S3Endpoint
 from tasks.catalogue import AnnotationRow, AssetRow, AssetState, ClickRow
 
+RUNNER = Path(__file__).with_name("killed_run.py")
+REPOSITORY = RUNNER.parents[2]
 CATEGORIES = ("chair", "lamp", "table")
 
 
@@ -43,33 +53,67 @@ def tiny_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.fixture(scope="module")
-def world(tmp_path_factory: pytest.TempPathFactory, tiny_checkpoint: Path) -> Iterator[World]:
-    """Three meshes in a raw folder; settings by environment, as a worker has them."""
-    from segvigen_model.mesh_io import save_glb
-    from segvigen_model.procedural import make_asset
-
-    folder = tmp_path_factory.mktemp("world")
-    (folder / "raw").mkdir()
-    for category in CATEGORIES:
-        data = save_glb(make_asset(category, 1, textured=False).mesh)
-        (folder / "raw" / f"{category}.glb").write_bytes(data)
-    variables = {
-        "SEGVIGEN_STORE_ROOT_URL": f"file://{folder}/store",
-        "SEGVIGEN_STORE_RAW_URL": f"file://{folder}/raw",
-        "SEGVIGEN_CATALOGUE_URL": f"sqlite:///{folder}/catalogue.db",
-        "SEGVIGEN_MODEL_CHECKPOINT": str(tiny_checkpoint),
-        "SEGVIGEN_MODEL_NUM_DRAWS": "1",
-        "SEGVIGEN_MODEL_NUM_STEPS": "1",
-        "SEGVIGEN_REVIEW_SHEET_PIXELS": "512",
-        "SEGVIGEN_WORK_CHUNK_SIZE": "2",
-    }
+@contextmanager
+def _settings(variables: dict[str, str]) -> Iterator[None]:
+    """Exactly these SEGVIGEN_ variables, besides those of the tests themselves."""
     with pytest.MonkeyPatch.context() as patch:
         for name in [name for name in os.environ if name.startswith("SEGVIGEN_")]:
             if name not in ("SEGVIGEN_SHARED", "SEGVIGEN_TEST_HOME"):
                 patch.delenv(name)
         for name, text in variables.items():
             patch.setenv(name, text)
+        yield
+
+
+def _make(folder: Path, checkpoint: Path) -> dict[str, str]:
+    """Put three meshes into a raw folder; settings by environment, as a worker has them."""
+    from segvigen_model.mesh_io import save_glb
+    from segvigen_model.procedural import make_asset
+
+    (folder / "raw").mkdir()
+    for category in CATEGORIES:
+        data = save_glb(make_asset(category, 1, textured=False).mesh)
+        (folder / "raw" / f"{category}.glb").write_bytes(data)
+    return {
+        "SEGVIGEN_STORE_ROOT_URL": f"file://{folder}/store",
+        "SEGVIGEN_STORE_RAW_URL": f"file://{folder}/raw",
+        "SEGVIGEN_CATALOGUE_URL": f"sqlite:///{folder}/catalogue.db",
+        "SEGVIGEN_MODEL_CHECKPOINT": str(checkpoint),
+        "SEGVIGEN_MODEL_NUM_DRAWS": "1",
+        "SEGVIGEN_MODEL_NUM_STEPS": "1",
+        "SEGVIGEN_REVIEW_SHEET_PIXELS": "512",
+        "SEGVIGEN_WORK_CHUNK_SIZE": "2",
+    }
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory, tiny_checkpoint: Path) -> Iterator[World]:
+    """Three meshes, everything in one folder, no desk."""
+    folder = tmp_path_factory.mktemp("world")
+    variables = _make(folder, tiny_checkpoint)
+    with _settings(variables):
+        yield World(folder, variables)
+
+
+@pytest.fixture(scope="module")
+def desk_world(
+    tmp_path_factory: pytest.TempPathFactory,
+    tiny_checkpoint: Path,
+    s3_server: S3Endpoint,
+    label_studio: LabelStudioEndpoint,
+) -> Iterator[World]:
+    """The same on S3, with a project of its own in the real Label Studio."""
+    folder = tmp_path_factory.mktemp("desk-world")
+    raw = f"file://{folder}/raw"
+    variables = {
+        **_make(folder, tiny_checkpoint),
+        **s3_server.environment(),
+        **label_studio.environment(),
+        "SEGVIGEN_STORE_ROOT_URL": f"s3://{s3_server.store_bucket}/{folder.name}-{uuid4().hex[:8]}",
+        "SEGVIGEN_STORE_RAW_URL": raw,
+        "SEGVIGEN_REVIEW_PROJECT_TITLE": f"flows {uuid4().hex[:8]}",
+    }
+    with _settings(variables):
         yield World(folder, variables)
 
 
@@ -109,6 +153,33 @@ def _to_review(context: Context) -> list[AssetRow]:
     for asset in context.catalogue.assets(AssetState.PROPOSED):
         context.catalogue.move(asset.asset_id, AssetState.IN_REVIEW)
     return context.catalogue.assets(AssetState.IN_REVIEW)
+
+
+@pytest.fixture
+def run_killed(prefect_api: str) -> Callable[..., None]:
+    """`run_killed(flow, target, number, when)`: a process of its own that is killed there."""
+
+    def run(flow: str, target: str, number: int, when: str) -> None:
+        argv = [sys.executable, str(RUNNER), f"flows.{flow}", flow, target, str(number), when]
+        ended = subprocess.run(
+            argv,
+            env={**os.environ, "PREFECT_API_URL": prefect_api, "PYTHONPATH": str(REPOSITORY)},
+            cwd=REPOSITORY,
+            capture_output=True,
+            text=True,
+            timeout=300,
+            check=False,
+        )
+        told = ended.stdout[-2000:] + ended.stderr[-3000:]
+        assert ended.returncode == -signal.SIGKILL, told
+
+    return run
+
+
+@pytest.fixture
+def run_whole(prefect_api: str) -> Callable[[str], dict[str, Any]]:
+    """`run_whole(flow)`: the flow in this process, to its end."""
+    return lambda flow: getattr(importlib.import_module(f"flows.{flow}"), flow)()
 
 
 @pytest.fixture

@@ -4,39 +4,10 @@ One world walks through its life; each step first runs in a process of its own t
 the worst moment (between a blob and the catalogue's word of it), then for good.
 """
 
-import importlib
-import os
-import signal
-import subprocess
-import sys
-from pathlib import Path
-
 import pytest
 
-from tasks.catalogue import AssetState, Catalogue
+from tasks.catalogue import AssetState
 from tasks.labels import accept_asset
-
-RUNNER = Path(__file__).with_name("killed_run.py")
-REPOSITORY = RUNNER.parents[2]
-
-
-def run_killed(flow: str, target: str, number: int, when: str, api_url: str) -> None:
-    """Run a flow that kills itself; fails the test if it does not."""
-    ended = subprocess.run(
-        [sys.executable, str(RUNNER), f"flows.{flow}", flow, target, str(number), when],
-        env={**os.environ, "PREFECT_API_URL": api_url, "PYTHONPATH": str(REPOSITORY)},
-        cwd=REPOSITORY,
-        capture_output=True,
-        text=True,
-        timeout=240,
-        check=False,
-    )
-    assert ended.returncode == -signal.SIGKILL, ended.stdout[-2000:] + ended.stderr[-2000:]
-
-
-def run_whole(flow: str) -> dict:
-    """Run a flow here, to its end."""
-    return getattr(importlib.import_module(f"flows.{flow}"), flow)()
 
 
 def _states(context) -> set[AssetState]:
@@ -53,21 +24,21 @@ def _keys(world, folder: str) -> list[str]:
 
 
 @pytest.mark.slow
-def test_every_stage_survives_its_death(world, prefect_api, to_review, answer):
+def test_every_stage_survives_its_death(world, run_killed, run_whole, to_review, answer):
     context = world.open()
 
-    run_killed("ingest", "tasks.store:Store.put", 2, "after", prefect_api)
+    run_killed("ingest", "tasks.store:Store.put", 2, "after")
     assert len(context.catalogue.raw.all()) < 3
     run_whole("ingest")
     assert len(context.catalogue.assets()) == 3 and _states(context) == {AssetState.REGISTERED}
 
-    run_killed("encode", "tasks.store:Store.put", 2, "after", prefect_api)
+    run_killed("encode", "tasks.store:Store.put", 2, "after")
     counts = context.catalogue.counts()
     assert counts[AssetState.ENCODED] == 1, "the first one is finished, the second is not"
     run_whole("encode")
     assert _states(context) == {AssetState.ENCODED} and len(_keys(world, "encodings")) == 3
 
-    run_killed("propose", "tasks.catalogue:Catalogue.add_proposal", 2, "before", prefect_api)
+    run_killed("propose", "tasks.catalogue:Catalogue.add_proposal", 2, "before")
     assert context.catalogue.counts()[AssetState.PROPOSED] == 1
     run_whole("propose")
     assert _states(context) == {AssetState.PROPOSED} and len(_keys(world, "proposals")) == 3
@@ -76,7 +47,7 @@ def test_every_stage_survives_its_death(world, prefect_api, to_review, answer):
     for asset in to_review(context):
         answer(context, asset, "refine", clicked_faces=(0, asset.num_faces - 1))
         context.catalogue.move(asset.asset_id, AssetState.REFINING)
-    run_killed("refine", "tasks.store:Store.put", 2, "after", prefect_api)
+    run_killed("refine", "tasks.store:Store.put", 2, "after")
     assert context.catalogue.counts()[AssetState.REFINING] == 2
     run_whole("refine")
     assert {(asset.state, asset.round) for asset in context.catalogue.assets()} == {
@@ -89,7 +60,7 @@ def test_every_stage_survives_its_death(world, prefect_api, to_review, answer):
         accept_asset(
             asset.asset_id, store=context.store, catalogue=context.catalogue, decided_by="someone"
         )
-    run_killed("build_shards", "tasks.store:Store.put_file", 1, "after", prefect_api)
+    run_killed("build_shards", "tasks.store:Store.put_file", 1, "after")
     assert not context.catalogue.labels.shard_versions()
     first = run_whole("build_shards")
     assert _states(context) == {AssetState.SHARDED} and first["num_samples"] == 3
@@ -98,7 +69,7 @@ def test_every_stage_survives_its_death(world, prefect_api, to_review, answer):
 
 
 @pytest.mark.slow
-def test_running_again_changes_nothing(world, prefect_api):
+def test_running_again_changes_nothing(world, run_whole):
     context = world.open()
     files = {path: path.stat().st_mtime_ns for path in world.folder.joinpath("store").rglob("*")}
     events = len(context.catalogue.events())
@@ -109,4 +80,3 @@ def test_running_again_changes_nothing(world, prefect_api):
     } == files
     told = [(event.kind, event.asset_id) for event in context.catalogue.events()[events:]]
     assert told == []
-    assert isinstance(context.catalogue, Catalogue)
