@@ -55,12 +55,16 @@ def _errors_told() -> Iterator[None]:
         raise typer.Exit(WENT_WRONG) from err
 
 
-def _enter(home: Path, config: str | None = None) -> LocalStack:
+def _enter(home: Path, config: str | None = None, *, needs_store: bool = True) -> LocalStack:
     """Make this process use the stack of `home`, as far as it runs and the caller says nothing."""
     stack = LocalStack(home)
     if stack.home.is_dir():
         for name, text in stack.environment().items():
             os.environ.setdefault(name, text)
+    if needs_store and stack.has_store and "SEGVIGEN_STORE_ROOT_URL" not in os.environ:
+        # Any other store would not hold what this catalogue speaks of.
+        view.complain("not ready", StackError(f"the stack of {home} is down; run `segvigen up`"))
+        raise typer.Exit(NOT_READY)
     if config is not None:
         os.environ["SEGVIGEN_CONFIG"] = config
     return stack
@@ -173,10 +177,30 @@ def shards(home: Home = DEFAULT_HOME, config: Config = None, as_json: AsJson = F
 
 
 @app.command()
+def retry(
+    state: Annotated[str, typer.Argument(help="failed, rejected or skipped.")] = "failed",
+    home: Home = DEFAULT_HOME,
+    config: Config = None,
+    asset: Annotated[str, typer.Option(help="Only assets whose id begins so.")] = "",
+) -> None:
+    """Take parked assets back to where they stood."""
+    from tasks.catalogue import PARKED, Catalogue
+
+    _one_of("STATE", state, tuple(sorted(PARKED)))
+    with _errors_told():
+        _enter(home, config, needs_store=False)
+        catalogue = Catalogue(load_settings().catalogue.url.get_secret_value())
+        for row in catalogue.assets(state):
+            if row.asset_id.startswith(asset) and row.source_key is not None:
+                back = catalogue.retry(row.asset_id)
+                view.out.print(f"{row.asset_id[:12]} {view.plain(row.name)}: {back.state}")
+
+
+@app.command()
 def status(home: Home = DEFAULT_HOME, config: Config = None, as_json: AsJson = False) -> None:
     """Assets per state, what was parked and why, shards, services."""
     with _errors_told():
-        stack = _enter(home, config)
+        stack = _enter(home, config, needs_store=False)
         state = view.read_state(load_settings(), stack.home)
     if as_json:
         view.out.print_json(json.dumps(state))

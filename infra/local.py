@@ -200,6 +200,11 @@ class LocalStack:
         running = {status.name for status in self.status() if status.is_running}
         return {"s3", "prefect", "label-studio"} <= running
 
+    @property
+    def has_store(self) -> bool:
+        """True if this home ever had an S3 server, running or not."""
+        return read_record(self.home, "s3") is not None
+
     def environment(self) -> dict[str, str]:
         """Settings variables of the running services, for this program, workers and the service.
 

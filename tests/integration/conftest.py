@@ -81,7 +81,7 @@ def _make(folder: Path, checkpoint: Path) -> dict[str, str]:
         "SEGVIGEN_MODEL_CHECKPOINT": str(checkpoint),
         "SEGVIGEN_MODEL_NUM_DRAWS": "1",
         "SEGVIGEN_MODEL_NUM_STEPS": "1",
-        "SEGVIGEN_REVIEW_SHEET_PIXELS": "512",
+        "SEGVIGEN_REVIEW_SHEET_PIXELS": "768",
         "SEGVIGEN_WORK_CHUNK_SIZE": "2",
     }
 

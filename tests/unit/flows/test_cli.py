@@ -9,7 +9,10 @@ from flows import cli, cli_view, doctor
 from flows.doctor import Check, Verdict
 from tasks.catalogue import AssetRow, AssetState, Catalogue, ShardVersionRow
 
-COMMANDS = "up down deploy ingest label review refine shards status evaluate doctor demo".split()
+COMMANDS = (
+    *("up", "down", "deploy", "doctor", "demo", "status", "retry"),
+    *("ingest", "label", "review", "refine", "shards", "evaluate"),
+)
 runner = CliRunner()
 
 
@@ -24,8 +27,8 @@ def world(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("SEGVIGEN_CATALOGUE_URL", f"sqlite:///{tmp_path}/catalogue.db")
     yield tmp_path
-    for name in set(os.environ) - set(kept):
-        monkeypatch.delenv(name)
+    os.environ.clear()
+    os.environ.update(kept)
 
 
 def run(*arguments: str):
@@ -135,3 +138,26 @@ def test_doctor_examines_this_machine(world):
     assert {"torch", "embreex", "rclone", "label-studio", "disk", "ports"} <= set(names)
     for check in names.values():
         assert check.verdict is Verdict.OK or check.cure, check
+
+
+def test_flows_refuse_a_stack_that_is_down(world):
+    from infra.home import ServiceRecord, write_record
+
+    write_record(world / "home", ServiceRecord("s3", 1, "long ago", 9000))
+    for command in ("ingest", "shards", "label"):
+        answer = run(command, "--home", str(world / "home"))
+        assert answer.exit_code == cli.NOT_READY, command
+        assert "segvigen up" in answer.output
+    assert run("status", "--home", str(world / "home")).exit_code == cli.OK
+
+
+def test_retry_takes_parked_assets_back(world):
+    catalogue = Catalogue(f"sqlite:///{world}/catalogue.db")
+    for number, key in enumerate(["a/source.glb", None]):
+        row = AssetRow(f"{number:064x}", AssetState.REGISTERED, name="x.glb", source_key=key)
+        catalogue.register(row)
+        catalogue.move(row.asset_id, AssetState.REJECTED, reason="reviewer_rejected")
+    assert run("retry", "accepted").exit_code == cli.USAGE
+    assert run("retry", "rejected").exit_code == cli.OK
+    states = [asset.state for asset in catalogue.assets()]
+    assert sorted(states) == [AssetState.REGISTERED, AssetState.REJECTED], "no source, no retry"
