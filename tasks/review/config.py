@@ -14,9 +14,9 @@ from tasks.review.colors import NEW_PART_COLOR, NOT_OBJECT_COLOR, hex_color, par
 CLICK, SHEET, VERDICT, NOTE, VIEWER = "click", "sheet", "verdict", "note", "viewer"
 NEW_PART_LABELS = ("new part", "new part 2", "new part 3")
 NOT_OBJECT_LABEL = "not an object"
-NEW_PART_HOTKEYS = ("n", "", "")
+NEW_PART_HOTKEYS = ("n", "m", "j")  # without one the editor would give any free key
 # A part's digit is its hotkey; then letters that neither a verdict nor the editor itself uses.
-PART_HOTKEYS = "0123456789qwertyopsdgjklzcm"
+PART_HOTKEYS = "0123456789qwertyopsdgklzc"
 NOT_OBJECT_HOTKEY = "b"
 MAX_TITLE_CHARS = 80
 
@@ -32,7 +32,7 @@ LABEL_CONFIG = f"""<View>
   </View>
   <KeyPointLabels name="{CLICK}" toName="{SHEET}" value="$parts" strokeWidth="5" opacity="1"
                   choice="single"/>
-  <View style="display:grid;grid-template-columns:minmax(0,3fr) minmax(0,2fr);gap:12px">
+  <View style="display:grid;grid-template-columns:minmax(0,5fr) minmax(0,3fr);gap:12px">
     <View>
       <Image name="{SHEET}" value="$sheet" zoom="true" zoomControl="true" rotateControl="false"
              brightnessControl="false" contrastControl="false"/>

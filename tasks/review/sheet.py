@@ -30,6 +30,7 @@ LEGEND_ROW = 34  # pixels
 LEGEND_CELL = 148
 NUMBER_SIZE = 19  # font pixels at 512-pixel tiles
 MIN_NUMBER_RADIUS = 5.0  # pixels of free part around a number, else it would hide the part
+SMOOTH_COSINE = 0.85  # a vertex normal farther from its face's was averaged over an edge
 TEXT_COLOR = (40, 46, 58)
 FRAME_COLOR = (205, 210, 218)
 
@@ -140,12 +141,15 @@ def _check_labels(mesh: AssetMesh, face_labels: IntArray) -> None:
 
 
 def _corner_normals(mesh: AssetMesh, face_normals: FloatArray) -> FloatArray:
-    """(F, 3, 3) float32; the source's normals where it has them, else flat ones."""
-    if mesh.vertex_normals is not None:
-        return np.asarray(mesh.vertex_normals[mesh.faces], dtype=np.float32)
+    """(F, 3, 3) float32; the source's normals, but flat ones where they round off an edge."""
     length = np.linalg.norm(face_normals, axis=1, keepdims=True)
     unit = (face_normals / np.maximum(length, 1e-30)).astype(np.float32)
-    return np.repeat(unit[:, None], 3, axis=1)
+    flat = np.repeat(unit[:, None], 3, axis=1)
+    if mesh.vertex_normals is None:
+        return flat
+    given = np.asarray(mesh.vertex_normals[mesh.faces], dtype=np.float32)
+    is_smooth = (given * flat).sum(axis=-1, keepdims=True) > SMOOTH_COSINE
+    return np.where(is_smooth, given, flat)
 
 
 def _legend(

@@ -34,7 +34,7 @@ const corner = (face, k) => {
 
 const state = {
   hidden: new Set(), label: null, explode: 0, isOriginal: false, isWire: false,
-  yaw: 0.64, pitch: 0.42, distance: 2.1, target: [0, 0, 0], isDirty: true,
+  yaw: 0.64, pitch: 0.42, distance: 1.75, target: [0, 0, 0], isDirty: true,
 };
 
 const partCenter = (() => {
@@ -279,14 +279,15 @@ function addRow(name, color, key, share, part) {
     return node;
   };
   add("span", "", "swatch").style.background = color;
-  add("span", share === null ? name : `${name}  ${(share * 100).toFixed(1)} %`, "name");
+  add("span", name, "name");
   if (key) add("kbd", key, "");
-  row.title = "clicks on the model now say this";
+  row.title = share === null ? name : `${name}: ${(share * 100).toFixed(1)} % of the surface`;
   row.dataset.name = name;
   row.onclick = () => choose(state.label === name ? null : name);
   if (part !== null) {
     row.dataset.part = part;
-    const hide = add("button", "hide", "");
+    const hide = add("button", "\u25c9", "");
+    hide.title = "hide or show; double click on the row: this part alone";
     hide.onclick = (event) => { event.stopPropagation(); toggle([part]); };
     row.ondblclick = () => isolate(part);
   }
@@ -378,7 +379,7 @@ function listen() {
   });
 }
 
-byId("title").textContent = data.title;
+byId("title").textContent = annotation() ? "" : data.title; // the editor shows it itself
 for (const label of data.labels) {
   const part = data.parts.findIndex((one) => one.name === label.value);
   addRow(label.value, label.background, label.hotkey, part < 0 ? null : data.parts[part].share,
