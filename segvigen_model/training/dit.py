@@ -194,6 +194,7 @@ def click_scores(bundle: Bundle, items: Sequence[Item], seed: int = 0) -> dict[s
     return {f"iou@{n}": float(np.mean(values)) for n, values in table.items()}
 
 
+@torch.no_grad()
 def click_answer(bundle: Bundle, item: Item, cells: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
     """(N,) probability per voxel after positive clicks in latent cells (K, 3)."""
     device = str(bundle.device)

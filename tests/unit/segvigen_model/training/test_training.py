@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-import numpy as np
 import pytest
 import torch
 from torch import nn
 
 from segvigen_model import checkpoint
+from segvigen_model.presets import PRESETS
 from segvigen_model.training import data
 from segvigen_model.training.codec import (
     Codec,
@@ -19,7 +19,11 @@ from segvigen_model.training.codec import (
     measure_normalization,
     train_codec,
 )
-from segvigen_model.training.dit import FlowOptions, click_scores, encode_items, train_flow
+from segvigen_model.training.dit import (
+    FlowOptions,
+    train_flow,
+    with_flow,
+)
 from segvigen_model.training.runs import Average, Run, draw_curves, warm_cosine
 
 GRID = 16
@@ -100,21 +104,20 @@ def test_codec_run_continues_where_it_stopped(folder, codec, tmp_path):
 
 
 @pytest.mark.slow
-def test_codec_and_flow_overfit_a_handful_of_shapes(folder, codec, tmp_path):
+def test_codec_and_flow_learn_a_handful_of_shapes(folder, tmp_path):
     torch.manual_seed(0)
-    options = CodecOptions(minutes=1.0, total_steps=400, batch_size=2, rate=4e-3)
-    scores = train_codec(codec, Run(tmp_path / "codec"), folder, options, report_every=80)
-    samples = load_all(folder, "train")
-    bundle = checkpoint.build("tiny")
-    config = replace(bundle.config, grid=GRID)
-    norm = measure_normalization(codec, samples, "cpu")
-    bundle = codec_bundle(config, codec, norm, {})
-    before = np.mean(list(click_scores(bundle, encode_items(bundle, samples)).values()))
-    flow_options = FlowOptions(minutes=1.0, total_steps=300, batch_size=6, report_every=50)
-    train_flow(bundle, Run(tmp_path / "flow"), folder, flow_options)
-    bundle.dit.eval()
-    after = np.mean(list(click_scores(bundle, encode_items(bundle, samples)).values()))
-    assert scores["mask_iou"] > 0.5, scores
-    assert after > before + 0.2, (before, after)
-    reloaded = checkpoint.load(tmp_path / "flow" / "bundle")
-    assert reloaded.card["flow"]["steps"] > 0
+    config = replace(PRESETS["default"], grid=GRID)
+    start = checkpoint.from_config(config)
+    codec = Codec(start.shape_encoder, start.shape_decoder, start.tex_encoder, start.tex_decoder)
+    options = CodecOptions(minutes=2.0, total_steps=200, batch_size=4)
+    run = Run(tmp_path / "codec")
+    train_codec(codec, run, folder, options, report_every=20)
+    errors = [row["tex_mse"] for row in run.history if "tex_mse" in row]
+    assert errors[-1] < 0.6 * errors[0], errors
+    norm = measure_normalization(codec, load_all(folder, "train"), "cpu")
+    bundle = with_flow(codec_bundle(config, codec, norm, {}), width=96, depth=3, heads=4, seed=0)
+    flow_run = Run(tmp_path / "flow")
+    train_flow(bundle, flow_run, folder, FlowOptions(2.0, 150, batch_size=8, report_every=15))
+    losses = [row["loss"] for row in flow_run.history if "loss" in row]
+    assert losses[-1] < 0.8 * losses[0], losses
+    assert checkpoint.load(tmp_path / "flow" / "bundle").card["flow"]["steps"] > 0
