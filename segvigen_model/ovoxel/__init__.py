@@ -3,5 +3,6 @@
 from __future__ import annotations
 
 from segvigen_model.ovoxel.convert import mesh_to_ovoxel
+from segvigen_model.ovoxel.mesh import Split, ovoxel_to_mesh
 
-__all__ = ["mesh_to_ovoxel"]
+__all__ = ["Split", "mesh_to_ovoxel", "ovoxel_to_mesh"]

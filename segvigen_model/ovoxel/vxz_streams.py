@@ -9,6 +9,7 @@ from typing import Any
 from segvigen_model.errors import MissingExtra, SegvigenError
 
 COMPRESSIONS = ("lzma", "deflate", "zstd", "none")
+LZMA_LEAST, LZMA_MOST = 1 << 12, 1 << 26  # smallest dictionary there is, and preset 9's
 LEVELS = {"lzma": 9, "deflate": 9, "zstd": 22, "none": 0}  # official
 
 
@@ -19,8 +20,7 @@ class CorruptVxz(SegvigenError):
 def compress(data: bytes, compression: str, level: int) -> bytes:
     """Compress one stream; no container, as the format wants it."""
     if compression == "lzma":
-        filters = [{"id": lzma.FILTER_LZMA2, "preset": level}]
-        return lzma.compress(data, format=lzma.FORMAT_RAW, filters=filters)
+        return lzma.compress(data, format=lzma.FORMAT_RAW, filters=_lzma_filters(level, len(data)))
     if compression == "deflate":
         deflate = zlib.compressobj(level, zlib.DEFLATED, -15)
         return deflate.compress(data) + deflate.flush()
@@ -50,10 +50,16 @@ def decompress(data: bytes, compression: str, max_size: int) -> bytes:
     return plain
 
 
+def _lzma_filters(level: int, size: int) -> list[dict[str, int]]:
+    # The preset's own dictionary costs hundreds of megabytes per stream, for streams of kilobytes;
+    # one as long as the data finds the same matches.
+    dictionary = min(max(size, LZMA_LEAST), LZMA_MOST)
+    return [{"id": lzma.FILTER_LZMA2, "preset": level, "dict_size": dictionary}]
+
+
 def _expand(data: bytes, compression: str, max_size: int) -> bytes:
     if compression == "lzma":
-        filters = [{"id": lzma.FILTER_LZMA2, "preset": 9}]
-        decoder = lzma.LZMADecompressor(format=lzma.FORMAT_RAW, filters=filters)
+        decoder = lzma.LZMADecompressor(format=lzma.FORMAT_RAW, filters=_lzma_filters(9, max_size))
         return decoder.decompress(data, max_length=max_size + 1)
     if compression == "deflate":
         return zlib.decompressobj(-15).decompress(data, max_size + 1)
