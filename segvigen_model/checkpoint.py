@@ -18,10 +18,12 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from segvigen_model.conditioning import ViewConfig
+from segvigen_model.conditioning import Task, ViewConfig
 from segvigen_model.dit import FlowConfig
 from segvigen_model.errors import CheckpointMismatch
+from segvigen_model.image_tokens import ImageTokenizer
 from segvigen_model.presets import PRESETS, ModelConfig
+from segvigen_model.sampler import SamplerOptions
 from segvigen_model.segmentation_flow import SegmentationConfig, SegmentationFlow
 from segvigen_model.vae.decoder import Decoder, DecoderConfig
 from segvigen_model.vae.encoder import Encoder, EncoderConfig
@@ -80,6 +82,10 @@ class Bundle:
         normalization: of latents.
         sha256: of the weights file; of the weights in memory when never saved.
         card: what is known of its making: data, licences, steps, seed...; JSON-able.
+        flows: released checkpoints know one task each; empty = `dit` does them all.
+        sampler: how the released weights sample; None = masks in one step.
+        image_tokenizer: makes image tokens for a flow without own view encoder, when present.
+        compute_device: where to compute when weights rest elsewhere (see placement.py).
     """
 
     shape_encoder: Encoder
@@ -91,11 +97,25 @@ class Bundle:
     normalization: Normalization
     sha256: str
     card: Mapping[str, Any] = field(default_factory=dict)
+    flows: Mapping[Task, SegmentationFlow] = field(default_factory=dict)
+    sampler: SamplerOptions | None = None
+    image_tokenizer: ImageTokenizer | None = None
+    compute_device: torch.device | None = None
 
     @property
     def device(self) -> torch.device:
-        """Where the flow's weights are."""
-        return self.dit.flow_model.out_layer.weight.device
+        """Where the networks compute."""
+        return self.compute_device or self.dit.flow_model.out_layer.weight.device
+
+    def flow_for(self, task: Task) -> SegmentationFlow:
+        """Return the flow that knows a task."""
+        if self.flows and task not in self.flows:
+            known = ", ".join(each.name.lower() for each in self.flows)
+            raise CheckpointMismatch(
+                f"these released weights are for {known}, not {task.name.lower()}; "
+                "put all SegviGen .ckpt files into one folder and load that folder"
+            )
+        return self.flows.get(task, self.dit)
 
     def modules(self) -> dict[str, nn.Module]:
         """Return the five networks by name."""
@@ -145,17 +165,17 @@ def load(path_or_name: str | Path = "default", device: str = "cpu") -> Bundle:
     """Load a checkpoint.
 
     Args:
-        path_or_name: a folder, the name of one shipped with the package, or a released SegviGen
-            `.ckpt` with the TRELLIS.2 folder beside it.
+        path_or_name: a folder, the name of one shipped with the package, a released SegviGen
+            `.ckpt` with the TRELLIS.2 folder beside it, or a folder of several such.
         device: where to put the weights.
 
     Raises:
         CheckpointMismatch: absent, damaged, or not fitting; the message says what to do.
     """
-    if Path(path_or_name).suffix == ".ckpt":
-        from segvigen_model.official_checkpoint import find_official, load_official
+    if Path(path_or_name).suffix == ".ckpt" or any(Path(path_or_name).glob("*.ckpt")):
+        from segvigen_model.official_checkpoint import load_released
 
-        return load_official(find_official(Path(path_or_name)), device=device)
+        return load_released(Path(path_or_name), device=device)
     folder = _find(path_or_name)
     header = _read_header(folder)
     weights = folder / WEIGHTS_FILE

@@ -7,7 +7,7 @@ of every answer is voxel i of the encoding.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -21,9 +21,11 @@ from segvigen_model.conditioning import (
     click_tokens,
     stack_clicks,
 )
+from segvigen_model.image_condition import guide_condition
+from segvigen_model.placement import placed
 from segvigen_model.sampler import SamplerOptions, draw_noise, one_step, sample
-from segvigen_model.segmentation_flow import FlowInputs
-from segvigen_model.sparse.structure import pyramid
+from segvigen_model.segmentation_flow import FlowInputs, SegmentationFlow
+from segvigen_model.sparse.structure import Structure, pyramid
 from segvigen_model.sparse.tensor import SparseTensor, sparse_tensor
 from segvigen_model.types import BoolArray, Encoding, FloatArray, IntArray, OVoxel
 from segvigen_model.vae.shape import shape_tensor
@@ -33,6 +35,8 @@ from segvigen_model.vae.texture import pbr_features, texture_attributes
 # masks are shifted so that callers may cut at 0.5.
 MASK_THRESHOLD = 0.45
 NOISE_SEED_STEP = 7919  # draws of neighbouring seeds must not share noise
+MAX_BATCH_TOKENS = 65_536  # latent tokens that the flow sees at once, and
+MAX_DECODED_VOXELS = 2_000_000  # voxels that the decoder does: both bound memory
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,8 +64,10 @@ def encode_voxels(bundle: Bundle, voxels: OVoxel) -> Encoding:
     shape_in = shape_tensor(voxels.coords, voxels.dual, voxels.intersected)
     shape_in = sparse_tensor(shape_in.feats.to(device), shape_in.coords.to(device), 1)
     attributes = pbr_features(voxels.base_color, voxels.metallic, voxels.roughness, voxels.alpha)
-    shape_slat = bundle.shape_encoder(shape_in).mean
-    tex_slat = bundle.tex_encoder(shape_in.replace(attributes.to(device))).mean
+    with placed(bundle.shape_encoder, device) as encoder:
+        shape_slat = encoder(shape_in).mean
+    with placed(bundle.tex_encoder, device) as encoder:
+        tex_slat = encoder(shape_in.replace(attributes.to(device))).mean
     return Encoding(
         grid=voxels.grid,
         factor=bundle.config.factor,
@@ -75,8 +81,10 @@ def encode_voxels(bundle: Bundle, voxels: OVoxel) -> Encoding:
     )
 
 
-def draw_masks(bundle: Bundle, encoding: Encoding, click_sets: Sequence[ClickSet]) -> FloatArray:
-    """Mask of each click set, in one step from zero noise.
+def draw_masks(
+    bundle: Bundle, encoding: Encoding, click_sets: Sequence[ClickSet], seed: int = 0
+) -> FloatArray:
+    """Mask of each click set: in one step from zero noise, or sampled by released weights.
 
     Sets with more positives than there are slots are run in groups, so that no click is lost.
 
@@ -84,22 +92,28 @@ def draw_masks(bundle: Bundle, encoding: Encoding, click_sets: Sequence[ClickSet
         bundle: the model.
         encoding: the asset.
         click_sets: one per wanted mask, each with at least one positive.
+        seed: of the noise, where it is sampled.
 
     Returns:
         (M, N) float32, 0..1 per voxel; 0.5 is the border.
     """
-    groups: list[ClickSet] = []
-    owners: list[int] = []
-    for index, clicks in enumerate(click_sets):
-        for group in _slot_groups(clicks, bundle.dit.config.num_click_embeddings > 1):
-            groups.append(group)
-            owners.append(index)
-    tokens = stack_clicks([click_tokens(each.cells, each.is_positive) for each in groups])
-    inputs = _inputs(bundle, encoding, len(groups), Task.INTERACTIVE, tokens, None)
-    colors = _decode(bundle, encoding, one_step(bundle.dit, inputs), len(groups))
-    whiteness = np.clip(colors.mean(axis=2) + (0.5 - MASK_THRESHOLD), 0.0, 1.0)
+    knows_negatives = bundle.flow_for(Task.INTERACTIVE).config.num_click_embeddings > 1
+    owned = [
+        (index, group)
+        for index, clicks in enumerate(click_sets)
+        for group in _slot_groups(clicks, knows_negatives)
+    ]
+    cond = _condition(bundle, encoding, None)
+    shift = 0.5 - MASK_THRESHOLD if bundle.sampler is None else 0.0
     masks = np.zeros((len(click_sets), len(encoding.coords)), np.float32)
-    np.maximum.at(masks, np.array(owners), whiteness)
+    for part in _batches(len(owned), 2 * len(encoding.latent_coords), MAX_BATCH_TOKENS):
+        owners = [index for index, _ in owned[part]]
+        tokens = [click_tokens(group.cells, group.is_positive) for _, group in owned[part]]
+        request = _Request(Task.INTERACTIVE, stack_clicks(tokens), cond, bundle.sampler)
+        latents = _sampled(bundle, encoding, request, [seed] * len(owners))
+        colors = _decode(bundle, encoding, latents, len(owners))
+        whiteness = np.clip(colors.mean(axis=2) + shift, 0.0, 1.0)
+        np.maximum.at(masks, np.array(owners), whiteness)
     return masks
 
 
@@ -126,13 +140,48 @@ def draw_colorings(
         (num_draws, N, 3) float32 RGB, about 0..1.
     """
     task = Task.FULL if view is None else Task.GUIDED
-    inputs = _inputs(bundle, encoding, num_draws, task, None, view)
-    channels = encoding.tex_slat.shape[1]
-    tokens = len(encoding.latent_coords)
+    options = replace(bundle.sampler or SamplerOptions(), num_steps=num_steps)
+    request = _Request(task, None, _condition(bundle, encoding, view), options)
     seeds = [seed * NOISE_SEED_STEP + draw for draw in range(num_draws)]
-    noise = torch.cat([draw_noise(tokens, channels, each) for each in seeds]).to(bundle.device)
-    latents = sample(bundle.dit, inputs, noise, SamplerOptions(num_steps=num_steps))
-    return _decode(bundle, encoding, latents, num_draws)
+    drawn = []
+    for part in _batches(num_draws, 2 * len(encoding.latent_coords), MAX_BATCH_TOKENS):
+        latents = _sampled(bundle, encoding, request, seeds[part])
+        drawn.append(_decode(bundle, encoding, latents, len(seeds[part])))
+    return np.concatenate(drawn)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Request:
+    """What a flow is asked for.
+
+    Attributes:
+        task: which answer.
+        clicks: slots of the batch, or None.
+        cond: (1, L, D) image tokens for all of the batch, or None.
+        options: how to sample; None = one step from zero noise.
+    """
+
+    task: Task
+    clicks: ClickTokens | None
+    cond: Tensor | None
+    options: SamplerOptions | None
+
+
+def _sampled(bundle: Bundle, encoding: Encoding, request: _Request, seeds: Sequence[int]) -> Tensor:
+    """(len(seeds) * T, C) normalised texture latents, one answer per seed."""
+    with placed(bundle.flow_for(request.task), bundle.device) as flow:
+        inputs = _inputs(bundle, flow, encoding, len(seeds), request)
+        if request.options is None:
+            return one_step(flow, inputs)
+        tokens, channels = encoding.tex_slat.shape
+        noise = torch.cat([draw_noise(tokens, channels, each) for each in seeds])
+        return sample(flow, inputs, noise.to(bundle.device), request.options)
+
+
+def _batches(count: int, size: int, limit: int) -> list[slice]:
+    """Split `count` runs of `size` rows each so that a batch has at most `limit` rows, or one."""
+    step = max(1, limit // max(1, size))
+    return [slice(start, start + step) for start in range(0, count, step)]
 
 
 def _slot_groups(clicks: ClickSet, knows_negatives: bool) -> list[ClickSet]:
@@ -147,13 +196,9 @@ def _slot_groups(clicks: ClickSet, knows_negatives: bool) -> list[ClickSet]:
     return [ClickSet(clicks.cells[rows], clicks.is_positive[rows]) for rows in groups]
 
 
+@torch.no_grad()
 def _inputs(
-    bundle: Bundle,
-    encoding: Encoding,
-    batch: int,
-    task: Task,
-    clicks: ClickTokens | None,
-    view: FloatArray | None,
+    bundle: Bundle, flow: SegmentationFlow, encoding: Encoding, batch: int, request: _Request
 ) -> FlowInputs:
     """The same asset `batch` times over."""
     device = bundle.device
@@ -161,39 +206,50 @@ def _inputs(
         torch.from_numpy(encoding.shape_slat).to(device)
     )
     tex_slat = bundle.normalization.normalize_tex(torch.from_numpy(encoding.tex_slat).to(device))
-    return bundle.dit.prepare(
-        _repeat(encoding, batch, bundle).structure,
+    return flow.prepare(
+        Structure(_repeated(encoding.latent_coords, batch).to(device), batch),
         shape_slat.repeat(batch, 1),
         tex_slat.repeat(batch, 1),
-        cond=_condition(bundle, view, batch),
-        clicks=clicks,
-        task=torch.full((batch,), int(task), dtype=torch.int64, device=device),
+        cond=None if request.cond is None else request.cond.expand(batch, -1, -1),
+        clicks=request.clicks,
+        task=torch.full((batch,), int(request.task), dtype=torch.int64, device=device),
+        needs_null=request.options is not None and request.options.needs_null,
     )
 
 
 @torch.no_grad()
-def _condition(bundle: Bundle, view: FloatArray | None, batch: int) -> Tensor | None:
-    """(B, L, D) tokens of a painted view, or None."""
+def _condition(bundle: Bundle, encoding: Encoding, view: FloatArray | None) -> Tensor | None:
+    """(1, L, D) tokens of a painted view, else of the asset's own picture, or None."""
     if view is None:
-        return None
+        if encoding.condition is None:
+            return None
+        return torch.from_numpy(encoding.condition)[None].to(bundle.device)
+    if bundle.config.flow.view is None:
+        picture = np.rint(255.0 * np.asarray(view)).astype(np.uint8)
+        return torch.from_numpy(guide_condition(bundle, picture))[None].to(bundle.device)
     image = torch.from_numpy(np.ascontiguousarray(view, dtype=np.float32)).permute(2, 0, 1)
-    return bundle.dit.encode_view(image[None].to(bundle.device)).expand(batch, -1, -1)
+    return bundle.dit.encode_view(image[None].to(bundle.device))
 
 
-def _repeat(encoding: Encoding, batch: int, bundle: Bundle) -> SparseTensor:
-    """An empty latent tensor of the asset `batch` times, that knows its voxels."""
-    coords = torch.from_numpy(encoding.coords.astype(np.int32))
+def _repeated(cells: IntArray, batch: int) -> Tensor:
+    """(N, 3) cells -> (batch * N, 4) int32 rows [asset, x, y, z]."""
+    coords = torch.from_numpy(cells.astype(np.int32))
     index = torch.arange(batch, dtype=torch.int32).repeat_interleave(len(coords))
-    rows = torch.cat([index[:, None], coords.repeat(batch, 1)], dim=1).to(bundle.device)
-    structure = pyramid(rows, bundle.config.num_levels, batch)
-    return SparseTensor(rows.new_zeros(len(structure), 0, dtype=torch.float32), structure)
+    return torch.cat([index[:, None], coords.repeat(batch, 1)], dim=1)
 
 
 @torch.no_grad()
 def _decode(bundle: Bundle, encoding: Encoding, latents: Tensor, batch: int) -> FloatArray:
     """(batch * T, C) normalised texture latents -> (batch, N, 3) RGB, voxel order."""
-    tensor = _repeat(encoding, batch, bundle).replace(bundle.normalization.denormalize_tex(latents))
-    decoded = bundle.tex_decoder(tensor).voxels
-    colors = texture_attributes(decoded.feats[:, :3]).float().cpu().numpy()
-    result: FloatArray = colors.reshape(batch, len(encoding.coords), 3)
+    num, tokens = len(encoding.coords), len(encoding.latent_coords)
+    slats = bundle.normalization.denormalize_tex(latents)
+    decoded = []
+    with placed(bundle.tex_decoder, bundle.device) as decoder:
+        for part in _batches(batch, num, MAX_DECODED_VOXELS):
+            rows = slats[part.start * tokens : part.stop * tokens]
+            rows_of = _repeated(encoding.coords, len(rows) // tokens).to(bundle.device)
+            top = pyramid(rows_of, bundle.config.num_levels, len(rows) // tokens)
+            voxels = decoder(SparseTensor(rows, top)).voxels
+            decoded.append(texture_attributes(voxels.feats[:, :3]).float().cpu().numpy())
+    result: FloatArray = np.concatenate(decoded).reshape(batch, num, 3)
     return result

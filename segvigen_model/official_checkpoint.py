@@ -1,16 +1,19 @@
-"""The released weights: a TRELLIS.2 folder (json + safetensors pairs) and a SegviGen `.ckpt`.
+"""The released weights: a TRELLIS.2 folder (json + safetensors pairs) and SegviGen `.ckpt` files.
 
-The `.ckpt` is a pickle; it is read with tensors only, so no code in it can run. Sizes of the flow
+A `.ckpt` is a pickle; it is read with tensors only, so no code in it can run. Sizes of the flow
 are read off its tensors. Networks are built without memory and take the files' tensors as theirs.
+One `.ckpt` knows one task; a folder of them makes one model for all.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
+import logging
 import pickle
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +24,11 @@ from torch import Tensor, nn
 
 from segvigen_model import checkpoint, dit, official
 from segvigen_model.checkpoint import Bundle, Normalization
+from segvigen_model.conditioning import Task
 from segvigen_model.dit import FlowConfig
-from segvigen_model.errors import CheckpointMismatch
+from segvigen_model.errors import CheckpointMismatch, MissingExtra
+from segvigen_model.image_tokens import ImageTokenizer, find_image_model, load_tokenizer
+from segvigen_model.placement import is_offload_needed
 from segvigen_model.presets import ModelConfig
 from segvigen_model.sampler import SamplerOptions
 from segvigen_model.segmentation_flow import SegmentationConfig, SegmentationFlow
@@ -30,6 +36,7 @@ from segvigen_model.vae import encoder as vae
 from segvigen_model.vae.decoder import Decoder
 from segvigen_model.vae.encoder import Encoder
 
+logger = logging.getLogger(__name__)
 PIPELINE_FILE = "pipeline.json"
 CHECKPOINT_PREFIX = "gen3dseg."
 AUTOENCODERS = {
@@ -55,25 +62,30 @@ class OfficialFiles:
 
 
 def load_official(
-    files: OfficialFiles, *, device: str = "cpu", is_half: bool | None = None
+    files: OfficialFiles,
+    *,
+    device: str = "cpu",
+    is_half: bool | None = None,
+    is_offloaded: bool | None = None,
 ) -> Bundle:
-    """Load the released weights as one model.
+    """Load the released weights of one task as a model.
 
     Args:
         files: where they lie.
-        device: where to put them.
+        device: where they compute.
         is_half: 16-bit torsos as released; None = yes on CUDA, no on a CPU.
+        is_offloaded: weights rest on the CPU and visit the device one network at a time; None =
+            when the device's memory is too small for all.
 
     Raises:
         CheckpointMismatch: a file is absent, damaged or does not fit.
     """
     half = torch.device(device).type == "cuda" if is_half is None else is_half
+    offload = is_offload_needed(device) if is_offloaded is None else is_offloaded
+    home = "cpu" if offload else device
     arguments = _pipeline(files.trellis)
     pairs = {part: _pair(files.trellis, name) for part, name in AUTOENCODERS.items()}
-    state = read_segvigen(files.segvigen)
-    flow = SegmentationConfig(
-        flow_config_of(state, "flow_model."), len(state.get("seg_embeddings.weight", ())), False
-    )
+    flow, task = _load_flow(files.segvigen, half, home)
     config = ModelConfig(
         name=files.segvigen.stem,
         grid=GRID,
@@ -81,22 +93,66 @@ def load_official(
         shape_decoder=official.decoder_config(*_name_args(pairs["shape_decoder"][0])),
         tex_encoder=official.encoder_config(*_name_args(pairs["tex_encoder"][0])),
         tex_decoder=official.decoder_config(*_name_args(pairs["tex_decoder"][0])),
-        flow=flow,
+        flow=flow.config,
     )
-    modules = _empty(config)
+    modules = _empty_autoencoders(config)
     for part, (_, weights) in pairs.items():
         _fill(modules[part], _read_safetensors(weights), str(weights))
         vae.set_torso_dtype(modules[part], torch.float16 if half else torch.float32)
-    _fill(modules["dit"], state, str(files.segvigen))
-    dit.set_torso_dtype(modules["dit"].flow_model, torch.bfloat16 if half else torch.float32)
-    for module in modules.values():
-        module.to(device).eval()
+        modules[part].to(home).eval()
+    image_tokenizer, image_source = _image_tokenizer(files, home)
     return Bundle(
         **modules,
+        dit=flow,
         config=config,
         normalization=_normalization(arguments).to(device),
         sha256=checkpoint.file_sha256(files.segvigen),
-        card={"source": "official", "autoencoders": AUTOENCODERS, "has_half_torso": half},
+        card={
+            "source": "official",
+            "autoencoders": AUTOENCODERS,
+            "has_half_torso": half,
+            "is_offloaded": offload,
+            "image_model": image_source,
+        },
+        flows={task: flow},
+        sampler=official_sampler(files.trellis),
+        image_tokenizer=image_tokenizer,
+        compute_device=torch.device(device) if offload else None,
+    )
+
+
+def load_released(
+    path: Path,
+    *,
+    device: str = "cpu",
+    is_half: bool | None = None,
+    is_offloaded: bool | None = None,
+) -> Bundle:
+    """Load one `.ckpt`, or all of a folder as one model that knows each one's task.
+
+    Args:
+        path: the file or the folder; TRELLIS.2 lies in or beside it.
+        device: where it computes.
+        is_half: see `load_official`.
+        is_offloaded: see `load_official`.
+    """
+    found = [path] if path.suffix == ".ckpt" else sorted(path.glob("*.ckpt"))
+    first, *others = found
+    bundle = load_official(
+        find_official(first), device=device, is_half=is_half, is_offloaded=is_offloaded
+    )
+    flows, digests = dict(bundle.flows), [bundle.sha256]
+    home = "cpu" if bundle.card["is_offloaded"] else device
+    for other in others:
+        flow, task = _load_flow(other, bundle.card["has_half_torso"], home)
+        if task in flows:
+            raise CheckpointMismatch(f"{other} is a second one for {task.name.lower()}; keep one")
+        flows[task] = flow
+        digests.append(checkpoint.file_sha256(other))
+    if not others:
+        return bundle
+    return replace(
+        bundle, flows=flows, sha256=hashlib.sha256("".join(digests).encode()).hexdigest()
     )
 
 
@@ -164,14 +220,39 @@ def flow_config_of(state: Mapping[str, Tensor], prefix: str = "") -> FlowConfig:
         raise CheckpointMismatch(f"these are no weights of a SegviGen flow: {err!r}") from err
 
 
-def _empty(config: ModelConfig) -> dict[str, Any]:
+def _load_flow(path: Path, half: bool, device: str) -> tuple[SegmentationFlow, Task]:
+    """Read the flow of one `.ckpt`; clicks give an interactive one away, its name the others."""
+    state = read_segvigen(path)
+    num_clicks = len(state.get("seg_embeddings.weight", ()))
+    with torch.device("meta"):
+        flow = SegmentationFlow(
+            SegmentationConfig(flow_config_of(state, "flow_model."), num_clicks, False)
+        )
+    _fill(flow, state, str(path))
+    dit.set_torso_dtype(flow.flow_model, torch.bfloat16 if half else torch.float32)
+    flow.to(device).eval()
+    if num_clicks:
+        return flow, Task.INTERACTIVE
+    return flow, Task.GUIDED if "2d" in path.stem.lower() else Task.FULL
+
+
+def _image_tokenizer(files: OfficialFiles, device: str) -> tuple[ImageTokenizer | None, str]:
+    """Load DINOv3 where it is at hand; its absence is told when an asset is encoded."""
+    near = files.segvigen.parent, files.segvigen.parent.parent, files.trellis, files.trellis.parent
+    try:
+        return load_tokenizer(find_image_model(*near), device), "dinov3-vitl16"
+    except (CheckpointMismatch, MissingExtra) as err:
+        logger.warning("image_model=absent reason=%s", err)
+        return None, f"absent: {err}"
+
+
+def _empty_autoencoders(config: ModelConfig) -> dict[str, Any]:
     with torch.device("meta"):
         return {
             "shape_encoder": Encoder(config.shape_encoder),
             "shape_decoder": Decoder(config.shape_decoder),
             "tex_encoder": Encoder(config.tex_encoder),
             "tex_decoder": Decoder(config.tex_decoder),
-            "dit": SegmentationFlow(config.flow),
         }
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from segvigen_model.coords import grid_to_latent, mesh_to_unit
 from segvigen_model.errors import CheckpointMismatch
 from segvigen_model.evidence import Pieces, make_pieces, part_probability
 from segvigen_model.geometry import Surface, surface_of
+from segvigen_model.image_condition import condition_of
 from segvigen_model.inference import ClickSet, draw_colorings, draw_masks, encode_voxels
 from segvigen_model.ovoxel import mesh_to_ovoxel
 from segvigen_model.palette import decode_colors, nearest_colors
@@ -82,7 +83,8 @@ class Segmenter:
 
     def encode(self, mesh: AssetMesh) -> Encoding:
         """Convert a mesh to voxels and latents: once per asset."""
-        return encode_voxels(self.bundle, mesh_to_ovoxel(mesh, self.bundle.config.grid))
+        encoding = encode_voxels(self.bundle, mesh_to_ovoxel(mesh, self.bundle.config.grid))
+        return replace(encoding, condition=condition_of(self.bundle, mesh))
 
     def propose(
         self,
@@ -139,7 +141,7 @@ class Segmenter:
             encoding: its encoding by this checkpoint.
             clicks: points inside the part, and (is_positive=False) points outside; at least one
                 positive. Their kind and part id do not matter.
-            seed: unused by the one-step decoder; kept so that sampling ones fit.
+            seed: of the noise; small checkpoints answer in one step without any.
 
         Returns:
             (F,) float32 probability that each face belongs to the part; cut at 0.5.
@@ -150,7 +152,8 @@ class Segmenter:
         if not is_positive.any():
             raise ValueError("part_mask needs at least one positive click")
         points = np.array([click.xyz for click in clicks], np.float64)
-        mask = draw_masks(self.bundle, encoding, [self._click_set(encoding, points, is_positive)])
+        click_set = self._click_set(encoding, points, is_positive)
+        mask = draw_masks(self.bundle, encoding, [click_set], seed)
         probability = self._probability(geometry, faces, is_positive, mask[0])
         return probability.astype(np.float32)
 
@@ -181,7 +184,7 @@ class Segmenter:
         geometry = self.geometry(mesh, encoding)
         num_parts = int(face_labels.max(initial=-1)) + 1
         wishes, aside = resolve_clicks(clicks, num_parts, not_object_part)
-        probabilities = self._wish_probabilities(geometry, wishes, clicks)
+        probabilities = self._wish_probabilities(geometry, wishes, clicks, seed)
         refined = refine_labels(
             face_labels,
             wishes,
@@ -224,8 +227,6 @@ class Segmenter:
             seed: of the draw.
         """
         geometry = self.geometry(mesh, encoding)
-        if self.bundle.dit.config.view is None:
-            raise CheckpointMismatch("this checkpoint has no view encoder; use propose()")
         view = part_map.astype(np.float32) / 255.0
         colors = draw_colorings(
             self.bundle, encoding, num_draws=1, num_steps=num_steps, seed=seed, view=view
@@ -265,7 +266,7 @@ class Segmenter:
         return made
 
     def _wish_probabilities(
-        self, geometry: Geometry, wishes: Sequence[Wish], clicks: Sequence[Click]
+        self, geometry: Geometry, wishes: Sequence[Wish], clicks: Sequence[Click], seed: int
     ) -> dict[tuple[int, int], FloatArray]:
         """Probability of the part at each wish's point; one mask per clicked part, one batch."""
         points = {click.face: click.xyz for click in clicks}
@@ -281,7 +282,7 @@ class Segmenter:
             sets.append(self._click_set(geometry.encoding, xyz, signs[-1]))
         if not sets:
             return {}
-        masks = draw_masks(self.bundle, geometry.encoding, sets)
+        masks = draw_masks(self.bundle, geometry.encoding, sets, seed)
         return {
             key: self._probability(geometry, faces[i], signs[i], masks[i])
             for i, key in enumerate(keys)
