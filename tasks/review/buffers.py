@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import json
+import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -149,7 +150,7 @@ def buffers_from_bytes(data: bytes) -> Buffers:
             face, view, part = held["face"], held["view"], held["part"]
             depth = held["depth"]
             cameras, frame = held["cameras"], held["frame"]
-    except (OSError, ValueError, KeyError) as err:
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as err:
         raise BadBuffers(f"review buffers are damaged: {err}; push the round again") from err
     if meta.get("schema") != SCHEMA or len({face.shape, view.shape, part.shape, depth.shape}) > 1:
         raise BadBuffers(f"review buffers have schema {meta.get('schema')!r}, wanted {SCHEMA}")

@@ -13,7 +13,7 @@ import numpy as np
 
 from segvigen_model.types import ByteArray, FloatArray
 
-NEW_PART_COLOR = (255, 0, 220)
+NEW_PART_COLOR = (46, 0, 255)  # farthest from the first colours for all kinds of eyes
 NOT_OBJECT_COLOR = (70, 70, 70)
 BACKGROUND_COLOR = (246, 247, 249)
 NUM_COLORS = 256
