@@ -81,9 +81,14 @@ def test_a_hidden_part_is_drawn_alone(make_mesh):
 
 def test_a_small_part_gets_a_close_up(make_mesh):
     knob = ((0.06, 0.5, 0.06), (0.0, 0.27, 0.0))  # buried but for its top
-    mesh, labels = make_mesh([((1, 1, 1), (0, 0, 0)), ((1, 1, 1), (3, 0, 0)), knob])
-    few = render_sheet(mesh, labels, width=384)
-    assert any(name.startswith("2: close") for name in few.buffers.meta["views"])
+    cubes = [((1, 1, 1), center) for center in ((0, 0, 0), (3, 0, 0), (0, 0, 3))]
+    mesh, labels = make_mesh([knob, *cubes])
+    sheet = render_sheet(mesh, labels, width=384)
+    close = [name for name in sheet.buffers.meta["views"] if name.startswith("0: close")]
+    assert len(close) == 1
+    tile = sheet.buffers.meta["views"].index(close[0])
+    assert ((sheet.buffers.part == 0) & (sheet.buffers.view == tile)).sum() > 50
+    assert sheet.unseen_parts == ()
 
 
 def test_a_part_below_the_share_may_stay_unseen(make_mesh):
