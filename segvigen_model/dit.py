@@ -143,7 +143,7 @@ class SLatFlowModel(nn.Module):
         modulation = modulation.to(self.dtype)
         last = len(self.blocks) - 1
         for index, block in enumerate(self.blocks):
-            h = block(h, modulation, context, layout, index=index, only_kept=index == last)
+            h = block(h, modulation, context.of_block(index), layout, only_kept=index == last)
         h = h.to(tokens.dtype)
         out: Tensor = self.out_layer(F.layer_norm(h, h.shape[-1:]))
         return out

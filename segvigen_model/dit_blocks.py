@@ -68,6 +68,19 @@ class Context:
     values: tuple[Tensor, ...]
     lengths: Lengths
 
+    def of_block(self, index: int) -> BlockContext:
+        """Return what one block needs; a block that knew its number would be compiled anew."""
+        return BlockContext(self.keys[index], self.values[index], self.lengths)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class BlockContext:
+    """Condition keys (L, H, D) and values (L, H, D) of one block, and tokens per asset."""
+
+    key: Tensor
+    value: Tensor
+    lengths: Lengths
+
 
 class HeadNorm(nn.Module):
     """Unit-length heads times a learned gain, in float32."""
@@ -146,10 +159,10 @@ class CrossAttention(nn.Module):
             k = self.k_rms_norm(k).to(v.dtype)
         return k.contiguous(), v.contiguous()
 
-    def forward(self, x: Tensor, context: Context, block: int, lengths: Lengths) -> Tensor:
+    def forward(self, x: Tensor, context: BlockContext, lengths: Lengths) -> Tensor:
         """(T, C) -> (T, C)."""
         q = _heads(self.to_q(x), self.num_heads)
-        k, v = context.keys[block], context.values[block]
+        k, v = context.key, context.value
         if self.has_head_norm:
             q = self.q_rms_norm(q)
         out = packed_attention(q.to(v.dtype), k, v, lengths, context.lengths)
@@ -208,10 +221,9 @@ class FlowBlock(nn.Module):
         self,
         x: Tensor,
         modulation: Tensor,
-        context: Context,
+        context: BlockContext,
         layout: TokenLayout,
         *,
-        index: int,
         only_kept: bool = False,
     ) -> Tensor:
         """Run the block.
@@ -219,9 +231,8 @@ class FlowBlock(nn.Module):
         Args:
             x: (T, C).
             modulation: (B, 6C), shared by all blocks; the block adds its own.
-            context: condition keys and values.
+            context: the block's condition keys and values.
             layout: the tokens.
-            index: which block this is, for the context.
             only_kept: compute (K, C), the kept rows only.
         """
         parts = (modulation + self.modulation).to(x.dtype).chunk(6, dim=1)
@@ -231,7 +242,7 @@ class FlowBlock(nn.Module):
         if only_kept:
             x, lengths = layout.keep(x), layout.kept_lengths
         x = lengths.scaled_add(x, h.to(x.dtype), parts[2])
-        x = x + self.cross_attn(self.norm2(x), context, index, lengths).to(x.dtype)
+        x = x + self.cross_attn(self.norm2(x), context, lengths).to(x.dtype)
         h = lengths.scaled_add(parts[3], self.norm3(x), 1 + parts[4])
         return lengths.scaled_add(x, self.mlp(h).to(x.dtype), parts[5])
 

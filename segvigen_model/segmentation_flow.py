@@ -159,7 +159,9 @@ class SegmentationFlow(nn.Module):
         rows[:num, :channels] = x_t
         tokens = torch.cat([self.flow_model.input_layer(rows), inputs.click_feats])[inputs.order]
         batch = inputs.structure.batch_size
-        times = torch.as_tensor(t, dtype=torch.float32, device=x_t.device).expand(batch) * 1000.0
+        if not isinstance(t, Tensor):
+            t = torch.full((1,), t, dtype=torch.float32, device=x_t.device)  # made there, no copy
+        times = t.to(x_t.device, torch.float32).expand(batch) * 1000.0
         extra = None
         if self.config.has_task_embedding and inputs.task is not None:
             extra = self.task_embeddings(inputs.task)
