@@ -34,8 +34,8 @@ LABEL_CONFIG = f"""<View>
                   choice="single"/>
   <View style="display:grid;grid-template-columns:minmax(0,5fr) minmax(0,3fr);gap:12px">
     <View>
-      <Image name="{SHEET}" value="$sheet" zoom="true" zoomControl="true" rotateControl="false"
-             brightnessControl="false" contrastControl="false"/>
+      <Image name="{SHEET}" value="$sheet" zoom="true" zoomControl="true" defaultzoom="auto"
+             rotateControl="false" brightnessControl="false" contrastControl="false"/>
     </View>
     <View>
       <HyperText name="{VIEWER}" value="$viewer" inline="true"/>

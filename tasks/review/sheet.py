@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,7 @@ from PIL import Image, ImageDraw, ImageFont
 from scipy import ndimage
 
 from segvigen_model.coords import fit_frame
-from segvigen_model.errors import AssetRejected
+from segvigen_model.errors import AssetRejected, MissingExtra
 from segvigen_model.types import AssetMesh, ByteArray, FloatArray, IntArray
 from tasks.review.buffers import Buffers, camera_row
 from tasks.review.colors import BACKGROUND_COLOR, part_colors
@@ -26,15 +27,14 @@ from tasks.review.views import plan_views
 
 TILE_COLUMNS, TILE_ROWS = 3, 2
 DEFAULT_WIDTH = 1536
-LEGEND_ROW = 34  # pixels
-LEGEND_CELL = 148
-NUMBER_SIZE = 19  # font pixels at 512-pixel tiles
-MIN_NUMBER_RADIUS = 5.0  # pixels of free part around a number, else it would hide the part
+# Pixels of a 512-pixel tile; the page shows it at about 210, where this is still read.
+LEGEND_ROW, LEGEND_CELL, LEGEND_SIZE = 46, 218, 27
+NAME_SIZE = 24
+NUMBER_SIZES = (16, 30)  # a number grows with the free part around it
+MIN_NUMBER_RADIUS = 5.0  # less free part, and a number would hide it
 SMOOTH_COSINE = 0.85  # a vertex normal farther from its face's was averaged over an edge
 TEXT_COLOR = (40, 46, 58)
 FRAME_COLOR = (205, 210, 218)
-
-Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,21 +157,22 @@ def _legend(
 ) -> ByteArray:
     """A strip with colour, number and share of every part, and hints."""
     share = np.bincount(face_labels, weights=areas) / max(float(areas.sum()), 1e-30)
-    columns = width // LEGEND_CELL
+    zoom = width / DEFAULT_WIDTH
+    cell, row, size = (round(v * zoom) for v in (LEGEND_CELL, LEGEND_ROW, LEGEND_SIZE))
+    columns = width // cell
     rows = -(-len(share) // columns)
-    picture = Image.new("RGB", (width, rows * LEGEND_ROW + 8), BACKGROUND_COLOR)
+    picture = Image.new("RGB", (width, rows * row + size // 2), BACKGROUND_COLOR)
     draw = ImageDraw.Draw(picture)
-    font = _font(15)
+    font = _font(size)
     for part, (color, fraction) in enumerate(zip(part_colors(len(share)), share, strict=True)):
-        left = part % columns * LEGEND_CELL + 10
-        top = part // columns * LEGEND_ROW + 8
+        left = part % columns * cell + size // 2
+        top = part // columns * row + size // 2
         red, green, blue = (int(value) for value in color)
-        draw.rounded_rectangle(
-            (left, top, left + 22, top + 22), 5, (red, green, blue), OUTLINE_COLOR
-        )
-        hidden = " unseen" if part in unseen else ""
-        text = f"{part}  {fraction * 100:.1f} %{hidden}"
-        draw.text((left + 30, top + 11), text, TEXT_COLOR, font, anchor="lm")
+        box = (left, top, left + size, top + size)
+        draw.rounded_rectangle(box, size // 4, (red, green, blue), OUTLINE_COLOR)
+        amount = "unseen" if part in unseen else f"{fraction * 100:.1f} %"
+        place = (left + size * 1.3, top + size / 2)
+        draw.text(place, f"{part}  {amount}", TEXT_COLOR, font, anchor="lm")
     return np.asarray(picture)
 
 
@@ -181,29 +182,32 @@ def _annotate(
     """Write view names and part numbers, draw tile frames; returns PNG bytes."""
     image = Image.fromarray(picture)
     draw = ImageDraw.Draw(image)
-    name_font = _font(max(size // 30, 11))
-    number_font = _font(max(NUMBER_SIZE * size // 512, 11))
+    zoom = size / (DEFAULT_WIDTH // TILE_COLUMNS)
+    name_font = _font(round(NAME_SIZE * zoom))
     for index, view in enumerate(views):
         left = index % TILE_COLUMNS * size
         top = index // TILE_COLUMNS * size
         draw.rectangle((left, top, left + size - 1, top + size - 1), outline=FRAME_COLOR)
-        draw.text((left + 10, top + 8), view.name, TEXT_COLOR, name_font)
+        draw.text((left + size // 50, top + size // 60), view.name, TEXT_COLOR, name_font)
         tile = labels[top : top + size, left : left + size]
-        for part, column, row in number_spots(tile):
-            _number(draw, number_font, str(part), left + column, top + row)
+        for part, column, row, room in number_spots(tile, MIN_NUMBER_RADIUS * zoom):
+            low, high = (limit * zoom for limit in NUMBER_SIZES)
+            font = _font(round(min(max(room * 1.4, low), high)))
+            _number(draw, font, str(part), left + column, top + row)
     out = io.BytesIO()
     image.save(out, "PNG", compress_level=6)
     return out.getvalue()
 
 
-def number_spots(tile: IntArray) -> list[tuple[int, int, int]]:
+def number_spots(tile: IntArray, min_room: float) -> list[tuple[int, int, int, float]]:
     """Where each part's number goes: the point of the part farthest from its border.
 
     Args:
         tile: (S, S) part id per pixel, -1 = background.
+        min_room: pixels of free part that a number needs on all sides.
 
     Returns:
-        (part, column, row) for parts wide enough to carry a number.
+        (part, column, row, room) for parts wide enough to carry a number.
     """
     same = np.zeros(tile.shape, dtype=bool)
     same[1:-1, 1:-1] = (
@@ -213,23 +217,29 @@ def number_spots(tile: IntArray) -> list[tuple[int, int, int]]:
         & (tile[1:-1, 1:-1] == tile[1:-1, 2:])
     )
     room = ndimage.distance_transform_edt(same)
-    rows, columns = np.nonzero(room >= MIN_NUMBER_RADIUS)
+    rows, columns = np.nonzero(room >= min_room)
     order = np.argsort(-room[rows, columns], kind="stable")
     parts, first = np.unique(tile[rows, columns][order], return_index=True)
     best = order[first]
     return [
-        (int(part), int(column), int(row))
+        (int(part), int(column), int(row), float(room[row, column]))
         for part, column, row in zip(parts, columns[best], rows[best], strict=True)
         if part >= 0
     ]
 
 
-def _number(draw: ImageDraw.ImageDraw, font: Font, text: str, column: int, row: int) -> None:
+def _number(
+    draw: ImageDraw.ImageDraw, font: ImageFont.FreeTypeFont, text: str, column: int, row: int
+) -> None:
     draw.text(
-        (column, row), text, (255, 255, 255), font, anchor="mm", stroke_width=3,
-        stroke_fill=OUTLINE_COLOR,
+        (column, row), text, (255, 255, 255), font, anchor="mm", stroke_fill=OUTLINE_COLOR,
+        stroke_width=max(round(font.size / 8), 1),
     )  # fmt: skip
 
 
-def _font(pixels: int) -> Font:
-    return ImageFont.load_default(pixels)
+@lru_cache(maxsize=64)
+def _font(pixels: int) -> ImageFont.FreeTypeFont:
+    font = ImageFont.load_default(max(pixels, 8))
+    if not isinstance(font, ImageFont.FreeTypeFont):
+        raise MissingExtra("FreeType support in Pillow", "install Pillow's own wheel")
+    return font

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import itertools
+import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from uuid import uuid4
 
 import numpy as np
 import pytest
@@ -113,9 +114,6 @@ class DeskWorld:
         return load_asset_mesh(self.store, asset).num_faces
 
 
-_numbers = itertools.count()
-
-
 @pytest.fixture
 def desk_world(
     s3_server: S3Endpoint,
@@ -126,11 +124,12 @@ def desk_world(
     monkeypatch.chdir(tmp_path)
     for name, value in {**s3_server.environment(), **label_studio.environment()}.items():
         monkeypatch.setenv(name, value)
-    folder = f"{tmp_path.name}-{next(_numbers)}"
+    folder = uuid4().hex  # a kept home holds the folders of earlier sessions
     monkeypatch.setenv("SEGVIGEN_STORE_ROOT_URL", f"s3://{s3_server.store_bucket}/{folder}")
     monkeypatch.setenv("SEGVIGEN_STORE_RAW_URL", f"s3://{s3_server.raw_bucket}/{folder}")
-    title = f"test {folder}"
-    settings = load_settings(None, {"review": {"project_title": title, "sheet_pixels": 768}})
+    title = f"test {folder[:8]}"
+    pixels = 1536 if "SEGVIGEN_SCREENSHOTS" in os.environ else 768
+    settings = load_settings(None, {"review": {"project_title": title, "sheet_pixels": pixels}})
     desk = open_desk(settings.review, settings.store)
     yield DeskWorld(
         raw=Store.from_settings(settings.store, raw=True),

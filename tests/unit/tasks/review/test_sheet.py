@@ -118,9 +118,9 @@ def test_numbers_stand_inside_their_part():
     tile = np.full((60, 60), -1)
     tile[10:40, 5:55] = 3
     tile[45:49, 5:55] = 4  # too thin for a number
-    ((part, column, row),) = number_spots(tile)
-    assert part == 3 and tile[row, column] == 3
-    assert number_spots(np.full((20, 20), -1)) == []
+    ((part, column, row, room),) = number_spots(tile, 5)
+    assert part == 3 and tile[row, column] == 3 and 12 <= room <= 16
+    assert number_spots(np.full((20, 20), -1), 5) == []
 
 
 @pytest.mark.parametrize("data", [b"", b"PK\x03\x04junk"])
