@@ -7,7 +7,6 @@ the torso's dtype. Tokens of several assets are packed in one (T, C) array.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property
 
 import torch
 import torch.nn.functional as F
@@ -42,12 +41,8 @@ class TokenLayout:
         self.kept_lengths = (
             self.lengths if kept_lengths is None else Lengths(kept_lengths, coords.device)
         )
-        self.phases = rope_phases(coords, head_dim)
-
-    @cached_property
-    def kept_phases(self) -> Tensor:
-        """(K, head_dim / 2) complex64 rotations of the kept rows."""
-        return self.keep(self.phases)
+        self.phases = rope_phases(coords, head_dim)  # (T, head_dim / 2) complex64
+        self.kept_phases = self.keep(self.phases)  # (K, head_dim / 2)
 
     def keep(self, rows: Tensor) -> Tensor:
         """(T, ...) -> (K, ...)."""

@@ -22,21 +22,18 @@ class Lengths:
     Args:
         values: tokens per asset.
         device: where kernels will run.
+
+    Attributes:
+        is_uniform: whether all assets have equally many tokens.
+        longest: tokens of the longest sequence.
     """
 
     def __init__(self, values: tuple[int, ...], device: torch.device | str) -> None:
         self.values = values
         self.device = torch.device(device)
-
-    @property
-    def is_uniform(self) -> bool:
-        """Whether all assets have equally many tokens."""
-        return len(set(self.values)) == 1
-
-    @property
-    def longest(self) -> int:
-        """Tokens of the longest sequence."""
-        return max(self.values)
+        # Found here, not on use: compiled code would be tied to the very numbers it looked at.
+        self.is_uniform = len(set(values)) == 1
+        self.longest = max(values, default=0)
 
     @cached_property
     def ends(self) -> Tensor:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+
 import numpy as np
 import pytest
 import torch
@@ -9,6 +11,7 @@ from torch import nn
 
 from segvigen_model import inference, placement
 from segvigen_model.placement import compile_flow, is_offload_needed, placed
+from segvigen_model.sampler import SamplerOptions, sample
 
 
 def where(module: nn.Module) -> set[str]:
@@ -109,8 +112,29 @@ def test_small_memory_offloads(monkeypatch):
     assert not is_offload_needed("cuda")
 
 
-def test_compile_marks_every_block(tiny_bundle, monkeypatch):
-    seen = []
-    monkeypatch.setattr(nn.Module, "compile", lambda self, **options: seen.append(options))
-    compile_flow(tiny_bundle.dit)
-    assert seen == [{"dynamic": True}] * len(tiny_bundle.dit.flow_model.blocks)
+def test_compiled_blocks_share_two_graphs_for_all_sizes(tiny_bundle, latent_structure):
+    """One graph for most blocks, one for the last; a new size or block must not compile again."""
+    from torch._dynamo.utils import counters
+
+    flow = copy.deepcopy(tiny_bundle.dit)
+
+    def draw(num_tokens):
+        slat = torch.randn(num_tokens, 8, generator=torch.Generator().manual_seed(num_tokens))
+        inputs = flow.prepare(
+            latent_structure(num_tokens),
+            slat,
+            slat,
+            cond=torch.ones(1, 5, 24),
+            task=torch.ones(1).long(),
+        )
+        return sample(flow, inputs, slat, SamplerOptions(2))
+
+    sizes = (30, 47, 61)
+    wanted = [draw(size) for size in sizes]
+    torch._dynamo.reset()
+    counters.clear()
+    compile_flow(flow, backend="eager")
+    for size, each in zip(sizes, wanted, strict=True):
+        assert torch.allclose(draw(size), each, atol=1e-6), size
+    assert not counters["graph_break"]
+    assert counters["stats"]["unique_graphs"] == 2
