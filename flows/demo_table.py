@@ -87,7 +87,6 @@ def show(rows: Sequence[DemoRow]) -> None:
     shown = table("Demo", "asset", *columns)
     for row in rows:
         parts = "" if row.num_parts is None else f"{row.num_parts} ({row.num_true_parts})"
-        state = f"{row.state} ({row.reason})" if row.reason else row.state
         shown.add_row(
             plain(row.name),
             parts,
@@ -95,10 +94,13 @@ def show(rows: Sequence[DemoRow]) -> None:
             str(row.clicks),
             _percent(row.iou_before),
             _percent(row.iou_after),
-            state,
+            row.state,
             f"{row.seconds:.0f}",
         )
     out.print(shown)
+    for row in rows:
+        if row.reason:
+            out.print(f"{plain(row.name)} was parked: {plain(row.reason)}")
 
 
 def problems(context: Context, objects: Sequence[DemoObject]) -> list[str]:
