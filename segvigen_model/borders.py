@@ -46,7 +46,7 @@ def border_features(pieces: Pieces, atoms: Atoms, histograms: FloatArray | None)
     columns.append(np.einsum("bd,bd->b", pieces.normals[left], pieces.normals[right]))
     step = pieces.centers[right] - pieces.centers[left]
     gap = np.linalg.norm(step, axis=1)
-    columns += [gap, np.abs(step[:, 1]) / np.maximum(gap, TINY)]
+    columns.append(gap)
     bend = np.einsum("bd,bd->b", pieces.normals[right] - pieces.normals[left], step)
     columns.append(bend / np.maximum(gap, TINY))
     columns += [np.full(len(left), value) for value in pieces.summary]

@@ -2,7 +2,7 @@
 
 The network weighs, for each atom, in which nested segments clicks lie, how far they are over the
 surface, and what the model's mask says. It is learned on simulated clicks (training/evidence.py)
-and stored beside the checkpoints; it knows no object, only clicks and geometry.
+and stored beside the checkpoints; it knows no object and no up, only clicks and geometry.
 """
 
 from __future__ import annotations
@@ -186,7 +186,6 @@ def _distance_columns(pieces: Pieces, positive: IntArray, negative: IntArray) ->
     columns.append(np.isin(pieces.materials, pieces.materials[positive]).astype(np.float64))
     region = np.log(pieces.level_areas[-2] + 1e-6)
     columns.append(np.abs(region - region[near]))
-    columns.append(pieces.centers[:, 1] - pieces.centers[near, 1])
     return columns
 
 

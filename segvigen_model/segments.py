@@ -61,7 +61,9 @@ def segment_tree(surface: Surface, counts: tuple[int, ...] = SEGMENT_COUNTS) -> 
         The nested levels, geometric ones first.
     """
     merger = _Merger(surface)
-    levels = [merger.merge_down_to(count) for count in counts]
+    # A low-poly mesh would otherwise keep every triangle to itself on all levels.
+    limit = max(surface.num_faces // 2, 1)
+    levels = [merger.merge_down_to(min(count, limit)) for count in counts]
     names = tuple(f"n{count}" for count in counts)
     stack = np.stack([*levels, surface.regions, surface.components])
     return SegmentTree(levels=stack, names=(*names, "region", "component"))

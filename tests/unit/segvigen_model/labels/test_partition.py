@@ -1,0 +1,149 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from segvigen_model.atoms import make_atoms
+from segvigen_model.evidence import make_pieces
+from segvigen_model.geometry import surface_of
+from segvigen_model.graph_cut import energy, expand_labels
+from segvigen_model.partition import (
+    GRANULARITIES,
+    consensus,
+    densify,
+    draw_agreement,
+    exclusive_labels,
+    matched_iou,
+    merge_parts,
+    split_part,
+)
+from segvigen_model.segments import segment_tree
+
+# The fixtures are frozen values, so examples may share them.
+FROZEN = [HealthCheck.function_scoped_fixture]
+
+
+def prepared(mesh):
+    surface = surface_of(mesh)
+    tree = segment_tree(surface)
+    atoms = make_atoms(surface, tree)
+    return surface.areas, atoms, make_pieces(surface, tree, atoms)
+
+
+def assert_dense(labels, num_faces):
+    assert labels.shape == (num_faces,)
+    assert labels.dtype == np.int32
+    assert np.unique(labels).tolist() == list(range(labels.max() + 1))
+
+
+@settings(max_examples=15, deadline=None, suppress_health_check=FROZEN)
+@given(seed=st.integers(0, 999), num_draws=st.integers(0, 4))
+def test_any_draws_give_a_partition(seed, num_draws, table):
+    mesh, _ = table
+    areas, atoms, pieces = prepared(mesh)
+    draws = np.random.default_rng(seed).integers(0, 6, (num_draws, mesh.num_faces))
+    counts = []
+    for granularity in GRANULARITIES:
+        found = consensus(draws, atoms, pieces, areas, granularity)
+        assert_dense(found.labels, mesh.num_faces)
+        assert found.part_confidence.shape == (found.count,)
+        assert 0 <= found.confidence <= 1
+        assert ("geometry_only" in found.notes) == (num_draws == 0)
+        counts.append(found.count)
+    assert counts == sorted(counts, reverse=True)
+
+
+def test_loose_parts_are_found_by_geometry(table):
+    mesh, parts = table
+    areas, atoms, pieces = prepared(mesh)
+    labels = consensus(np.zeros((0, 60), int), atoms, pieces, areas).labels
+    assert matched_iou(labels, parts, areas) > 0.99
+
+
+def test_unknown_granularity_is_refused(table):
+    areas, atoms, pieces = prepared(table[0])
+    with pytest.raises(ValueError, match="huge"):
+        consensus(np.zeros((0, 60), int), atoms, pieces, areas, "huge")
+
+
+@pytest.mark.parametrize("name", ["single_face", "two_boxes", "split_box", "big_sheet"])
+def test_meshes_of_any_size_work(name, request):
+    mesh = request.getfixturevalue(name)
+    areas, atoms, pieces = prepared(mesh)
+    draws = np.zeros((2, mesh.num_faces), int)
+    found = consensus(draws, atoms, pieces, areas)
+    assert_dense(found.labels, mesh.num_faces)
+    assert found.confidence == pytest.approx(1.0)
+
+
+def test_agreement_is_one_for_renamed_parts_and_less_for_others(table):
+    mesh, parts = table
+    areas = surface_of(mesh).areas
+    renamed = np.array([3, 0, 4, 1, 2])[parts]
+    assert draw_agreement(np.stack([parts, renamed, parts]), areas) == pytest.approx(1.0)
+    other = parts.copy()
+    other[parts == 4] = 3
+    assert 0.5 < draw_agreement(np.stack([parts, other]), areas) < 0.99
+    assert draw_agreement(parts[None], areas) == 1.0
+    assert draw_agreement(np.zeros((0, 60), int), areas) == 0.0
+
+
+@settings(max_examples=25, deadline=None)
+@given(seed=st.integers(0, 9999))
+def test_expansion_never_raises_the_energy_and_finds_two_label_optima(seed):
+    rng = np.random.default_rng(seed)
+    unaries = rng.random((7, 2)) * 2
+    pairs = np.array([[i, j] for i in range(7) for j in range(i + 1, 7) if rng.random() < 0.5])
+    pairs = pairs.reshape(-1, 2)
+    weights = rng.random(len(pairs))
+    start = rng.integers(0, 2, 7)
+    found = expand_labels(unaries, pairs, weights, start, [0, 1])
+    every = [np.array(list(np.binary_repr(code, 7)), int) for code in range(128)]
+    best = min(energy(unaries, pairs, weights, labels) for labels in every)
+    assert energy(unaries, pairs, weights, found) <= energy(unaries, pairs, weights, start) + 1e-9
+    # From a constant start one expansion of the other label is the exact optimum.
+    exact = expand_labels(unaries, pairs, weights, np.zeros(7, int), [1])
+    assert energy(unaries, pairs, weights, exact) == pytest.approx(best)
+
+
+@settings(max_examples=10, deadline=None, suppress_health_check=FROZEN)
+@given(seed=st.integers(0, 999), noise=st.sampled_from([0.1, 0.4, 1.0]))
+def test_overlapping_masks_become_exclusive(seed, noise, table):
+    mesh, parts = table
+    areas, atoms, _ = prepared(mesh)
+    rng = np.random.default_rng(seed)
+    truth = np.eye(5)[parts].T
+    masks = np.clip(truth + rng.normal(0, noise, truth.shape), 0, 1)
+    labels = exclusive_labels(masks, atoms, areas)
+    assert labels.shape == (60,)
+    assert set(labels.tolist()) <= set(range(5))
+    if noise == 0.1:
+        assert matched_iou(labels, parts, areas) > 0.99
+
+
+def test_merge_and_split_are_partitions(table):
+    mesh, parts = table
+    _, atoms, _ = prepared(mesh)
+    merged, mapping = merge_parts(parts, [1, 2, 3])
+    assert_dense(merged, 60)
+    assert mapping == {0: 0, 1: 1, 4: 2}
+    split, mapping = split_part(merged, 1, atoms, pieces=3)
+    assert_dense(split, 60)
+    assert split.max() + 1 == 5
+    assert mapping[1] == 1
+    assert (split == 1).sum() == 12
+    assert (np.isin(split, [1, 3, 4]) == (merged == 1)).all()
+
+
+def test_a_part_of_one_atom_stays(single_face):
+    _, atoms, _ = prepared(single_face)
+    labels, _ = split_part(np.zeros(1, np.int32), 0, atoms)
+    assert labels.tolist() == [0]
+
+
+def test_densify_keeps_order():
+    labels, mapping = densify(np.array([7, 2, 7, 9]))
+    assert labels.tolist() == [1, 0, 1, 2]
+    assert mapping == {2: 0, 7: 1, 9: 2}
