@@ -18,6 +18,7 @@ from typing import Annotated, Any
 import typer
 
 from flows import cli_view as view
+from flows import cli_weights
 from infra.local import DEFAULT_HOME, LocalStack
 from infra.processes import StackError
 from segvigen_model.errors import MissingExtra, SegvigenError
@@ -33,6 +34,8 @@ app = typer.Typer(
     help="Raw 3D meshes in, reviewed part labels and fine-tuning shards out.\n\n"
     "Exit codes: 0 done, 1 it went wrong, 2 wrong usage, 3 something is missing or not running.",
 )
+
+app.add_typer(cli_weights.app, name="weights")
 
 Home = Annotated[
     Path, typer.Option(envvar="SEGVIGEN_HOME", help="Folder of the local stack and its data.")

@@ -149,12 +149,24 @@ def load_tokenizer(source: str | Path, device: str = "cpu") -> ImageTokenizer:
 
 
 def find_image_model(*places: Path) -> str:
-    """Say where DINOv3 lies: in a folder of its name in one of `places`, else the hub's name."""
+    """Say where DINOv3 lies: a folder of its name in one of `places`, the hub's cache, or a name.
+
+    Args:
+        places: folders to look into, first come, first served.
+
+    Returns:
+        A folder, or the hub's name when there is none.
+    """
     for place in places:
         for folder in (place / MODEL_FOLDER, place / MODEL_NAME):
             if (folder / "config.json").is_file():
                 return str(folder)
-    return MODEL_NAME
+    try:
+        from huggingface_hub import try_to_load_from_cache
+    except ImportError:
+        return MODEL_NAME
+    cached = try_to_load_from_cache(MODEL_NAME, "config.json")
+    return str(Path(cached).parent) if isinstance(cached, str) else MODEL_NAME
 
 
 def _dinov3() -> Any:
