@@ -138,32 +138,29 @@ def _click(
     meaning = label_meaning(label, int(buffers.meta["num_parts"]))
     if meaning is None:
         return f"label {label[:40]!r} is not of this task"
-    percent = [_number(value.get("x")), _number(value.get("y"))]
-    if percent[0] is None or percent[1] is None:
+    percent_x, percent_y = _number(value.get("x")), _number(value.get("y"))
+    if percent_x is None or percent_y is None:
         return "its position is not on the sheet"
     width, height = buffers.size
-    pixel_x, pixel_y = percent[0] / 100 * width, percent[1] / 100 * height
+    pixel_x, pixel_y = percent_x / 100 * width, percent_y / 100 * height
+    column, row = min(int(pixel_x), width - 1), min(int(pixel_y), height - 1)
     told = _told_point(result, buffers, triangles)
+    point = buffers.locate_near(column, row) if told is None else None
     if isinstance(told, str):
         return told
-    column, row = min(int(pixel_x), width - 1), min(int(pixel_y), height - 1)
-    source = "sheet"
     if told is not None:
-        source, (face, xyz) = "viewer", told
-        view = int(buffers.view[row, column])
-    else:
-        point = buffers.locate_near(column, row)
-        if point is None:
-            return f"pixel ({column}, {row}) is background"
+        (face, xyz), view = told, int(buffers.view[row, column])
+    elif point is not None:
         face, xyz, view = point.face, point.xyz, point.view
-    name = str(buffers.meta["views"][view]) if view >= 0 else ""
+    else:
+        return f"pixel ({column}, {row}) is background"
     return PointedClick(
         number=number,
         result_id=str(result.get("id", ""))[:64],
-        source=source,
+        source="sheet" if told is None else "viewer",
         pixel_x=pixel_x,
         pixel_y=pixel_y,
-        view=name,
+        view=str(buffers.meta["views"][view]) if view >= 0 else "",
         label=label,
         meaning=meaning,
         is_positive=result.get("is_positive") is not False,

@@ -67,6 +67,7 @@ def push_assets(
     Returns:
         One result per asset, in the given order.
     """
+    rules: Any = {"catalogue": catalogue, "worker": worker, "max_attempts": max_attempts}
     prepared: dict[str, _Prepared] = {}
     results: dict[str, StageResult] = {}
 
@@ -74,24 +75,15 @@ def push_assets(
         asset = catalogue.asset(asset_id)
         if asset.state is not AssetState.PROPOSED:
             return not_needed("push_review", catalogue, asset_id)
-        ready = _prepare(asset, store, catalogue, desk, settings)
-        prepared[asset_id] = ready
+        ready = prepared[asset_id] = _prepare(asset, store, catalogue, desk, settings)
         return StageResult(asset_id, "push_review", asset.state, False, ready.row.sheet_key)
 
-    rules: Any = {"catalogue": catalogue, "worker": worker, "max_attempts": max_attempts}
     for asset_id in asset_ids:
-        begin = time.perf_counter()
-        result = attempt("push_review", asset_id, partial(prepare, asset_id), **rules)
-        log.info("stage=draw asset=%s seconds=%.2f", asset_id[:12], time.perf_counter() - begin)
-        results[asset_id] = result
+        results[asset_id] = attempt("push_review", asset_id, partial(prepare, asset_id), **rules)
     tasks = ensure_tasks(desk, {ready.key: ready.data for ready in prepared.values()})
     for asset_id, ready in prepared.items():
-        results[asset_id] = attempt(
-            "push_review",
-            asset_id,
-            partial(_record, ready, tasks[ready.key], catalogue, worker),
-            **rules,
-        )
+        record = partial(_record, ready, tasks[ready.key], catalogue, worker)
+        results[asset_id] = attempt("push_review", asset_id, record, **rules)
     return [results[asset_id] for asset_id in asset_ids]
 
 
@@ -174,6 +166,7 @@ def _same_proposal(buffers: Buffers, source: ProposalRow) -> int:
 def _draw(asset: AssetRow, source: ProposalRow, store: Store, settings: ReviewSettings) -> int:
     """Draw and upload a round's files, the sheet last: where it is, the others are complete."""
     place = (asset.asset_id, asset.round)
+    begin = time.perf_counter()
     mesh = load_asset_mesh(store, asset)
     labels = load_proposal(store, source).face_labels
     meta = {
@@ -189,6 +182,7 @@ def _draw(asset: AssetRow, source: ProposalRow, store: Store, settings: ReviewSe
     viewer = render_viewer(mesh, labels, sheet.buffers, title=title)
     store.put(keys.review_viewer(*place), viewer, "text/html; charset=utf-8")
     store.put(keys.review_sheet(*place), sheet.png, "image/png")
+    log.info("stage=draw asset=%s seconds=%.2f", asset.asset_id[:12], time.perf_counter() - begin)
     return int(sheet.buffers.meta["num_parts"])
 
 

@@ -18,10 +18,10 @@ from scipy import ndimage
 
 from segvigen_model.coords import fit_frame
 from segvigen_model.errors import AssetRejected, MissingExtra
-from segvigen_model.types import AssetMesh, ByteArray, FloatArray, IntArray
+from segvigen_model.types import AssetMesh, ByteArray, FloatArray, Frame, IntArray
 from tasks.review.buffers import Buffers, camera_row
 from tasks.review.colors import BACKGROUND_COLOR, part_colors
-from tasks.review.render import RayScene, View, render_hits, unit_triangles
+from tasks.review.render import Hits, RayScene, View, render_hits, unit_triangles
 from tasks.review.shading import OUTLINE_COLOR, shade_view
 from tasks.review.views import plan_views
 
@@ -81,18 +81,16 @@ def render_sheet(
     areas = np.linalg.norm(face_normals, axis=1) / 2
     plan = plan_views(triangles, face_labels, areas, TILE_COLUMNS * TILE_ROWS)
     legend = _legend(face_labels, areas, plan.unseen_parts, width)
-    size = width // TILE_COLUMNS
-    canvas = _Canvas(size, legend.shape[0])
+    canvas = _Canvas(width // TILE_COLUMNS, legend)
     normals = _corner_normals(mesh, face_normals)
     for index, view in enumerate(plan.views):
         scene = RayScene(triangles, view.only_faces)
-        picture = shade_view(scene, view, face_labels, normals, size)
-        hits = render_hits(scene, view, size)
-        canvas.paste(index, view, picture, hits.face, hits.depth)
-    canvas.picture[size * TILE_ROWS :, :] = BACKGROUND_COLOR
-    canvas.picture[size * TILE_ROWS :, : legend.shape[1]] = legend
-    labels = np.where(canvas.face >= 0, face_labels[canvas.face], -1)
-    png = _annotate(canvas.picture, labels, canvas.tiles, plan.views, size)
+        canvas.paste(
+            index,
+            view,
+            shade_view(scene, view, face_labels, normals, canvas.size),
+            render_hits(scene, view, canvas.size),
+        )
     details = {
         **(meta or {}),
         "views": [view.name for view in plan.views],
@@ -100,34 +98,38 @@ def render_sheet(
         "num_faces": mesh.num_faces,
         "unseen_parts": list(plan.unseen_parts),
     }
-    cameras = np.stack(canvas.cameras)
-    buffers = Buffers(canvas.face, canvas.tiles, labels, canvas.depth, cameras, frame, details)
+    buffers = canvas.buffers(face_labels, frame, details)
+    png = _annotate(canvas.picture, buffers.part, plan.views, canvas.size)
     return Sheet(png, buffers, plan.unseen_parts)
 
 
 class _Canvas:
     """The sheet while its tiles arrive."""
 
-    def __init__(self, size: int, legend_height: int) -> None:
-        shape = (size * TILE_ROWS + legend_height, size * TILE_COLUMNS)
+    def __init__(self, size: int, legend: ByteArray) -> None:
+        shape = (size * TILE_ROWS + legend.shape[0], legend.shape[1])
         self.size = size
         self.picture: ByteArray = np.full((*shape, 3), BACKGROUND_COLOR, dtype=np.uint8)
+        self.picture[size * TILE_ROWS :] = legend
         self.face: IntArray = np.full(shape, -1, dtype=np.int32)
         self.tiles: IntArray = np.full(shape, -1, dtype=np.int8)
         self.depth: FloatArray = np.zeros(shape, dtype=np.float32)
         self.cameras: list[FloatArray] = []
 
-    def paste(
-        self, index: int, view: View, picture: ByteArray, face: IntArray, depth: FloatArray
-    ) -> None:
+    def paste(self, index: int, view: View, picture: ByteArray, hits: Hits) -> None:
         left = index % TILE_COLUMNS * self.size
         top = index // TILE_COLUMNS * self.size
         spot = np.s_[top : top + self.size, left : left + self.size]
         self.picture[spot] = picture
-        self.face[spot] = face
+        self.face[spot] = hits.face
         self.tiles[spot] = index
-        self.depth[spot] = depth
+        self.depth[spot] = hits.depth
         self.cameras.append(camera_row(view, left, top, self.size))
+
+    def buffers(self, face_labels: IntArray, frame: Frame, meta: Mapping[str, Any]) -> Buffers:
+        part = np.where(self.face >= 0, face_labels[self.face], -1)
+        cameras = np.stack(self.cameras)
+        return Buffers(self.face, self.tiles, part, self.depth, cameras, frame, meta)
 
 
 def _check_labels(mesh: AssetMesh, face_labels: IntArray) -> None:
@@ -176,9 +178,7 @@ def _legend(
     return np.asarray(picture)
 
 
-def _annotate(
-    picture: ByteArray, labels: IntArray, tiles: IntArray, views: tuple[View, ...], size: int
-) -> bytes:
+def _annotate(picture: ByteArray, labels: IntArray, views: tuple[View, ...], size: int) -> bytes:
     """Write view names and part numbers, draw tile frames; returns PNG bytes."""
     image = Image.fromarray(picture)
     draw = ImageDraw.Draw(image)
