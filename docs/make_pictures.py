@@ -1,0 +1,101 @@
+"""Draw docs/images/loop.png from a finished demo: mesh, proposal, clicks, label set.
+
+    .venv/bin/python docs/make_pictures.py [--home .segvigen] [--assets 4]
+
+Everything shown is what the demo stored: nothing is computed anew. Assets with the most clicks
+come first.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageDraw
+
+from flows.context import Context, open_context
+from infra.local import LocalStack
+from segvigen_model.coords import fit_frame
+from segvigen_model.geometry import surface_of
+from segvigen_model.types import AssetMesh, FloatArray, IntArray
+from tasks.assets import load_asset_mesh, load_proposal
+from tasks.catalogue import DONE, AssetRow
+from tasks.labels import load_label_set
+from tasks.review.render import HERO_DIRECTION, RayScene, View, look_from, unit_triangles
+from tasks.review.shading import shade_view
+
+TILE = 300
+TITLES = ("raw mesh", "proposal", "clicks", "label set")
+INK, GROUND = (40, 44, 52), (247, 248, 250)
+
+
+def main() -> None:
+    """Read the demo's stack and write the picture."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--home", type=Path, default=Path(".segvigen"))
+    parser.add_argument("--assets", type=int, default=4)
+    options = parser.parse_args()
+    os.environ.update(LocalStack(options.home).environment())
+    context = open_context()
+    rows = [draw_asset(context, asset) for asset in _most_clicked(context, options.assets)]
+    title = Image.new("RGB", (TILE * len(TITLES), 34), GROUND)
+    pen = ImageDraw.Draw(title)
+    for column, text in enumerate(TITLES):
+        pen.text((TILE * column + TILE / 2, 17), text, INK, anchor="mm", font_size=18)
+    picture = np.concatenate([np.asarray(title), *rows])
+    target = Path(__file__).parent / "images" / "loop.png"
+    target.parent.mkdir(exist_ok=True)
+    Image.fromarray(picture).quantize(128).save(target, optimize=True)
+
+
+def draw_asset(context: Context, asset: AssetRow) -> np.ndarray:
+    """(TILE, 4 * TILE, 3) uint8: one asset on its way."""
+    mesh = load_asset_mesh(context.store, asset)
+    first = context.catalogue.proposals(asset.asset_id)[0]
+    label_set = context.catalogue.labels.latest(asset.asset_id)
+    if label_set is None:
+        raise SystemExit(f"asset {asset.name} has no label set; let the demo finish first")
+    before = load_proposal(context.store, first).face_labels
+    after = load_label_set(context.store, label_set).face_labels
+    clicks = [
+        (click.x, click.y, click.z) for click in context.catalogue.reviews.clicks(asset.asset_id)
+    ]
+    raw = Image.fromarray(_shade(mesh, np.zeros(mesh.num_faces, np.int32))).convert("L")
+    tiles = [np.asarray(raw.convert("RGB")), _shade(mesh, before)]
+    tiles += [_with_dots(mesh, tiles[1], np.array(clicks)), _shade(mesh, after)]
+    return np.concatenate(tiles, axis=1)
+
+
+def _view(mesh: AssetMesh) -> View:
+    corners = unit_triangles(mesh, fit_frame(mesh.vertices)).reshape(-1, 3)
+    return look_from(np.array(HERO_DIRECTION), corners)
+
+
+def _shade(mesh: AssetMesh, labels: IntArray) -> np.ndarray:
+    normals = np.repeat(surface_of(mesh).normals[:, None], 3, axis=1)
+    scene = RayScene(unit_triangles(mesh, fit_frame(mesh.vertices)))
+    return shade_view(scene, _view(mesh), labels, normals, TILE)
+
+
+def _with_dots(mesh: AssetMesh, tile: np.ndarray, points: FloatArray) -> np.ndarray:
+    """Clicks as dots, also those on the far side."""
+    image = Image.fromarray(tile)
+    pen = ImageDraw.Draw(image)
+    frame = fit_frame(mesh.vertices)
+    if len(points):
+        for column, row, _ in _view(mesh).project((points - frame.center) * frame.scale, TILE):
+            box = (column - 6, row - 6, column + 6, row + 6)
+            pen.ellipse(box, fill=(255, 255, 255), outline=(0, 0, 0), width=2)
+    return np.asarray(image)
+
+
+def _most_clicked(context: Context, count: int) -> list[AssetRow]:
+    done = [asset for asset in context.catalogue.assets() if asset.state in DONE]
+    clicks = context.catalogue.reviews.clicks
+    return sorted(done, key=lambda a: (-len(clicks(a.asset_id)), a.asset_id))[:count]
+
+
+if __name__ == "__main__":
+    main()
