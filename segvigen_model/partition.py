@@ -22,6 +22,7 @@ from segvigen_model.types import BoolArray, FloatArray, IntArray
 # Share of the surface below which a part is a fragment; PartSAM's rule is 0.003.
 MIN_PART_AREAS = {"fine": 0.001, "medium": 0.002, "coarse": 0.003}
 GRANULARITIES = ("fine", "medium", "coarse")
+CLEAR_MAJORITY = 0.6  # of an atom's area
 # Mean border probability above which parts stay apart: 0.13 to 0.2 is best on 84 development
 # objects in both regimes (averages of many weak borders stay low).
 MERGE_THRESHOLDS = {"fine": 0.10, "medium": 0.17, "coarse": 0.28}
@@ -79,6 +80,28 @@ def consensus(
     confidence = part_confidence(labels, draws, areas)
     notes = () if len(draws) else ("geometry_only",)
     return Partition(labels, confidence, draw_agreement(draws, areas), notes)
+
+
+def snap_labels(labels: IntArray, atoms: Atoms, areas: FloatArray) -> Partition:
+    """Snap one labeling to atoms: a clear majority takes the whole atom, else faces stay.
+
+    Unlike `consensus` this joins nothing: whoever painted the labels meant them.
+
+    Args:
+        labels: (F,) int, 0-based.
+        atoms: pieces to snap to.
+        areas: (F,) face areas.
+
+    Returns:
+        Dense labels; confidence is the share of the surface that did not change.
+    """
+    shares = label_histograms(labels[None], atoms, areas)
+    is_clear = shares.max(axis=1) >= CLEAR_MAJORITY
+    snapped = np.where(is_clear[atoms.of_face], shares.argmax(axis=1)[atoms.of_face], labels)
+    dense, _ = densify(snapped)
+    kept = float(areas[snapped == labels].sum() / max(float(areas.sum()), TINY))
+    confidence = part_confidence(dense, densify(labels)[0][None], areas)
+    return Partition(dense, confidence, min(kept, 1.0))
 
 
 def overlap(left: IntArray, right: IntArray, areas: FloatArray) -> FloatArray:

@@ -154,14 +154,16 @@ class Refiner:
     def _candidates(
         self, wish: Wish, inside: BoolArray, probability: FloatArray
     ) -> list[BoolArray]:
-        """Nested segments, connected pieces and the probable region, all within one part."""
+        """Nested segments and the probable region, within one part and in one touching piece.
+
+        Pieces elsewhere stay, however probable: nobody pointed at them.
+        """
         likely = inside & (probability > 0.5)
-        found = [inside & (ids == ids[wish.face]) for ids in self.tree.levels]
-        found += [segment & likely for segment in found if likely[wish.face]]
-        found += [self._piece(inside, wish.face), inside]
+        segments = [inside & (ids == ids[wish.face]) for ids in self.tree.levels]
+        found = [*segments, inside]
         if likely[wish.face]:
-            found += [self._piece(likely, wish.face), likely]
-        return found
+            found += [*(segment & likely for segment in segments), likely]
+        return [self._piece(region, wish.face) for region in found]
 
     def _is_allowed(self, region: BoolArray, inside: BoolArray, wish: Wish) -> bool:
         """Whether a region contradicts no click and is no mere renaming of a part."""
@@ -218,6 +220,7 @@ def refine_labels(
     probability_of: Callable[[Wish], FloatArray],
     geometry: tuple[Surface, SegmentTree, Atoms],
     aside: int | None,
+    anchors: Sequence[int] = (),
 ) -> Refined:
     """Make all wishes true.
 
@@ -227,12 +230,17 @@ def refine_labels(
         probability_of: (F,) probability of the part that a wish's point lies in.
         geometry: surface, segments, atoms.
         aside: part id for what is not the object, or None.
+        anchors: faces that earlier clicks settled; they keep their part unless clicked again.
 
     Returns:
         The new partition; ids of surviving parts keep their order, and their value when no
         earlier part vanished.
     """
-    refiner = Refiner(labels, *geometry, wishes)
+    clicked = {wish.face for wish in wishes}
+    settled = [
+        Wish(face, int(labels[face]), NO_TARGET, False) for face in anchors if face not in clicked
+    ]
+    refiner = Refiner(labels, *geometry, [*wishes, *settled])
     for _ in range(2):  # a later negative click may be served by a part that an earlier one needs
         for wish in wishes:
             refiner.grant(wish, probability_of(wish))

@@ -24,7 +24,7 @@ from segvigen_model.image_condition import condition_of
 from segvigen_model.inference import ClickSet, draw_colorings, draw_masks, encode_voxels
 from segvigen_model.ovoxel import mesh_to_ovoxel
 from segvigen_model.palette import decode_colors, nearest_colors
-from segvigen_model.partition import Partition, consensus, part_confidence
+from segvigen_model.partition import Partition, consensus, part_confidence, snap_labels
 from segvigen_model.refinement import NO_TARGET, Wish, refine_labels, resolve_clicks
 from segvigen_model.segments import SegmentTree, segment_tree
 from segvigen_model.transfer import FaceVoxels, face_voxels, nearest_voxels
@@ -166,6 +166,7 @@ class Segmenter:
         seed: int = 0,
         *,
         not_object_part: int | None = None,
+        anchor_faces: Sequence[int] = (),
     ) -> Proposal:
         """Change a partition as clicks say.
 
@@ -176,6 +177,8 @@ class Segmenter:
             clicks: what the reviewer said; the later of two on one face counts.
             seed: as in `part_mask`.
             not_object_part: part already set aside as no object (provenance of the input).
+            anchor_faces: faces settled by clicks of earlier rounds (provenance of the input);
+                they keep their part unless clicked again.
 
         Returns:
             The new partition. Every click holds; a part without clicks keeps its faces except
@@ -191,6 +194,7 @@ class Segmenter:
             lambda wish: probabilities[_key(wish)],
             (geometry.surface, geometry.tree, geometry.atoms),
             aside,
+            anchor_faces,
         )
         touched = {refined.id_map[w.target] for w in wishes if w.target in refined.id_map}
         confidence = self._refined_confidence(geometry, face_labels, refined.labels, touched)
@@ -206,6 +210,7 @@ class Segmenter:
             seed=seed,
             id_map={str(old): new for old, new in sorted(refined.id_map.items())},
             not_object_part=refined.not_object_part,
+            anchor_faces=sorted({*map(int, anchor_faces), *(wish.face for wish in wishes)}),
         )
 
     def guided(
@@ -233,10 +238,8 @@ class Segmenter:
         )[0]
         palette = map_colors(part_map)
         voxel_labels = nearest_colors(np.clip(colors, 0, 1), palette)
-        draws = geometry.relation.labels_to_faces(voxel_labels)[None]
-        partition = consensus(
-            draws, geometry.atoms, geometry.pieces, geometry.surface.areas, "fine"
-        )
+        face_labels = geometry.relation.labels_to_faces(voxel_labels)
+        partition = snap_labels(face_labels, geometry.atoms, geometry.surface.areas)
         return self._proposal(
             geometry,
             partition,

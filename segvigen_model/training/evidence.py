@@ -17,10 +17,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-import torch
-import torch.nn.functional as F
 from safetensors.numpy import save_file
-from torch import Tensor, nn
 from tqdm import tqdm
 
 from segvigen_model import borders, evidence
@@ -32,12 +29,12 @@ from segvigen_model.geometry import TINY, Surface, surface_of
 from segvigen_model.inference import ClickSet, draw_colorings, draw_masks
 from segvigen_model.palette import decode_colors
 from segvigen_model.partition import label_histograms
-from segvigen_model.perceptron import IGNORED_SCALE
 from segvigen_model.procedural import make_asset
 from segvigen_model.segmenter import Segmenter
 from segvigen_model.segments import segment_tree
 from segvigen_model.training.data import cached_object, cached_rows, procedural_categories
 from segvigen_model.training.fuse import fused_skin
+from segvigen_model.training.perceptron_fit import Rows, fit
 from segvigen_model.transfer import FaceVoxels, nearest_voxels
 from segvigen_model.types import AssetMesh, BoolArray, Click, Encoding, FloatArray, IntArray
 
@@ -52,21 +49,6 @@ MIN_PART_SHARE = 0.002
 CLICK_COUNTS = (1, 1, 1, 2, 2, 3, 3, 5, 7, 10)
 NUM_DRAWS, NUM_STEPS = 4, 8
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class Rows:
-    """Features of one question.
-
-    Attributes:
-        features: (R, D) float32.
-        target: (R,) float32, 0..1.
-        weight: (R,) float32: area of an atom, length of a border.
-    """
-
-    features: FloatArray
-    target: FloatArray
-    weight: FloatArray
 
 
 @dataclass(frozen=True, slots=True)
@@ -246,52 +228,6 @@ def model_histograms(
     return label_histograms(np.stack(draws), case.atoms, case.surface.areas)
 
 
-def fit(
-    rows: list[Rows], *, width: int, epochs: int, batch: int, has_overlap: bool, seed: int = 0
-) -> dict[str, FloatArray]:
-    """Train one perceptron.
-
-    Args:
-        rows: questions.
-        width: of the two hidden layers.
-        epochs: passes over all questions.
-        batch: questions a step.
-        has_overlap: add a soft IoU per question (masks), else cross-entropy alone (borders).
-        seed: of weights and order.
-
-    Returns:
-        Arrays as `perceptron.load_network` reads them.
-    """
-    torch.manual_seed(seed)
-    everything = np.concatenate([each.features[:: max(1, len(rows) // 2000)] for each in rows])
-    spread = everything.std(axis=0)
-    scale = np.where(spread < 1e-4, 10 * IGNORED_SCALE, spread + 1e-2).astype(np.float32)
-    mean = everything.mean(axis=0).astype(np.float32)
-    layers = [nn.Linear(len(mean), width), nn.Linear(width, width), nn.Linear(width, 1)]
-    net = nn.Sequential(layers[0], nn.ReLU(), layers[1], nn.ReLU(), layers[2])
-    steps = epochs * (len(rows) // batch)
-    optimizer = torch.optim.AdamW(net.parameters(), lr=2e-3, weight_decay=1e-3)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 2e-3, total_steps=max(steps, 2))
-    rng = np.random.default_rng(seed)
-    for epoch in range(epochs):
-        losses = []
-        for chosen in np.array_split(
-            rng.permutation(len(rows))[: steps // epochs * batch], steps // epochs
-        ):
-            loss = _loss(net, [rows[i] for i in chosen], mean, scale, has_overlap)
-            optimizer.zero_grad()
-            loss.backward()  # type: ignore[no-untyped-call]
-            optimizer.step()
-            schedule.step()
-            losses.append(float(loss.detach()))
-        log.info("epoch=%d loss=%.4f", epoch, float(np.mean(losses)))
-    state = {"mean": mean, "scale": scale}
-    for index, layer in enumerate(layers):
-        state[f"weight{index}"] = np.ascontiguousarray(layer.weight.detach().numpy().T)
-        state[f"bias{index}"] = layer.bias.detach().numpy()
-    return state
-
-
 def load_rows(folder: Path, kind: str) -> list[Rows]:
     """Read all rows of a kind, "click" or "border"."""
     rows: list[Rows] = []
@@ -333,37 +269,6 @@ def main(arguments: list[str] | None = None) -> None:
         load_rows(args.out, "border"), width=48, epochs=args.epochs, batch=8, has_overlap=False
     )
     save_file(edges, args.weights / borders.WEIGHTS_FILE.name)
-
-
-def _loss(
-    net: nn.Sequential, rows: list[Rows], mean: FloatArray, scale: FloatArray, has_overlap: bool
-) -> Tensor:
-    """Cross-entropy weighted by area or length, and soft IoU, each question counting alike."""
-    index = torch.from_numpy(np.repeat(np.arange(len(rows)), [len(r.target) for r in rows]))
-    features = np.concatenate([each.features for each in rows]).astype(np.float32)
-    target = torch.from_numpy(np.concatenate([each.target for each in rows]).astype(np.float32))
-    weight = torch.from_numpy(np.concatenate([_even(each.weight) for each in rows]))
-    odds = net(torch.from_numpy((features - mean) / scale))[:, 0]
-
-    def per_question(values: Tensor) -> Tensor:
-        return torch.zeros(len(rows)).index_add(0, index, values)
-
-    entropy = per_question(
-        weight * F.binary_cross_entropy_with_logits(odds, target, reduction="none")
-    )
-    if not has_overlap:
-        return entropy.mean()
-    chance = torch.sigmoid(odds)
-    shared = per_question(weight * chance * target)
-    union = per_question(weight * (chance + target - chance * target)) + 1e-6
-    # Small parts would hardly count in the entropy, whose weights are areas.
-    part = torch.sqrt(per_question(weight * target) + 1e-6)
-    return (entropy / part).mean() + (1.0 - shared / union).mean()
-
-
-def _even(weight: FloatArray) -> FloatArray:
-    """Weights of sum 1."""
-    return (weight / max(float(weight.sum()), TINY)).astype(np.float32)
 
 
 def _clicks(case: Case, part: BoolArray, rng: np.random.Generator) -> list[Click]:

@@ -17,6 +17,7 @@ from segvigen_model.partition import (
     exclusive_labels,
     matched_iou,
     merge_parts,
+    snap_labels,
     split_part,
 )
 from segvigen_model.segments import segment_tree
@@ -147,3 +148,14 @@ def test_densify_keeps_order():
     labels, mapping = densify(np.array([7, 2, 7, 9]))
     assert labels.tolist() == [1, 0, 1, 2]
     assert mapping == {2: 0, 7: 1, 9: 2}
+
+
+def test_snapping_repaints_stray_faces_and_joins_nothing(table):
+    mesh, parts = table
+    areas, atoms, _ = prepared(mesh)
+    painted = parts.copy()
+    painted[0] = 7  # half of the top's lower side: no clear majority of its atom
+    found = snap_labels(painted, atoms, areas)
+    assert found.count == 6
+    assert 0.8 < found.confidence <= 1.0
+    assert_dense(found.labels, 60)

@@ -111,6 +111,19 @@ def test_clicks_join_what_was_split_and_ids_close_up(table, segmenter, click_at)
     assert "5" not in answer.provenance["id_map"]
 
 
+def test_faces_settled_in_earlier_rounds_keep_their_part(table, segmenter, click_at):
+    mesh, parts = table
+    start = np.minimum(parts, 1).astype(np.int32)
+    encoding = segmenter.encode(mesh)
+    first = segmenter.refine(mesh, encoding, start, [click_at(mesh, 50, kind=ClickKind.NEW_PART)])
+    assert first.provenance["anchor_faces"] == [50]
+    neighbour = click_at(mesh, 53, part=0)
+    second = segmenter.refine(mesh, encoding, first.face_labels, [neighbour], anchor_faces=[50])
+    assert second.face_labels[50] == 2
+    assert second.face_labels[53] == 0
+    assert second.provenance["anchor_faces"] == [50, 53]
+
+
 def test_negative_click_on_the_only_part_makes_another(single_face, segmenter, click_at):
     click = click_at(single_face, 0, part=0, is_positive=False)
     encoding = segmenter.encode(single_face)
