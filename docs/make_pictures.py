@@ -35,7 +35,7 @@ def main() -> None:
     """Read the demo's stack and write the picture."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--home", type=Path, default=Path(".segvigen"))
-    parser.add_argument("--assets", type=int, default=4)
+    parser.add_argument("--assets", type=int, default=3)
     options = parser.parse_args()
     os.environ.update(LocalStack(options.home).environment())
     context = open_context()
