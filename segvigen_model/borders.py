@@ -1,8 +1,8 @@
 """How likely two touching pieces belong to different parts: features of a border, and a small
 network on them, learned on labelled meshes (training/evidence.py).
 
-Geometry and the draws of the model enter as features, so that each is trusted as far as it earned
-it. Borders of larger regions cost the mean of their pieces (partition.py merges them).
+The network judges geometry; what the model's draws say is added to its odds. Borders of larger
+regions cost the mean of their pieces (partition.py merges them).
 """
 
 from __future__ import annotations
@@ -13,19 +13,20 @@ from segvigen_model.atoms import Atoms
 from segvigen_model.evidence import Pieces
 from segvigen_model.geometry import TINY, sum_by
 from segvigen_model.perceptron import WEIGHTS_FOLDER, load_network, sigmoid
-from segvigen_model.types import FloatArray, IntArray
+from segvigen_model.types import FloatArray
 
 WEIGHTS_FILE = WEIGHTS_FOLDER / "borders.safetensors"
-DRAW_COLUMN = -1  # of the features: has draws
+DRAW_WEIGHT = 0.5
+DRAW_BIAS = 0.0
+DRAW_RANGE = (0.05, 0.95)
 
 
-def border_features(pieces: Pieces, atoms: Atoms, histograms: FloatArray | None) -> FloatArray:
+def border_features(pieces: Pieces, atoms: Atoms) -> FloatArray:
     """Describe every border between touching atoms.
 
     Args:
         pieces: facts of the atoms.
         atoms: the atoms and their borders.
-        histograms: (A, C) share of each draw's labels per atom, rows sum to 1; None without draws.
 
     Returns:
         (B, D) float32; the order of the two sides does not matter.
@@ -50,27 +51,29 @@ def border_features(pieces: Pieces, atoms: Atoms, histograms: FloatArray | None)
     bend = np.einsum("bd,bd->b", pieces.normals[right] - pieces.normals[left], step)
     columns.append(bend / np.maximum(gap, TINY))
     columns += [np.full(len(left), value) for value in pieces.summary]
-    columns += _draw_columns(left, right, histograms)
     return np.stack(columns, axis=1).astype(np.float32)
 
 
 def border_costs(pieces: Pieces, atoms: Atoms, histograms: FloatArray | None) -> FloatArray:
-    """(B,) float64 probability that the two sides of each border are different parts."""
+    """Probability that the two sides of each border are different parts.
+
+    Args:
+        pieces: facts of the atoms.
+        atoms: the atoms and their borders.
+        histograms: (A, C) share of each draw's labels per atom, rows sum to 1; None without draws.
+
+    Returns:
+        (B,) float64, 0..1.
+    """
     if not len(atoms.pairs):
         return np.zeros(0)
-    network = load_network(WEIGHTS_FILE)
-    return sigmoid(network.forward(border_features(pieces, atoms, histograms)))
-
-
-def _draw_columns(
-    left: IntArray, right: IntArray, histograms: FloatArray | None
-) -> list[FloatArray]:
-    """How far the draws keep both sides together, how pure the sides are, and if there are any."""
-    if histograms is None:
-        return [np.full(len(left), value) for value in (0.5, 0.5, 0.5, 0.0)]
-    together = np.minimum(histograms[left], histograms[right]).sum(axis=1)
-    purity = (histograms**2).sum(axis=1) / np.maximum(histograms.max(axis=1), TINY)
-    return [together, *_both(purity[left], purity[right]), np.ones(len(left))]
+    odds = load_network(WEIGHTS_FILE).forward(border_features(pieces, atoms))
+    if histograms is not None:
+        left, right = atoms.pairs.T
+        together = np.minimum(histograms[left], histograms[right]).sum(axis=1)
+        together = np.clip(together, *DRAW_RANGE)
+        odds = odds + DRAW_WEIGHT * np.log((1.0 - together) / together) + DRAW_BIAS
+    return sigmoid(odds)
 
 
 def _both(left: FloatArray, right: FloatArray) -> list[FloatArray]:

@@ -1,8 +1,9 @@
 """How much clicks say about every piece of the surface: features, and a small network on them.
 
-The network weighs, for each atom, in which nested segments clicks lie, how far they are over the
-surface, and what the model's mask says. It is learned on simulated clicks (training/evidence.py)
-and stored beside the checkpoints; it knows no object and no up, only clicks and geometry.
+The network weighs, for each atom, in which nested segments clicks lie and how far they are over
+the surface. It is learned on simulated clicks (training/evidence.py); it knows no object, no up
+and no checkpoint. The odds of the model's mask are added to its own, so that a new checkpoint
+needs no new fit.
 """
 
 from __future__ import annotations
@@ -91,16 +92,13 @@ def make_pieces(surface: Surface, tree: SegmentTree, atoms: Atoms) -> Pieces:
     )
 
 
-def click_features(
-    pieces: Pieces, clicked: IntArray, is_positive: BoolArray, mask: FloatArray | None
-) -> FloatArray:
+def click_features(pieces: Pieces, clicked: IntArray, is_positive: BoolArray) -> FloatArray:
     """Describe every atom as clicks see it.
 
     Args:
         pieces: facts of the atoms.
         clicked: (K,) int clicked atoms; at least one positive.
         is_positive: (K,) bool.
-        mask: (A,) float 0..1 mean of the model's mask per atom, or None.
 
     Returns:
         (A, D) float32.
@@ -108,7 +106,6 @@ def click_features(
     positive, negative = clicked[is_positive], clicked[~is_positive]
     columns = [*_level_columns(pieces, positive, negative)]
     columns += _distance_columns(pieces, positive, negative)
-    columns += _mask_columns(pieces, positive, mask)
     spread = pieces.centers[positive][:, None] - pieces.centers[positive][None]
     summary = [
         *pieces.summary,
@@ -141,9 +138,7 @@ def part_probability(
     Returns:
         (F,) float64, 0..1; exactly 1 on positive and 0 on negative faces.
     """
-    # The network was fitted without masks: fed one, it answers at random. So it judges geometry,
-    # and the mask's odds are added to its own.
-    features = click_features(pieces, atoms.of_face[faces], is_positive, None)
+    features = click_features(pieces, atoms.of_face[faces], is_positive)
     odds = load_network(WEIGHTS_FILE).forward(features) + np.log((1.0 - BEST_CUT) / BEST_CUT)
     if mask is not None:
         mean = np.clip(atoms.mean(mask, areas), *MASK_RANGE)
@@ -187,17 +182,3 @@ def _distance_columns(pieces: Pieces, positive: IntArray, negative: IntArray) ->
     region = np.log(pieces.level_areas[-2] + 1e-6)
     columns.append(np.abs(region - region[near]))
     return columns
-
-
-def _mask_columns(pieces: Pieces, positive: IntArray, mask: FloatArray | None) -> list[FloatArray]:
-    """The model's mask on the atom, on larger segments, and on the clicks; 0.5 without one."""
-    if mask is None:
-        return [np.full(len(pieces.first_face), value) for value in (0.5, 0.5, 0.5, 0.5, 0.5, 0)]
-    columns = [mask]
-    for level in (2, 4, len(pieces.levels) - 2):
-        ids = pieces.levels[level]
-        weight = pieces.level_areas[0]
-        total = sum_by(ids, weight * mask, int(ids.max()) + 1)
-        columns.append((total / np.maximum(sum_by(ids, weight, len(total)), TINY))[ids])
-    columns.append(np.full(len(mask), mask[positive].mean()))
-    return [*columns, np.ones(len(mask))]

@@ -14,7 +14,6 @@ from segvigen_model.errors import CheckpointMismatch
 from segvigen_model.types import FloatArray
 
 WEIGHTS_FOLDER = Path(__file__).parent / "weights"
-IGNORED_SCALE = 1e5  # features that never varied in training are divided by more than this
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,10 +29,6 @@ class Perceptron:
     scale: FloatArray
     weights: tuple[FloatArray, ...]
     biases: tuple[FloatArray, ...]
-
-    def knows(self, column: int) -> bool:
-        """Whether a feature varied in training; else it is ignored."""
-        return bool(self.scale[column] < IGNORED_SCALE)
 
     def forward(self, features: FloatArray) -> FloatArray:
         """(R, D) features -> (R,) float64 log odds, -30..30."""

@@ -1,11 +1,10 @@
 """Fit the two small perceptrons that weigh clicks and borders (evidence.py, borders.py).
 
-    python -m segvigen_model.training.evidence --parts PACK --checkpoint default --out FOLDER
+    python -m segvigen_model.training.evidence --parts PACK [--fused FUSED_PACK] --out FOLDER
     python -m segvigen_model.training.evidence --out FOLDER --fit
 
-The first command makes rows of features, as-is and fused, with masks and draws of a checkpoint
-(without --checkpoint: geometry only); it continues where it stopped. The second fits and writes
-the weights. Run both again for a new checkpoint, whose opinion may be worth more than the last's.
+The first command makes rows of features of objects as they are and fused; it continues where it
+stopped. The second fits and writes the weights. Both know geometry only, no checkpoint.
 """
 
 from __future__ import annotations
@@ -23,63 +22,77 @@ from tqdm import tqdm
 from segvigen_model import borders, evidence
 from segvigen_model.atoms import Atoms, make_atoms
 from segvigen_model.clicks import surface_clicks
-from segvigen_model.coords import grid_to_latent, mesh_to_unit
 from segvigen_model.errors import SegvigenError
 from segvigen_model.geometry import TINY, Surface, surface_of
-from segvigen_model.inference import ClickSet, draw_colorings, draw_masks
-from segvigen_model.palette import decode_colors
 from segvigen_model.partition import label_histograms
 from segvigen_model.procedural import make_asset
-from segvigen_model.segmenter import Segmenter
 from segvigen_model.segments import segment_tree
 from segvigen_model.training.data import cached_object, cached_rows, procedural_categories
 from segvigen_model.training.fuse import fused_skin
 from segvigen_model.training.perceptron_fit import Rows, fit
-from segvigen_model.transfer import FaceVoxels, nearest_voxels
-from segvigen_model.types import AssetMesh, BoolArray, Click, Encoding, FloatArray, IntArray
+from segvigen_model.types import AssetMesh, BoolArray, FloatArray, IntArray
 
 OBJECTS_PER_FILE = 40
 QUESTIONS_PER_OBJECT = 7
 PACK_SHARE = 0.7
 FUSED_SHARE = 0.55
+READY_SHARE = 0.6  # of fused objects come from the folder of fused ones, when given
 FEW_PARTS_SHARE = 0.15
-MASKED_SHARE = 0.75  # of rows know the model's opinion, so that the rest works without
 NEGATIVE_SHARE = 0.4
 MIN_PART_SHARE = 0.002
 CLICK_COUNTS = (1, 1, 1, 2, 2, 3, 3, 5, 7, 10)
-NUM_DRAWS, NUM_STEPS = 4, 8
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """Geometry of one object; encoding and voxels only where a model is asked."""
+    """Geometry of one object."""
 
     surface: Surface
     atoms: Atoms
     pieces: evidence.Pieces
-    encoding: Encoding | None = None
-    relation: FaceVoxels | None = None
 
 
-def labelled_mesh(index: int, seed: int, parts: Path | None) -> tuple[AssetMesh, IntArray] | None:
-    """Object `index`: from the pack or made in code, as it is or fused; None = not usable."""
+@dataclass(frozen=True, slots=True)
+class Sources:
+    """Where objects come from.
+
+    Attributes:
+        parts: labelled pack folder, or None for shapes made in code only.
+        fused: folder of the same form whose objects are fused already, or None.
+    """
+
+    parts: Path | None = None
+    fused: Path | None = None
+
+
+def labelled_mesh(index: int, seed: int, sources: Sources) -> tuple[AssetMesh, IntArray] | None:
+    """Object `index`: packs or made in code, as it is or fused; None = not usable."""
     rng = np.random.default_rng([seed, index, zlib.crc32(b"evidence")])
-    if parts is not None and rng.random() < PACK_SHARE:
-        rows = cached_rows(parts, "train")
-        loaded = cached_object(parts, int(rng.integers(len(rows))), "train")
-        if loaded is None:
-            return None
-        mesh, labels = loaded
+    is_fused = rng.random() < FUSED_SHARE
+    if is_fused and sources.fused is not None and rng.random() < READY_SHARE:
+        loaded = _pack_object(sources.fused, rng)
+        is_fused = False  # it is already
+    elif sources.parts is not None and rng.random() < PACK_SHARE:
+        loaded = _pack_object(sources.parts, rng)
     else:
-        made = make_asset(str(rng.choice(procedural_categories(split="train"))), 2 * index)
-        mesh, labels = made.mesh, made.face_labels
+        category = str(rng.choice(procedural_categories(split="train")))
+        made = make_asset(category, 2 * index)
+        loaded = made.mesh, made.face_labels
+    if loaded is None:
+        return None
+    mesh, labels = loaded
     if rng.random() < FEW_PARTS_SHARE:
         mesh, labels = few_parts(mesh, labels, rng)
-    if rng.random() < FUSED_SHARE:
+    if is_fused:
         mesh, labels = fused_skin(mesh, labels, grid=int(rng.integers(64, 129)), seed=index)
     dense = np.unique(labels, return_inverse=True)[1].reshape(-1)
     return (mesh, dense) if dense.max() > 0 else None
+
+
+def _pack_object(folder: Path, rng: np.random.Generator) -> tuple[AssetMesh, IntArray] | None:
+    rows = cached_rows(folder, "train")
+    return cached_object(folder, int(rng.integers(len(rows))), "train")
 
 
 def few_parts(
@@ -102,130 +115,74 @@ def few_parts(
     return small, labels[kept]
 
 
-def click_rows(
-    case: Case, labels: IntArray, segmenter: Segmenter | None, rng: np.random.Generator
-) -> list[Rows]:
+def click_rows(case: Case, labels: IntArray, rng: np.random.Generator) -> list[Rows]:
     """Simulated click questions on one object."""
     surface, atoms = case.surface, case.atoms
     shares = np.bincount(labels, surface.areas) / max(surface.areas.sum(), TINY)
     usable = np.flatnonzero(shares > MIN_PART_SHARE)
-    chosen = rng.choice(usable, min(QUESTIONS_PER_OBJECT, 2 * len(usable)))
-    questions = [(labels == part, _clicks(case, labels == part, rng)) for part in chosen]
-    masks = model_masks(case, [clicks for _, clicks in questions], segmenter, rng)
-    return [
-        Rows(
-            evidence.click_features(case.pieces, *_clicked_atoms(case, clicks), mask),
-            atoms.mean(part.astype(np.float64), surface.areas).astype(np.float32),
-            atoms.areas.astype(np.float32),
-        )
-        for (part, clicks), mask in zip(questions, masks, strict=True)
-    ]
+    rows = []
+    for part in rng.choice(usable, min(QUESTIONS_PER_OBJECT, 2 * len(usable))):
+        inside = labels == part
+        faces, is_positive = _clicks(case, inside, rng)
+        features = evidence.click_features(case.pieces, atoms.of_face[faces], is_positive)
+        target = atoms.mean(inside.astype(np.float64), surface.areas)
+        rows.append(Rows(features, target.astype(np.float32), atoms.areas.astype(np.float32)))
+    return rows
 
 
-def border_rows(
-    case: Case, labels: IntArray, segmenter: Segmenter | None, rng: np.random.Generator, seed: int
-) -> list[Rows]:
+def border_rows(case: Case, labels: IntArray) -> list[Rows]:
     """All borders of one object: is it a border between parts?"""
-    surface, atoms = case.surface, case.atoms
+    atoms = case.atoms
     if not len(atoms.pairs):
         return []
-    truth = label_histograms(labels[None], atoms, surface.areas)
+    truth = label_histograms(labels[None], atoms, case.surface.areas)
     left, right = atoms.pairs.T
     target = 1.0 - np.minimum(truth[left], truth[right]).sum(axis=1)
-    histograms = model_histograms(case, segmenter, rng, seed)
-    features = borders.border_features(case.pieces, atoms, histograms)
+    features = borders.border_features(case.pieces, atoms)
     return [Rows(features, target.astype(np.float32), atoms.lengths.astype(np.float32))]
 
 
-def make_rows(
-    out: Path,
-    count: int,
-    seed: int,
-    parts: Path | None,
-    segmenter: Segmenter | None,
-) -> None:
-    """Make all missing files of rows."""
+def make_rows(out: Path, files: range, seed: int, sources: Sources) -> None:
+    """Make all missing files of rows; OBJECTS_PER_FILE objects each."""
     out.mkdir(parents=True, exist_ok=True)
-    for start in tqdm(range(0, count, OBJECTS_PER_FILE), desc="evidence rows", unit="file"):
-        path = out / f"rows-{start // OBJECTS_PER_FILE:05d}.npz"
+    for number in tqdm(files, desc="evidence rows", unit="file"):
+        path = out / f"rows-{number:05d}.npz"
         if path.exists():
             continue
         clicks: list[Rows] = []
         edges: list[Rows] = []
-        for index in range(start, min(start + OBJECTS_PER_FILE, count)):
+        start = number * OBJECTS_PER_FILE
+        for index in range(start, start + OBJECTS_PER_FILE):
             try:
-                rows = object_rows(index, seed, parts, segmenter)
+                rows = object_rows(index, seed, sources)
             except SegvigenError as err:
                 log.warning("object=%d refused=%s", index, err)
                 continue
             clicks += rows[0]
             edges += rows[1]
         partial = path.with_suffix(".partial.npz")
-        np.savez(partial, **_packed("click", clicks), **_packed("border", edges))  # type: ignore[arg-type]
+        packed = {**_packed("click", clicks), **_packed("border", edges)}
+        np.savez(partial, **packed)  # type: ignore[arg-type]
         partial.rename(path)
 
 
-def object_rows(
-    index: int,
-    seed: int,
-    parts: Path | None,
-    segmenter: Segmenter | None,
-) -> tuple[list[Rows], list[Rows]]:
+def object_rows(index: int, seed: int, sources: Sources) -> tuple[list[Rows], list[Rows]]:
     """Click and border rows of one object."""
-    made = labelled_mesh(index, seed, parts)
+    made = labelled_mesh(index, seed, sources)
     if made is None:
         return [], []
     mesh, labels = made
+    case = geometry_of(mesh)
     rng = np.random.default_rng([seed, index])
-    case = geometry_of(mesh, segmenter)
-    return (
-        click_rows(case, labels, segmenter, rng),
-        border_rows(case, labels, segmenter, rng, index),
-    )
+    return click_rows(case, labels, rng), border_rows(case, labels)
 
 
-def geometry_of(mesh: AssetMesh, segmenter: Segmenter | None) -> Case:
-    """Geometry of an object, with voxels when there is a model."""
-    if segmenter is not None:
-        made = segmenter.geometry(mesh, segmenter.encode(mesh))
-        return Case(made.surface, made.atoms, made.pieces, made.encoding, made.relation)
+def geometry_of(mesh: AssetMesh) -> Case:
+    """Geometry of an object."""
     surface = surface_of(mesh)
     tree = segment_tree(surface)
     atoms = make_atoms(surface, tree)
     return Case(surface, atoms, evidence.make_pieces(surface, tree, atoms))
-
-
-def model_masks(
-    case: Case, questions: list[list[Click]], segmenter: Segmenter | None, rng: np.random.Generator
-) -> list[FloatArray | None]:
-    """The model's mask per atom for each question; None for some, so that both are learned."""
-    if segmenter is None or case.encoding is None or case.relation is None:
-        return [None] * len(questions)
-    sets = [_click_set(case.encoding, clicks) for clicks in questions]
-    return [
-        case.atoms.mean(case.relation.to_faces(mask), case.surface.areas)
-        if rng.random() < MASKED_SHARE
-        else None
-        for mask in draw_masks(segmenter.bundle, case.encoding, sets)
-    ]
-
-
-def model_histograms(
-    case: Case, segmenter: Segmenter | None, rng: np.random.Generator, seed: int
-) -> FloatArray | None:
-    """Shares of the labels of a few draws per atom, for most objects."""
-    if segmenter is None or case.encoding is None or case.relation is None:
-        return None
-    if rng.random() >= MASKED_SHARE:
-        return None
-    colorings = draw_colorings(
-        segmenter.bundle, case.encoding, num_draws=NUM_DRAWS, num_steps=NUM_STEPS, seed=seed
-    )
-    draws = [
-        case.relation.labels_to_faces(decode_colors(each, case.encoding.coords))
-        for each in colorings
-    ]
-    return label_histograms(np.stack(draws), case.atoms, case.surface.areas)
 
 
 def load_rows(folder: Path, kind: str) -> list[Rows]:
@@ -249,17 +206,16 @@ def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--parts", type=Path, help="labelled pack folder; procedural only without")
-    parser.add_argument("--checkpoint", help="name or folder; geometry only without")
-    parser.add_argument("--count", type=int, default=1200)
+    parser.add_argument("--fused", type=Path, help="labelled folder of meshes fused beforehand")
+    parser.add_argument("--files", type=int, nargs=2, default=(0, 30), help="first, after last")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--fit", action="store_true")
-    parser.add_argument("--epochs", type=int, default=24)
+    parser.add_argument("--epochs", type=int, default=30)
     parser.add_argument("--weights", type=Path, default=evidence.WEIGHTS_FILE.parent)
     args = parser.parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     if not args.fit:
-        model = Segmenter.from_checkpoint(args.checkpoint) if args.checkpoint else None
-        make_rows(args.out, args.count, args.seed, args.parts, model)
+        make_rows(args.out, range(*args.files), args.seed, Sources(args.parts, args.fused))
         return
     clicks = fit(
         load_rows(args.out, "click"), width=64, epochs=args.epochs, batch=24, has_overlap=True
@@ -271,31 +227,19 @@ def main(arguments: list[str] | None = None) -> None:
     save_file(edges, args.weights / borders.WEIGHTS_FILE.name)
 
 
-def _clicks(case: Case, part: BoolArray, rng: np.random.Generator) -> list[Click]:
-    """Positives on a part, sometimes negatives, most of them near."""
-    clicks = surface_clicks(case.surface, part, int(rng.choice(CLICK_COUNTS)), rng)
+def _clicks(case: Case, part: BoolArray, rng: np.random.Generator) -> tuple[IntArray, BoolArray]:
+    """Faces of positives on a part and sometimes of negatives, most of them near; their signs."""
+    count = int(rng.choice(CLICK_COUNTS))
+    faces = np.array([click.face for click in surface_clicks(case.surface, part, count, rng)])
     others = case.surface.areas * ~part
     if rng.random() > NEGATIVE_SHARE or others.sum() <= 0:
-        return clicks
-    middle = np.mean([click.xyz for click in clicks], axis=0)
+        return faces, np.ones(count, bool)
+    middle = case.surface.centers[faces].mean(axis=0)
     gap = np.linalg.norm(case.surface.centers - middle, axis=1) / case.surface.extent
-    chance = others * np.exp(-gap / rng.choice([0.1, 0.3, 3.0])) + 1e-12 * others
-    faces = rng.choice(len(part), int(rng.integers(1, 6)), p=chance / chance.sum())
-    return clicks + [
-        Click(int(face), case.surface.centers[face], is_positive=False) for face in faces
-    ]
-
-
-def _clicked_atoms(case: Case, clicks: list[Click]) -> tuple[IntArray, BoolArray]:
-    faces = np.array([click.face for click in clicks])
-    return case.atoms.of_face[faces], np.array([click.is_positive for click in clicks])
-
-
-def _click_set(encoding: Encoding, clicks: list[Click]) -> ClickSet:
-    points = mesh_to_unit(np.array([click.xyz for click in clicks]), encoding.frame)
-    rows = nearest_voxels(points, encoding.coords, encoding.grid)
-    cells = grid_to_latent(encoding.coords[rows], encoding.factor)
-    return ClickSet(cells, np.array([click.is_positive for click in clicks]))
+    chance = others * (np.exp(-gap / rng.choice([0.1, 0.3, 3.0])) + 1e-12)
+    wrong = rng.choice(len(part), int(rng.integers(1, 6)), p=chance / chance.sum())
+    signs = np.concatenate([np.ones(count, bool), np.zeros(len(wrong), bool)])
+    return np.concatenate([faces, wrong]), signs
 
 
 def _packed(kind: str, rows: list[Rows]) -> dict[str, FloatArray]:

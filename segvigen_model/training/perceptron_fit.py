@@ -11,10 +11,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from segvigen_model.geometry import TINY
-from segvigen_model.perceptron import IGNORED_SCALE
 from segvigen_model.types import FloatArray
 
 MEAN_ROWS = 2000  # questions whose features are all used for the normalisation
+IGNORED = 1e6  # divides features that never varied
 log = logging.getLogger(__name__)
 
 
@@ -51,8 +51,9 @@ def fit(
     """
     torch.manual_seed(seed)
     everything = np.concatenate([each.features[:: max(1, len(rows) // MEAN_ROWS)] for each in rows])
+    everything = everything.astype(np.float32)  # stored in half precision, whose sums overflow
     spread = everything.std(axis=0)
-    scale = np.where(spread < 1e-4, 10 * IGNORED_SCALE, spread + 1e-2).astype(np.float32)
+    scale = np.where(spread < 1e-4, IGNORED, spread + 1e-2).astype(np.float32)
     mean = everything.mean(axis=0).astype(np.float32)
     layers = [nn.Linear(len(mean), width), nn.Linear(width, width), nn.Linear(width, 1)]
     net = nn.Sequential(layers[0], nn.ReLU(), layers[1], nn.ReLU(), layers[2])
