@@ -90,6 +90,21 @@ class ReviewSettings(BaseSettings):
     sheet_pixels: int = Field(1536, ge=256, le=8192)
 
 
+class QualitySettings(BaseSettings):
+    """Order of the reviewers' queue, and who looks twice. Shares are drawn by hash."""
+
+    model_config = _config("QUALITY")
+    max_open_tasks: int = Field(500, ge=1, description="on the desk at a time; the rest waits")
+    exploration_share: float = Field(0.1, ge=0, le=1, description="queued regardless of score")
+    known_share: float = Field(0.0, ge=0, le=1, description="tasks with known labels per task")
+    double_share: float = Field(0.0, ge=0, le=1, description="labelled by two reviewers")
+    agreement_iou: float = Field(0.75, ge=0, le=1, description="below it a third look decides")
+    agreement_boundary: float = Field(0.6, ge=0, le=1, description="the same, of part borders")
+    known_iou: float = Field(0.75, ge=0, le=1, description="below it a known task was missed")
+    audit_iou: float = Field(0.9, ge=0, le=1, description="below it an audit contradicts the gate")
+    max_audit_misses: float = Field(0.2, gt=0, le=1, description="share that closes the gate")
+
+
 class IngestSettings(BaseSettings):
     """What the input gate lets in."""
 
@@ -134,6 +149,7 @@ class Settings(BaseModel):
     model: ModelSettings
     gate: GateSettings
     review: ReviewSettings
+    quality: QualitySettings
     ingest: IngestSettings
     shard: ShardSettings
     work: WorkSettings

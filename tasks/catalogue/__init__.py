@@ -5,6 +5,14 @@ from __future__ import annotations
 from tasks.catalogue.catalogue import Catalogue, LeaseLost
 from tasks.catalogue.database import CatalogueError
 from tasks.catalogue.leases import worker_id
+from tasks.catalogue.quality import (
+    CopyRole,
+    CopyRow,
+    FindingKind,
+    FindingRow,
+    GateRow,
+    WaitingRow,
+)
 from tasks.catalogue.rows import (
     AnnotationRow,
     AssetRow,
@@ -31,7 +39,12 @@ __all__ = [
     "CatalogueError",
     "CheckpointRow",
     "ClickRow",
+    "CopyRole",
+    "CopyRow",
     "EventRow",
+    "FindingKind",
+    "FindingRow",
+    "GateRow",
     "IllegalMove",
     "LabelSetRow",
     "LeaseLost",
@@ -40,5 +53,6 @@ __all__ = [
     "ReviewTaskRow",
     "ShardMemberRow",
     "ShardVersionRow",
+    "WaitingRow",
     "worker_id",
 ]

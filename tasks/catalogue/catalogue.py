@@ -1,7 +1,8 @@
 """The catalogue's front door: assets, their moves and leases; the other tables hang below it.
 
-`catalogue.raw`, `.reviews` and `.labels` are the ledgers of raw objects, of the desk, and of
-label sets, shards and checkpoints. Every change writes an event in the same transaction.
+`catalogue.raw`, `.reviews`, `.labels` and `.quality` are the ledgers of raw objects, of the desk,
+of label sets, shards and checkpoints, and of quality control. Every change writes an event in the
+same transaction.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import sqlalchemy as sa
 from tasks.catalogue.database import CatalogueError, Database, values
 from tasks.catalogue.labels import LabelLedger
 from tasks.catalogue.leases import is_dead
+from tasks.catalogue.quality import QualityLedger
 from tasks.catalogue.raw import RawLedger
 from tasks.catalogue.reviews import ReviewLedger
 from tasks.catalogue.rows import AssetRow, EventRow, ProposalRow
@@ -59,6 +61,7 @@ class Catalogue:
         self.raw = RawLedger(self._db)
         self.reviews = ReviewLedger(self._db)
         self.labels = LabelLedger(self._db)
+        self.quality = QualityLedger(self._db)
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
@@ -206,6 +209,7 @@ class Catalogue:
         worker: str,
         lease_s: float = 600.0,
         max_attempts: int = 3,
+        where: sa.ColumnElement[bool] | None = None,
     ) -> list[AssetRow]:
         """Lease up to `limit` free assets in `states` to `worker`, highest priority first.
 
@@ -216,6 +220,7 @@ class Catalogue:
         wanted = [str(AssetState(state)) for state in states]
         now = self._db.clock()
         free = sa.select(A).where(A.c.state.in_(wanted), A.c.lease_until <= now)
+        free = free if where is None else free.where(where)
         free = free.order_by(A.c.priority.desc(), A.c.updated_at, A.c.asset_id).limit(limit)
         with self._db.begin() as connection:
             self._free_lost(now, max_attempts)
