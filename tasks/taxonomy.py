@@ -1,0 +1,134 @@
+"""Names that parts may have: a tree of categories from a JSON or TOML file of the reader's own.
+
+The file holds a list `categories` of {id, name, parent}; `parent` may be absent. The order in the
+file is the order of the semantic ids, so append to a file that is in use and never reorder it.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import tomllib
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from segvigen_model.errors import SegvigenError
+
+MAX_CATEGORIES = 10_000
+MAX_NAME_CHARS = 64
+_ID = re.compile(r"[a-z0-9][a-z0-9._/-]{0,63}")
+_FIELDS = frozenset({"id", "name", "parent"})
+
+
+class BadTaxonomy(SegvigenError):
+    """A taxonomy file cannot be used; the message names the entry."""
+
+
+@dataclass(frozen=True, slots=True)
+class Category:
+    """One entry: `id` is what is stored, `name` is for people, `parent` is an id or ""."""
+
+    id: str
+    name: str
+    parent: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Taxonomy:
+    """All categories in the order of the file; index = semantic id."""
+
+    categories: tuple[Category, ...]
+
+    def index(self, category_id: str) -> int:
+        """Semantic id of a category id, upper case tolerated; -1 when it is unknown or empty."""
+        wanted = category_id.casefold()
+        return next((i for i, each in enumerate(self.categories) if each.id == wanted), -1)
+
+    def find(self, category_id: str) -> Category | None:
+        """The category of an id, or None."""
+        index = self.index(category_id)
+        return self.categories[index] if index >= 0 else None
+
+    def parents(self) -> list[int]:
+        """Semantic id of each category's parent, -1 at a root."""
+        ids = {each.id: index for index, each in enumerate(self.categories)}
+        return [ids.get(each.parent, -1) for each in self.categories]
+
+    def to_json(self) -> list[dict[str, str]]:
+        """The categories as plain values; `taxonomy_of` reads them back."""
+        return [{"id": c.id, "name": c.name, "parent": c.parent} for c in self.categories]
+
+
+def load_taxonomy(path: Path) -> Taxonomy:
+    """Read a taxonomy from a `.json` or `.toml` file.
+
+    Raises:
+        BadTaxonomy: the file cannot be read or breaks a rule.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+        told = tomllib.loads(text) if path.suffix.lower() == ".toml" else json.loads(text)
+    except (OSError, ValueError, RecursionError) as err:
+        raise BadTaxonomy(f"cannot read taxonomy {path.name}: {err}; give JSON or TOML") from err
+    entries = told.get("categories") if isinstance(told, Mapping) else told
+    if not isinstance(entries, list):
+        raise BadTaxonomy(f"taxonomy {path.name} has no list `categories`; add one")
+    return taxonomy_of(entries)
+
+
+def taxonomy_of(entries: Sequence[Any]) -> Taxonomy:
+    """Check entries {id, name, parent} and make a taxonomy of them.
+
+    Raises:
+        BadTaxonomy: an id is malformed or double, a parent is unknown, or parents go in a circle.
+    """
+    if len(entries) > MAX_CATEGORIES:
+        raise BadTaxonomy(f"taxonomy has {len(entries)} categories > {MAX_CATEGORIES}; cut it")
+    taxonomy = Taxonomy(tuple(_category(number, entry) for number, entry in enumerate(entries)))
+    counts = Counter(category.id for category in taxonomy.categories)
+    doubles = [each for each, count in counts.items() if count > 1]
+    if doubles:
+        raise BadTaxonomy(f"taxonomy id {doubles[0]!r} is there twice; make ids unique")
+    by_id = {category.id: category for category in taxonomy.categories}
+    for category in taxonomy.categories:
+        _check_line(category, by_id)
+    return taxonomy
+
+
+def _category(number: int, entry: Any) -> Category:
+    told = dict(entry) if isinstance(entry, Mapping) else {}
+    category_id, parent = told.get("id"), told.get("parent") or ""
+    if not isinstance(category_id, str) or not _ID.fullmatch(category_id):
+        raise BadTaxonomy(
+            f"taxonomy entry {number} has id {str(category_id)[:40]!r}; "
+            "give 1 to 64 of a-z 0-9 . _ / -"
+        )
+    name = told.get("name", category_id)
+    if set(told) - _FIELDS or not isinstance(parent, str):
+        raise BadTaxonomy(
+            f"taxonomy entry {category_id!r} may hold id, name and parent only, as text"
+        )
+    if not isinstance(name, str) or not name.isprintable() or not 0 < len(name) <= MAX_NAME_CHARS:
+        raise BadTaxonomy(
+            f"taxonomy entry {category_id!r} has name {str(name)[:40]!r}; give 1 to "
+            f"{MAX_NAME_CHARS} printable characters"
+        )
+    return Category(category_id, name, parent)
+
+
+def _check_line(category: Category, by_id: Mapping[str, Category]) -> None:
+    """Follow the parents of one category up to its root."""
+    seen, above = {category.id}, category.parent
+    while above:
+        parent = by_id.get(above)
+        if parent is None:
+            raise BadTaxonomy(
+                f"taxonomy entry {category.id!r} has unknown parent {above!r}; add it"
+            )
+        if parent.id in seen:
+            raise BadTaxonomy(f"taxonomy parents of {category.id!r} go in a circle; break it")
+        seen.add(parent.id)
+        above = parent.parent
