@@ -1,8 +1,9 @@
 """Geometric segmenters that know no learning: the bar that a model must clear.
 
-Clicks: whole connected component, segments grown while the fold stays small, a ball, a Voronoi
-cell between positive and negative clicks, everything. Full: components, folds, one part. Angles
-and radii are fixed here; whoever reports "the best" must choose it on other data.
+Clicks: whole connected component, segments grown while the fold stays small, a ball (straight and
+along the surface), a Voronoi cell between positive and negative clicks, everything. Full:
+components, folds, one part. Angles and radii are fixed here; whoever reports "the best" says on
+which data it was chosen.
 """
 
 from __future__ import annotations
@@ -11,8 +12,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.sparse import coo_matrix
+from scipy.sparse import coo_matrix, csr_matrix
 from scipy.sparse.csgraph import dijkstra
+from scipy.spatial import cKDTree
 
 from segvigen_model.geometry import Surface, label_components
 from segvigen_model.types import BoolArray, Click, FloatArray, IntArray
@@ -28,10 +30,12 @@ class Baselines:
     Attributes:
         surface: geometry.
         segments: name -> (F,) int segment ids.
+        ways: (F, F) sparse distances between the centres of neighbouring faces.
     """
 
     surface: Surface
     segments: dict[str, IntArray]
+    ways: csr_matrix
 
 
 def prepare(surface: Surface) -> Baselines:
@@ -39,7 +43,7 @@ def prepare(surface: Surface) -> Baselines:
     segments = {"components": grown_segments(surface, None)}
     for angle in ANGLES_DEG:
         segments[f"dihedral {angle}"] = grown_segments(surface, np.deg2rad(angle))
-    return Baselines(surface, segments)
+    return Baselines(surface, segments, neighbour_ways(surface))
 
 
 def grown_segments(surface: Surface, angle: float | None) -> IntArray:
@@ -75,6 +79,11 @@ def click_masks(prepared: Baselines, clicks: Sequence[Click]) -> dict[str, BoolA
     masks = {n: np.isin(ids, ids[positive]) for n, ids in prepared.segments.items()}
     near = distance_to(surface.centers, surface.centers[positive])
     masks |= {f"ball {r}": near < r * surface.extent for r in RADII}
+    reach = max(RADII) * surface.extent
+    along = dijkstra(
+        prepared.ways, directed=False, indices=np.unique(positive), limit=reach, min_only=True
+    )
+    masks |= {f"geodesic ball {r}": along < r * surface.extent for r in RADII}
     if len(negative):
         masks["voronoi"] = near < distance_to(surface.centers, surface.centers[negative])
     masks["everything"] = np.ones(surface.num_faces, bool)
@@ -87,22 +96,37 @@ def distance_to(points: FloatArray, targets: FloatArray) -> FloatArray:
     return nearest
 
 
-def geodesic_distance(surface: Surface, faces: IntArray) -> FloatArray:
-    """(F,) shortest way over face centres to the nearest of some faces; inf when cut off."""
+def neighbour_ways(surface: Surface) -> csr_matrix:
+    """(F, F) sparse graph of the way from a face's centre to its neighbours' centres."""
     gaps = np.linalg.norm(np.diff(surface.centers[surface.pairs], axis=1)[:, 0], axis=1)
     left, right = surface.pairs.T
-    size = (surface.num_faces,) * 2
-    graph = coo_matrix((np.maximum(gaps, 1e-12), (left, right)), size).tocsr()
-    ways: FloatArray = dijkstra(graph, directed=False, indices=faces, min_only=True)
+    gaps = np.maximum(gaps, 1e-9 * surface.extent)  # a stored zero would read as no way at all
+    # A pair of faces may share two edges; summing their ways, as sparse sums do, would be wrong.
+    keys, first = np.unique(np.stack([left, right]), axis=1, return_index=True)
+    return coo_matrix((gaps[first], tuple(keys)), (surface.num_faces,) * 2).tocsr()
+
+
+def geodesic_distance(surface: Surface, faces: IntArray) -> FloatArray:
+    """(F,) shortest way over face centres to the nearest of some faces; inf when cut off."""
+    ways: FloatArray = dijkstra(
+        neighbour_ways(surface), directed=False, indices=faces, min_only=True
+    )
     return ways
 
 
 def geodesic_voronoi(surface: Surface, faces: Sequence[int]) -> IntArray:
     """(F,) which of some seed faces is nearest along the surface (straight where cut off)."""
-    ways = np.stack([geodesic_distance(surface, np.array([f])) for f in faces])
-    straight = np.stack([distance_to(surface.centers, surface.centers[[f]]) for f in faces])
-    ways = np.where(np.isfinite(ways), ways, 1e3 * surface.extent + straight)
-    nearest: IntArray = ways.argmin(axis=0)
+    seeds, first = np.unique(np.asarray(faces), return_index=True)
+    ways, _, sources = dijkstra(
+        neighbour_ways(surface),
+        directed=False,
+        indices=seeds,
+        min_only=True,
+        return_predecessors=True,
+    )
+    straight = cKDTree(surface.centers[seeds]).query(surface.centers)[1]
+    along = np.searchsorted(seeds, np.maximum(sources, seeds[0]))
+    nearest: IntArray = first[np.where(np.isfinite(ways), along, straight)]
     return nearest
 
 
