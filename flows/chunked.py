@@ -11,7 +11,7 @@ import logging
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from prefect import task
 
@@ -20,6 +20,9 @@ from flows.report import Outcome, Progress, StageReport, publish
 from segvigen_model.errors import CheckpointMismatch, MissingExtra
 from tasks.catalogue import AssetState
 from tasks.stage import StageResult, attempt, is_surroundings
+
+if TYPE_CHECKING:
+    from sqlalchemy import ColumnElement
 
 logger = logging.getLogger(__name__)
 
@@ -38,11 +41,13 @@ class Stage:
         name: told in reports.
         claims: states that it takes assets from.
         work: does it for one asset that the context's worker holds.
+        where: which of these assets, for a stage that leaves them in their state.
     """
 
     name: str
     claims: tuple[AssetState, ...]
     work: Callable[[Context, str], StageResult]
+    where: Callable[[Context], ColumnElement[bool]] | None = None
 
 
 def run_stage(context: Context, stage: Stage, limit: int | None = None) -> StageReport:
@@ -53,7 +58,8 @@ def run_stage(context: Context, stage: Stage, limit: int | None = None) -> Stage
             context.catalogue.renew(asset_ids, context.worker, context.settings.work.lease_s)
             yield _work_on_asset(context, stage, asset_id)
 
-    return run_chunks(context, stage.name, stage.claims, work_on_each, limit)
+    where = None if stage.where is None else stage.where(context)
+    return run_chunks(context, stage.name, stage.claims, work_on_each, limit, where)
 
 
 def run_chunks(
@@ -62,6 +68,7 @@ def run_chunks(
     claims: Sequence[AssetState],
     work: ChunkWork,
     limit: int | None = None,
+    where: ColumnElement[bool] | None = None,
 ) -> StageReport:
     """Claim chunk after chunk of what waits now and give each to `work`, as one Prefect task.
 
@@ -75,7 +82,7 @@ def run_chunks(
     while len(outcomes) < total:
         before = len(outcomes)
         size = min(context.settings.work.chunk_size, total - before)
-        _work_on_chunk(context, name, claims, size, work, outcomes, progress)
+        _work_on_chunk(context, name, claims, size, work, outcomes, progress, where)
         # What is left has failed in this run or is held by others: the next run sees to it.
         if len(outcomes) == before:
             break
@@ -115,13 +122,16 @@ def _work_on_chunk(
     work: ChunkWork,
     outcomes: dict[str, Outcome],
     progress: Progress,
+    where: ColumnElement[bool] | None,
 ) -> None:
     """One Prefect task; a retry claims again and goes on with what was not done."""
     catalogue, rules, worker = context.catalogue, context.settings.work, context.worker
 
     @io_task(f"{name}-chunk")
     def work_on_chunk(num_assets: int) -> None:
-        claimed = catalogue.claim(claims, num_assets, worker, rules.lease_s, rules.max_attempts)
+        claimed = catalogue.claim(
+            claims, num_assets, worker, rules.lease_s, rules.max_attempts, where
+        )
         held = [asset.asset_id for asset in claimed]
         try:
             for outcome in work([asset_id for asset_id in held if asset_id not in outcomes]):

@@ -68,15 +68,19 @@ def read_state(settings: Settings, home: Path) -> dict[str, Any]:
 
     catalogue = Catalogue(settings.catalogue.url.get_secret_value())
     raw = catalogue.raw.all()
-    counts = {str(state): number for state, number in catalogue.counts().items()}
-    parked = [asset for asset in catalogue.assets() if asset.reason]
+    # Copies for quality control are reviewed, but they are no assets of the dataset.
+    copies = catalogue.quality.copy_ids()
+    found = catalogue.quality.dataset_counts()
+    counts = {str(state): number for state, number in found.items()}
+    parked = [row for row in catalogue.assets() if row.reason and row.asset_id not in copies]
     stack = LocalStack(home)
     services = stack.status() if home.is_dir() else []
     return {
         "assets": counts,
         "total": sum(counts.values()),
         "raw_objects": len(raw),
-        "label_sets": len(catalogue.labels.all()),
+        "label_sets": sum(row.asset_id not in copies for row in catalogue.labels.all()),
+        "copies": len(copies),
         "parked": [
             {"asset": row.asset_id, "name": row.name, "state": str(row.state), "reason": row.reason}
             for row in parked

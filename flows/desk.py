@@ -7,6 +7,7 @@ from functools import lru_cache
 
 from flows.context import Context
 from flows.report import Outcome
+from tasks.review.agreement import settle
 from tasks.review.desk import Desk, open_desk
 from tasks.review.pull import Reply, pull_annotations
 from tasks.review.push import push_assets
@@ -35,14 +36,18 @@ def push_to_desk(context: Context, asset_ids: Sequence[str]) -> list[Outcome]:
 
 
 def pull_from_desk(context: Context) -> list[Outcome]:
-    """Ask the desk once; returns what each new answer led to."""
+    """Ask the desk once and compare what there is to compare; returns what that led to."""
     replies = pull_annotations(
         store=context.store,
         catalogue=context.catalogue,
         desk=desk_of(context),
         settings=context.settings.review,
     )
-    return [_outcome(reply) for reply in replies]
+    settled = settle(
+        store=context.store, catalogue=context.catalogue, settings=context.settings.quality
+    )
+    compared = [Outcome(row.asset_id, row.result, row.detail) for row in settled]
+    return [*(_outcome(reply) for reply in replies), *compared]
 
 
 def _outcome(reply: Reply) -> Outcome:

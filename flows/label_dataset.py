@@ -24,6 +24,7 @@ from flows.push_review import push_review
 from flows.refine import refine
 from flows.report import publish_table
 from tasks.catalogue import AssetState
+from tasks.review.queue import num_free_places
 
 # Until one of these is empty there is something to do without any reviewer.
 OURS = (AssetState.REGISTERED, AssetState.ENCODED, AssetState.PROPOSED, AssetState.REFINING)
@@ -72,6 +73,15 @@ def is_settled(context: Context) -> bool:
     return num_waiting(context, (*OURS, AssetState.IN_REVIEW)) == 0
 
 
+def has_work(context: Context) -> bool:
+    """True when something can be done now; proposals wait while the desk is full."""
+    states = [state for state in OURS if state is not AssetState.PROPOSED]
+    if num_waiting(context, states):
+        return True
+    is_waiting = num_waiting(context, (AssetState.PROPOSED,)) > 0
+    return is_waiting and num_free_places(context.catalogue, context.settings.quality) > 0
+
+
 def _advance(context: Context, common: dict[str, Any]) -> None:
     """Run each stage that has something to do, in the order of an asset's life."""
     stages: dict[AssetState, Callable[..., Any]] = {
@@ -94,7 +104,7 @@ def _wait_for_answers(context: Context, deadline: float) -> None:
     while time.monotonic() < deadline:
         heard = context.catalogue.raw.cursor(WAKE_UP)
         pull_from_desk(context)
-        if num_waiting(context, OURS) or is_settled(context):
+        if has_work(context) or is_settled(context):
             return
         until = min(deadline, time.monotonic() + interval)
         while time.monotonic() < until and context.catalogue.raw.cursor(WAKE_UP) == heard:
@@ -103,7 +113,8 @@ def _wait_for_answers(context: Context, deadline: float) -> None:
 
 def _report(context: Context, seconds: float) -> dict[str, Any]:
     """Table of all assets and the counts."""
-    assets = context.catalogue.assets()
+    copies = context.catalogue.quality.copy_ids()
+    assets = [row for row in context.catalogue.assets() if row.asset_id not in copies]
     rows = [
         {
             "asset": asset.asset_id[:12],
@@ -115,7 +126,8 @@ def _report(context: Context, seconds: float) -> dict[str, Any]:
         }
         for asset in assets
     ]
-    counts = {str(state): number for state, number in context.catalogue.counts().items()}
+    found = context.catalogue.quality.dataset_counts()
+    counts = {str(state): number for state, number in found.items()}
     lines = [f"- {state}: {number}" for state, number in counts.items() if number]
     text = "\n".join(["## label_dataset", *lines, f"\n{len(assets)} assets, {seconds:.0f} s"])
     publish_table("label_dataset", rows, text)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from prefect import flow
 
@@ -11,8 +11,12 @@ from flows.chunked import Stage, run_chunks, run_stage
 from flows.context import Context, Overrides, open_context
 from flows.desk import push_to_desk
 from tasks.catalogue import AssetState
-from tasks.gate import gate_asset
+from tasks.gate import gate_asset, gate_rules
+from tasks.review.queue import num_free_places, rank_waiting
 from tasks.stage import StageResult
+
+if TYPE_CHECKING:
+    from sqlalchemy import ColumnElement
 
 
 @flow(name="push_review")
@@ -21,7 +25,7 @@ def push_review(
     settings_file: str | None = None,
     overrides: Overrides | None = None,
 ) -> dict[str, Any]:
-    """Gate first proposals, then make one review task for each asset that waits.
+    """Gate first proposals, rank what waits, and make review tasks as far as the desk has room.
 
     Args:
         limit: at most so many assets.
@@ -33,9 +37,12 @@ def push_review(
     """
     context = open_context(settings_file, overrides, "push_review")
     gated = run_stage(context, GATE, limit)
+    rank_waiting(context.catalogue, context.settings.quality)
+    room = num_free_places(context.catalogue, context.settings.quality)
+    room = room if limit is None else min(room, limit)
 
     push = partial(push_to_desk, context)
-    pushed = run_chunks(context, "push_review", (AssetState.PROPOSED,), push, limit)
+    pushed = run_chunks(context, "push_review", (AssetState.PROPOSED,), push, room)
     accepted = gated.counts.get(str(AssetState.ACCEPTED), 0)
     report = pushed.as_dict()
     if accepted:
@@ -49,6 +56,7 @@ def _gate(context: Context, asset_id: str) -> StageResult:
         store=context.store,
         catalogue=context.catalogue,
         settings=context.settings.gate,
+        quality=context.settings.quality,
         worker=context.worker,
     )
     state = context.catalogue.asset(asset_id).state
@@ -56,4 +64,8 @@ def _gate(context: Context, asset_id: str) -> StageResult:
     return StageResult(asset_id, "gate", state, decision.is_accepted, note=note)
 
 
-GATE = Stage("gate", (AssetState.PROPOSED,), _gate)
+def _not_yet(context: Context) -> ColumnElement[bool]:
+    return context.catalogue.quality.is_ungated(gate_rules(context.settings.gate))
+
+
+GATE = Stage("gate", (AssetState.PROPOSED,), _gate, _not_yet)

@@ -83,6 +83,11 @@ def label_provenance(asset_id: str, label_id: str) -> str:
     return f"labels/{_word(asset_id)}/{_word(label_id)}.json"
 
 
+def known_labels(asset_id: str) -> str:
+    """Key of the right labels of a task that quality control knows; the desk cannot read it."""
+    return f"quality/{_word(asset_id)}/labels.npz"
+
+
 def shard_folder(dataset: str, version: str) -> str:
     """Folder of one immutable version of a dataset."""
     return f"shards/{_word(dataset)}/{_word(version)}"

@@ -109,8 +109,13 @@ def build_shards(*, store: Store, catalogue: Catalogue, settings: ShardSettings)
 
 
 def _entries(catalogue: Catalogue) -> tuple[list[_Entry], list[tuple[str, str]]]:
-    """Assets with a label set that counts, by id; and those whose rows do not fit together."""
-    assets = [asset for state in DONE for asset in catalogue.assets(state)]
+    """Assets with a label set that counts, by id; and those whose rows do not fit together.
+
+    Copies made for quality control are no assets of a dataset.
+    """
+    copies = catalogue.quality.copy_ids()
+    done = [asset for state in DONE for asset in catalogue.assets(state)]
+    assets = [asset for asset in done if asset.asset_id not in copies]
     good, lost = [], []
     for asset in sorted(assets, key=lambda row: row.asset_id):
         labels = catalogue.labels.latest(asset.asset_id)

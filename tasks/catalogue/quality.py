@@ -246,6 +246,22 @@ class QualityLedger:
         query = sa.select(L).where(~measured, ~is_second, L.c.decided_by != not_by)
         return [LabelSetRow(**row) for row in self._db.rows(query.order_by(L.c.created_at))]
 
+    def refused(self) -> list[tuple[str, FindingKind]]:
+        """Rejected assets that were known to be good, or audited, without a finding yet."""
+        found: list[tuple[str, FindingKind]] = []
+        known = (C.c.asset_id == A.c.asset_id, C.c.role == str(CopyRole.KNOWN))
+        audited = (D.c.asset_id == A.c.asset_id, D.c.is_audited.is_(True))
+        reasons = {FindingKind.KNOWN: sa.select(C.c.asset_id).where(*known)}
+        reasons[FindingKind.AUDIT] = sa.select(D.c.asset_id).where(*audited)
+        for kind, reason in reasons.items():
+            held = sa.select(F.c.asset_id).where(
+                F.c.asset_id == A.c.asset_id, F.c.kind == str(kind)
+            )
+            query = sa.select(A.c.asset_id).where(A.c.state == str(AssetState.REJECTED))
+            query = query.where(sa.exists(reason), ~sa.exists(held)).order_by(A.c.asset_id)
+            found += [(row["asset_id"], kind) for row in self._db.rows(query)]
+        return found
+
     # --- the queue
 
     def waiting(self) -> list[WaitingRow]:

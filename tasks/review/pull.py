@@ -45,6 +45,7 @@ NOT_YET = (
     AssetState.FAILED,
 )
 NO_CLICKS = "no usable click; asked again"
+SECOND_AWAITED = "accepted; waits for the second reviewer"
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,6 +211,8 @@ def _accept(
         reply = _close(row, answer, catalogue, problem)
         if asset.state is AssetState.REFINING:  # the reviewer changed refine into accept
             catalogue.move(asset.asset_id, AssetState.IN_REVIEW, detail="verdict changed")
+        if catalogue.quality.is_held(asset.asset_id):  # `agreement.settle` accepts it
+            return replace(reply, state=AssetState.IN_REVIEW, note=SECOND_AWAITED)
         accept_asset(asset.asset_id, store=store, catalogue=catalogue, decided_by=row.reviewer)
     return replace(reply, state=AssetState.ACCEPTED)
 

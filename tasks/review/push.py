@@ -21,6 +21,7 @@ from tasks.review.config import task_labels, task_title, viewer_html
 from tasks.review.desk import Desk
 from tasks.review.label_studio import TaskRow
 from tasks.review.sheet import render_sheet
+from tasks.review.third_look import mark_disputed, third_look_title
 from tasks.review.viewer import render_viewer
 from tasks.settings import ReviewSettings
 from tasks.stage import StageError, StageResult, attempt, not_needed
@@ -138,7 +139,7 @@ def _prepare(
         "key": keys.review_key(*place),
         "asset_id": asset.asset_id,
         "round": asset.round,
-        "title": task_title(asset.name, asset.round, num_parts),
+        "title": _title(asset, source, num_parts),
         "sheet": store.uri(sheet),
         "buffers": store.uri(buffers),
         "viewer": viewer_html(store.uri(viewer)),
@@ -147,6 +148,7 @@ def _prepare(
         "proposal": source.key,
         "proposal_sha256": source.sha256,
         "confidence": round(source.confidence, 4),
+        "priority": round(asset.priority, 4),
     }
     row = ReviewTaskRow(*place, desk.project_id, 0, source.key, sheet, buffers, viewer)
     return _Prepared(asset, source, row, data)
@@ -168,7 +170,8 @@ def _draw(asset: AssetRow, source: ProposalRow, store: Store, settings: ReviewSe
     place = (asset.asset_id, asset.round)
     begin = time.perf_counter()
     mesh = load_asset_mesh(store, asset)
-    labels = load_proposal(store, source).face_labels
+    proposal = load_proposal(store, source)
+    labels = proposal.face_labels
     meta = {
         "asset_id": asset.asset_id,
         "round": asset.round,
@@ -178,12 +181,18 @@ def _draw(asset: AssetRow, source: ProposalRow, store: Store, settings: ReviewSe
     sheet = render_sheet(mesh, labels, width=settings.sheet_pixels, meta=meta)
     octets = "application/octet-stream"
     store.put(keys.review_buffers(*place), buffers_to_bytes(sheet.buffers), octets)
-    title = task_title(asset.name, asset.round, source.num_parts)
+    title = _title(asset, source, source.num_parts)
     viewer = render_viewer(mesh, labels, sheet.buffers, title=title)
     store.put(keys.review_viewer(*place), viewer, "text/html; charset=utf-8")
-    store.put(keys.review_sheet(*place), sheet.png, "image/png")
+    png = mark_disputed(sheet.png, sheet.buffers.face, proposal, mesh, store)
+    store.put(keys.review_sheet(*place), png, "image/png")
     log.info("stage=draw asset=%s seconds=%.2f", asset.asset_id[:12], time.perf_counter() - begin)
     return int(sheet.buffers.meta["num_parts"])
+
+
+def _title(asset: AssetRow, source: ProposalRow, num_parts: int) -> str:
+    title = task_title(asset.name, asset.round, num_parts)
+    return " | ".join(filter(None, [title, third_look_title(source.provenance)]))
 
 
 def _record(ready: _Prepared, task: TaskRow, catalogue: Catalogue, worker: str) -> StageResult:

@@ -1,0 +1,68 @@
+"""What a third reviewer sees: the first one's labels, with the faces that the second one disputes.
+
+The marks are drawn on the finished sheet, stripes over disputed faces and a line round them, so
+that part colours and numbers stay as they are.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from PIL import Image
+from scipy import ndimage
+
+from segvigen_model.geometry import surface_of
+from segvigen_model.types import AssetMesh, BoolArray, IntArray, Proposal
+from tasks.review.agreement import THIRD_LOOK, disputed_faces
+from tasks.store import Store
+
+MARK = (255, 0, 255)  # in no palette of parts
+STRIPE_PERIOD, STRIPE_WIDTH, LINE_WIDTH = 14, 3, 2  # pixels
+TITLE = "third look: two reviewers disagree where it is striped"
+TITLE_REJECTED = "third look: one reviewer accepted this, one rejected it"
+
+
+def third_look_title(provenance: Mapping[str, Any]) -> str:
+    """What the task's title says besides; "" for an ordinary round."""
+    about = provenance.get(THIRD_LOOK)
+    if not isinstance(about, Mapping):
+        return ""
+    return TITLE if about.get("other_labels") else TITLE_REJECTED
+
+
+def mark_disputed(
+    png: bytes, face: IntArray, proposal: Proposal, mesh: AssetMesh, store: Store
+) -> bytes:
+    """Mark disputed faces on a sheet.
+
+    Args:
+        png: the sheet.
+        face: (H, W) face shown at each pixel, -1 for background.
+        proposal: of the round; without a third look the sheet stays as it is.
+        mesh: the asset.
+        store: where the other labels are.
+    """
+    about = proposal.provenance.get(THIRD_LOOK)
+    key = about.get("other_labels") if isinstance(about, Mapping) else None
+    if key is None:
+        return png
+    with np.load(io.BytesIO(store.get(key)), allow_pickle=False) as stored:
+        other = stored["face_labels"]
+    areas = surface_of(mesh).areas
+    disputed = disputed_faces(proposal.face_labels, other, areas)
+    return striped(png, (face >= 0) & disputed[face])
+
+
+def striped(png: bytes, region: BoolArray) -> bytes:
+    """Stripes over a region of a picture and a line round it; (H, W) bool as the picture."""
+    image = np.array(Image.open(io.BytesIO(png)).convert("RGB"))
+    row, column = np.indices(region.shape)
+    stripes = region & ((row + column) % STRIPE_PERIOD < STRIPE_WIDTH)
+    grown = ndimage.binary_dilation(region, iterations=LINE_WIDTH)
+    image[stripes | (grown & ~region)] = MARK
+    buffer = io.BytesIO()
+    Image.fromarray(image).save(buffer, "PNG", optimize=False)
+    return buffer.getvalue()
