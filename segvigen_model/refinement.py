@@ -13,8 +13,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from segvigen_model.atoms import Atoms
+from segvigen_model.edits import settle_ids
 from segvigen_model.geometry import TINY, Surface, label_components, sum_by
-from segvigen_model.partition import densify
 from segvigen_model.segments import SegmentTree
 from segvigen_model.types import BoolArray, Click, ClickKind, FloatArray, IntArray
 
@@ -56,7 +56,10 @@ class Refined:
 
 
 def resolve_clicks(
-    clicks: Sequence[Click], num_parts: int, not_object_part: int | None
+    clicks: Sequence[Click],
+    num_parts: int,
+    not_object_part: int | None,
+    first_new: int | None = None,
 ) -> tuple[list[Wish], int | None]:
     """Give every click its part ids; of several clicks on one face the last counts.
 
@@ -64,6 +67,7 @@ def resolve_clicks(
         clicks: as the reviewer made them.
         num_parts: parts of the partition shown.
         not_object_part: part already set aside as no object, or None.
+        first_new: lowest id that no face has; `num_parts` when None.
 
     Returns:
         The wishes in order, and the part set aside after these clicks.
@@ -72,10 +76,11 @@ def resolve_clicks(
         ValueError: a click names a part that was not shown.
     """
     groups = sorted({click.group for click in clicks if click.kind is ClickKind.NEW_PART})
-    new_ids = {group: num_parts + rank for rank, group in enumerate(groups)}
+    fresh = num_parts if first_new is None else first_new
+    new_ids = {group: fresh + rank for rank, group in enumerate(groups)}
     aside = not_object_part
     if aside is None and any(click.kind is ClickKind.NOT_OBJECT for click in clicks):
-        aside = num_parts + len(groups)
+        aside = fresh + len(groups)
     by_face: dict[int, Wish] = {}
     for click in clicks:
         target = NO_TARGET
@@ -89,7 +94,7 @@ def resolve_clicks(
             target = click.part
         avoid = click.part if target == NO_TARGET else NO_TARGET
         by_face.pop(click.face, None)
-        by_face[click.face] = Wish(click.face, target, avoid, target >= num_parts)
+        by_face[click.face] = Wish(click.face, target, avoid, target >= fresh)
     return list(by_face.values()), aside
 
 
@@ -225,7 +230,7 @@ def refine_labels(
     """Make all wishes true.
 
     Args:
-        labels: (F,) int dense part ids.
+        labels: (F,) int part ids.
         wishes: from `resolve_clicks`.
         probability_of: (F,) probability of the part that a wish's point lies in.
         geometry: surface, segments, atoms.
@@ -233,8 +238,7 @@ def refine_labels(
         anchors: faces that earlier clicks settled; they keep their part unless clicked again.
 
     Returns:
-        The new partition; ids of surviving parts keep their order, and their value when no
-        earlier part vanished.
+        The new partition; surviving parts keep their ids, but a vacated id goes to the newest.
     """
     clicked = {wish.face for wish in wishes}
     settled = [
@@ -244,7 +248,7 @@ def refine_labels(
     for _ in range(2):  # a later negative click may be served by a part that an earlier one needs
         for wish in wishes:
             refiner.grant(wish, probability_of(wish))
-    dense, id_map = densify(refiner.labels)
+    dense, id_map = settle_ids(refiner.labels)
     final = None if aside is None else id_map.get(aside)
     return Refined(dense, id_map, final, tuple(dict.fromkeys(refiner.notes)))
 

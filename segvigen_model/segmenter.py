@@ -15,8 +15,10 @@ from typing import Any
 import numpy as np
 
 from segvigen_model.atoms import Atoms, make_atoms
+from segvigen_model.borders import border_costs
 from segvigen_model.checkpoint import Bundle, load
 from segvigen_model.coords import grid_to_latent, mesh_to_unit
+from segvigen_model.edits import Edited, Edits, apply_edits
 from segvigen_model.errors import CheckpointMismatch
 from segvigen_model.evidence import Pieces, make_pieces, part_probability
 from segvigen_model.geometry import Surface, surface_of
@@ -25,7 +27,13 @@ from segvigen_model.inference import ClickSet, draw_colorings, draw_masks, encod
 from segvigen_model.ovoxel import mesh_to_ovoxel
 from segvigen_model.palette import decode_colors, nearest_colors
 from segvigen_model.partition import Partition, consensus, part_confidence, snap_labels
-from segvigen_model.refinement import NO_TARGET, Wish, refine_labels, resolve_clicks
+from segvigen_model.refinement import (
+    NO_TARGET,
+    Refined,
+    Wish,
+    refine_labels,
+    resolve_clicks,
+)
 from segvigen_model.segments import SegmentTree, segment_tree
 from segvigen_model.transfer import FaceVoxels, face_voxels, nearest_voxels
 from segvigen_model.types import (
@@ -167,8 +175,9 @@ class Segmenter:
         *,
         not_object_part: int | None = None,
         anchor_faces: Sequence[int] = (),
+        edits: Edits | None = None,
     ) -> Proposal:
-        """Change a partition as clicks say.
+        """Change a partition as clicks and edits of whole parts say.
 
         Args:
             mesh: the asset.
@@ -179,28 +188,37 @@ class Segmenter:
             not_object_part: part already set aside as no object (provenance of the input).
             anchor_faces: faces settled by clicks of earlier rounds (provenance of the input);
                 they keep their part unless clicked again.
+            edits: merges and splits of shown parts; done first.
 
         Returns:
             The new partition. Every click holds; a part without clicks keeps its faces except
-            those that clicks move; ids are stable unless a part vanished ("id_map").
+            those that clicks move. Ids stay, but a vacated one goes to the newest part ("id_map":
+            shown id -> id now; "pieces": of parts that were split).
         """
         geometry = self.geometry(mesh, encoding)
-        num_parts = int(face_labels.max(initial=-1)) + 1
-        wishes, aside = resolve_clicks(clicks, num_parts, not_object_part)
+        edited = self._edited(geometry, face_labels, edits or Edits())
+        clicks = [replace(click, part=edited.home.get(click.part, click.part)) for click in clicks]
+        if not_object_part is not None and edited.home[not_object_part] != not_object_part:
+            not_object_part = None  # merged into a part of the object
+        first_new = int(edited.labels.max(initial=-1)) + 1
+        wishes, aside = resolve_clicks(clicks, len(edited.home), not_object_part, first_new)
         probabilities = self._wish_probabilities(geometry, wishes, clicks, seed)
         refined = refine_labels(
-            face_labels,
+            edited.labels,
             wishes,
             lambda wish: probabilities[_key(wish)],
             (geometry.surface, geometry.tree, geometry.atoms),
             aside,
             anchor_faces,
         )
-        touched = {refined.id_map[w.target] for w in wishes if w.target in refined.id_map}
+        id_map, touched = _followed(edited, refined, wishes)
         confidence = self._refined_confidence(geometry, face_labels, refined.labels, touched)
         areas = np.bincount(refined.labels, geometry.surface.areas + 1e-30)
         partition = Partition(
-            refined.labels, confidence, float(np.average(confidence, weights=areas)), refined.notes
+            refined.labels,
+            confidence,
+            float(np.average(confidence, weights=areas)),
+            (*edited.notes, *refined.notes),
         )
         return self._proposal(
             geometry,
@@ -208,7 +226,11 @@ class Segmenter:
             labels_source="click_refinement",
             num_clicks=len(clicks),
             seed=seed,
-            id_map={str(old): new for old, new in sorted(refined.id_map.items())},
+            id_map={str(old): new for old, new in sorted(id_map.items())},
+            pieces={
+                str(old): [id_map[piece] for piece in pieces if piece in id_map]
+                for old, pieces in edited.pieces.items()
+            },
             not_object_part=refined.not_object_part,
             anchor_faces=sorted({*map(int, anchor_faces), *(wish.face for wish in wishes)}),
         )
@@ -267,6 +289,14 @@ class Segmenter:
         made = Geometry(mesh, encoding, surface, tree, atoms, pieces, relation)
         self._kept = [made, *self._kept[: NUM_KEPT - 1]]
         return made
+
+    def _edited(self, geometry: Geometry, face_labels: IntArray, edits: Edits) -> Edited:
+        """Merges and splits; only splits need to know borders."""
+        atoms, areas = geometry.atoms, geometry.surface.areas
+        costs: FloatArray = np.zeros(len(atoms.pairs))
+        if edits.splits:
+            costs = border_costs(geometry.pieces, atoms, None)
+        return apply_edits(face_labels, edits, atoms, costs, areas)
 
     def _wish_probabilities(
         self, geometry: Geometry, wishes: Sequence[Wish], clicks: Sequence[Click], seed: int
@@ -349,6 +379,17 @@ def map_colors(part_map: ByteArray) -> ByteArray:
         )
     chosen: ByteArray = colors[is_part]
     return chosen
+
+
+def _followed(
+    edited: Edited, refined: Refined, wishes: Sequence[Wish]
+) -> tuple[dict[int, int], set[int]]:
+    """Where shown ids went in the end, and which parts a person settled."""
+    homes = {old: refined.id_map[at] for old, at in edited.home.items() if at in refined.id_map}
+    id_map = {**refined.id_map, **homes}
+    merged = {at for old, at in edited.home.items() if at != old}
+    settled = merged | {wish.target for wish in wishes}
+    return id_map, {id_map[part] for part in settled if part in id_map}
 
 
 def _key(wish: Wish) -> tuple[int, int]:
