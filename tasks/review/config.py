@@ -12,6 +12,9 @@ from segvigen_model.types import ClickKind
 from tasks.review.colors import NEW_PART_COLOR, NOT_OBJECT_COLOR, hex_color, part_colors
 
 CLICK, SHEET, VERDICT, NOTE, VIEWER = "click", "sheet", "verdict", "note", "viewer"
+VERBS, PREVIEW = "verbs", "preview"
+PREVIEW_LABEL = "preview"  # one mask over the whole sheet; a picture, never geometry
+PREVIEW_COLOR = "#ff2ad4"  # not among the part colours
 NEW_PART_LABELS = ("new part", "new part 2", "new part 3")
 NOT_OBJECT_LABEL = "not an object"
 NEW_PART_HOTKEYS = ("n", "m", "j")  # without one the editor would give any free key
@@ -19,6 +22,7 @@ NEW_PART_HOTKEYS = ("n", "m", "j")  # without one the editor would give any free
 PART_HOTKEYS = "0123456789qwertyopsdgklzc"
 NOT_OBJECT_HOTKEY = "b"
 MAX_TITLE_CHARS = 80
+VERBS_HINT = "merge 1 2 | split 3 into 2 | name 0 left leg | category 0 leg  (Enter)"
 
 LABEL_CONFIG = f"""<View>
   <View style="display:flex;gap:24px;align-items:center;flex-wrap:wrap">
@@ -31,7 +35,12 @@ LABEL_CONFIG = f"""<View>
     </Choices>
   </View>
   <KeyPointLabels name="{CLICK}" toName="{SHEET}" value="$parts" strokeWidth="5" opacity="1"
-                  choice="single"/>
+                  choice="single" smart="true"/>
+  <View style="display:none">
+    <BrushLabels name="{PREVIEW}" toName="{SHEET}">
+      <Label value="{PREVIEW_LABEL}" background="{PREVIEW_COLOR}"/>
+    </BrushLabels>
+  </View>
   <View style="display:grid;grid-template-columns:minmax(0,5fr) minmax(0,3fr);gap:12px">
     <View>
       <Image name="{SHEET}" value="$sheet" zoom="true" zoomControl="true" defaultzoom="auto"
@@ -39,7 +48,9 @@ LABEL_CONFIG = f"""<View>
     </View>
     <View>
       <HyperText name="{VIEWER}" value="$viewer" inline="true"/>
-      <TextArea name="{NOTE}" toName="{SHEET}" rows="2" maxSubmissions="1" editable="true"
+      <TextArea name="{VERBS}" toName="{SHEET}" rows="1" maxSubmissions="100" editable="true"
+                placeholder="{VERBS_HINT}"/>
+      <TextArea name="{NOTE}" toName="{SHEET}" rows="1" maxSubmissions="1" editable="true"
                 placeholder="what is wrong, or why rejected"/>
     </View>
   </View>
