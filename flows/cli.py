@@ -10,22 +10,20 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+from flows import cli_evaluate, cli_quality, cli_weights
 from flows import cli_view as view
-from flows import cli_weights
+from flows.cli_options import NOT_READY, OK, USAGE, WENT_WRONG, errors_told, one_of
 from infra.local import DEFAULT_HOME, LocalStack
 from infra.processes import StackError
-from segvigen_model.errors import MissingExtra, SegvigenError
 from tasks.settings import load_settings
 
-OK, WENT_WRONG, USAGE, NOT_READY = range(4)
-SPLITS = ("train", "validation", "heldout")
+__all__ = ["NOT_READY", "OK", "USAGE", "WENT_WRONG", "app", "main"]
 
 app = typer.Typer(
     name="segvigen",
@@ -45,19 +43,6 @@ Limit = Annotated[int | None, typer.Option(min=1, help="At most so many assets."
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")]
 
 
-@contextmanager
-def _errors_told() -> Iterator[None]:
-    """Turn our own errors into one line and an exit code; bugs keep their traceback."""
-    try:
-        yield
-    except (StackError, MissingExtra) as err:
-        view.complain("not ready", err)
-        raise typer.Exit(NOT_READY) from err
-    except SegvigenError as err:
-        view.complain("error", err)
-        raise typer.Exit(WENT_WRONG) from err
-
-
 def _enter(home: Path, config: str | None = None, *, needs_store: bool = True) -> LocalStack:
     """Make this process use the stack of `home`, as far as it runs and the caller says nothing."""
     stack = LocalStack(home)
@@ -75,7 +60,7 @@ def _enter(home: Path, config: str | None = None, *, needs_store: bool = True) -
 
 def _run(flow: Callable[..., dict[str, Any]], as_json: bool, **parameters: Any) -> None:
     """Run a flow here and show its report."""
-    with _errors_told(), view.progress_bar():
+    with errors_told(), view.progress_bar():
         report = flow(**parameters)
     if as_json:
         view.out.print_json(json.dumps(report))
@@ -86,7 +71,7 @@ def _run(flow: Callable[..., dict[str, Any]], as_json: bool, **parameters: Any) 
 @app.command()
 def up(home: Home = DEFAULT_HOME, workers: bool = True) -> None:
     """Start the local stack: S3, Prefect, Label Studio, refine service, workers."""
-    with _errors_told(), view.err.status("starting; a first start takes a few minutes"):
+    with errors_told(), view.err.status("starting; a first start takes a few minutes"):
         stack = LocalStack(home)
         os.environ.update(stack.start(view.err.print))
         if workers:
@@ -98,14 +83,14 @@ def up(home: Home = DEFAULT_HOME, workers: bool = True) -> None:
 @app.command()
 def down(home: Home = DEFAULT_HOME) -> None:
     """Stop the local stack; all data stays."""
-    with _errors_told():
+    with errors_told():
         LocalStack(home).stop(view.err.print)
 
 
 @app.command()
 def deploy(home: Home = DEFAULT_HOME, force: bool = False) -> None:
     """Bring pools, deployments and automations to the Prefect server in use."""
-    with _errors_told():
+    with errors_told():
         _deploy(_enter(home), force)
 
 
@@ -189,8 +174,8 @@ def retry(
     """Take parked assets back to where they stood."""
     from tasks.catalogue import PARKED, Catalogue
 
-    _one_of("STATE", state, tuple(sorted(PARKED)))
-    with _errors_told():
+    one_of("STATE", state, tuple(sorted(PARKED)))
+    with errors_told():
         _enter(home, config, needs_store=False)
         catalogue = Catalogue(load_settings().catalogue.url.get_secret_value())
         for row in catalogue.assets(state):
@@ -202,7 +187,7 @@ def retry(
 @app.command()
 def status(home: Home = DEFAULT_HOME, config: Config = None, as_json: AsJson = False) -> None:
     """Assets per state, what was parked and why, shards, services."""
-    with _errors_told():
+    with errors_told():
         stack = _enter(home, config, needs_store=False)
         state = view.read_state(load_settings(), stack.home)
     if as_json:
@@ -211,41 +196,35 @@ def status(home: Home = DEFAULT_HOME, config: Config = None, as_json: AsJson = F
         view.show_state(state)
 
 
-@app.command()
-def evaluate(
-    data: Annotated[Path, typer.Option(exists=True, file_okay=False, help="Labelled folder.")],
-    labels: Annotated[str, typer.Option(help="face_inst or face_part.")] = "face_inst",
-    surface: Annotated[str, typer.Option(help="as-is or fused.")] = "as-is",
-    mode: Annotated[str, typer.Option(help="interactive,full,guided")] = "interactive,full",
-    clicks: Annotated[str, typer.Option(help="Numbers of clicks.")] = "1,3,5,10",
-    limit: Annotated[int | None, typer.Option(min=1, help="At most so many objects.")] = None,
-    checkpoint: Annotated[str, typer.Option(help="Name or folder.")] = "default",
-    seed: int = 0,
-    split: Annotated[str | None, typer.Option(help="train, validation or heldout.")] = None,
-    json_file: Annotated[
-        Path | None, typer.Option("--json", help="Write the result here; - prints it.")
-    ] = None,
-) -> None:
-    """Measure a checkpoint on a labelled folder, beside geometric baselines."""
-    kinds = ("interactive", "full", "guided")
-    wanted: dict[str, Any] = {
-        "labels": _one_of("--labels", labels, ("face_inst", "face_part")),
-        "surface": _one_of("--surface", surface, ("as-is", "fused")),
-        "modes": tuple(_one_of("--mode", name, kinds) for name in mode.split(",")),
-        "clicks": _numbers("--clicks", clicks),
-        "split": None if split is None else _one_of("--split", split, SPLITS),
-    }
-    with _errors_told():
-        from segvigen_model.evaluate import evaluate as measure
+app.command()(cli_evaluate.evaluate)
 
-        result = measure(data, **wanted, limit=limit, checkpoint=checkpoint, seed=seed)
-    text = json.dumps(result, indent=1)
-    if json_file == Path("-"):
-        view.out.print_json(text)
-        return
-    if json_file is not None:
-        json_file.write_text(text + "\n")
-    view.show_evaluation(result)
+
+@app.command()
+def report(home: Home = DEFAULT_HOME, config: Config = None, as_json: AsJson = False) -> None:
+    """Reviewers (time, clicks, agreement), the queue, audits, second looks, known tasks."""
+    with errors_told():
+        _enter(home, config, needs_store=False)
+        state = cli_quality.read_quality(load_settings())
+    if as_json:
+        view.out.print_json(json.dumps(state))
+    else:
+        cli_quality.show_quality(state)
+
+
+@app.command()
+def gold(
+    asset: Annotated[str, typer.Argument(help="Beginning of an asset's id.")],
+    home: Home = DEFAULT_HOME,
+    config: Config = None,
+) -> None:
+    """Take an asset's accepted labels as known: reviewers are measured by them."""
+    from tasks.catalogue import Catalogue
+
+    with errors_told():
+        _enter(home, config, needs_store=False)
+        catalogue = Catalogue(load_settings().catalogue.url.get_secret_value())
+        row = cli_quality.mark_gold(catalogue, asset)
+    view.out.print(f"{row.asset_id[:12]}: label set {row.label_id} is known to be right")
 
 
 @app.command()
@@ -269,8 +248,8 @@ def demo(
     wait: Annotated[float, typer.Option(help="Seconds to wait for the reviewer.")] = 3600.0,
 ) -> None:
     """Run the whole loop on the local stack with meshes made in code."""
-    _one_of("--reviewer", reviewer, ("scripted", "human"))
-    with _errors_told():
+    one_of("--reviewer", reviewer, ("scripted", "human"))
+    with errors_told():
         stack = LocalStack(home)
         os.environ.update(stack.start(view.err.print))
         _deploy(stack)
@@ -289,19 +268,6 @@ def _deploy(stack: LocalStack, is_forced: bool = False) -> None:
     if answer.returncode != 0:
         raise StackError(f"Prefect did not take the deployments:\n{answer.stderr[-2000:]}")
     view.err.print(answer.stderr.strip() or "deployments applied")
-
-
-def _one_of(option: str, value: str, allowed: tuple[str, ...]) -> str:
-    if value not in allowed:
-        raise typer.BadParameter(f"{value!r} is none of {', '.join(allowed)}", param_hint=option)
-    return value
-
-
-def _numbers(option: str, text: str) -> tuple[int, ...]:
-    parts = text.split(",")
-    if not all(part.strip().isdigit() and int(part) > 0 for part in parts):
-        raise typer.BadParameter(f"{text!r} is no list of numbers such as 1,3,5", param_hint=option)
-    return tuple(int(part) for part in parts)
 
 
 def main() -> None:
