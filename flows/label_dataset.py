@@ -19,7 +19,7 @@ from flows.desk import pull_from_desk
 from flows.encode import encode
 from flows.ingest import ingest
 from flows.propose import propose
-from flows.pull_review import WAKE_UP, pull_review
+from flows.pull_review import WAKE_UP, publish_reviewers, pull_review
 from flows.push_review import push_review
 from flows.refine import refine
 from flows.report import publish_table
@@ -131,4 +131,5 @@ def _report(context: Context, seconds: float) -> dict[str, Any]:
     lines = [f"- {state}: {number}" for state, number in counts.items() if number]
     text = "\n".join(["## label_dataset", *lines, f"\n{len(assets)} assets, {seconds:.0f} s"])
     publish_table("label_dataset", rows, text)
+    publish_reviewers(context)
     return {"counts": counts, "is_settled": is_settled(context), "seconds": round(seconds, 1)}

@@ -8,9 +8,10 @@ from typing import Any
 from prefect import flow
 
 from flows.chunked import io_task
-from flows.context import Overrides, open_context
+from flows.context import Context, Overrides, open_context
 from flows.desk import pull_from_desk
-from flows.report import Outcome, publish
+from flows.report import Outcome, publish, publish_table
+from tasks.review.quality import markdown, quality_state
 
 WAKE_UP = "webhook"  # cursor that the refine service sets when Label Studio tells of an answer
 
@@ -35,4 +36,14 @@ def pull_review(
     def pull() -> list[Outcome]:
         return pull_from_desk(context)
 
-    return publish("pull_review", pull(), time.monotonic() - started).as_dict()
+    report = publish("pull_review", pull(), time.monotonic() - started)
+    publish_reviewers(context)
+    return report.as_dict()
+
+
+def publish_reviewers(context: Context) -> None:
+    """Write the table of reviewers as artifacts of the run."""
+    state = quality_state(context.catalogue, context.settings.gate, context.settings.quality)
+    rows = state["reviewers"]
+    if rows:
+        publish_table("reviewers", rows, f"## Reviewers\n\n{markdown(rows)}")

@@ -65,12 +65,12 @@ def settle(*, store: Store, catalogue: Catalogue, settings: QualitySettings) -> 
         settings: thresholds.
     """
     told: list[Settled] = []
+    for copy in catalogue.quality.open_seconds():  # first: what is accepted here is measured below
+        told += _fenced(copy.of_asset, partial(_settle_pair, copy, store, catalogue, settings))
     for row in catalogue.quality.unmeasured(GATE):
         told += _fenced(row.asset_id, partial(_measure, row, store, catalogue, settings))
     for asset_id, kind in catalogue.quality.refused():
         told += _refused(catalogue.asset(asset_id), kind, catalogue)
-    for copy in catalogue.quality.open_seconds():
-        told += _fenced(copy.of_asset, partial(_settle_pair, copy, store, catalogue, settings))
     return told
 
 
@@ -211,7 +211,8 @@ def _count_first(
     """The first reviewer's labels count; killed before the finding, it is only made again."""
     accept_asset(asset.asset_id, store=store, catalogue=catalogue, decided_by=found.reviewer)
     catalogue.quality.add_finding(found)
-    return [Settled(asset.asset_id, "two looks agree", _detail(found))]
+    result = "two looks agree" if found.iou is not None else "one look counts"
+    return [Settled(asset.asset_id, result, _detail(found))]
 
 
 def _third_look(
