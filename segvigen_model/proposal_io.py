@@ -31,6 +31,10 @@ def proposal_to_bytes(proposal: Proposal) -> bytes:
         "confidence": np.array(proposal.confidence, np.float64),
         "provenance": np.array(provenance),
     }
+    if proposal.finer is not None:
+        arrays["finer"] = proposal.finer.astype(np.int32)
+    if proposal.groups is not None:
+        arrays["groups"] = proposal.groups.astype(np.int32)
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
         for name, array in arrays.items():
@@ -58,6 +62,8 @@ def proposal_from_bytes(data: bytes) -> Proposal:
                 part_confidence=stored["part_confidence"],
                 confidence=float(stored["confidence"]),
                 provenance=json.loads(str(stored["provenance"])),
+                finer=stored.get("finer"),
+                groups=stored.get("groups"),
             )
     except (zipfile.BadZipFile, zlib.error, EOFError, OSError, ValueError, KeyError) as err:
         raise CorruptBlob(f"not a proposal ({len(data)} bytes): {err}; propose again") from err

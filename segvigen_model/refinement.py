@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from segvigen_model.atoms import Atoms
-from segvigen_model.edits import settle_ids
+from segvigen_model.edits import Edited, settle_ids
 from segvigen_model.geometry import TINY, Surface, label_components, sum_by
 from segvigen_model.segments import SegmentTree
 from segvigen_model.types import BoolArray, Click, ClickKind, FloatArray, IntArray
@@ -263,3 +263,14 @@ def unmet(labels: IntArray, wishes: Sequence[Wish], id_map: Mapping[int, int]) -
         if wish.avoid != NO_TARGET and id_map.get(wish.avoid) == label:
             failed.append(wish)
     return failed
+
+
+def followed(
+    edited: Edited, refined: Refined, wishes: Sequence[Wish]
+) -> tuple[dict[int, int], set[int]]:
+    """Where shown ids went in the end, and which parts a person settled."""
+    homes = {old: refined.id_map[at] for old, at in edited.home.items() if at in refined.id_map}
+    id_map = {**refined.id_map, **homes}
+    merged = {at for old, at in edited.home.items() if at != old}
+    settled = merged | {wish.target for wish in wishes}
+    return id_map, {id_map[part] for part in settled if part in id_map}

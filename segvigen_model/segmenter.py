@@ -14,14 +14,14 @@ from typing import Any
 
 import numpy as np
 
-from segvigen_model.atoms import Atoms, make_atoms
-from segvigen_model.borders import border_costs
+from segvigen_model.atoms import Atoms, patch_atoms
 from segvigen_model.checkpoint import Bundle, load
 from segvigen_model.coords import grid_to_latent, mesh_to_unit
 from segvigen_model.edits import Edited, Edits, apply_edits
 from segvigen_model.errors import CheckpointMismatch
-from segvigen_model.evidence import Pieces, make_pieces, part_probability
+from segvigen_model.evidence import Reading, border_costs, part_probability, read_patches
 from segvigen_model.geometry import Surface, surface_of
+from segvigen_model.hierarchy import first_levels
 from segvigen_model.image_condition import condition_of
 from segvigen_model.inference import ClickSet, draw_colorings, draw_masks, encode_voxels
 from segvigen_model.ovoxel import mesh_to_ovoxel
@@ -29,8 +29,8 @@ from segvigen_model.palette import decode_colors, nearest_colors
 from segvigen_model.partition import Partition, consensus, part_confidence, snap_labels
 from segvigen_model.refinement import (
     NO_TARGET,
-    Refined,
     Wish,
+    followed,
     refine_labels,
     resolve_clicks,
 )
@@ -62,7 +62,7 @@ class Geometry:
     surface: Surface
     tree: SegmentTree
     atoms: Atoms
-    pieces: Pieces
+    reading: Reading
     relation: FaceVoxels
 
 
@@ -125,10 +125,10 @@ class Segmenter:
             ]
         )
         partition = consensus(
-            draws, geometry.atoms, geometry.pieces, geometry.surface.areas, granularity
+            draws, geometry.atoms, geometry.reading, geometry.surface.areas, granularity
         )
         logger.info("propose parts=%d agreement=%.3f", partition.count, partition.confidence)
-        return self._proposal(
+        return self._with_levels(
             geometry,
             partition,
             labels_source="draw_consensus",
@@ -211,7 +211,7 @@ class Segmenter:
             aside,
             anchor_faces,
         )
-        id_map, touched = _followed(edited, refined, wishes)
+        id_map, touched = followed(edited, refined, wishes)
         confidence = self._refined_confidence(geometry, face_labels, refined.labels, touched)
         areas = np.bincount(refined.labels, geometry.surface.areas + 1e-30)
         partition = Partition(
@@ -262,7 +262,7 @@ class Segmenter:
         voxel_labels = nearest_colors(np.clip(colors, 0, 1), palette)
         face_labels = geometry.relation.labels_to_faces(voxel_labels)
         partition = snap_labels(face_labels, geometry.atoms, geometry.surface.areas)
-        return self._proposal(
+        return self._with_levels(
             geometry,
             partition,
             labels_source="view_palette",
@@ -283,10 +283,10 @@ class Segmenter:
             )
         surface = surface_of(mesh)
         tree = segment_tree(surface)
-        atoms = make_atoms(surface, tree)
-        pieces = make_pieces(surface, tree, atoms)
+        atoms = patch_atoms(surface, tree)
+        reading = read_patches(surface, tree, atoms)
         relation = face_voxels(mesh, surface, encoding.coords, encoding.grid, encoding.frame)
-        made = Geometry(mesh, encoding, surface, tree, atoms, pieces, relation)
+        made = Geometry(mesh, encoding, surface, tree, atoms, reading, relation)
         self._kept = [made, *self._kept[: NUM_KEPT - 1]]
         return made
 
@@ -295,7 +295,7 @@ class Segmenter:
         atoms, areas = geometry.atoms, geometry.surface.areas
         costs: FloatArray = np.zeros(len(atoms.pairs))
         if edits.splits:
-            costs = border_costs(geometry.pieces, atoms, None)
+            costs = border_costs(geometry.reading, geometry.atoms)
         return apply_edits(face_labels, edits, atoms, costs, areas)
 
     def _wish_probabilities(
@@ -326,7 +326,7 @@ class Segmenter:
     ) -> FloatArray:
         on_faces = geometry.relation.to_faces(mask)
         return part_probability(
-            geometry.pieces,
+            geometry.reading,
             geometry.atoms,
             geometry.surface.areas,
             faces,
@@ -349,6 +349,15 @@ class Segmenter:
         stayed = part_confidence(after, before[None], geometry.surface.areas)
         stayed[list(touched)] = CLICK_CONFIDENCE
         return stayed
+
+    def _with_levels(self, geometry: Geometry, partition: Partition, **provenance: Any) -> Proposal:
+        """A proposal with the levels below and above its parts."""
+        costs = border_costs(geometry.reading, geometry.atoms)
+        finer, groups = first_levels(
+            partition.labels, geometry.atoms, costs, geometry.surface.areas
+        )
+        proposal = self._proposal(geometry, partition, **provenance)
+        return replace(proposal, finer=finer, groups=groups)
 
     def _proposal(self, geometry: Geometry, partition: Partition, **provenance: Any) -> Proposal:
         return Proposal(
@@ -379,17 +388,6 @@ def map_colors(part_map: ByteArray) -> ByteArray:
         )
     chosen: ByteArray = colors[is_part]
     return chosen
-
-
-def _followed(
-    edited: Edited, refined: Refined, wishes: Sequence[Wish]
-) -> tuple[dict[int, int], set[int]]:
-    """Where shown ids went in the end, and which parts a person settled."""
-    homes = {old: refined.id_map[at] for old, at in edited.home.items() if at in refined.id_map}
-    id_map = {**refined.id_map, **homes}
-    merged = {at for old, at in edited.home.items() if at != old}
-    settled = merged | {wish.target for wish in wishes}
-    return id_map, {id_map[part] for part in settled if part in id_map}
 
 
 def _key(wish: Wish) -> tuple[int, int]:

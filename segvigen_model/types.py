@@ -195,6 +195,8 @@ class Proposal:
         part_confidence: (P,) float32, 0..1.
         confidence: 0..1, draw agreement (one-to-one matched IoU) of the whole asset.
         provenance: JSON-able: labels_source, seeds, steps, granularity, checkpoint, fallbacks...
+        finer: (L, F) int32 levels below the parts, each nested in the one before, or None.
+        groups: (P,) int32 dense group of each part, the level above, or None.
     """
 
     face_labels: IntArray
@@ -202,6 +204,8 @@ class Proposal:
     part_confidence: FloatArray
     confidence: float
     provenance: Mapping[str, Any] = field(default_factory=dict)
+    finer: IntArray | None = None
+    groups: IntArray | None = None
 
     @property
     def num_parts(self) -> int:
