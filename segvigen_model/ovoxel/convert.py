@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Literal, NamedTuple
+
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from segvigen_model.coords import fit_frame, mesh_to_unit
@@ -11,17 +16,49 @@ from segvigen_model.ovoxel.attributes import Surface, sample_attributes
 from segvigen_model.ovoxel.dual_grid import dual_grid
 from segvigen_model.ovoxel.textures import pack_materials
 from segvigen_model.ovoxel.voxel_set import find_voxels
-from segvigen_model.types import AssetMesh, ByteArray, FloatArray, OVoxel
+from segvigen_model.types import (
+    AssetMesh,
+    BoolArray,
+    ByteArray,
+    FloatArray,
+    IntArray,
+    Material,
+    OVoxel,
+)
 
 LOWER = np.float32(-0.5)  # lower corner of the unit cube
 
 
-def mesh_to_ovoxel(mesh: AssetMesh, grid: int) -> OVoxel:
+Backend = Literal["auto", "compiled", "torch"]
+
+
+class Voxelised(NamedTuple):
+    """What both backends give.
+
+    Attributes:
+        coords: (N, 3) int32, ascending (x, y, z).
+        dual: (N, 3) float64, 0..1 of the voxel.
+        intersected: (N, 3) bool.
+        attributes: base_color, emissive, normal: (N, 3) uint8; metallic, roughness, alpha: (N,).
+    """
+
+    coords: IntArray
+    dual: FloatArray
+    intersected: BoolArray
+    attributes: dict[str, ByteArray]
+
+
+def mesh_to_ovoxel(
+    mesh: AssetMesh, grid: int, device: str | torch.device = "cpu", backend: Backend = "auto"
+) -> OVoxel:
     """Convert a mesh.
 
     Args:
         mesh: any triangles, mesh frame.
         grid: voxels along each axis of the unit cube, 1..1024.
+        device: where to compute; the result always lies on the host.
+        backend: "compiled" kernels (CPU only), "torch" (any device with float64), or "auto":
+            compiled on a CPU, torch elsewhere. Both give the same voxels.
 
     Returns:
         The O-Voxel with rows in ascending (x, y, z) and the frame that leads back to the mesh.
@@ -33,23 +70,48 @@ def mesh_to_ovoxel(mesh: AssetMesh, grid: int) -> OVoxel:
     is_used[mesh.faces.ravel()] = True
     frame = fit_frame(mesh.vertices[is_used])
     triangles = to_voxel_units(mesh_to_unit(mesh.vertices, frame).astype(np.float32), grid)
-    triangles = np.ascontiguousarray(triangles[mesh.faces])
-    voxels = find_voxels(triangles, grid)
+    surface = _surface(mesh, np.ascontiguousarray(triangles[mesh.faces]))
+    voxels = _backend(backend, torch.device(device))(surface, mesh.faces, mesh.materials, grid)
     if len(voxels.coords) == 0:
         raise AssetRejected(
             "degenerate", f"no edge of a {grid}^3 grid meets the surface; is it a line or point?"
         )
-    dual, intersected = dual_grid(triangles, mesh.faces, voxels)
-    surface = _surface(mesh, triangles)
-    attributes = sample_attributes(surface, pack_materials(mesh.materials), voxels)
     return OVoxel(
         grid=grid,
         coords=voxels.coords,
-        dual=quantise(dual),
-        intersected=intersected,
+        dual=quantise(voxels.dual),
+        intersected=voxels.intersected,
         frame=frame,
-        **attributes,
+        **voxels.attributes,
     )
+
+
+def _backend(
+    backend: Backend, device: torch.device
+) -> Callable[[Surface, IntArray, tuple[Material, ...], int], Voxelised]:
+    if backend == "compiled" or (backend == "auto" and device.type == "cpu"):
+        return voxelise
+    # Imported here: its modules take their constants from this folder's.
+    from segvigen_model.ovoxel.on_device import convert as on_device
+
+    return partial(on_device.voxelise, device=device)
+
+
+def voxelise(
+    surface: Surface, faces: IntArray, materials: Sequence[Material], grid: int
+) -> Voxelised:
+    """Convert a surface in voxel units by the compiled kernels.
+
+    Args:
+        surface: triangles and what is on them.
+        faces: (F, 3) int64 vertex numbers.
+        materials: at least one.
+        grid: voxels along each axis.
+    """
+    voxels = find_voxels(surface.triangles, grid)
+    dual, intersected = dual_grid(surface.triangles, faces, voxels)
+    attributes = sample_attributes(surface, pack_materials(materials), voxels)
+    return Voxelised(voxels.coords, dual, intersected, attributes)
 
 
 def to_voxel_units(vertices: FloatArray, grid: int) -> FloatArray:

@@ -184,17 +184,27 @@ def find_voxels(triangles: FloatArray, grid: int, max_crossings: int = MAX_CROSS
         grid: voxels along each axis, 1..1024.
         max_crossings: refuse a mesh that crosses more grid edges.
     """
-    if not 1 <= grid <= 1024:
-        raise ValueError(f"grid {grid} is not in 1..1024")
+    check_grid(grid)
     num_words = (grid**3 + 31) // 32
     words = np.zeros(num_words, dtype=np.uint32)
     before = np.zeros(num_words, dtype=np.int32)
     if _mark(triangles, grid, words, max_crossings) < 0:
-        raise AssetRejected(
-            "too_dense",
-            f"the mesh crosses a {grid}^3 grid more than {max_crossings} times; remove hidden "
-            "layers or decimate it",
-        )
+        raise too_dense(grid, max_crossings)
     coords = np.zeros((_count_before(words, before), 3), dtype=np.int32)
     _list_coords(words, grid, coords)
     return VoxelSet(VoxelIndex(grid, words, before), coords)
+
+
+def check_grid(grid: int) -> None:
+    """Raise ValueError for a grid that the index cannot hold."""
+    if not 1 <= grid <= 1024:
+        raise ValueError(f"grid {grid} is not in 1..1024")
+
+
+def too_dense(grid: int, max_crossings: int) -> AssetRejected:
+    """Make the error for a mesh that would take too long."""
+    return AssetRejected(
+        "too_dense",
+        f"the mesh crosses a {grid}^3 grid more than {max_crossings} times; remove hidden "
+        "layers or decimate it",
+    )
