@@ -10,13 +10,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from segvigen_model.geometry import TINY, Surface, contacts, dense_ids, sample_faces, sum_by
+from segvigen_model.patches import NUM_PATCHES, patch_ids
 from segvigen_model.segments import SegmentTree
 from segvigen_model.types import BoolArray, FloatArray, IntArray
 
-MAX_ATOMS = 20_000  # above this, loose pieces are pooled by place
 CONTACT_CELL = 1 / 96  # of the longest side: pieces this close touch
 GAP_FOLD = 0.8  # how strongly two loose pieces that merely touch are separate; 1 = surely
-_POOL_CELLS = 24  # along the longest side
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,26 +51,12 @@ class Atoms:
         return means
 
 
-def make_atoms(surface: Surface, tree: SegmentTree, cuts: IntArray | None = None) -> Atoms:
-    """Take the finest segments as atoms and find which touch, over edges or through gaps.
-
-    Args:
-        surface: geometry.
-        tree: its segments.
-        cuts: (F,) int labels that no atom may cross, or None.
-
-    Returns:
-        The atoms. A soup of more than MAX_ATOMS pieces is pooled by place instead.
-    """
-    of_face, source = tree.levels[0], "segments"
-    if of_face.max(initial=0) >= MAX_ATOMS:
-        of_face, source = _pool_by_place(surface), "cells"
-    if cuts is not None:
-        of_face = dense_ids(of_face * (int(cuts.max(initial=0)) + 1) + cuts)
-    count = int(of_face.max(initial=0)) + 1
-    areas = sum_by(of_face, np.maximum(surface.areas, TINY), count)
+def patch_atoms(surface: Surface, tree: SegmentTree, count: int = NUM_PATCHES) -> Atoms:
+    """Take even patches as atoms and find which touch, over edges or through gaps."""
+    of_face = patch_ids(surface, count)
+    areas = sum_by(of_face, np.maximum(surface.areas, TINY), int(of_face.max(initial=0)) + 1)
     pairs, lengths, folds = _touching(surface, tree, of_face)
-    return Atoms(of_face, areas / areas.sum(), pairs, lengths, folds, source)
+    return Atoms(of_face, areas / areas.sum(), pairs, lengths, folds, "patches")
 
 
 def border_weights(atoms: Atoms) -> FloatArray:
@@ -129,13 +114,6 @@ def _first_face(groups: IntArray) -> IntArray:
     """One face of every group: (F,) dense ids -> (G,) int64."""
     faces: IntArray = np.unique(groups, return_index=True)[1]
     return faces
-
-
-def _pool_by_place(surface: Surface) -> IntArray:
-    """(F,) dense ids of coarse cells, for soups of loose triangles."""
-    low = surface.centers.min(axis=0)
-    cells = np.floor((surface.centers - low) / surface.extent * _POOL_CELLS).astype(np.int64)
-    return dense_ids((cells[:, 0] * 64 + cells[:, 1]) * 64 + cells[:, 2])
 
 
 class PartMerger:

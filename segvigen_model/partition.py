@@ -12,20 +12,19 @@ from dataclasses import dataclass, field
 import numpy as np
 from scipy.optimize import linear_sum_assignment
 
-from segvigen_model.atoms import Atoms, PartMerger, border_weights
-from segvigen_model.borders import border_costs
-from segvigen_model.evidence import Pieces
+from segvigen_model.agglomeration import PartMerger
+from segvigen_model.atoms import Atoms, border_weights
+from segvigen_model.evidence import Reading, togetherness
 from segvigen_model.geometry import TINY, sum_by
 from segvigen_model.graph_cut import expand_labels
-from segvigen_model.types import BoolArray, FloatArray, IntArray
+from segvigen_model.types import FloatArray, IntArray
 
 # Share of the surface below which a part is a fragment; PartSAM's rule is 0.003.
 MIN_PART_AREAS = {"fine": 0.001, "medium": 0.002, "coarse": 0.003}
 GRANULARITIES = ("fine", "medium", "coarse")
 CLEAR_MAJORITY = 0.6  # of an atom's area
-# Mean border probability above which parts stay apart: 0.13 to 0.2 is best on 84 development
-# objects in both regimes (averages of many weak borders stay low).
-MERGE_THRESHOLDS = {"fine": 0.10, "medium": 0.17, "coarse": 0.28}
+# Mean probability of being different parts above which groups of patches stay apart.
+MERGE_THRESHOLDS = {"fine": 0.20, "medium": 0.35, "coarse": 0.50}
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,16 +52,16 @@ class Partition:
 def consensus(
     draws: IntArray,
     atoms: Atoms,
-    pieces: Pieces,
+    reading: Reading,
     areas: FloatArray,
     granularity: str = "medium",
 ) -> Partition:
-    """Turn several labelings of the faces into one partition.
+    """Turn geometry and several labelings of the faces into one partition.
 
     Args:
         draws: (K, F) int, one labeling per draw, ids 0-based; K = 0 uses geometry only.
-        atoms: pieces to be labelled.
-        pieces: facts of the atoms.
+        atoms: patches to be labelled.
+        reading: what the patch network read of them.
         areas: (F,) float64 face areas.
         granularity: "fine", "medium" or "coarse".
 
@@ -71,15 +70,41 @@ def consensus(
     """
     if granularity not in GRANULARITIES:
         raise ValueError(f"granularity {granularity!r} is none of {GRANULARITIES}")
-    histograms = label_histograms(draws, atoms, areas) if len(draws) else None
-    merger = PartMerger(atoms, border_costs(pieces, atoms, histograms))
+    agreement = label_agreement(draws, atoms, areas) if len(draws) else None
+    together = togetherness(reading, agreement)
+    merger = PartMerger(atoms, together)
     for name in GRANULARITIES[: GRANULARITIES.index(granularity) + 1]:
-        merger.merge_below(MERGE_THRESHOLDS[name])
+        merger.merge_above(1.0 - MERGE_THRESHOLDS[name])
         merger.absorb_small(MIN_PART_AREAS[name])
-    labels = merger.labels[atoms.of_face].astype(np.int32)
-    confidence = part_confidence(labels, draws, areas)
+    of_atom = merger.labels
+    confidence = expected_iou(of_atom, together, atoms.areas)
+    shares = sum_by(of_atom, atoms.areas, merger.count)
+    labels = of_atom[atoms.of_face].astype(np.int32)
     notes = () if len(draws) else ("geometry_only",)
-    return Partition(labels, confidence, draw_agreement(draws, areas), notes)
+    return Partition(labels, confidence, float(np.average(confidence, weights=shares)), notes)
+
+
+def expected_iou(of_atom: IntArray, together: FloatArray, shares: FloatArray) -> FloatArray:
+    """IoU that each part may be expected to have with the true one, were `together` right.
+
+    Args:
+        of_atom: (A,) int dense part of each atom.
+        together: (A, A) float 0..1 probability that two atoms are of one part.
+        shares: (A,) float areas.
+
+    Returns:
+        (P,) float32: mean over a part's atoms of (area inside that is together with the atom) /
+        (area of the part + area outside that is together with it).
+    """
+    count = int(of_atom.max(initial=0)) + 1
+    member = np.zeros((len(of_atom), count))
+    member[np.arange(len(of_atom)), of_atom] = shares
+    inside = (together @ member)[np.arange(len(of_atom)), of_atom]
+    outside = together @ shares - inside
+    sizes = member.sum(axis=0)
+    iou = np.clip(inside / np.maximum(sizes[of_atom] + outside, TINY), 0.0, 1.0)
+    mean: FloatArray = sum_by(of_atom, iou * shares, count) / np.maximum(sizes, TINY)
+    return mean.astype(np.float32)
 
 
 def snap_labels(labels: IntArray, atoms: Atoms, areas: FloatArray) -> Partition:
@@ -171,48 +196,20 @@ def exclusive_labels(
     return labels[atoms.of_face].astype(np.int32)
 
 
-def merge_parts(labels: IntArray, parts: list[int]) -> tuple[IntArray, dict[int, int]]:
-    """Make one part of several; returns (F,) int32 dense labels and old id -> new id."""
-    merged = np.where(np.isin(labels, parts), min(parts), labels)
-    return densify(merged)
-
-
-def split_part(
-    labels: IntArray, part: int, atoms: Atoms, pieces: int = 2
-) -> tuple[IntArray, dict[int, int]]:
-    """Split one part into touching pieces along its strongest folds.
-
-    The largest piece keeps the id, the others get new ids at the end. A part of a single atom
-    cannot be split and stays.
-
-    Args:
-        labels: (F,) int dense labels.
-        part: id to split.
-        atoms: pieces that are not cut.
-        pieces: wanted number of pieces, >= 2.
-
-    Returns:
-        (F,) int32 dense labels and old id -> new id.
-    """
-    inside = np.zeros(atoms.count, bool)
-    inside[atoms.of_face[labels == part]] = True
-    kept: BoolArray = np.asarray(inside[atoms.pairs].all(axis=1), bool)
-    merger = PartMerger(atoms, kept=kept)
-    merger.merge_to(pieces + int((~inside).sum()))
-    piece = merger.labels[atoms.of_face]
-    mine = labels == part
-    ids, size = np.unique(piece[mine], return_counts=True)
-    result = labels.astype(np.int64)
-    for rank, index in enumerate(np.argsort(-size, kind="stable")[1:]):
-        result[mine & (piece == ids[index])] = int(labels.max()) + 1 + rank
-    return densify(result)
-
-
 def densify(labels: IntArray) -> tuple[IntArray, dict[int, int]]:
     """Renumber to 0..P-1 in the old order: (F,) int32 labels and old id -> new id."""
     ids, dense = np.unique(labels, return_inverse=True)
     mapping = {int(old): new for new, old in enumerate(ids)}
     return dense.reshape(-1).astype(np.int32), mapping
+
+
+def label_agreement(draws: IntArray, atoms: Atoms, areas: FloatArray) -> FloatArray:
+    """(A, A) float64 0..1: mean over K >= 1 draws of the chance that two atoms share a label."""
+    agreement: FloatArray = np.zeros((atoms.count, atoms.count))
+    for draw in draws:
+        shares = label_histograms(draw[None], atoms, areas)
+        agreement += shares @ shares.T / len(draws)
+    return agreement
 
 
 def label_histograms(draws: IntArray, atoms: Atoms, areas: FloatArray) -> FloatArray:

@@ -74,3 +74,23 @@ def augmented(
     if rng.random() < KEEP_COLORS:
         return mesh, labels
     return recolored(mesh, labels, rng), labels
+
+
+def few_parts(
+    mesh: AssetMesh, labels: IntArray, rng: np.random.Generator
+) -> tuple[AssetMesh, IntArray]:
+    """Keep two to four parts of an object: simple scenes with few faces."""
+    parts = np.unique(labels)
+    kept = np.isin(labels, rng.choice(parts, min(int(rng.integers(2, 5)), len(parts)), False))
+    used = np.unique(mesh.faces[kept])
+    small = replace(
+        mesh,
+        vertices=mesh.vertices[used],
+        faces=np.searchsorted(used, mesh.faces[kept]),
+        face_material=mesh.face_material[kept],
+        corner_uv=None if mesh.corner_uv is None else mesh.corner_uv[kept],
+        vertex_colors=None if mesh.vertex_colors is None else mesh.vertex_colors[used],
+        vertex_normals=None if mesh.vertex_normals is None else mesh.vertex_normals[used],
+        face_geometry=None if mesh.face_geometry is None else mesh.face_geometry[kept],
+    )
+    return small, labels[kept]

@@ -1,0 +1,255 @@
+"""Patches: small, even pieces of a surface, and what geometry says of each.
+
+A patch is to the patch network (patch_network.py) what a token is to a transformer. Patches are
+about equally large wherever the surface is smooth, because parts of scans and generated meshes
+often end where no fold is; no patch crosses a component or a material.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.sparse import coo_matrix
+from scipy.sparse.csgraph import dijkstra
+from scipy.spatial import cKDTree
+
+from segvigen_model.geometry import TINY, Surface, cell_keys, dense_ids, sum_by
+from segvigen_model.rays import occupancy_grid, ray_lengths
+from segvigen_model.types import FloatArray, IntArray
+
+NUM_PATCHES = 512
+MAX_REGIONS = 400  # smaller regions than the largest so many are pooled by place
+NORMAL_WEIGHT = 0.05  # of a normal against a position in longest sides
+_SAMPLES_EACH = 20
+_LLOYD_STEPS = 3
+_REGION_GAP = 10.0  # further than anything else: the nearest centre is one of the same region
+_POOL_CELLS = 6
+RADII = (0.05, 0.12, 0.3)  # neighbourhoods, longest sides
+FAR = 3.0  # path length of what cannot be reached, longest sides
+FOLD_PRICE = 4.0  # how much longer a path is across a strong fold
+_GRID = 64
+
+
+def patch_ids(surface: Surface, count: int = NUM_PATCHES) -> IntArray:
+    """Cluster faces into patches: Lloyd's algorithm on positions and normals, region by region.
+
+    Args:
+        surface: geometry.
+        count: wanted number; regions (component and material) without a centre add one each.
+
+    Returns:
+        (F,) int64 dense ids. Up to `count` faces are all patches of their own.
+    """
+    if surface.num_faces <= count:
+        return np.arange(surface.num_faces)
+    owner = _pooled_regions(surface)
+    points = _points(surface, owner)
+    order = np.argsort(owner, kind="stable")
+    share = np.cumsum(np.maximum(surface.areas, TINY)[order])
+    number = min(_SAMPLES_EACH * count, 4 * surface.num_faces)
+    rows = np.searchsorted(share, (np.arange(number) + 0.5) / number * share[-1])
+    sample = points[order[np.minimum(rows, len(order) - 1)]]
+    centers = sample[np.linspace(0, number - 1, count).astype(np.int64)]
+    for _ in range(_LLOYD_STEPS):
+        near = cKDTree(centers).query(sample)[1]
+        size = sum_by(near, np.ones(number), len(centers))
+        sums = [sum_by(near, column, len(centers)) for column in sample.T]
+        centers = (np.stack(sums, axis=1) / np.maximum(size, 1)[:, None])[size > 0]
+    held = np.unique(np.rint(centers[:, -1] / _REGION_GAP))
+    lonely = np.setdiff1d(owner, held)
+    first = np.searchsorted(owner[order], lonely)
+    centers = np.concatenate([centers, points[order[first]]])
+    return dense_ids(cKDTree(centers).query(points)[1])
+
+
+def _points(surface: Surface, owner: IntArray) -> FloatArray:
+    """(F, 7) position, weighted normal, and owning region far apart."""
+    places = surface.centers / surface.extent
+    parts = [places, NORMAL_WEIGHT * surface.normals, owner[:, None] * _REGION_GAP]
+    return np.concatenate(parts, axis=1)
+
+
+def _pooled_regions(surface: Surface) -> IntArray:
+    """(F,) regions; where there are very many, the small ones go by coarse cells."""
+    count = int(surface.regions.max(initial=0)) + 1
+    if count <= MAX_REGIONS:
+        return surface.regions
+    sizes = sum_by(surface.regions, surface.areas, count)
+    is_large = np.zeros(count, bool)
+    is_large[np.argsort(-sizes, kind="stable")[:MAX_REGIONS]] = True
+    low = surface.centers.min(axis=0)
+    cells = np.floor((surface.centers - low) / surface.extent * _POOL_CELLS).astype(np.int64)
+    return dense_ids(np.where(is_large[surface.regions], surface.regions, count + cell_keys(cells)))
+
+
+@dataclass(frozen=True, slots=True)
+class PatchFacts:
+    """What the network reads of one object.
+
+    Attributes:
+        centers: (A, 3) float32 centroids, longest sides, bounding box centred on 0.
+        normals: (A, 3) float32 mean unit normals.
+        areas: (A,) float32 share of the surface, sum 1.
+        levels: (K, A) int32 segment of each patch per level of the tree.
+        materials: (A,) int32.
+        ways: (A, A) float32 path lengths over the surface, dearer across folds, up to FAR.
+        scalars: (A, S) float32 facts that no rotation changes.
+    """
+
+    centers: FloatArray
+    normals: FloatArray
+    areas: FloatArray
+    levels: IntArray
+    materials: IntArray
+    ways: FloatArray
+    scalars: FloatArray
+
+    @property
+    def count(self) -> int:
+        """Number of patches."""
+        return len(self.areas)
+
+
+def patch_facts(
+    surface: Surface,
+    levels: IntArray,
+    of_face: IntArray,
+    pairs: IntArray,
+    folds: FloatArray,
+) -> PatchFacts:
+    """Measure every patch.
+
+    Args:
+        surface: geometry.
+        levels: (K, F) int segments of the tree.
+        of_face: (F,) int patch of each face.
+        pairs: (B, 2) int touching patches.
+        folds: (B,) float 0..1, how strongly geometry separates them.
+    """
+    count = int(of_face.max(initial=0)) + 1
+    weight = np.maximum(surface.areas, TINY)
+    total = sum_by(of_face, weight, count)
+
+    def mean(values: FloatArray) -> FloatArray:
+        sums = [sum_by(of_face, weight * column, count) for column in values.T]
+        result: FloatArray = np.stack(sums, axis=1) / total[:, None]
+        return result
+
+    middle = 0.5 * (surface.triangles.min(axis=(0, 1)) + surface.triangles.max(axis=(0, 1)))
+    places = (surface.centers - middle) / surface.extent
+    centers = mean(places)
+    normals = mean(surface.normals)
+    flatness = np.linalg.norm(normals, axis=1)
+    normals /= np.maximum(flatness, TINY)[:, None]
+    largest = _largest_face(of_face, weight)
+    areas = total / total.sum()
+    left, right = pairs.T
+    step = np.linalg.norm(centers[left] - centers[right], axis=1) + 1e-6
+    graph = coo_matrix((step * (1 + FOLD_PRICE * folds), (left, right)), (count, count)).tocsr()
+    ways = np.minimum(dijkstra(graph, directed=False), FAR).astype(np.float32)
+    own = levels[:, largest]
+    columns = [
+        np.log(areas + 1e-6),
+        flatness,
+        *_spreads(places, centers, of_face, weight, total).T,
+        *_neighbourhoods(centers, normals, areas).T,
+        *_level_areas(levels, own, weight).T,
+        *_rays(surface, middle, largest).T,
+        np.linalg.norm(centers - (areas[:, None] * centers).sum(axis=0), axis=1),
+        *_summary(surface, count),
+    ]
+    return PatchFacts(
+        centers=centers.astype(np.float32),
+        normals=normals.astype(np.float32),
+        areas=areas.astype(np.float32),
+        levels=own.astype(np.int32),
+        materials=surface.materials[largest].astype(np.int32),
+        ways=ways,
+        scalars=np.stack(columns, axis=1).astype(np.float32),
+    )
+
+
+def _largest_face(of_face: IntArray, weight: FloatArray) -> IntArray:
+    """(A,) the largest face of each patch."""
+    order = np.lexsort((-weight, of_face))
+    rows: IntArray = order[np.searchsorted(of_face[order], np.arange(of_face.max() + 1))]
+    return rows
+
+
+def _spreads(
+    places: FloatArray,
+    centers: FloatArray,
+    of_face: IntArray,
+    weight: FloatArray,
+    total: FloatArray,
+) -> FloatArray:
+    """(A, 3) log spread along the principal axes of each patch."""
+    gap = places - centers[of_face]
+    outer = np.einsum("fi,fj->fij", gap, gap).reshape(-1, 9)
+    sums = [sum_by(of_face, weight * column, len(total)) for column in outer.T]
+    matrix = np.stack(sums, axis=1).reshape(-1, 3, 3) / total[:, None, None]
+    values = np.linalg.eigvalsh(matrix)
+    logs: FloatArray = 0.5 * np.log(np.maximum(values, 0) + 1e-7)
+    return logs
+
+
+def _neighbourhoods(centers: FloatArray, normals: FloatArray, areas: FloatArray) -> FloatArray:
+    """(A, 9) per radius: how the surface bends, how alike normals are, how much surface is near."""
+    at, up = centers.astype(np.float32), normals.astype(np.float32)
+    share = areas.astype(np.float32)
+    square = (at**2).sum(axis=1)
+    gaps = np.sqrt(np.maximum(square[:, None] + square - 2 * at @ at.T, 0))
+    rise = up @ at.T - (up * at).sum(axis=1, keepdims=True)  # n_i . (c_j - c_i)
+    alike = up @ up.T
+    columns = []
+    for radius in RADII:
+        near = np.exp(-((gaps / radius) ** 2)) * share
+        total = near.sum(axis=1)
+        columns += [
+            (near * rise).sum(axis=1) / (total * radius),
+            (near * alike).sum(axis=1) / total,
+            np.log(total + 1e-6),
+        ]
+    return np.stack(columns, axis=1)
+
+
+def _level_areas(levels: IntArray, own: IntArray, weight: FloatArray) -> FloatArray:
+    """(A, K) log share of the surface of the segment that a patch lies in, per level."""
+    share = weight / weight.sum()
+    columns = [
+        np.log(sum_by(ids, share, int(ids.max()) + 1)[mine] + 1e-6)
+        for ids, mine in zip(levels, own, strict=True)
+    ]
+    return np.stack(columns, axis=1)
+
+
+def _rays(surface: Surface, middle: FloatArray, largest: IntArray) -> FloatArray:
+    """(A, 5) thickness inwards (mean, least) and freedom outwards (mean, least, open share)."""
+    grid = occupancy_grid(surface, middle, _GRID)
+    at = (surface.centers[largest] - middle) / surface.extent
+    up = surface.normals[largest]
+    inwards = ray_lengths(grid, at, -up, wide=0.6)
+    outwards = ray_lengths(grid, at, up, wide=1.5)
+    columns = [
+        inwards.mean(axis=1),
+        inwards.min(axis=1),
+        outwards.mean(axis=1),
+        outwards.min(axis=1),
+        (outwards >= 1.0).mean(axis=1),
+    ]
+    return np.stack(columns, axis=1)
+
+
+def _summary(surface: Surface, count: int) -> list[FloatArray]:
+    """Facts of the whole object, repeated for each patch."""
+    share = surface.areas / max(float(surface.areas.sum()), TINY)
+    regions = sum_by(surface.regions, share, int(surface.regions.max()) + 1)
+    values = [
+        np.log1p(surface.components.max()),
+        np.log1p(len(regions) - 1),
+        np.log1p(surface.materials.max()),
+        regions.max(),
+        surface.areas.sum() / surface.extent**2,
+    ]
+    return [np.full(count, float(value)) for value in values]

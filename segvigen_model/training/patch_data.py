@@ -1,0 +1,181 @@
+"""Labelled objects as patches, in compact npz shards: what the patch network learns from.
+
+    python -m segvigen_model.training.patch_data --out FOLDER --files 0 100 [--parts PACK]
+
+Object i of seed s is always the same object. A shard that exists is not made again, so the
+command continues where it stopped, and several processes may make different shards.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tqdm import tqdm
+
+from segvigen_model.atoms import patch_atoms
+from segvigen_model.errors import SegvigenError
+from segvigen_model.geometry import surface_of
+from segvigen_model.patches import FAR, PatchFacts, patch_facts
+from segvigen_model.procedural import make_asset
+from segvigen_model.segments import segment_tree
+from segvigen_model.training.augment import few_parts, posed, random_pose
+from segvigen_model.training.data import cached_object, cached_rows, procedural_categories
+from segvigen_model.training.fuse import fused_skin
+from segvigen_model.types import AssetMesh, FloatArray, IntArray
+
+OBJECTS_PER_FILE = 40
+PACK_SHARE = 0.65
+FUSED_SHARE = 0.65
+FEW_PARTS_SHARE = 0.12
+FUSED_GRIDS = (48, 128)
+COUNTS = (192, 384)  # patches of an object
+MAX_PATCHES = 600  # objects of more loose pieces are left out
+_WAY_UNIT = FAR / 255
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class PatchExample:
+    """One labelled object.
+
+    Attributes:
+        facts: of its patches.
+        pairs: (B, 2) int64 touching patches.
+        shares: (A, P) float32 share of each patch's area per true part, rows sum to 1.
+    """
+
+    facts: PatchFacts
+    pairs: IntArray
+    shares: FloatArray
+
+
+def labelled_object(
+    index: int, seed: int, parts: Path | None, split: str
+) -> tuple[AssetMesh, IntArray] | None:
+    """Object `index`: from the pack or made in code, as it is or fused; None = not usable."""
+    rng = np.random.default_rng([seed, index, zlib.crc32(split.encode())])
+    if parts is not None and rng.random() < PACK_SHARE:
+        rows = cached_rows(parts, split)
+        loaded = cached_object(parts, int(rng.integers(len(rows))), split)
+        if loaded is None:
+            return None
+        mesh, labels = loaded
+    else:
+        made = make_asset(str(rng.choice(procedural_categories(split="train"))), 2 * index)
+        mesh, labels = made.mesh, made.face_labels
+    mesh = posed(mesh, random_pose(rng))
+    if rng.random() < FEW_PARTS_SHARE:
+        mesh, labels = few_parts(mesh, labels, rng)
+    if rng.random() < FUSED_SHARE:
+        grid = int(rng.integers(*FUSED_GRIDS))
+        mesh, labels = fused_skin(mesh, labels, grid=grid, seed=index)
+    dense = np.unique(labels, return_inverse=True)[1].reshape(-1)
+    return (mesh, dense) if dense.max(initial=0) > 0 else None
+
+
+def make_example(mesh: AssetMesh, labels: IntArray, count: int) -> PatchExample:
+    """Patches of one labelled mesh."""
+    surface = surface_of(mesh)
+    tree = segment_tree(surface)
+    atoms = patch_atoms(surface, tree, count)
+    facts = patch_facts(surface, tree.levels, atoms.of_face, atoms.pairs, atoms.folds)
+    num_parts = int(labels.max()) + 1
+    weight = np.maximum(surface.areas, 1e-30)
+    table = np.bincount(atoms.of_face * num_parts + labels, weight, atoms.count * num_parts)
+    table = table.reshape(atoms.count, num_parts)
+    shares = (table / table.sum(axis=1, keepdims=True)).astype(np.float32)
+    return PatchExample(facts, atoms.pairs, shares)
+
+
+def make_file(path: Path, indices: range, seed: int, parts: Path | None, split: str) -> None:
+    """Make one shard."""
+    packed: dict[str, Any] = {}
+    number = 0
+    for index in indices:
+        try:
+            made = labelled_object(index, seed, parts, split)
+            if made is None:
+                continue
+            rng = np.random.default_rng([seed, index])
+            example = make_example(*made, int(rng.integers(*COUNTS)))
+        except SegvigenError as err:
+            log.warning("object=%d refused=%s", index, err)
+            continue
+        if example.facts.count > MAX_PATCHES:
+            continue
+        packed |= {f"{number}|{name}": value for name, value in _arrays(example).items()}
+        number += 1
+    partial = path.with_suffix(".partial.npz")
+    np.savez(partial, **packed)
+    partial.rename(path)
+
+
+def read_file(path: Path) -> Iterator[PatchExample]:
+    """Examples of one shard."""
+    with np.load(path, allow_pickle=False) as stored:
+        count = len({name.partition("|")[0] for name in stored.files})
+        for number in range(count):
+            yield _example({name: stored[f"{number}|{name}"] for name in _FIELDS})
+
+
+_FIELDS = (
+    *("centers", "normals", "areas", "levels", "materials", "ways", "scalars", "pairs", "shares"),
+)
+
+
+def _arrays(example: PatchExample) -> dict[str, Any]:
+    facts = example.facts
+    return {
+        "centers": facts.centers,
+        "normals": facts.normals.astype(np.float16),
+        "areas": facts.areas,
+        "levels": facts.levels.astype(np.int16),
+        "materials": facts.materials.astype(np.int16),
+        "ways": np.rint(facts.ways / _WAY_UNIT).astype(np.uint8),
+        "scalars": facts.scalars.astype(np.float16),
+        "pairs": example.pairs.astype(np.int16),
+        "shares": np.rint(example.shares * 255).astype(np.uint8),
+    }
+
+
+def _example(arrays: dict[str, Any]) -> PatchExample:
+    facts = PatchFacts(
+        centers=arrays["centers"],
+        normals=arrays["normals"],
+        areas=arrays["areas"],
+        levels=arrays["levels"],
+        materials=arrays["materials"],
+        ways=arrays["ways"],  # still in steps of _WAY_UNIT, to save memory
+        scalars=arrays["scalars"],
+    )
+    return PatchExample(facts, arrays["pairs"], arrays["shares"])
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Command line."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--parts", type=Path, help="labelled pack; procedural only without")
+    parser.add_argument("--files", type=int, nargs=2, default=(0, 100), help="first, after last")
+    parser.add_argument("--split", default="train", choices=("train", "validation"))
+    parser.add_argument("--seed", type=int, default=0)
+    args = parser.parse_args(arguments)
+    logging.basicConfig(level=logging.WARNING)
+    args.out.mkdir(parents=True, exist_ok=True)
+    for number in tqdm(range(*args.files), desc="patch shards", mininterval=10):
+        path = args.out / f"{args.split}-{number:05d}.npz"
+        if not path.exists():
+            start = number * OBJECTS_PER_FILE
+            indices = range(start, start + OBJECTS_PER_FILE)
+            make_file(path, indices, args.seed, args.parts, args.split)
+
+
+if __name__ == "__main__":
+    main()
