@@ -4,6 +4,7 @@ PYTHON ?= python3
 VENV := .venv
 LS_VENV := .venv-label-studio
 BIN := $(VENV)/bin
+VIEWER := tasks/review/static/viewer.bundle.js
 REVIEWER ?= scripted
 
 .DEFAULT_GOAL := help
@@ -29,7 +30,10 @@ $(LS_VENV)/.ready: infra/label-studio/requirements.lock
 	$(call make_venv,$(LS_VENV),infra/label-studio/requirements.lock)
 	@touch $@
 
-setup: $(VENV)/.ready $(LS_VENV)/.ready ## build .venv and .venv-label-studio (Label Studio's pins clash with Prefect's)
+$(VIEWER): $(VENV)/.ready infra/viewer/build.py infra/viewer/package-lock.json $(wildcard infra/viewer/src/*.js)
+	$(BIN)/python -m infra.viewer.build
+
+setup: $(VENV)/.ready $(LS_VENV)/.ready $(VIEWER) ## build .venv, .venv-label-studio (Label Studio's pins clash with Prefect's), the 3D viewer
 
 check: $(VENV)/.ready ## lint, format and types, as CI runs them
 	$(BIN)/ruff check .
@@ -39,7 +43,7 @@ check: $(VENV)/.ready ## lint, format and types, as CI runs them
 test: setup ## all tests that this machine can run; says which it skipped and why
 	$(BIN)/python -m pytest
 
-test-fast: $(VENV)/.ready ## unit tests only, under a minute or two
+test-fast: $(VENV)/.ready $(VIEWER) ## unit tests only, under a minute or two
 	$(BIN)/python -m pytest tests/unit -m "not slow"
 
 test-gpu: $(VENV)/.ready ## tests that need a CUDA device
@@ -70,4 +74,4 @@ lock: ## resolve the lock files anew (needs uv)
 	  -o infra/label-studio/requirements.lock
 
 clean: ## remove the environments; the data under .segvigen stays
-	rm -rf $(VENV) $(LS_VENV) build *.egg-info
+	rm -rf $(VENV) $(LS_VENV) $(VIEWER) infra/viewer/node_modules build *.egg-info

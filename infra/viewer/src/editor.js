@@ -1,0 +1,129 @@
+// The editor around this page. Its interface is private, so every step may fail and is felt for;
+// without it the page only shows.
+
+const CLICK = "click";
+const SHEET = "sheet";
+const VERBS = "verbs";
+const POINT_WIDTH = 0.9; // of the drawn dot; percent of the sheet
+
+// The annotation being made, or null: another origin, no editor, or nothing may be changed.
+function annotation() {
+  try {
+    const selected = parent.Htx.annotationStore.selected;
+    const isOpen = selected && typeof selected.appendResults === "function";
+    return isOpen && selected.editable !== false && !selected.readonly ? selected : null;
+  } catch {
+    return null;
+  }
+}
+
+const tag = (name) => {
+  try {
+    return annotation()?.names.get(name) ?? null;
+  } catch {
+    return null;
+  }
+};
+
+const parsed = (text) => {
+  try {
+    return JSON.parse(text);
+  } catch {
+    return null;
+  }
+};
+
+export const editor = {
+  isThere: () => annotation() !== null,
+  hasVerbs: () => typeof tag(VERBS)?.addText === "function",
+
+  chosenLabel() {
+    return tag(CLICK)?.selectedLabels?.[0]?._value ?? null;
+  },
+
+  // Put a point into the annotation; returns its region. Throws when the editor refuses.
+  addPoint({ label, spot, face, xyz, isPositive, sheet }) {
+    // A smart point asks the refine service for a preview; it is also the only kind of point whose
+    // sign the editor stores. The sign stands in the text too: a reloaded draft loses the other.
+    const isSmart = parent.Htx.autoAnnotation === true || !isPositive;
+    const point = isPositive ? { face, xyz } : { face, xyz, is_positive: false };
+    const [region] = annotation().appendResults([{
+      id: "viewer", type: "keypointlabels", from_name: CLICK, to_name: SHEET, origin: "manual",
+      original_width: sheet[0], original_height: sheet[1], image_rotation: 0,
+      value: { x: spot.x, y: spot.y, width: POINT_WIDTH, keypointlabels: [label] },
+      meta: { text: [JSON.stringify(point)] },
+      ...(isSmart ? { dynamic: true, negative: !isPositive } : {}),
+    }]);
+    if (!region) throw new Error("the point was not taken");
+    if (isSmart) {
+      region.setDrawing?.(false);
+      region.notifyDrawingFinished?.();
+    }
+    return region;
+  },
+
+  // Points of the annotation that carry a place in space: [{id, xyz, isPositive, label}].
+  points() {
+    try {
+      return annotation().regions.filter((one) => one.type === "keypointregion").flatMap((one) => {
+        const told = parsed(one.meta?.text?.[0]);
+        if (!Array.isArray(told?.xyz) || !Number.isInteger(told.face)) return [];
+        const isPositive = !one.negative && told.is_positive !== false;
+        const xyz = told.xyz.map(Number);
+        return [{ id: one.id, face: told.face, xyz, isPositive, label: one.labelName }];
+      });
+    } catch {
+      return [];
+    }
+  },
+
+  removePoint(id) {
+    const found = annotation()?.regions.find((one) => one.id === id);
+    found?.deleteRegion();
+    return Boolean(found);
+  },
+
+  // Command lines in the order given.
+  lines() {
+    try {
+      return tag(VERBS).regions.map((one) => one._value);
+    } catch {
+      return [];
+    }
+  },
+
+  // Write a command line; returns false when the editor did not take it (a double, say).
+  addLine(line) {
+    const field = tag(VERBS);
+    const before = field.regions.length;
+    field.addText(line);
+    return field.regions.length > before;
+  },
+
+  removeLine(index, line) {
+    const found = tag(VERBS)?.regions[index];
+    if (found?._value !== line) return false;
+    found.deleteRegion();
+    return true;
+  },
+
+  // Suggestions of the refine service that have not been answered: plain results with their meta.
+  suggestions() {
+    try {
+      return [...annotation().suggestions.values()].map((one) => ({
+        id: one.id, type: one.type, meta: one.meta ?? {}, label: one.labelName,
+      }));
+    } catch {
+      return [];
+    }
+  },
+
+  // Let keys reach the editor while the mouse is not over this page.
+  giveKeysBack() {
+    try {
+      parent.focus();
+    } catch {
+      // another origin: keys stay here
+    }
+  },
+};

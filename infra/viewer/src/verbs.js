@@ -1,0 +1,39 @@
+// Command lines of the editor's `verbs` field. The pipeline understands them when it pulls; here
+// they are written, and merges and names are read back only to show what was said.
+
+export const mergeLine = (parts) => `merge ${parts.join(" ")}`;
+export const splitLine = (part, count) => `split ${part}${count ? ` into ${count}` : ""}`;
+export const nameLine = (part, words) => `name ${part} ${words.trim().replace(/\s+/g, " ")}`;
+export const categoryLine = (part, id) => `category ${part} ${id}`;
+
+const MERGE = /^\s*merge[\s:]+((?:parts?[\s#]*)?\d+(?:[\s,;+&#]+(?:and\s+)?(?:parts?[\s#]*)?\d+)+)\s*$/i;
+const NAMED = /^\s*(name|category)[\s:]+(?:part[\s#]*)?(\d+)[\s,:;=]+(\S.*)$/i;
+
+const spoken = (lines) => lines.flatMap((entry) => entry.split(/\r?\n/));
+
+// part -> part that it is shown as, after all merges said so far
+export function mergedInto(lines, numParts) {
+  const into = Array.from({ length: numParts }, (_, part) => part);
+  for (const line of spoken(lines)) {
+    const found = MERGE.exec(line);
+    const parts = found ? found[1].match(/\d+/g).map(Number) : [];
+    if (parts.some((part) => part >= numParts)) continue;
+    const target = into[parts[0]];
+    const gone = new Set(parts.map((part) => into[part]));
+    into.forEach((shown, part) => {
+      if (gone.has(shown)) into[part] = target;
+    });
+  }
+  return into;
+}
+
+// part -> what was said about it: {name, category}
+export function saidOf(lines, numParts) {
+  const said = Array.from({ length: numParts }, () => ({}));
+  for (const line of spoken(lines)) {
+    const found = NAMED.exec(line);
+    const part = found ? Number(found[2]) : numParts;
+    if (part < numParts) said[part][found[1].toLowerCase()] = found[3].trim();
+  }
+  return said;
+}
