@@ -20,7 +20,13 @@ from tasks.catalogue import (
     AssetRow,
     AssetState,
     Catalogue,
+    CopyRole,
+    CopyRow,
+    FindingKind,
+    FindingRow,
+    GateRow,
     IllegalMove,
+    LabelSetRow,
     ProposalRow,
     RawRow,
     worker_id,
@@ -154,3 +160,38 @@ def test_moves_rows_and_rollback(postgres_url: str) -> None:
     assert [row.asset_id for row in catalogue.claim(["registered"], 1, worker_id())] == [a]
     row = catalogue.record_failure(a, "boom", max_attempts=1)
     assert (row.state, row.parked_from) == (AssetState.FAILED, "registered")
+
+
+def test_quality_control_speaks_postgresql_too(postgres_url: str) -> None:
+    catalogue = Catalogue(postgres_url)
+    ledger = catalogue.quality
+    first, second, known = ("5" * 63 + end for end in "abc")
+    for name in (first, second, known):
+        catalogue.register(AssetRow(name, AssetState.REGISTERED))
+        catalogue.move(name, "encoded")
+        catalogue.add_proposal(ProposalRow(name, 0, f"p/{name}", "s", 2, 0.4, "c"))
+        catalogue.move(name, "proposed")
+    assert ledger.add_copy(CopyRow(second, CopyRole.SECOND, first))
+    assert not ledger.add_copy(CopyRow(second, CopyRole.SECOND, first))
+    ledger.add_copy(CopyRow(known, CopyRole.KNOWN, first, "truth"))
+    assert ledger.is_held(first) and [row.asset_id for row in ledger.open_seconds()] == [second]
+    ledger.add_decision(GateRow(known, 0, "r", False, True, ("why",)))
+    condition = ledger.is_ungated("r")
+    claimed = {row.asset_id for row in catalogue.claim(["proposed"], 99, "w", where=condition)}
+    assert {first, second} <= claimed and known not in claimed
+    catalogue.release([first, second], "w")
+    ledger.set_priorities({first: 0.5, second: 0.25})
+    places = {row.asset_id: row.priority for row in ledger.waiting()}
+    assert (places[first], places[second]) == (0.5, 0.25)
+    catalogue.move(known, "rejected", reason="reviewer_rejected")
+    assert set(ledger.refused()) == {(known, FindingKind.KNOWN), (known, FindingKind.AUDIT)}
+    labels = LabelSetRow("lq", first, "k", "s", "p", "pk", 2, 0, 1, 1.0, "ann")
+    catalogue.labels.add(labels)
+    assert ledger.add_gold(labels) and [row.label_id for row in ledger.gold()] == ["lq"]
+    assert [row.label_id for row in ledger.unmeasured("gate")] == ["lq"]
+    ledger.add_finding(FindingRow(first, FindingKind.GAIN, "lq", "ann", iou=0.5))
+    ledger.add_finding(FindingRow(first, FindingKind.SECOND, "pair", "ann", "bob", iou=0.5))
+    assert ledger.unmeasured("gate") == [] and not ledger.is_held(first)
+    assert [row.iou for row in ledger.last_findings(FindingKind.GAIN, 5)] == [0.5]
+    assert ledger.answers() == [] and ledger.click_counts() == {}
+    assert ledger.decision(known, 0).doubts == ["why"]
