@@ -1,7 +1,8 @@
 """Edits of a partition that a person asks for by part number: merge, split; and stable part ids.
 
-Splits follow the learned borders (borders.py) inside the part. Ids of parts that stay never move;
-a vacated id goes to the newest part, so that ids are dense again with as few changes as possible.
+Splits follow what the patch network says belongs together inside the part. Ids of parts that stay
+never move; a vacated id goes to the newest part, so that ids are dense with as few changes as
+possible.
 """
 
 from __future__ import annotations
@@ -11,11 +12,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from segvigen_model.atoms import Atoms, PartMerger
+from segvigen_model.agglomeration import PartMerger
+from segvigen_model.atoms import Atoms
 from segvigen_model.geometry import TINY, sum_by
 from segvigen_model.types import FloatArray, IntArray
 
-SPLIT_THRESHOLD = 0.10  # partition.py's "fine" level: borders above it are worth a look
+SPLIT_THRESHOLD = 0.20  # partition.py's "fine" level: groups less alike are worth a look
 MIN_PIECE_SHARE = 0.02  # of the part; smaller pieces join a neighbour unless asked for
 MAX_AUTO_PIECES = 6  # of a split without a number: more is easier done by a second split
 
@@ -72,7 +74,7 @@ def merged_ids(num_parts: int, merges: Sequence[Sequence[int]]) -> dict[int, int
 
 
 def apply_edits(
-    labels: IntArray, edits: Edits, atoms: Atoms, costs: FloatArray, areas: FloatArray
+    labels: IntArray, edits: Edits, atoms: Atoms, together: FloatArray, areas: FloatArray
 ) -> Edited:
     """Merge, then split.
 
@@ -80,7 +82,7 @@ def apply_edits(
         labels: (F,) int dense part ids.
         edits: what to do.
         atoms: pieces that splits do not cut.
-        costs: (B,) float probability that a border of atoms is one of parts.
+        together: (A, A) float probability that two atoms are of one part; splits only.
         areas: (F,) float64 face areas.
 
     Raises:
@@ -96,7 +98,7 @@ def apply_edits(
         if part not in home:
             raise ValueError(f"split names part {part}; the partition has 0..{num_parts - 1}")
         mine = np.flatnonzero(result == home[part])
-        found = _pieces(mine, atoms, costs, areas, count)
+        found = _pieces(mine, atoms, together, areas, count)
         ids = np.concatenate([[home[part]], next_id + np.arange(found.max(initial=0))])
         next_id += len(ids) - 1
         result[mine] = ids[found]
@@ -127,45 +129,46 @@ def settle_ids(labels: IntArray) -> tuple[IntArray, dict[int, int]]:
 
 
 def _pieces(
-    mine: IntArray, atoms: Atoms, costs: FloatArray, areas: FloatArray, count: int | None
+    mine: IntArray, atoms: Atoms, together: FloatArray, areas: FloatArray, count: int | None
 ) -> IntArray:
     """(M,) piece of each face of a part, 0.. by falling area."""
-    inner, inner_costs = _part_of(mine, atoms, costs, areas)
-    merger = PartMerger(inner, inner_costs)
+    inner, alike = _part_of(mine, atoms, together, areas)
+    merger = PartMerger(inner, alike)
     if count is None:
-        merger.merge_below(SPLIT_THRESHOLD)
+        merger.merge_above(1.0 - SPLIT_THRESHOLD)
         merger.absorb_small(MIN_PIECE_SHARE)
         if merger.count > 1:
             merger.merge_to(MAX_AUTO_PIECES)
     if count is not None or merger.count == 1:
-        merger = _merged_to(count or 2, inner, inner_costs)
-    size = sum_by(merger.labels, inner.areas, merger.count)
+        merger = _merged_to(count or 2, inner, alike)
+    of_atom = merger.labels
+    size = sum_by(of_atom, inner.areas, merger.count)
     rank = np.zeros(merger.count, np.int64)
     rank[np.argsort(-size, kind="stable")] = np.arange(merger.count)
     # Loose pieces that nothing touches cannot be merged: the small ones go together.
     limit = min(MAX_AUTO_PIECES if count is None else count, merger.count)
-    found: IntArray = np.minimum(rank, limit - 1)[merger.labels[inner.of_face]]
+    found: IntArray = np.minimum(rank, limit - 1)[of_atom[inner.of_face]]
     return found
 
 
-def _merged_to(count: int, inner: Atoms, costs: FloatArray) -> PartMerger:
+def _merged_to(count: int, inner: Atoms, together: FloatArray) -> PartMerger:
     """Merge down to `count` pieces, none of them a crumb where that is possible."""
     for factor in (1, 2, 4, 8, 16):
-        merger = PartMerger(inner, costs)
+        merger = PartMerger(inner, together)
         merger.merge_to(count * factor)
         merger.absorb_small(MIN_PIECE_SHARE)
         if merger.count >= count:
             merger.merge_to(count)
             return merger
-    merger = PartMerger(inner, costs)
+    merger = PartMerger(inner, together)
     merger.merge_to(count)
     return merger
 
 
 def _part_of(
-    mine: IntArray, atoms: Atoms, costs: FloatArray, areas: FloatArray
+    mine: IntArray, atoms: Atoms, together: FloatArray, areas: FloatArray
 ) -> tuple[Atoms, FloatArray]:
-    """The atoms inside one part, with areas as shares of it, and the costs of their borders."""
+    """The atoms inside one part, with areas as shares of it, and which belong together."""
     used, of_face = np.unique(atoms.of_face[mine], return_inverse=True)
     size = sum_by(of_face, np.maximum(areas[mine], TINY), len(used))
     row = np.full(atoms.count, -1)
@@ -180,4 +183,4 @@ def _part_of(
         atoms.folds[inside],
         atoms.source,
     )
-    return inner, costs[inside]
+    return inner, together[np.ix_(used, used)]

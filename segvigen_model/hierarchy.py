@@ -1,8 +1,8 @@
 """Coarse and fine parts in one tree: levels of a partition, each nested in the one before.
 
-The reviewed parts are one level. Finer levels are pieces inside parts: what the learned borders
-would still cut, and what a person merged. The coarse level groups whole parts. Only the reviewed
-level is a person's word; the others are the model's, and every level says which it is.
+The reviewed parts are one level. Finer levels are pieces inside parts: what the patch network
+would still take apart, and what a person merged. The coarse level groups whole parts. Only the
+reviewed level is a person's word; the others are the model's.
 """
 
 from __future__ import annotations
@@ -12,7 +12,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from segvigen_model.atoms import Atoms, PartMerger, join_pairs
+from segvigen_model.agglomeration import PartMerger
+from segvigen_model.atoms import Atoms
 from segvigen_model.geometry import TINY, dense_ids, sum_by
 from segvigen_model.partition import MERGE_THRESHOLDS, MIN_PART_AREAS
 from segvigen_model.types import FloatArray, IntArray
@@ -45,55 +46,57 @@ class PartTree:
         return found - self.offsets[self.part_level + 1] if len(found) else found
 
 
-def fine_pieces(labels: IntArray, atoms: Atoms, costs: FloatArray, areas: FloatArray) -> IntArray:
-    """Cut parts along borders that are too weak for parts: the "fine" granularity inside them.
+def fine_pieces(
+    labels: IntArray, atoms: Atoms, together: FloatArray, areas: FloatArray
+) -> IntArray:
+    """Take parts apart into the "fine" granularity inside them.
 
     Args:
         labels: (F,) int dense part ids.
         atoms: pieces that are not cut.
-        costs: (B,) float probability that a border of atoms is one of parts.
+        together: (A, A) float probability that two atoms are of one part.
         areas: (F,) float64 face areas.
 
     Returns:
         (F,) int32 dense ids, nested in `labels`.
     """
-    own = _main_label(labels, atoms, areas)
-    merger = PartMerger(atoms, costs, own[atoms.pairs[:, 0]] == own[atoms.pairs[:, 1]])
-    merger.merge_below(MERGE_THRESHOLDS["fine"])
+    own = _shares(labels, atoms, areas).argmax(axis=1)
+    merger = PartMerger(atoms, together, own[atoms.pairs[:, 0]] == own[atoms.pairs[:, 1]])
+    merger.merge_above(1.0 - MERGE_THRESHOLDS["fine"])
     merger.absorb_small(MIN_PART_AREAS["fine"])
     return nested(labels, merger.labels[atoms.of_face], areas)
 
 
-def coarse_groups(labels: IntArray, atoms: Atoms, costs: FloatArray, areas: FloatArray) -> IntArray:
-    """Group parts whose common border is weak: the "coarse" granularity above them.
+def coarse_groups(
+    labels: IntArray, atoms: Atoms, together: FloatArray, areas: FloatArray
+) -> IntArray:
+    """Group touching parts that are likely to be one: the "coarse" granularity above them.
 
     Returns:
         (P,) int32 dense group of each part.
     """
-    own = _main_label(labels, atoms, areas)
-    sides = own[atoms.pairs]
-    is_border = sides[:, 0] != sides[:, 1]
-    count = int(labels.max(initial=0)) + 1
-    pairs, lengths, joined = join_pairs(
-        np.sort(sides[is_border], axis=1), atoms.lengths[is_border], costs[is_border]
-    )
-    size = sum_by(labels, np.maximum(areas, TINY), count)
-    parts = Atoms(labels.astype(np.int64), size / size.sum(), pairs, lengths, joined, "parts")
-    merger = PartMerger(parts, joined)
-    merger.merge_below(MERGE_THRESHOLDS["coarse"])
+    member = _shares(labels, atoms, areas)
+    own, size = member.argmax(axis=1), np.maximum(member.sum(axis=0), TINY)
+    alike = member.T @ together @ member / (size[:, None] * size)
+    pairs = np.unique(np.sort(own[atoms.pairs], axis=1), axis=0)
+    pairs = pairs[pairs[:, 0] != pairs[:, 1]]
+    blank = np.zeros(len(pairs))
+    parts = Atoms(labels.astype(np.int64), size / size.sum(), pairs, blank, blank, "parts")
+    merger = PartMerger(parts, alike)
+    merger.merge_above(1.0 - MERGE_THRESHOLDS["coarse"])
     return dense_ids(merger.labels).astype(np.int32)
 
 
 def first_levels(
-    labels: IntArray, atoms: Atoms, costs: FloatArray, areas: FloatArray
+    labels: IntArray, atoms: Atoms, together: FloatArray, areas: FloatArray
 ) -> tuple[IntArray, IntArray]:
-    """What the learned borders say below and above a first partition.
+    """What the patch network says below and above a first partition.
 
     Returns:
         (L, F) finer levels, L 0 or 1, and (P,) groups.
     """
-    finer = carried_levels(labels, [fine_pieces(labels, atoms, costs, areas)], areas)
-    return finer, coarse_groups(labels, atoms, costs, areas)
+    finer = carried_levels(labels, [fine_pieces(labels, atoms, together, areas)], areas)
+    return finer, coarse_groups(labels, atoms, together, areas)
 
 
 def nested(labels: IntArray, finer: IntArray, areas: FloatArray) -> IntArray:
@@ -177,10 +180,10 @@ def part_tree(labels: IntArray, finer: IntArray | None, groups: IntArray | None)
     return PartTree(np.stack(levels), offsets, parents, int(is_grouping))
 
 
-def _main_label(labels: IntArray, atoms: Atoms, areas: FloatArray) -> IntArray:
-    """(A,) the label that most of each atom has."""
+def _shares(labels: IntArray, atoms: Atoms, areas: FloatArray) -> FloatArray:
+    """(A, P) area of each atom in each part."""
     count = int(labels.max(initial=0)) + 1
     weight = np.maximum(areas, TINY)
-    shared = sum_by(atoms.of_face * count + labels, weight, atoms.count * count)
-    main: IntArray = shared.reshape(atoms.count, count).argmax(axis=1)
-    return main
+    rows = atoms.of_face * count + labels
+    shares: FloatArray = sum_by(rows, weight, atoms.count * count).reshape(atoms.count, count)
+    return shares

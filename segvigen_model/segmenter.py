@@ -19,7 +19,7 @@ from segvigen_model.checkpoint import Bundle, load
 from segvigen_model.coords import grid_to_latent, mesh_to_unit
 from segvigen_model.edits import Edited, Edits, apply_edits
 from segvigen_model.errors import CheckpointMismatch
-from segvigen_model.evidence import Reading, border_costs, part_probability, read_patches
+from segvigen_model.evidence import Reading, part_probability, read_patches, togetherness
 from segvigen_model.geometry import Surface, surface_of
 from segvigen_model.hierarchy import first_levels
 from segvigen_model.image_condition import condition_of
@@ -291,12 +291,10 @@ class Segmenter:
         return made
 
     def _edited(self, geometry: Geometry, face_labels: IntArray, edits: Edits) -> Edited:
-        """Merges and splits; only splits need to know borders."""
-        atoms, areas = geometry.atoms, geometry.surface.areas
-        costs: FloatArray = np.zeros(len(atoms.pairs))
-        if edits.splits:
-            costs = border_costs(geometry.reading, geometry.atoms)
-        return apply_edits(face_labels, edits, atoms, costs, areas)
+        """Merges and splits."""
+        together = togetherness(geometry.reading, None)
+        areas = geometry.surface.areas
+        return apply_edits(face_labels, edits, geometry.atoms, together, areas)
 
     def _wish_probabilities(
         self, geometry: Geometry, wishes: Sequence[Wish], clicks: Sequence[Click], seed: int
@@ -352,10 +350,9 @@ class Segmenter:
 
     def _with_levels(self, geometry: Geometry, partition: Partition, **provenance: Any) -> Proposal:
         """A proposal with the levels below and above its parts."""
-        costs = border_costs(geometry.reading, geometry.atoms)
-        finer, groups = first_levels(
-            partition.labels, geometry.atoms, costs, geometry.surface.areas
-        )
+        together = togetherness(geometry.reading, None)
+        areas = geometry.surface.areas
+        finer, groups = first_levels(partition.labels, geometry.atoms, together, areas)
         proposal = self._proposal(geometry, partition, **provenance)
         return replace(proposal, finer=finer, groups=groups)
 

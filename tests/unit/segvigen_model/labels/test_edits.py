@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from segvigen_model.borders import border_costs
 from segvigen_model.edits import Edits, apply_edits, merged_ids, settle_ids
+from segvigen_model.evidence import togetherness
 from segvigen_model.types import ClickKind
 
 
@@ -39,8 +39,8 @@ def test_groups_that_share_a_part_become_one():
 def known(table, segmenter):
     mesh, parts = table
     geometry = segmenter.geometry(mesh, segmenter.encode(mesh))
-    costs = border_costs(geometry.pieces, geometry.atoms, None)
-    return parts, geometry.atoms, costs, geometry.surface.areas
+    together = togetherness(geometry.reading, None)
+    return parts, geometry.atoms, together, geometry.surface.areas
 
 
 def test_a_merge_joins_over_segmented_parts(known):

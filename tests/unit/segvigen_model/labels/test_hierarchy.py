@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
+from segvigen_model.evidence import togetherness
 from segvigen_model.hierarchy import (
     carried_groups,
     carried_levels,
@@ -65,13 +66,13 @@ def test_learned_borders_make_the_level_below_and_above(table, segmenter):
     mesh, parts = table
     geometry = segmenter.geometry(mesh, segmenter.encode(mesh))
     atoms, areas = geometry.atoms, geometry.surface.areas
-    costs = border_costs(geometry.pieces, atoms, None)
+    together = togetherness(geometry.reading, None)
     whole = np.zeros(60, np.int32)
-    fine = fine_pieces(whole, atoms, costs, areas)
+    fine = fine_pieces(whole, atoms, together, areas)
     assert is_nested(fine, np.unique(fine, return_inverse=True)[1])
     assert len(np.unique(fine)) >= 5
     halves = parts * 2 + (np.arange(60) % 2)  # triangles of one box, taken apart
-    groups = coarse_groups(densify(halves)[0], atoms, costs, areas)
+    groups = coarse_groups(densify(halves)[0], atoms, together, areas)
     assert len(groups) == 10
     assert groups.max() < 9, "halves of one box belong together"
 
