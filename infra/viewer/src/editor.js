@@ -107,12 +107,13 @@ export const editor = {
     return true;
   },
 
-  // Suggestions of the refine service that have not been answered: plain results with their meta.
+  // What the refine service suggested: waiting for an answer, else what was accepted last.
   suggestions() {
     try {
-      return [...annotation().suggestions.values()].map((one) => ({
-        id: one.id, type: one.type, meta: one.meta ?? {}, label: one.labelName,
-      }));
+      const waiting = [...annotation().suggestions.values()];
+      const accepted = annotation().regions.filter((one) => one.type === "brushregion");
+      const those = waiting.length ? waiting : accepted;
+      return those.map((one) => ({ id: one.id, meta: one.meta ?? {} }));
     } catch {
       return [];
     }

@@ -180,7 +180,7 @@ function sync() {
   const lines = editor.lines();
   const points = editor.points();
   const suggestions = editor.suggestions();
-  const now = JSON.stringify([lines, points, suggestions]);
+  const now = JSON.stringify([lines, points, suggestions.map((one) => one.id)]);
   if (now === seen) return;
   seen = now;
   view.into = mergedInto(lines, page.parts.length);
@@ -190,8 +190,13 @@ function sync() {
   model?.showMarkers(points.filter((point) => point.face < page.part.length).map((point) => ({
     ...point, place: toUnit(page, point.xyz), color: colors.get(point.label) ?? "#464646",
   })));
-  model?.showPreview(previewOf(page, suggestions, colors));
+  showSuggestion(previewOf(page, suggestions));
   show();
+}
+
+function showSuggestion(preview) {
+  model?.showPreview(preview);
+  if (preview) say(preview.text);
 }
 
 // --- keys and buttons

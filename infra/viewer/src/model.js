@@ -154,7 +154,7 @@ export class Model {
     this.touch();
   }
 
-  // Show what the refine service suggests: {faces: indices, color: css} or null.
+  // Show what the refine service suggests: {groups: [{color, faces}]} or null. The rest fades.
   showPreview(preview) {
     for (const overlay of this.overlays.splice(0)) {
       overlay.removeFromParent();
@@ -162,15 +162,15 @@ export class Model {
       overlay.material.dispose();
     }
     this.preview = preview;
-    const byPart = grouped(preview?.faces ?? [], (face) => this.page.part[face]);
-    for (const [part, faces] of byPart) {
-      const material = new MeshLambertMaterial({
-        color: preview.color, side: DoubleSide, emissive: preview.color, emissiveIntensity: 0.25,
-      });
-      const overlay = new Mesh(withIndex(this.shared, cornersOf(faces)), material);
-      overlay.frustumCulled = false;
-      this.groups[part].add(overlay);
-      this.overlays.push(overlay);
+    for (const { color, faces } of preview?.groups ?? []) {
+      for (const [part, some] of grouped(faces, (face) => this.page.part[face])) {
+        const glow = { color, side: DoubleSide, emissive: color, emissiveIntensity: 0.25 };
+        const material = new MeshLambertMaterial(glow);
+        const overlay = new Mesh(withIndex(this.shared, cornersOf(some)), material);
+        overlay.frustumCulled = false;
+        this.groups[part].add(overlay);
+        this.overlays.push(overlay);
+      }
     }
     this.refresh();
   }

@@ -1,5 +1,36 @@
-// What the refine service suggests, as faces of the model.
+// What the refine service suggests, as faces of the model; the format is told in
+// tasks/review/live.py. A suggestion that cannot be read is no suggestion.
 
-export function previewOf(page, suggestions, colors) {
-  return null;
+const VERSION = 1;
+const NEW_PART = "#2e00ff";
+
+// suggestions: the editor's, newest last. Gives {groups: [{part, color, faces}], text} or null.
+export function previewOf(page, suggestions) {
+  const told = suggestions.map((one) => one.meta?.preview).filter((one) => fits(page, one)).pop();
+  if (!told) return null;
+  const groups = Object.entries(told.parts).map(([name, runs]) => {
+    const part = Number(name);
+    return { part, color: page.parts[part]?.color ?? NEW_PART, faces: facesOf(runs, told.num_faces) };
+  });
+  const count = groups.reduce((sum, group) => sum + group.faces.length, 0);
+  const verb = told.is_positive === false ? "leave" : "come to";
+  return { groups, text: `Suggested: ${count} faces ${verb} "${String(told.label)}".` };
+}
+
+function fits(page, told) {
+  return told?.version === VERSION && told.num_faces === page.part.length
+    && typeof told.parts === "object" && told.parts !== null
+    && Object.values(told.parts).every((runs) => Array.isArray(runs));
+}
+
+// Runs [gap, length, gap, length, ...] to face indices; what lies outside the mesh is left out.
+export function facesOf(runs, numFaces) {
+  const faces = [];
+  let at = 0;
+  for (let run = 0; run + 1 < runs.length; run += 2) {
+    at += Math.max(0, Math.floor(runs[run]) || 0);
+    const end = Math.min(at + Math.max(0, Math.floor(runs[run + 1]) || 0), numFaces);
+    for (; at < end; at++) faces.push(at);
+  }
+  return faces;
 }
