@@ -94,8 +94,15 @@ def make_example(mesh: AssetMesh, labels: IntArray, count: int) -> PatchExample:
     return PatchExample(facts, atoms.pairs, shares)
 
 
-def make_file(path: Path, indices: range, seed: int, parts: Path | None, split: str) -> None:
-    """Make one shard."""
+def make_file(
+    path: Path,
+    indices: range,
+    seed: int,
+    parts: Path | None,
+    split: str,
+    counts: tuple[int, int] = COUNTS,
+) -> None:
+    """Make one shard of objects cut into `counts` (at least, below) patches each."""
     packed: dict[str, Any] = {}
     number = 0
     for index in indices:
@@ -104,7 +111,7 @@ def make_file(path: Path, indices: range, seed: int, parts: Path | None, split: 
             if made is None:
                 continue
             rng = np.random.default_rng([seed, index])
-            example = make_example(*made, int(rng.integers(*COUNTS)))
+            example = make_example(*made, int(rng.integers(*counts)))
         except SegvigenError as err:
             log.warning("object=%d refused=%s", index, err)
             continue

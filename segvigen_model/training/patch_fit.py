@@ -94,7 +94,7 @@ class Examples:
 
 
 def turned(example: PatchExample, rng: np.random.Generator) -> PatchExample:
-    """The same object seen from elsewhere: turned about Y, mirrored, sometimes another axis up."""
+    """A stored example seen from elsewhere: turned about Y, mirrored, sometimes another axis up."""
     matrix = turn((0, 1, 0), rng.uniform(0, 2 * np.pi))
     if rng.random() < 0.5:
         matrix = np.diag([-1.0, 1.0, 1.0]) @ matrix
@@ -108,7 +108,7 @@ def turned(example: PatchExample, rng: np.random.Generator) -> PatchExample:
         normals=normals.astype(np.float32),
         ways=facts.ways.astype(np.float32) * (FAR / 255),
     )
-    return replace(example, facts=moved)
+    return replace(example, facts=moved, shares=example.shares.astype(np.float32) / 255)
 
 
 def draw_question(example: PatchExample, rng: np.random.Generator) -> Question:
@@ -160,7 +160,7 @@ def together_loss(odds: Tensor, example: PatchExample) -> Tensor:
 def example_loss(network: PatchNetwork, example: PatchExample, rng: np.random.Generator) -> Tensor:
     """Loss of one object with several questions."""
     device = network.mean.device
-    moved = turned(replace(example, shares=example.shares.astype(np.float32) / 255), rng)
+    moved = turned(example, rng)
     questions = [draw_question(moved, rng) for _ in range(QUESTIONS)]
     facts = tensors_of(moved.facts, device)
     with torch.autocast(device.type, dtype=torch.bfloat16):
@@ -186,7 +186,7 @@ def validate(
     table: dict[str, list[float]] = {}
     for number, example in enumerate(examples):
         rng = np.random.default_rng([seed, number])
-        moved = turned(replace(example, shares=example.shares.astype(np.float32) / 255), rng)
+        moved = turned(example, rng)
         kind = "fused" if moved.facts.scalars[0, -3] < 0.1 else "as-is"
         with torch.autocast(network.mean.device.type, dtype=torch.bfloat16):
             encoded = network.encode(tensors_of(moved.facts, network.mean.device))
