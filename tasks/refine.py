@@ -1,20 +1,28 @@
-"""Refine: the reviewer's clicks of one round become the next round's proposal."""
+"""Refine: what the reviewer said of one round becomes the next round's proposal.
+
+Merges, names and categories alone need no model and no encoding. Labels are a replay of the log:
+`replay_labels` makes the accepted ones again from the first proposal and what was said since.
+"""
 
 from __future__ import annotations
 
 import logging
 import time
 from dataclasses import replace
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
 
+from segvigen_model.geometry import surface_of
 from segvigen_model.types import Click, ClickKind, Proposal
 from tasks import keys
 from tasks.assets import current_proposal, load_asset_mesh, load_proposal
 from tasks.catalogue import AssetRow, AssetState, Catalogue, ClickRow, ProposalRow
 from tasks.encode import encoding_for
+from tasks.labels import accepting_verbs
 from tasks.propose import digest_of, stored_proposal
+from tasks.rounds import Said, edited_proposal, is_verb_usable, next_proposal
 from tasks.settings import ModelSettings
 from tasks.stage import Segmenter, StageError, StageResult, not_needed
 from tasks.store import Store
@@ -37,31 +45,33 @@ def refine_asset(
     if asset.state is not AssetState.REFINING:
         return not_needed("refine", catalogue, asset_id)
     source = current_proposal(catalogue, asset)
-    usable, num_given = _usable_clicks(catalogue, asset, source)
+    said, num_given = _usable(catalogue, asset, source)
 
     def make() -> Proposal:
-        mesh = load_asset_mesh(store, asset)
-        encoding = encoding_for(asset, mesh, store=store, catalogue=catalogue, segmenter=segmenter)
         shown = load_proposal(store, source)
-        aside = shown.provenance.get("not_object_part")
-        clicks = [to_click(row) for row in usable]
-        refined = segmenter.refine(
-            mesh, encoding, shown.face_labels, clicks, seed=model.seed, not_object_part=aside
+        mesh = load_asset_mesh(store, asset)
+        encoding = None
+        if said.needs_model:
+            encoding = encoding_for(
+                asset, mesh, store=store, catalogue=catalogue, segmenter=segmenter
+            )
+        made = next_proposal(
+            shown, said, mesh, encoding=encoding, segmenter=segmenter, seed=model.seed
         )
-        added = _lineage(source, len(usable), num_given, segmenter.bundle.sha256)
-        return replace(refined, provenance={**added, **refined.provenance})
+        added = _lineage(source, said, num_given)
+        return replace(made, provenance={**added, **made.provenance, "seed": model.seed})
 
     round_ = asset.round + 1
-    recipe = _recipe(source, usable, segmenter.bundle.sha256, model.seed)
-    key = keys.proposal(asset_id, round_, digest_of(recipe))
+    checkpoint = segmenter.bundle.sha256 if said.needs_model else source.checkpoint
+    key = keys.proposal(asset_id, round_, digest_of(_recipe(source, said, checkpoint, model.seed)))
     row = stored_proposal(key, make, store=store, asset_id=asset_id, round_=round_)
     with catalogue.transaction():
         moved = catalogue.move(asset_id, AssetState.PROPOSED, worker=worker, round=round_)
         catalogue.add_proposal(row)
     seconds = time.perf_counter() - begin
     log.info(
-        "stage=refine asset=%s round=%d clicks=%d parts=%d seconds=%.2f",
-        *(asset_id[:12], round_, len(usable), row.num_parts, seconds),
+        "stage=refine asset=%s round=%d clicks=%d verbs=%d parts=%d seconds=%.2f",
+        *(asset_id[:12], round_, len(said.clicks), len(said.verbs), row.num_parts, seconds),
     )
     return StageResult(asset_id, "refine", moved.state, True, key, row.sha256, seconds)
 
@@ -78,17 +88,56 @@ def to_click(row: ClickRow) -> Click:
     )
 
 
-def _usable_clicks(
-    catalogue: Catalogue, asset: AssetRow, source: ProposalRow
-) -> tuple[list[ClickRow], int]:
-    """Clicks of the present round that fit the proposal, and how many were given."""
-    rows = catalogue.reviews.clicks(asset.asset_id, asset.round)
-    usable = [row for row in rows if _is_usable(row, asset, source)]
-    if not usable:
-        raise StageError(
-            f"none of {len(rows)} clicks of round {asset.round} can be used; ask the reviewer again"
+def replay_labels(
+    asset_id: str, *, store: Store, catalogue: Catalogue, segmenter: Segmenter
+) -> Proposal:
+    """Make an asset's accepted labels again from its first proposal and the log.
+
+    Args:
+        asset_id: with a label set.
+        store: first proposal, mesh and encoding.
+        catalogue: the log.
+        segmenter: the model that made the rounds; another one gives other labels.
+
+    Returns:
+        The final partition, with names, categories and levels.
+    """
+    asset = catalogue.asset(asset_id)
+    held = catalogue.labels.latest(asset_id)
+    rows = [row for row in catalogue.proposals(asset_id) if row.round <= asset.round]
+    if held is None or not rows:
+        raise StageError(f"asset {asset_id[:12]} has no label set to replay; review it first")
+    mesh = load_asset_mesh(store, asset)
+    encoding = encoding_for(asset, mesh, store=store, catalogue=catalogue, segmenter=segmenter)
+    proposal = load_proposal(store, rows[0])
+    for before, after in pairwise(rows):
+        if after.provenance.get("parent") is None:
+            continue  # shown again as it was, e.g. for a third look
+        said, _ = _usable(catalogue, replace(asset, round=before.round), before)
+        proposal = next_proposal(
+            proposal,
+            said,
+            mesh,
+            encoding=encoding,
+            segmenter=segmenter,
+            seed=int(after.provenance.get("seed", 0)),
         )
-    return usable, len(rows)
+    verbs = accepting_verbs(catalogue, asset, proposal.num_parts)
+    return edited_proposal(proposal, verbs, surface_of(mesh).areas) if verbs else proposal
+
+
+def _usable(catalogue: Catalogue, asset: AssetRow, source: ProposalRow) -> tuple[Said, int]:
+    """What was said of the present round and fits the proposal, and how many clicks there were."""
+    rows = catalogue.reviews.clicks(asset.asset_id, asset.round)
+    clicks = [to_click(row) for row in rows if _is_usable(row, asset, source)]
+    given = catalogue.reviews.verbs(asset.asset_id, asset.round)
+    verbs = [verb for verb in given if is_verb_usable(verb, source.num_parts)]
+    if not clicks and not verbs:
+        raise StageError(
+            f"none of {len(rows)} clicks and {len(given)} verbs of round {asset.round} can be "
+            "used; ask the reviewer again"
+        )
+    return Said(tuple(clicks), tuple(verbs)), len(rows)
 
 
 def _is_usable(row: ClickRow, asset: AssetRow, source: ProposalRow) -> bool:
@@ -97,21 +146,26 @@ def _is_usable(row: ClickRow, asset: AssetRow, source: ProposalRow) -> bool:
     return row.kind != ClickKind.BELONGS or 0 <= row.part < source.num_parts
 
 
-def _lineage(source: ProposalRow, num_used: int, num_given: int, checkpoint: str) -> dict[str, Any]:
+def _lineage(source: ProposalRow, said: Said, num_given: int) -> dict[str, Any]:
     return {
         "parent": {"key": source.key, "sha256": source.sha256, "round": source.round},
-        "num_clicks": num_used,
-        "num_clicks_dropped": num_given - num_used,
+        "num_clicks": len(said.clicks),
+        "num_clicks_dropped": num_given - len(said.clicks),
+        "num_verbs": len(said.verbs),
         "num_draws": source.provenance.get("num_draws", 0),
-        "checkpoint": checkpoint,
+        "checkpoint": source.checkpoint,
     }
 
 
-def _recipe(
-    source: ProposalRow, rows: list[ClickRow], checkpoint: str, seed: int
-) -> dict[str, Any]:
-    said = [
-        [row.face, row.x, row.y, row.z, row.kind, row.part, row.group, row.is_positive]
-        for row in rows
+def _recipe(source: ProposalRow, said: Said, checkpoint: str, seed: int) -> dict[str, Any]:
+    clicks = [
+        [
+            *(click.face, *(float(value) for value in click.xyz), str(click.kind)),
+            *(click.part, click.group, click.is_positive),
+        ]
+        for click in said.clicks
     ]
-    return {"parent": source.sha256, "checkpoint": checkpoint, "seed": seed, "clicks": said}
+    verbs = [[verb.kind, list(verb.parts), verb.text, verb.count] for verb in said.verbs]
+    added = {"verbs": verbs} if verbs else {}
+    made_of = {"parent": source.sha256, "checkpoint": checkpoint, "seed": seed, "clicks": clicks}
+    return {**made_of, **added}

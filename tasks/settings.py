@@ -88,6 +88,20 @@ class ReviewSettings(BaseSettings):
     webhook_token: SecretStr | None = None
     poll_interval_s: float = Field(5.0, gt=0)
     sheet_pixels: int = Field(1536, ge=256, le=8192)
+    live_url: str | None = Field(None, description="refine service as Label Studio reaches it")
+    live_user: str = Field("label-studio", description="what Label Studio logs in with there")
+    live_password: SecretStr | None = Field(None, description="None = no live answers")
+    taxonomy: Path | None = Field(None, description="JSON or TOML file of part categories")
+
+
+class LiveSettings(BaseSettings):
+    """The refine service that answers a click while the reviewer waits."""
+
+    model_config = _config("LIVE")
+    max_waiting: int = Field(32, ge=1, description="requests in the queue; more are sent away")
+    timeout_s: float = Field(30.0, gt=0, description="then the reviewer is told to click again")
+    max_assets: int = Field(4, ge=1, description="kept in memory with their geometry")
+    max_answers: int = Field(256, ge=1, description="kept for a request that comes again")
 
 
 class QualitySettings(BaseSettings):
@@ -149,6 +163,7 @@ class Settings(BaseModel):
     model: ModelSettings
     gate: GateSettings
     review: ReviewSettings
+    live: LiveSettings
     quality: QualitySettings
     ingest: IngestSettings
     shard: ShardSettings

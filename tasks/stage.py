@@ -16,6 +16,7 @@ from typing import Any, Protocol
 
 import sqlalchemy.exc
 
+from segvigen_model.edits import Edits
 from segvigen_model.errors import AssetRejected, CheckpointMismatch, MissingExtra, SegvigenError
 from segvigen_model.types import AssetMesh, Click, Encoding, IntArray, Proposal
 from tasks.catalogue import AssetState, Catalogue, IllegalMove, LeaseLost
@@ -66,8 +67,10 @@ class Segmenter(Protocol):
         seed: int = 0,
         *,
         not_object_part: int | None = None,
+        anchor_faces: Sequence[int] = (),
+        edits: Edits | None = None,
     ) -> Proposal:
-        """The partition after clicks."""
+        """The partition after merges, splits and clicks."""
 
 
 class StageError(SegvigenError):

@@ -25,6 +25,7 @@ from tasks.catalogue.rows import (
     ReviewTaskRow,
     ShardMemberRow,
     ShardVersionRow,
+    VerbRow,
 )
 from tasks.catalogue.states import ALLOWED_MOVES, DONE, PARKED, AssetState, IllegalMove
 
@@ -53,6 +54,7 @@ __all__ = [
     "ReviewTaskRow",
     "ShardMemberRow",
     "ShardVersionRow",
+    "VerbRow",
     "WaitingRow",
     "worker_id",
 ]

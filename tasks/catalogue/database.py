@@ -98,13 +98,14 @@ class Database:
             return [dict(row) for row in connection.execute(statement).mappings()]
 
     def _create_tables(self) -> None:
-        if self._schema_version() is None:
+        if self._schema_version() is None or not self._has_table(tables.verbs):
             with self.begin() as connection:
                 if not self.is_sqlite:
                     connection.execute(sa.select(sa.func.pg_advisory_xact_lock(CREATE_LOCK)))
                 tables.metadata.create_all(connection)
-                now = {"value": SCHEMA_VERSION, "updated_at": self.clock()}
-                self.upsert(tables.cursors, {"name": "schema_version", **now})
+                if self._schema_version() is None:
+                    now = {"value": SCHEMA_VERSION, "updated_at": self.clock()}
+                    self.upsert(tables.cursors, {"name": "schema_version", **now})
         found = self._schema_version()
         if found != SCHEMA_VERSION:
             raise CatalogueError(
@@ -112,11 +113,15 @@ class Database:
                 "use the code that made it, or a new catalogue"
             )
 
+    def _has_table(self, table: sa.Table) -> bool:
+        with self.read() as connection:
+            return bool(sa.inspect(connection).has_table(table.name))
+
     def _schema_version(self) -> str | None:
         cursors = tables.cursors
+        if not self._has_table(cursors):
+            return None
         with self.read() as connection:
-            if not sa.inspect(connection).has_table(cursors.name):
-                return None
             query = sa.select(cursors.c.value).where(cursors.c.name == "schema_version")
             return connection.execute(query).scalar_one_or_none()
 

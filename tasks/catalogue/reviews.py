@@ -1,4 +1,4 @@
-"""Ledger of the desk: review tasks, reviewers' answers (every version, raw) and their clicks."""
+"""Ledger of the desk: review tasks, reviewers' answers (every version, raw), clicks and verbs."""
 
 from __future__ import annotations
 
@@ -8,10 +8,11 @@ from dataclasses import replace
 import sqlalchemy as sa
 
 from tasks.catalogue.database import Database, values
-from tasks.catalogue.rows import AnnotationRow, ClickRow, ReviewTaskRow
+from tasks.catalogue.rows import AnnotationRow, ClickRow, ReviewTaskRow, VerbRow
 from tasks.catalogue.tables import clicks as K
 from tasks.catalogue.tables import review_annotations as N
 from tasks.catalogue.tables import review_tasks as T
+from tasks.catalogue.tables import verbs as B
 
 
 class ReviewLedger:
@@ -64,18 +65,21 @@ class ReviewLedger:
         note: str = "",
         problem: str | None = None,
         clicks: Iterable[ClickRow] = (),
+        verbs: Iterable[VerbRow] = (),
     ) -> None:
-        """Store what an answer means: verdict, note, problem and clicks (replacing older ones)."""
-        rows = [values(click) for click in clicks]
+        """Store what an answer means: verdict, note, problem, clicks and verbs (replacing all)."""
+        said = {K: [values(click) for click in clicks], B: [values(verb) for verb in verbs]}
         one = (N.c.unique_id == unique_id, N.c.updated_at == updated_at)
         meaning = {"verdict": verdict, "note": note, "problem": problem, "is_interpreted": True}
         with self._db.begin() as connection:
             connection.execute(sa.update(N).where(*one).values(**meaning))
-            old = sa.delete(K).where(K.c.unique_id == unique_id, K.c.updated_at == updated_at)
-            connection.execute(old)
-            if rows:
-                connection.execute(sa.insert(K), rows)
-            told = {"unique_id": unique_id, "verdict": verdict, "clicks": len(rows)}
+            for table, rows in said.items():
+                key = (table.c.unique_id == unique_id, table.c.updated_at == updated_at)
+                connection.execute(sa.delete(table).where(*key))
+                if rows:
+                    connection.execute(sa.insert(table), rows)
+            told = {"unique_id": unique_id, "verdict": verdict, "clicks": len(said[K])}
+            told |= {"verbs": len(said[B])} if said[B] else {}
             found = self.annotation(unique_id, updated_at)
             self._db.event("interpreted", found.asset_id if found else None, told)
 
@@ -108,4 +112,13 @@ class ReviewLedger:
             one = (K.c.unique_id == answer.unique_id, K.c.updated_at == answer.updated_at)
             query = sa.select(K).where(*one).order_by(K.c.number)
             found.extend(ClickRow(**row) for row in self._db.rows(query))
+        return found
+
+    def verbs(self, asset_id: str, round: int | None = None) -> list[VerbRow]:
+        """Verbs of the newest version of every answer (in one round), in the order written."""
+        found: list[VerbRow] = []
+        for answer in self.annotations(asset_id, round):
+            one = (B.c.unique_id == answer.unique_id, B.c.updated_at == answer.updated_at)
+            rows = self._db.rows(sa.select(B).where(*one).order_by(B.c.number))
+            found.extend(VerbRow(**{**row, "parts": tuple(row["parts"])}) for row in rows)
         return found

@@ -151,6 +151,27 @@ class ClickRow:
 
 
 @dataclass(frozen=True, slots=True)
+class VerbRow:
+    """One edit of whole parts that an annotation asks for; fields as in tasks.review.verbs.Verb.
+
+    Attributes:
+        number: position among the annotation's lines.
+        parts: ids as shown in that round.
+    """
+
+    unique_id: str
+    updated_at: str
+    number: int
+    asset_id: str
+    round: int
+    result_id: str
+    kind: str
+    parts: tuple[int, ...]
+    text: str = ""
+    count: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class LabelSetRow:
     """An accepted label set; `decided_by` is a reviewer's name or "gate"."""
 

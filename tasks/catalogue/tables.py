@@ -124,6 +124,22 @@ clicks = sa.Table(
     sa.Index("clicks_by_asset", "asset_id", "round"),
 )
 
+verbs = sa.Table(  # came later: made where an older catalogue lacks it
+    "verbs",
+    metadata,
+    sa.Column("unique_id", sa.String(64), primary_key=True),
+    sa.Column("updated_at", sa.String(40), primary_key=True),
+    sa.Column("number", sa.Integer, primary_key=True),
+    sa.Column("asset_id", sa.String(64), nullable=False),
+    sa.Column("round", sa.Integer, nullable=False),
+    sa.Column("result_id", sa.Text, nullable=False),
+    sa.Column("kind", sa.String(16), nullable=False),
+    sa.Column("parts", sa.JSON, nullable=False),
+    sa.Column("text", sa.Text, nullable=False, default=""),
+    sa.Column("count", sa.Integer),
+    sa.Index("verbs_by_asset", "asset_id", "round"),
+)
+
 label_sets = sa.Table(
     "label_sets",
     metadata,

@@ -1,13 +1,13 @@
-"""From a raw annotation to what it means: verdict, note, and clicks as faces and points.
+"""From a raw annotation to what it means: verdict, note, verbs, and clicks as faces and points.
 
 Everything in an annotation is untrusted: numbers may be missing, huge or not numbers, labels may
 belong to another task. What cannot be understood is dropped and told in `problems`, never guessed.
+The preview is a picture for the reviewer and says nothing.
 """
 
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -16,7 +16,9 @@ import numpy as np
 
 from segvigen_model.types import FloatArray
 from tasks.review.buffers import Buffers
-from tasks.review.config import CLICK, NOTE, VERDICT, LabelMeaning, label_meaning
+from tasks.review.config import CLICK, NOTE, VERBS, VERDICT, LabelMeaning, label_meaning
+from tasks.review.verbs import Verb, parse_verbs
+from tasks.taxonomy import Taxonomy
 
 VERDICTS = ("accept", "refine", "reject")
 SKIP = "skip"
@@ -67,12 +69,14 @@ class Answer:
         note: free text, cut.
         clicks: usable ones, in the order made.
         problems: what was dropped, for people.
+        verbs: edits of whole parts, in the order written.
     """
 
     verdict: str | None
     note: str
     clicks: tuple[PointedClick, ...]
     problems: tuple[str, ...]
+    verbs: tuple[Verb, ...] = ()
 
 
 def read_annotation(
@@ -81,6 +85,7 @@ def read_annotation(
     triangles: Triangles,
     *,
     max_clicks: int = 100,
+    taxonomy: Taxonomy | None = None,
 ) -> Answer:
     """Understand one annotation.
 
@@ -90,8 +95,10 @@ def read_annotation(
         triangles: gives (F, 3, 3) float64 corners, mesh frame; called only to check points from
             the 3D viewer, because loading a mesh takes long.
         max_clicks: more are cut and told.
+        taxonomy: categories that parts may have, or None.
     """
     verdict, note = None, ""
+    lines: list[tuple[str, str]] = []
     clicks: list[PointedClick] = []
     problems: list[str] = []
     results = annotation.get("result")
@@ -103,12 +110,22 @@ def read_annotation(
             verdict = _first(value.get("choices"))
         elif result.get("from_name") == NOTE:
             note = _first(value.get("text")) or ""
+        elif result.get("from_name") == VERBS:
+            found_id = str(result.get("id", ""))[:64]
+            lines += [(line, found_id) for line in _texts(value.get("text"))]
         elif result.get("from_name") == CLICK:
             found = _click(number, result, value, buffers, triangles)
             if isinstance(found, str):
                 problems.append(f"click {number} dropped: {found}")
             else:
                 clicks.append(found)
+    verbs, unclear = parse_verbs(
+        [line for line, _ in lines],
+        int(buffers.meta["num_parts"]),
+        taxonomy,
+        [result_id for _, result_id in lines],
+    )
+    problems += unclear
     if len(clicks) > max_clicks:
         problems.append(f"{len(clicks) - max_clicks} of {len(clicks)} clicks cut")
     if verdict not in VERDICTS:
@@ -117,7 +134,13 @@ def read_annotation(
     if annotation.get("was_cancelled"):
         verdict = SKIP
     kept = tuple(clicks[:max_clicks])
-    return Answer(verdict, note[:MAX_NOTE_CHARS], kept, tuple(problems[:MAX_PROBLEMS]))
+    return Answer(verdict, note[:MAX_NOTE_CHARS], kept, tuple(problems[:MAX_PROBLEMS]), verbs)
+
+
+def _texts(values: Any) -> list[str]:
+    """The texts of a text area; one text may come without its list."""
+    held = values if isinstance(values, list) else [values]
+    return [text for text in held if isinstance(text, str)]
 
 
 def _first(values: Any) -> str | None:
@@ -163,9 +186,22 @@ def _click(
         view=str(buffers.meta["views"][view]) if view >= 0 else "",
         label=label,
         meaning=meaning,
-        is_positive=result.get("is_positive") is not False,
+        is_positive=_is_positive(result),
         face=face,
         xyz=xyz,
+    )
+
+
+def _is_positive(result: Mapping[str, Any]) -> bool:
+    """The editor forgets its own field of a point that it did not make: then meta tells."""
+    meta = result.get("meta")
+    text = _first(meta.get("text")) if isinstance(meta, Mapping) else None
+    try:
+        told = json.loads(text) if text is not None and text.startswith("{") else None
+    except (ValueError, RecursionError):
+        told = None
+    return result.get("is_positive") is not False and not (
+        isinstance(told, dict) and told.get("is_positive") is False
     )
 
 
@@ -173,7 +209,7 @@ def _number(value: Any) -> float | None:
     """A percentage, or None."""
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         return None
-    return float(value) if math.isfinite(value) and 0 <= value <= 100 else None
+    return float(value) if 0 <= value <= 100 else None  # False for what is not a number
 
 
 def _told_point(

@@ -1,22 +1,28 @@
 """Part colours: one fixed sequence, told apart also by colour-blind reviewers.
 
-Colour k belongs to part id k in every view and every round. The sequence is grown greedily: each
-next colour is the one farthest (CIELAB) from all before it, as seen by normal, protanope and
-deuteranope eyes, whichever is worst. The two special labels' colours are reserved first.
+The sequence is grown greedily: each next colour is the one farthest (CIELAB) from all before it,
+as seen by normal, protanope and deuteranope eyes, whichever is worst. The two special labels'
+colours are reserved first. Which colour a part has (its slot) is chosen once, far from those of
+its neighbours, and goes with the part through every view and round.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import lru_cache
 
 import numpy as np
 
-from segvigen_model.types import ByteArray, FloatArray
+from segvigen_model.geometry import contacts, sample_faces, surface_of
+from segvigen_model.types import AssetMesh, ByteArray, FloatArray, IntArray
 
 NEW_PART_COLOR = (46, 0, 255)  # farthest from the first colours for all kinds of eyes
 NOT_OBJECT_COLOR = (70, 70, 70)
 BACKGROUND_COLOR = (246, 247, 249)
 NUM_COLORS = 256
+NEIGHBOUR_CELL = 1 / 48  # of the longest side: parts this close are neighbours
+CLEAR_DISTANCE = 40.0  # CIE76; farther apart is not clearer
+NUM_SPARE_SLOTS = 4  # later parts may choose among so many more
 LEVELS = 11  # candidate values per channel
 # The first seven are Okabe and Ito's well-tried set; the rest keeps away from these.
 FIRST_COLORS = (
@@ -50,17 +56,60 @@ _RGB_TO_XYZ = (
 _WHITE = (0.95047, 1.0, 1.08883)
 
 
-def part_colors(num_parts: int) -> ByteArray:
-    """The first colours of the fixed sequence.
+def part_colors(num_parts: int, slots: Sequence[int] | None = None) -> ByteArray:
+    """Colours of parts.
 
     Args:
-        num_parts: how many, >= 0; more than NUM_COLORS start over.
+        num_parts: how many, >= 0.
+        slots: place of each part's colour in the fixed sequence; part k has place k when None.
+            Places beyond NUM_COLORS start over.
 
     Returns:
         (num_parts, 3) uint8 sRGB.
     """
     sequence = _sequence()
-    return np.asarray(sequence[np.arange(num_parts) % len(sequence)])
+    places = np.arange(num_parts) if slots is None else np.asarray(slots[:num_parts], np.int64)
+    return np.asarray(sequence[places % len(sequence)])
+
+
+def spread_slots(mesh: AssetMesh, face_labels: IntArray, slots: Sequence[int]) -> list[int]:
+    """Give parts without a colour one that none has, far from those of their neighbours.
+
+    Args:
+        mesh: the asset.
+        face_labels: (F,) int dense part ids.
+        slots: P places in the colour sequence; -1 = to be chosen.
+
+    Returns:
+        P places; those that were chosen before stay.
+    """
+    chosen = list(slots)
+    unknown = [part for part, slot in enumerate(chosen) if slot < 0]
+    if len(chosen) <= len(FIRST_COLORS) and len(unknown) == len(chosen):
+        return list(range(len(chosen)))  # these few are all far apart
+    taken = {slot for slot in chosen if slot >= 0}
+    limit = len(chosen) + (NUM_SPARE_SLOTS if taken else 0)
+    gaps = color_distances(_sequence())
+    near = part_neighbours(mesh, face_labels)
+    for part in sorted(unknown, key=lambda each: (-len(near[each]), each)):
+        free = np.array([slot for slot in range(limit) if slot not in taken])
+        around = [chosen[other] % NUM_COLORS for other in near[part] if chosen[other] >= 0]
+        clear = gaps[free % NUM_COLORS][:, around].min(axis=1, initial=CLEAR_DISTANCE)
+        chosen[part] = int(free[clear.argmax()])
+        taken.add(chosen[part])
+    return chosen
+
+
+def part_neighbours(mesh: AssetMesh, face_labels: IntArray) -> list[set[int]]:
+    """Parts that touch or nearly touch each part, of P."""
+    surface = surface_of(mesh)
+    cell = NEIGHBOUR_CELL * surface.extent
+    points = sample_faces(surface.triangles, surface.areas, 0.6 * cell)
+    near: list[set[int]] = [set() for _ in range(int(face_labels.max(initial=-1)) + 1)]
+    for left, right in contacts(points, face_labels.astype(np.int64), cell)[0].tolist():
+        near[left].add(right)
+        near[right].add(left)
+    return near
 
 
 def hex_color(rgb: ByteArray | tuple[int, int, int]) -> str:

@@ -4,8 +4,9 @@ Each version of an answer is stored raw first, then interpreted in one transacti
 move. What is stored and not yet interpreted is taken up by the next pull, so that a kill costs
 nothing. The key of an answer is (its own id, when it was changed).
 
-Verdicts: *accept* makes the label set (clicks that came with it are kept and change nothing);
-*refine* needs a usable click, else the task is asked again; *reject* and *skip* park the asset.
+Verdicts: *accept* makes the label set: merges, names and categories that came with it count, for
+they are exact; clicks and splits are kept and change nothing. *refine* needs a usable click or
+verb, else the task is asked again; *reject* and *skip* park the asset.
 An answer to the present round also re-opens what it had decided before.
 """
 
@@ -21,15 +22,17 @@ from typing import Any
 from segvigen_model.types import FloatArray
 from tasks import keys
 from tasks.assets import load_asset_mesh
-from tasks.catalogue import AnnotationRow, AssetRow, AssetState, Catalogue, ClickRow
-from tasks.labels import accept_asset
+from tasks.catalogue import AnnotationRow, AssetRow, AssetState, Catalogue, ClickRow, VerbRow
+from tasks.labels import Answered, record_label_set, write_label_set
 from tasks.review.buffers import buffers_from_bytes
 from tasks.review.clicks import SKIP, Answer, PointedClick, read_annotation
 from tasks.review.desk import Desk
 from tasks.review.label_studio import TaskRow
+from tasks.review.verbs import Verb, VerbKind
 from tasks.settings import ReviewSettings
 from tasks.stage import is_surroundings
 from tasks.store import Store
+from tasks.taxonomy import Taxonomy, load_taxonomy
 
 log = logging.getLogger(__name__)
 
@@ -44,7 +47,7 @@ NOT_YET = (
     AssetState.PROPOSED,
     AssetState.FAILED,
 )
-NO_CLICKS = "no usable click; asked again"
+NO_CLICKS = "no usable click or verb; asked again"
 SECOND_AWAITED = "accepted; waits for the second reviewer"
 
 
@@ -57,6 +60,7 @@ class Reply:
         state: where the asset stands now.
         num_clicks: usable ones.
         note: problems, for people.
+        num_verbs: edits of whole parts.
     """
 
     asset_id: str
@@ -65,6 +69,7 @@ class Reply:
     state: AssetState
     num_clicks: int = 0
     note: str = ""
+    num_verbs: int = 0
 
 
 def pull_annotations(
@@ -81,19 +86,23 @@ def pull_annotations(
     Returns:
         One reply per newly interpreted answer, oldest first.
     """
+    taxonomy = None if settings.taxonomy is None else load_taxonomy(settings.taxonomy)
     _store_new(catalogue, desk)
     replies = []
     for row in catalogue.reviews.uninterpreted():
         try:
-            reply = _interpret(row, store, catalogue, desk, settings)
+            reply = _interpret(row, store, catalogue, desk, settings, taxonomy)
         except Exception as err:
             if is_surroundings(err):
                 raise
             log.exception("stage=pull asset=%s answer=%s failed", row.asset_id[:12], row.unique_id)
             reply = _give_up(row, catalogue, f"{type(err).__name__}: {err}")
         if reply is not None:
-            told = (row.asset_id[:12], row.round, reply.verdict, reply.num_clicks, reply.state)
-            log.info("stage=pull asset=%s round=%d verdict=%s clicks=%d state=%s", *told)
+            told = (row.asset_id[:12], row.round, reply.verdict, reply.num_clicks)
+            log.info(
+                "stage=pull asset=%s round=%d verdict=%s clicks=%d verbs=%d state=%s",
+                *(*told, reply.num_verbs, reply.state),
+            )
             replies.append(reply)
     return replies
 
@@ -143,7 +152,12 @@ def _raw_row(
 
 
 def _interpret(
-    row: AnnotationRow, store: Store, catalogue: Catalogue, desk: Desk, settings: ReviewSettings
+    row: AnnotationRow,
+    store: Store,
+    catalogue: Catalogue,
+    desk: Desk,
+    settings: ReviewSettings,
+    taxonomy: Taxonomy | None,
 ) -> Reply | None:
     """Act on one stored answer; None when its time has not come (the push is not recorded yet)."""
     asset = catalogue.asset(row.asset_id)
@@ -154,7 +168,9 @@ def _interpret(
     def triangles() -> FloatArray:
         return load_asset_mesh(store, asset).triangles
 
-    answer = read_annotation(row.raw, buffers, triangles, max_clicks=settings.max_clicks)
+    answer = read_annotation(
+        row.raw, buffers, triangles, max_clicks=settings.max_clicks, taxonomy=taxonomy
+    )
     if row.round < asset.round:
         return _close(row, answer, catalogue, f"late: the asset is in round {asset.round}")
     if _is_older(row, catalogue):
@@ -185,7 +201,7 @@ def _act(
         return park(AssetState.SKIPPED, SKIPPED)
     if answer.verdict == "accept":
         return _accept(row, asset, answer, store, catalogue)
-    if not answer.clicks:
+    if not answer.clicks and not answer.verbs:
         # Gone from the desk first: killed in between, the stored answer is looked at again.
         desk.client.delete_annotation(row.annotation_id)
         return _close(row, answer, catalogue, NO_CLICKS)
@@ -203,17 +219,25 @@ def _act(
 def _accept(
     row: AnnotationRow, asset: AssetRow, answer: Answer, store: Store, catalogue: Catalogue
 ) -> Reply:
-    problem = f"{len(answer.clicks)} clicks came with accept" if answer.clicks else ""
+    splits = [verb for verb in answer.verbs if verb.kind is VerbKind.SPLIT]
+    told = ((answer.clicks, "clicks"), (splits, "splits"))
+    problem = "; ".join(f"{len(held)} {name} came with accept" for held, name in told if held)
     if asset.state in (AssetState.ACCEPTED, AssetState.SHARDED):
         return _close(row, answer, catalogue, problem or "accepted already")
+    label_set = None
+    if not catalogue.quality.is_held(asset.asset_id):  # else `agreement.settle` accepts it
+        # Blobs before the transaction: an upload may take long, and others wait for SQLite.
+        meant = _meant(row, answer, _notes(answer, problem))
+        label_set = write_label_set(
+            asset, store=store, catalogue=catalogue, decided_by=row.reviewer, answered=meant
+        )
     with catalogue.transaction():
-        # First the meaning: the label set's provenance tells every answer as understood.
         reply = _close(row, answer, catalogue, problem)
         if asset.state is AssetState.REFINING:  # the reviewer changed refine into accept
             catalogue.move(asset.asset_id, AssetState.IN_REVIEW, detail="verdict changed")
-        if catalogue.quality.is_held(asset.asset_id):  # `agreement.settle` accepts it
+        if label_set is None:
             return replace(reply, state=AssetState.IN_REVIEW, note=SECOND_AWAITED)
-        accept_asset(asset.asset_id, store=store, catalogue=catalogue, decided_by=row.reviewer)
+        record_label_set(label_set, catalogue=catalogue)
     return replace(reply, state=AssetState.ACCEPTED)
 
 
@@ -248,18 +272,41 @@ def _is_older(row: AnnotationRow, catalogue: Catalogue) -> bool:
 
 def _close(row: AnnotationRow, answer: Answer, catalogue: Catalogue, problem: str = "") -> Reply:
     """Store what an answer means; the asset stays where it is."""
-    clicks = () if row.unique_id.endswith(LATE) else answer.clicks
-    notes = "; ".join(note for note in (problem, *answer.problems) if note)
+    notes = _notes(answer, problem)
+    meant = _meant(row, answer, notes)
     catalogue.reviews.interpret(
         row.unique_id,
         row.updated_at,
         verdict=answer.verdict,
         note=answer.note,
-        problem=notes or None,
-        clicks=[_click_row(row, click) for click in clicks],
+        problem=meant.row.problem,
+        clicks=meant.clicks,
+        verbs=meant.verbs,
     )
     state = catalogue.asset(row.asset_id).state
-    return Reply(row.asset_id, row.round, answer.verdict, state, len(answer.clicks), notes)
+    counts = len(answer.clicks), notes, len(answer.verbs)
+    return Reply(row.asset_id, row.round, answer.verdict, state, *counts)
+
+
+def _notes(answer: Answer, problem: str) -> str:
+    return "; ".join(note for note in (problem, *answer.problems) if note)
+
+
+def _meant(row: AnnotationRow, answer: Answer, notes: str) -> Answered:
+    """An answer as it will stand in the catalogue."""
+    is_late = row.unique_id.endswith(LATE)
+    understood = replace(
+        row,
+        verdict=answer.verdict,
+        note=answer.note,
+        problem=notes or None,
+        is_interpreted=True,
+    )
+    return Answered(
+        understood,
+        () if is_late else tuple(_click_row(row, click) for click in answer.clicks),
+        () if is_late else tuple(_verb_row(row, verb) for verb in answer.verbs),
+    )
 
 
 def _give_up(row: AnnotationRow, catalogue: Catalogue, error: str) -> Reply:
@@ -292,6 +339,21 @@ def _click_row(row: AnnotationRow, click: PointedClick) -> ClickRow:
         view=click.view,
         group=click.meaning.group,
         is_positive=click.is_positive,
+    )
+
+
+def _verb_row(row: AnnotationRow, verb: Verb) -> VerbRow:
+    return VerbRow(
+        unique_id=row.unique_id,
+        updated_at=row.updated_at,
+        number=verb.number,
+        asset_id=row.asset_id,
+        round=row.round,
+        result_id=verb.result_id,
+        kind=str(verb.kind),
+        parts=verb.parts,
+        text=verb.text,
+        count=verb.count,
     )
 
 
