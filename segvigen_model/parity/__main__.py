@@ -1,38 +1,55 @@
 """`python -m segvigen_model.parity DIR`: compare with every golden set in DIR, print a table.
 
 Exit code 0 when all quantities are within tolerance, 1 when one is not, 2 when DIR holds no set.
+Folders that are no known set, and quantities that a set lacks, are told and do not fail.
 """
 
 from __future__ import annotations
 
 import argparse
-import importlib.util
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+from segvigen_model.parity import ovoxel
 from segvigen_model.parity.neural import Runner, runner_for
-from segvigen_model.parity.row import ParityRow
+from segvigen_model.parity.row import ParityRow, broken, left_out
 
-VOXEL_PREFIXES = ("ovoxel", "fdg", "segvigen_assets")
+VOXEL_PREFIXES = ("ovoxel", "segvigen_assets")
+MESH_PREFIX = "fdg"
 
 
 def find_sets(root: Path) -> Iterator[tuple[Path, Runner]]:
     """Yield the golden sets at or directly below `root`, in name order."""
-    for folder in [root, *sorted(path for path in root.iterdir() if path.is_dir())]:
-        runner = _voxel_runner(folder) or runner_for(folder)
+    for folder in _folders(root):
+        runner = _runner(folder)
         if runner is not None:
             yield folder, runner
 
 
-def _voxel_runner(folder: Path) -> Runner | None:
-    if not folder.name.startswith(VOXEL_PREFIXES):
-        return None
-    if importlib.util.find_spec("segvigen_model.parity.ovoxel") is None:
-        return None
-    module = importlib.import_module("segvigen_model.parity.ovoxel")
-    runner: Runner = module.run
-    return runner
+def _folders(root: Path) -> list[Path]:
+    return [root, *sorted(path for path in root.iterdir() if path.is_dir())]
+
+
+def _runner(folder: Path) -> Runner | None:
+    if folder.name.startswith(VOXEL_PREFIXES):
+        return ovoxel.run
+    neural = runner_for(folder)
+    if neural is not None and folder.name.startswith(MESH_PREFIX):
+        # Two extractions: of O-Voxels, and of decoded voxels with gradients.
+        return lambda path: [*ovoxel.run(path), *neural(path)]
+    return neural
+
+
+def unknown_folders(root: Path) -> list[ParityRow]:
+    """Tell the folders below `root` that are no golden set of a known name."""
+    if _runner(root) is not None:
+        return []
+    return [
+        left_out(folder.name, "no set of a known name")
+        for folder in _folders(root)[1:]
+        if _runner(folder) is None
+    ]
 
 
 def compare(folder: Path, runner: Runner) -> list[ParityRow]:
@@ -40,8 +57,7 @@ def compare(folder: Path, runner: Runner) -> list[ParityRow]:
     try:
         return runner(folder)
     except Exception as err:
-        broken = f"{folder.name}: {type(err).__name__}: {err}".splitlines()[0]
-        return [ParityRow(broken, float("inf"), 0.0, False)]
+        return [broken(folder.name, err)]
 
 
 def table(rows: list[ParityRow]) -> str:
@@ -49,6 +65,9 @@ def table(rows: list[ParityRow]) -> str:
     width = max(len(row.name) for row in rows)
     lines = [f"{'set':<{width}}  {'worst':>9}  {'tolerance':>9}  ok"]
     for row in rows:
+        if row.note:
+            lines.append(f"{row.name:<{width}}  {'-':>9}  {'-':>9}  {row.note}")
+            continue
         verdict = "ok" if row.ok else "FAIL"
         lines.append(f"{row.name:<{width}}  {row.worst:9.2e}  {row.tolerance:9.2e}  {verdict}")
     return "\n".join(lines)
@@ -58,16 +77,21 @@ def main(arguments: list[str] | None = None) -> int:
     """Run the command; returns the exit code."""
     parser = argparse.ArgumentParser(prog="python -m segvigen_model.parity", description=__doc__)
     parser.add_argument("folder", type=Path, help="folder with golden sets")
-    root: Path = parser.parse_args(arguments).folder
+    root: Path = parser.parse_args(arguments).folder.resolve()
     if not root.is_dir():
         sys.stderr.write(f"no folder {root}\n")
         return 2
     rows = [row for folder, runner in find_sets(root) for row in compare(folder, runner)]
-    if not rows:
+    compared = [row for row in rows if not row.note]
+    rows += unknown_folders(root)
+    if rows:
+        sys.stdout.write(f"{table(rows)}\n")
+    if not compared:
         sys.stderr.write(f"no golden set in {root}\n")
         return 2
-    failed = sum(not row.ok for row in rows)
-    sys.stdout.write(f"{table(rows)}\n{len(rows) - failed} of {len(rows)} ok\n")
+    failed = sum(not row.ok for row in compared)
+    told = len(rows) - len(compared)
+    sys.stdout.write(f"{len(compared) - failed} of {len(compared)} ok, {told} not compared\n")
     return 1 if failed else 0
 
 

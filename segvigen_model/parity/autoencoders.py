@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -14,16 +16,17 @@ from segvigen_model.parity.golden import (
     FLOW_TOLERANCE,
     VERTEX_TOLERANCE,
     Golden,
+    find_grid,
     read_arrays,
 )
-from segvigen_model.parity.row import ParityRow
+from segvigen_model.parity.row import ParityRow, each
 from segvigen_model.sparse.tensor import SparseTensor, sparse_tensor
 from segvigen_model.vae.decoder import Decoder, subdivision_loss
 from segvigen_model.vae.encoder import Encoder
 from segvigen_model.vae.mesh import extract_mesh, extract_meshes
 from segvigen_model.vae.shape import shape_features, shape_voxels
 
-MESH_GRID = 64  # of all golden meshes
+MESH_GRID = 64  # of decoded meshes where the config does not say
 
 
 def _pair(golden: Golden) -> tuple[Encoder, Decoder]:
@@ -54,17 +57,34 @@ def shape_vae(folder: Path) -> list[ParityRow]:
         golden.close("z", posterior.mean.feats, FLOW_TOLERANCE),
         golden.close("mean", posterior.mean.feats, FLOW_TOLERANCE),
         golden.close("logvar", posterior.logvar, FLOW_TOLERANCE),
+        golden.alone("latents", _latents_alone(golden, encoder), posterior.mean.feats),
         golden.exact("dec_coords", decoded.voxels.coords),
         golden.close("dec_raw", decoded.voxels.feats, DECODER_TOLERANCE),
     ]
     for level, logits in enumerate(decoded.subdivisions):
         rows.append(golden.exact(f"sub{level}_coords", logits.coords))
         rows.append(golden.close(f"sub{level}_logits", logits.feats, DECODER_TOLERANCE))
-    grid = int(golden.config["decoder"]["args"]["resolution"])
+    grid = _grid(golden)
     for asset, mesh in enumerate(extract_meshes(shape_voxels(decoded.voxels), grid)):
         rows.append(golden.close(f"mesh{asset}_vertices", mesh.vertices, DECODER_TOLERANCE / grid))
         rows.append(golden.exact(f"mesh{asset}_faces", mesh.faces))
-    return rows
+    return [*rows, *golden.left_over()]
+
+
+def _grid(golden: Golden) -> int:
+    return int(golden.config["decoder"]["args"].get("resolution", MESH_GRID))
+
+
+def _latents_alone(golden: Golden, encoder: Encoder) -> Tensor:
+    """Latents of each asset encoded without the others, one after the other."""
+    whole = _shape_input(golden)
+    parts = []
+    for asset in range(whole.batch_size):
+        rows = whole.structure.batch_index == asset
+        coords = whole.coords[rows].clone()
+        coords[:, 0] = 0
+        parts.append(encoder(sparse_tensor(whole.feats[rows], coords)).mean.feats)
+    return torch.cat(parts)
 
 
 def shape_vae_train(folder: Path) -> list[ParityRow]:
@@ -74,7 +94,7 @@ def shape_vae_train(folder: Path) -> list[ParityRow]:
     flags = golden.inputs["intersected"]
     decoded = decoder(encoder(_shape_input(golden)).mean)
     voxels = shape_voxels(decoded.voxels)
-    grid = int(golden.config["decoder"]["args"]["resolution"])
+    grid = _grid(golden)
     meshes = extract_meshes(voxels, grid, intersected=flags, split="train")
     loss: Tensor = F.binary_cross_entropy_with_logits(voxels.intersected_logits, flags.float())
     loss = loss + F.mse_loss(voxels.dual, golden.inputs["dual_vertices_u8"].float() / 255.0)
@@ -95,8 +115,7 @@ def shape_vae_train(folder: Path) -> list[ParityRow]:
         rows.append(golden.close(f"mesh{asset}_vertices", mesh.vertices, DECODER_TOLERANCE))
         rows.append(golden.exact(f"mesh{asset}_faces", mesh.faces))
     pair = nn.ModuleDict({"encoder": encoder, "decoder": decoder})
-    wanted = golden.config["grad_norm_sum"]
-    return [*rows, golden.gradients(pair, wanted, "gradient norms (relative)")]
+    return [*rows, golden.gradients(pair, "grad_norm_sum"), *golden.left_over()]
 
 
 @torch.no_grad()
@@ -114,24 +133,33 @@ def tex_vae(folder: Path) -> list[ParityRow]:
         golden.exact("dec_coords", voxels.coords),
         golden.close("dec", voxels.feats, DECODER_TOLERANCE),
         golden.close("dec01", voxels.feats * 0.5 + 0.5, DECODER_TOLERANCE),
+        *golden.left_over(),
     ]
 
 
 def fdg_to_mesh(folder: Path) -> list[ParityRow]:
-    """Extract meshes from real dual grids in every split mode."""
+    """Extract meshes from real dual grids in every split mode, by the decoder's extraction."""
     golden = Golden(folder)
+
+    def parts() -> Iterator[tuple[str, Callable[[], list[ParityRow]]]]:
+        for key, weight in golden.inputs.items():
+            yield key, partial(_extracted, golden, key.removesuffix("_split"), weight)
+
+    return [*each(folder.name, parts()), *golden.left_over()]
+
+
+def _extracted(golden: Golden, name: str, weight: Tensor) -> list[ParityRow]:
     rows: list[ParityRow] = []
-    for key, weight in golden.inputs.items():
-        name = key.removesuffix("_split")
-        grid = _dual_grid(folder.parent / "ovoxel" / f"{name}_{MESH_GRID}.npz")
-        for split, label in (("first", "angle"), ("weights", "split"), ("train", "train")):
-            mesh = extract_mesh(*grid, weight, grid=MESH_GRID, split=split)  # type: ignore[arg-type]
-            rows.append(golden.exact(f"{name}_{label}_f", mesh.faces))
-            if split == "first":
-                rows.append(golden.close(f"{name}_angle_v", mesh.vertices, VERTEX_TOLERANCE))
-            if split == "train":
-                middle = mesh.vertices[len(grid[0]) :]
-                rows.append(golden.close(f"{name}_train_v", middle, VERTEX_TOLERANCE))
+    path, size = find_grid(golden.folder, name, len(weight))
+    grid = _dual_grid(path)
+    for split, label in (("first", "angle"), ("weights", "split"), ("train", "train")):
+        mesh = extract_mesh(*grid, weight, grid=size, split=split)  # type: ignore[arg-type]
+        rows.append(golden.exact(f"{name}_{label}_f", mesh.faces))
+        if split == "first":
+            rows.append(golden.close(f"{name}_angle_v", mesh.vertices, VERTEX_TOLERANCE))
+        if split == "train":
+            middle = mesh.vertices[len(grid[0]) :]
+            rows.append(golden.close(f"{name}_train_v", middle, VERTEX_TOLERANCE))
     return rows
 
 

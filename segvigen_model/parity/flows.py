@@ -9,13 +9,19 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from segvigen_model.conditioning import ClickTokens, stack_clicks
+from segvigen_model.conditioning import ClickTokens, no_clicks, stack_clicks
 from segvigen_model.dit import SLatFlowModel, set_torso_dtype, time_sinusoid
 from segvigen_model.dit_blocks import FlowBlock
 from segvigen_model.official import flow_config
 from segvigen_model.parity.golden import BF16_TOLERANCE, FLOW_TOLERANCE, Golden
 from segvigen_model.parity.row import ParityRow
-from segvigen_model.sampler import SamplerOptions, StepCallback, sample, schedule
+from segvigen_model.sampler import (
+    SamplerOptions,
+    StepCallback,
+    data_from_velocity,
+    sample,
+    schedule,
+)
 from segvigen_model.segmentation_flow import SegmentationConfig, SegmentationFlow
 from segvigen_model.sparse.rope import apply_rope, rope_frequencies, rope_phases
 from segvigen_model.sparse.structure import Structure
@@ -35,9 +41,9 @@ def rope_time(folder: Path) -> list[ParityRow]:
         rows.append(golden.close(f"freqs{width}", rope_frequencies(width), FLOW_TOLERANCE))
         rows.append(golden.close(f"phase_re{width}", phases.real, FLOW_TOLERANCE))
         rows.append(golden.close(f"phase_im{width}", phases.imag, FLOW_TOLERANCE))
-        for name in (f"q{width}", f"k{width}"):
+        for name in {f"q{width}", f"k{width}"} & golden.inputs.keys():
             rows.append(golden.close(name, apply_rope(golden.inputs[name], phases), FLOW_TOLERANCE))
-    return rows
+    return [*rows, *golden.left_over()]
 
 
 def slat_flow(folder: Path) -> list[ParityRow]:
@@ -53,23 +59,24 @@ def slat_flow(folder: Path) -> list[ParityRow]:
     y = model(x, given["t"], given["cond"], shape).feats
     for handle in handles:
         handle.remove()
-    loss = F.mse_loss(y, given["target"])
-    torch.autograd.backward(loss)
     rows = [
         golden.close("y", y, FLOW_TOLERANCE),
         golden.close("t_emb", model.t_embedder(given["t"]), FLOW_TOLERANCE),
         golden.close("adaln", model.modulation(given["t"]), FLOW_TOLERANCE),
-        golden.close("loss", loss, FLOW_TOLERANCE),
-        golden.close("grad_x_t", _grad(x_feats), FLOW_TOLERANCE),
-        golden.gradients(model, golden.config["grad_norm_sum"], "gradient norms (relative)"),
     ]
     rows += [
         golden.close(name, found, FLOW_TOLERANCE)
         for name, found in features.items()
         if golden.has(name)
     ]
-    rows += _flow_gradients(golden, model)
-    return rows + _flow_variants(golden, model)
+    if "target" in given:
+        loss = F.mse_loss(y, given["target"])
+        torch.autograd.backward(loss)
+        rows.append(golden.close("loss", loss, FLOW_TOLERANCE))
+        rows.append(golden.close("grad_x_t", _grad(x_feats), FLOW_TOLERANCE))
+        rows.append(golden.gradients(model, "grad_norm_sum"))
+        rows += _flow_gradients(golden, model)
+    return [*rows, *_flow_variants(golden, model), *golden.left_over()]
 
 
 def _flow_gradients(golden: Golden, model: SLatFlowModel) -> list[ParityRow]:
@@ -93,16 +100,22 @@ def _flow_variants(golden: Golden, model: SLatFlowModel) -> list[ParityRow]:
     given = golden.inputs
     x = sparse_tensor(given["x_t"], given["coords"])
     shape = sparse_tensor(given["shape"], given["coords"])
-    listed = [given[f"cond_list{asset}"] for asset in range(x.batch_size)]
-    first = x.lengths[0]
-    x0 = sparse_tensor(given["x_t"][:first], given["coords"][:first])
-    shape0 = sparse_tensor(given["shape"][:first], given["coords"][:first])
-    rows = [
-        golden.close("y_cond_list", model(x, given["t"], listed, shape).feats, FLOW_TOLERANCE),
-        golden.close(
-            "y_single0", model(x0, given["t"][:1], given["cond"][:1], shape0).feats, FLOW_TOLERANCE
-        ),
-    ]
+    names = [f"cond_list{asset}" for asset in range(x.batch_size)]
+    rows: list[ParityRow] = []
+    if all(name in given for name in names):
+        listed = [given[name] for name in names]
+        y = model(x, given["t"], listed, shape).feats
+        rows.append(golden.close("y_cond_list", y, FLOW_TOLERANCE))
+    for asset in range(x.batch_size):
+        if golden.has(f"y_single{asset}"):
+            own = given["coords"][:, 0] == asset
+            coords = given["coords"][own].clone()
+            coords[:, 0] = 0
+            only = slice(asset, asset + 1)
+            one = sparse_tensor(given["x_t"][own], coords)
+            its_shape = sparse_tensor(given["shape"][own], coords)
+            y = model(one, given["t"][only], given["cond"][only], its_shape).feats
+            rows.append(golden.close(f"y_single{asset}", y, FLOW_TOLERANCE))
     set_torso_dtype(model, torch.bfloat16)
     y_bf16 = model(x, given["t"], given["cond"], shape).feats
     return [*rows, golden.close("y_bf16", y_bf16, BF16_TOLERANCE)]
@@ -137,9 +150,13 @@ def _clicks(coords: Tensor, labels: Tensor) -> ClickTokens:
 def _batch_clicks(given: dict[str, Tensor], assets: list[int]) -> ClickTokens | None:
     if "point_coords0" not in given:
         return None
-    return stack_clicks(
-        [_clicks(given[f"point_coords{k}"], given[f"point_labels{k}"]) for k in assets]
-    )
+    sets = [
+        _clicks(given[f"point_coords{k}"], given[f"point_labels{k}"])
+        if f"point_coords{k}" in given
+        else no_clicks()
+        for k in assets
+    ]
+    return stack_clicks(sets)
 
 
 def _predict(flow: SegmentationFlow, given: dict[str, Tensor], assets: list[int]) -> Tensor:
@@ -171,9 +188,13 @@ def segvigen_head(folder: Path) -> list[ParityRow]:
         rows.append(
             golden.close(f"batched asset {asset}", batched[asset], FLOW_TOLERANCE, key=wanted)
         )
-    if "y_two" in golden.outputs:
+    rows.append(golden.alone("y", torch.cat(single), torch.cat(batched)))
+    if golden.has("y_two"):
         rows.append(golden.close("y_two", torch.cat(batched), FLOW_TOLERANCE))
-    return rows + _head_gradients(golden, flow, torch.cat(batched), single[0])
+        rows.append(golden.exact("y_two_coords", given["coords"]))
+    if "target" in given:
+        rows += _head_gradients(golden, flow, torch.cat(batched), single[0])
+    return [*rows, *golden.left_over()]
 
 
 def _head_gradients(
@@ -186,9 +207,7 @@ def _head_gradients(
     suffix = "_single0" if is_alone else ""
     rows = [
         golden.close(f"loss{suffix}", loss, FLOW_TOLERANCE),
-        golden.gradients(
-            flow, golden.config[f"grad_norm_sum{suffix}"], "gradient norms (relative)"
-        ),
+        golden.gradients(flow, f"grad_norm_sum{suffix}"),
     ]
     if "grad_seg_embeddings" in golden.outputs:
         found = _grad(flow.seg_embeddings.weight)
@@ -200,17 +219,20 @@ def sampler(folder: Path) -> list[ParityRow]:
     """Every sampling case, step by step."""
     golden = Golden(folder)
     flow, given = _head(golden), golden.inputs
-    has_points = "point_coords" in given
+    assets = list(range(int(given["coords"][:, 0].max()) + 1))
+    clicks = _batch_clicks(given, assets)
+    if "point_coords" in given:
+        clicks = _clicks(given["point_coords"], given["point_labels"])
     inputs = flow.prepare(
         Structure(given["coords"]),
         given["shape"],
         given["tex"],
         cond=given["cond"],
-        clicks=_clicks(given["point_coords"], given["point_labels"]) if has_points else None,
+        clicks=clicks,
         needs_null=True,
     )
-    cases = {f"case{index}": case for index, case in enumerate(golden.config["cases"])}
-    if "trellis2_rescale" in golden.outputs:
+    cases = {f"case{index}": case for index, case in enumerate(golden.config.get("cases", []))}
+    if golden.has("trellis2_rescale"):
         cases["trellis2_rescale"] = golden.config["trellis2_rescale"]
     rows: list[ParityRow] = []
     for name, case in cases.items():
@@ -218,11 +240,21 @@ def sampler(folder: Path) -> list[ParityRow]:
         steps: list[Tensor] = []
         x = sample(flow, inputs, given["noise"], options, _collector(steps))
         rows.append(golden.close(name, x, FLOW_TOLERANCE))
-        if f"{name}_steps" in golden.outputs:
-            times = torch.from_numpy(schedule(options.num_steps, options.rescale_t))
+        times = torch.from_numpy(schedule(options.num_steps, options.rescale_t))
+        if golden.has(f"{name}_steps"):
             rows.append(golden.close(f"{name}_steps", torch.stack(steps), FLOW_TOLERANCE))
             rows.append(golden.close(f"{name}_t", times, FLOW_TOLERANCE))
-    return rows
+        if golden.has(f"{name}_x0_last"):
+            rows.append(_last_data(golden, name, [given["noise"], *steps], times))
+    return [*rows, *golden.left_over()]
+
+
+def _last_data(golden: Golden, name: str, steps: list[Tensor], times: Tensor) -> ParityRow:
+    """The data that the last step points at, by the velocity it moved along."""
+    t, t_next = (float(time) for time in times[-2:])
+    velocity = (steps[-2] - steps[-1]) / (t - t_next)
+    found = data_from_velocity(steps[-2], velocity, t)
+    return golden.close(f"{name}_x0_last", found, FLOW_TOLERANCE)
 
 
 def _collector(steps: list[Tensor]) -> StepCallback:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -16,13 +16,14 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from segvigen_model.checkpoint import load_weights
-from segvigen_model.parity.row import ParityRow, row
+from segvigen_model.parity.row import ParityRow, left_out, row
 
 FLOW_TOLERANCE = 2e-5  # flow, heads, samplers, encoders
 DECODER_TOLERANCE = 1e-4
 VERTEX_TOLERANCE = 2e-7
 GRADIENT_TOLERANCE = 1e-4  # relative, of norms
 BF16_TOLERANCE = 5e-2
+BATCH_TOLERANCE = 1e-5
 
 
 @dataclass(frozen=True)
@@ -31,9 +32,11 @@ class Golden:
 
     Attributes:
         folder: holds config.json, inputs.npz, outputs.npz and mostly state.safetensors.
+        compared: outputs looked at so far.
     """
 
     folder: Path
+    compared: set[str] = field(default_factory=set)
 
     @cached_property
     def config(self) -> dict[str, Any]:
@@ -64,21 +67,39 @@ class Golden:
     def close(
         self, name: str, found: Tensor, tolerance: float, key: str | None = None
     ) -> ParityRow:
-        """Compare with the output `key` (default: `name`)."""
-        return row(self._name(name), worst_error(found, self.outputs[key or name]), tolerance)
+        """Compare with the output `key` (default: `name`); told when the set has none."""
+        wanted = self.outputs.get(key or name)
+        if wanted is None:
+            return left_out(self._name(name), "not in this set")
+        self.compared.add(key or name)
+        return row(self._name(name), worst_error(found, wanted), tolerance)
+
+    def left_over(self) -> list[ParityRow]:
+        """Tell the outputs that nothing was compared with."""
+        names = sorted(set(self.outputs) - self.compared)
+        return [left_out(self._name(name), "unknown output") for name in names]
 
     def exact(self, name: str, found: Tensor, key: str | None = None) -> ParityRow:
         """Compare integers or flags; any difference fails."""
         return self.close(name, found, 0.0, key)
 
-    def gradients(self, module: nn.Module, wanted: Mapping[str, Any], label: str) -> ParityRow:
-        """Compare [L2 norm, sum] per parameter, relative to the norm."""
+    def gradients(self, module: nn.Module, key: str) -> ParityRow:
+        """Compare [L2 norm, sum] per parameter, relative to the norm; from the config's `key`."""
+        label = "gradient norms (relative)"
+        wanted: Mapping[str, Any] | None = self.config.get(key)
+        if wanted is None:
+            return left_out(self._name(label), "not in this set")
         found = dict(module.named_parameters())
         worst = float("inf") if set(found) - set(wanted) else 0.0
         for name, (norm, total) in wanted.items():
             grad = found[name].grad if name in found else None
             worst = max(worst, float("inf") if grad is None else _off(grad, norm, total))
         return row(self._name(label), worst, GRADIENT_TOLERANCE)
+
+    def alone(self, name: str, single: Tensor, batched: Tensor) -> ParityRow:
+        """Compare assets in one batch with the same assets alone; needs no golden output."""
+        label = f"{name}: batch against alone"
+        return row(self._name(label), worst_error(batched, single), BATCH_TOLERANCE)
 
     def has(self, name: str) -> bool:
         """Whether the set wants this output."""
@@ -94,7 +115,7 @@ def worst_error(found: Tensor, wanted: Tensor) -> float:
         return float("inf")
     if not found.numel():
         return 0.0
-    worst = float((found.detach().double() - wanted.double()).abs().max())
+    worst = float((found.detach().double() - wanted.detach().double()).abs().max())
     return worst if worst == worst else float("inf")
 
 
@@ -112,3 +133,27 @@ def read_arrays(path: Path) -> dict[str, Tensor]:
     """Read an npz file of plain arrays as tensors."""
     with np.load(path, allow_pickle=False) as arrays:
         return {name: torch.from_numpy(np.asarray(arrays[name])) for name in arrays.files}
+
+
+def find_grid(folder: Path, name: str, num_voxels: int) -> tuple[Path, int]:
+    """Find the dual grid that an extraction set was made of, beside it.
+
+    Args:
+        folder: the extraction set.
+        name: of the mesh.
+        num_voxels: voxels it must have.
+
+    Returns:
+        The file, and voxels along an axis.
+    """
+    for path in sorted(folder.parent.glob(f"ovoxel*/{name}_*.npz")):
+        size = path.stem.removeprefix(f"{name}_")
+        if not size.isdigit():
+            continue
+        with np.load(path, allow_pickle=False) as arrays:
+            if len(arrays["coords"]) == num_voxels:
+                return path, int(size)
+    raise FileNotFoundError(
+        f"no dual grid of {name!r} with {num_voxels} voxels in {folder.parent}/ovoxel*; "
+        "put the ovoxel set beside this one"
+    )

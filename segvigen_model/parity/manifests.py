@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from torch import nn
 
 from segvigen_model import dit, official
 from segvigen_model.dit import SLatFlowModel
-from segvigen_model.parity.row import ParityRow, row
+from segvigen_model.parity.row import ParityRow, each, row
 from segvigen_model.presets import PRESETS
 from segvigen_model.segmentation_flow import SegmentationConfig, SegmentationFlow
 from segvigen_model.vae import encoder as vae
@@ -25,18 +26,21 @@ _Names = dict[str, tuple[list[int], str]]
 
 def run(folder: Path) -> list[ParityRow]:
     """Count differing tensors of every manifest; none may differ."""
-    rows: list[ParityRow] = []
-    for path in sorted(folder.glob("*.json")):
-        manifest = json.loads(path.read_text("utf-8"))
-        if "tensors" in manifest:
-            wanted = {
-                name.removeprefix(CHECKPOINT_PREFIX): (list(shape), dtype)
-                for name, (shape, dtype) in manifest["tensors"].items()
-            }
-            found = _tensors(_build(path.stem, manifest))
-            differing = [k for k in found.keys() | wanted.keys() if found.get(k) != wanted.get(k)]
-            rows.append(row(f"{folder.name}/{path.stem}", len(differing), 0))
-    return rows
+    paths = sorted(folder.glob("*.json"))
+    return each(folder.name, ((path.name, partial(_compared, path)) for path in paths))
+
+
+def _compared(path: Path) -> list[ParityRow]:
+    manifest = json.loads(path.read_text("utf-8"))
+    if "tensors" not in manifest:
+        return []
+    wanted = {
+        name.removeprefix(CHECKPOINT_PREFIX): (list(shape), dtype)
+        for name, (shape, dtype) in manifest["tensors"].items()
+    }
+    found = _tensors(_build(path.stem, manifest))
+    differing = [k for k in found.keys() | wanted.keys() if found.get(k) != wanted.get(k)]
+    return [row(f"{path.parent.name}/{path.stem}", len(differing), 0)]
 
 
 def _build(name: str, manifest: Mapping[str, Any]) -> nn.Module:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import importlib.util
+import importlib
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 from segvigen_model.parity import autoencoders, flows, manifests
-from segvigen_model.parity.row import ParityRow
+from segvigen_model.parity.row import ParityRow, left_out
 from segvigen_model.sparse.conv import use_conv_backend
 
 Runner = Callable[[Path], list[ParityRow]]
@@ -19,12 +19,22 @@ def _on_both_backends(run: Runner) -> Runner:
 
     def both(folder: Path) -> list[ParityRow]:
         rows = run(folder)
-        if importlib.util.find_spec("spconv") is not None:
-            with use_conv_backend("spconv"):
-                rows += [replace(row, name=f"{row.name} [spconv]") for row in run(folder)]
-        return rows
+        reason = _why_no_spconv()
+        if reason:
+            return [*rows, left_out(f"{folder.name} [spconv]", reason)]
+        with use_conv_backend("spconv"):
+            return rows + [replace(row, name=f"{row.name} [spconv]") for row in run(folder)]
 
     return both
+
+
+def _why_no_spconv() -> str:
+    """Say why the other backend cannot run; empty when it can. A broken wheel must not crash."""
+    try:
+        importlib.import_module("spconv.pytorch")
+    except (ImportError, OSError, RuntimeError) as err:
+        return f"spconv cannot be imported ({type(err).__name__})"
+    return ""
 
 
 # Longer names first: "shape_vae_train" is no "shape_vae".

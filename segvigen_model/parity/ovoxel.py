@@ -10,24 +10,24 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
-from functools import cache
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from PIL import Image
 
 from segvigen_model.ovoxel import vxz
-from segvigen_model.ovoxel.attributes import Surface, sample_attributes
-from segvigen_model.ovoxel.convert import quantise, to_voxel_units
-from segvigen_model.ovoxel.dual_grid import dual_grid
+from segvigen_model.ovoxel.attributes import Surface
+from segvigen_model.ovoxel.convert import Voxelised, quantise, to_voxel_units, voxelise
 from segvigen_model.ovoxel.mesh import Split, dual_grid_to_mesh
-from segvigen_model.ovoxel.textures import pack_materials
-from segvigen_model.ovoxel.voxel_set import VoxelSet, find_voxels
+from segvigen_model.ovoxel.on_device import convert as on_device
 from segvigen_model.ovoxel.vxz_order import morton_codes
-from segvigen_model.parity.row import ParityRow, row
+from segvigen_model.parity.golden import find_grid
+from segvigen_model.parity.row import ParityRow, each, left_out, row
 from segvigen_model.types import ByteArray, IntArray, Material
 
 DUAL_STEPS = 2  # of 255
@@ -41,67 +41,86 @@ TEXTURE_KEYS = (
     ("emissive_texture", "emissiveTexture", "RGB"),
     ("normal_texture", "normalTexture", "RGB"),
 )
+Converter = Callable[[Surface, IntArray, tuple[Material, ...], int], Voxelised]
 BITS = np.array([1, 2, 4], dtype=np.uint8)
 
 
-def run(folder: Path) -> list[ParityRow]:
-    """Compare with one golden folder: converter outputs, mesh extraction or shipped files."""
-    rows: list[ParityRow] = []
-    for path in sorted(folder.glob("*_input.npz")):
-        rows.extend(_mesh_rows(folder, path.name.removesuffix("_input.npz")))
-    if (folder / "vxz").is_dir():
-        rows.extend(_file_rows(folder / "vxz", folder.name))
-    if (folder / "inputs.npz").is_file():
-        rows.extend(_extraction_rows(folder))
-    if (folder / "vxz_hashes.json").is_file():
-        rows.extend(_shipped_rows(folder))
-    return rows
+def run(folder: Path, converters: Mapping[str, Converter] | None = None) -> list[ParityRow]:
+    """Compare with one golden folder: converter outputs, mesh extraction or shipped files.
+
+    Args:
+        folder: the golden set.
+        converters: what converts meshes, by the mark on its rows; by default the compiled
+            kernels, and torch on CUDA where there is one.
+    """
+    chosen = available_converters() if converters is None else converters
+
+    def parts() -> Iterator[tuple[str, Callable[[], Iterable[ParityRow]]]]:
+        for path in sorted(folder.glob("*_input.npz")):
+            name = path.name.removesuffix("_input.npz")
+            for mark, converter in chosen.items():
+                yield f"{name}{mark}", partial(_mesh_rows, folder, name, mark, converter)
+        if (folder / "vxz").is_dir():
+            yield "vxz", partial(_file_rows, folder / "vxz", folder.name)
+        if (folder / "inputs.npz").is_file():
+            yield "extraction", partial(_extraction_rows, folder)
+        if (folder / "vxz_hashes.json").is_file():
+            yield "shipped files", partial(_shipped_rows, folder)
+
+    return each(folder.name, parts())
 
 
-def _mesh_rows(folder: Path, name: str) -> Iterator[ParityRow]:
+def available_converters() -> dict[str, Converter]:
+    """Return the conversions that this machine can run, by mark."""
+    if not torch.cuda.is_available():
+        return {"": voxelise}
+    return {"": voxelise, " [cuda]": partial(on_device.voxelise, device=torch.device("cuda"))}
+
+
+def _mesh_rows(folder: Path, name: str, mark: str, converter: Converter) -> Iterator[ParityRow]:
     with np.load(folder / f"{name}_input.npz", allow_pickle=False) as archive:
         given = {key: archive[key] for key in archive.files}
-    grids = sorted(int(p.stem.rpartition("_")[2]) for p in folder.glob(f"{name}_*[0-9].npz"))
+    stems = [path.stem.removeprefix(f"{name}_") for path in folder.glob(f"{name}_*.npz")]
+    grids = sorted(int(stem) for stem in stems if stem.isdigit())
     hashes = _hashes(folder, name)
+    materials = tuple(_materials(folder, name, given))
+    faces = given["fdg_faces"].astype(np.int64)
     for grid in sorted({*grids, *hashes}):
-        label = f"{folder.name}/{name}_{grid}"
-        triangles = _triangles(given, grid)
-        voxels = find_voxels(triangles, grid)
-        dual, flags = dual_grid(triangles, given["fdg_faces"].astype(np.int64), voxels)
+        label = f"{folder.name}/{name}_{grid}{mark}"
+        surface = _surface(given, _triangles(given, grid))
+        found = converter(surface, faces, materials or (Material(),), grid)
         if grid in hashes:
-            yield row(f"{label} hashes", _hash_errors(voxels, flags, hashes[grid]), 0)
+            yield row(f"{label} hashes", _hash_errors(found, hashes[grid]), 0)
         if grid not in grids:
             continue
         with np.load(folder / f"{name}_{grid}.npz", allow_pickle=False) as archive:
             wanted = _sorted_rows({key: archive[key] for key in archive.files})
-        num_wrong = _voxel_errors(voxels.coords, wanted["coords"])
+        num_wrong = _voxel_errors(found.coords, wanted["coords"])
         yield row(f"{label} voxels", num_wrong, 0)
         if num_wrong == 0:
-            yield from _value_rows(label, folder, name, given, wanted, voxels, (dual, flags))
+            yield from _value_rows(label, wanted, found, materials)
 
 
 def _value_rows(
     label: str,
-    folder: Path,
-    name: str,
-    given: Mapping[str, NDArray[Any]],
     wanted: Mapping[str, NDArray[Any]],
-    voxels: VoxelSet,
-    found: tuple[NDArray[Any], NDArray[Any]],
+    found: Voxelised,
+    materials: tuple[Material, ...],
 ) -> Iterator[ParityRow]:
-    dual, flags = found
-    bits = (flags * BITS).sum(axis=1)
+    bits = (found.intersected * BITS).sum(axis=1)
     yield row(f"{label} flags", np.count_nonzero(bits != wanted["intersected"].reshape(-1)), 0)
-    yield row(f"{label} duals (share off)", _dual_share(dual, wanted), DUAL_SHARE)
-    triangles = _triangles(given, voxels.index.grid)
-    materials = tuple(_materials(folder, name, given))
+    if "dual_u8" in wanted:
+        yield row(f"{label} duals (share off)", _dual_share(found.dual, wanted), DUAL_SHARE)
+    if not materials:
+        yield left_out(f"{label} attributes", "no materials in index.json or beside the mesh")
+        return
     is_cut = any(material.alpha_mode == "MASK" for material in materials)
-    attributes = sample_attributes(_surface(given, triangles), pack_materials(materials), voxels)
     for key in ATTRIBUTES:
         if key not in wanted:
+            yield left_out(f"{label} {key}", "not in this set")
             continue
-        shape = wanted[key].shape
-        steps = np.abs(attributes[key].reshape(shape).astype(int) - wanted[key].astype(int))
+        values = found.attributes[key].reshape(wanted[key].shape)
+        steps = np.abs(values.astype(int) - wanted[key].astype(int))
         if key == "alpha" and is_cut:
             yield row(f"{label} alpha (share off)", float((steps > 1).mean()), CUTOFF_SHARE)
         else:
@@ -153,11 +172,11 @@ def _hashes(folder: Path, name: str) -> dict[int, Mapping[str, Any]]:
     return {int(grid): entry for grid, entry in grids.items() if "sha_coords_int32" in entry}
 
 
-def _hash_errors(voxels: VoxelSet, flags: NDArray[Any], entry: Mapping[str, Any]) -> int:
+def _hash_errors(found: Voxelised, entry: Mapping[str, Any]) -> int:
     """Number of hashes that differ: rows in Morton order, first 16 digits of sha256."""
-    order = np.argsort(morton_codes(voxels.coords))
-    coords = voxels.coords[order].astype(np.int32)
-    bits = (flags[order] * BITS).sum(axis=1, dtype=np.uint8)
+    order = np.argsort(morton_codes(found.coords))
+    coords = found.coords[order].astype(np.int32)
+    bits = (found.intersected[order] * BITS).sum(axis=1, dtype=np.uint8)
     return int(_sha(coords) != entry["sha_coords_int32"]) + int(
         _sha(bits) != entry["sha_intersected_u8"]
     )
@@ -167,9 +186,17 @@ def _sha(values: NDArray[Any]) -> str:
     return hashlib.sha256(np.ascontiguousarray(values).tobytes()).hexdigest()[:16]
 
 
-def _materials(folder: Path, name: str, given: Mapping[str, NDArray[Any]]) -> Iterator[Material]:
+def _material_specs(folder: Path, name: str) -> list[dict[str, Any]]:
     path = folder / f"{name}_materials.json"
-    specs = json.loads(path.read_text()) if path.is_file() else _index(folder)[name]["materials"]
+    if path.is_file():
+        specs: list[dict[str, Any]] = json.loads(path.read_text())
+        return specs
+    known: list[dict[str, Any]] = _index(folder).get(name, {}).get("materials", [])
+    return known
+
+
+def _materials(folder: Path, name: str, given: Mapping[str, NDArray[Any]]) -> Iterator[Material]:
+    specs = _material_specs(folder, name)
     for number, spec in enumerate(specs):
         known = {key: value for key, value in spec.items() if value is not None}
         textures: dict[str, Any] = {}
@@ -199,7 +226,11 @@ def _texture(path: Path, mode: str) -> ByteArray:
 
 def _file_rows(folder: Path, label: str) -> Iterator[ParityRow]:
     """Each tiny file is read, compared with the plain npz, written again and read back."""
-    with np.load(next(folder.glob("*.npz")), allow_pickle=False) as archive:
+    plainly = sorted(folder.glob("*.npz"))
+    if not plainly:
+        yield left_out(f"{label}/vxz", "no npz with the plain arrays")
+        return
+    with np.load(plainly[0], allow_pickle=False) as archive:
         plain = {key: archive[key] for key in archive.files}
     plain["coords"] = plain.pop("coord").astype(np.int64)
     wanted = _sorted_rows(plain)
@@ -243,15 +274,18 @@ def _extraction_rows(folder: Path) -> Iterator[ParityRow]:
     with np.load(folder / "outputs.npz", allow_pickle=False) as archive:
         wanted = {key: archive[key] for key in archive.files}
     for name, weight in weights.items():
-        source = folder.parent / "ovoxel" / f"{name}_64.npz"
+        source, grid = find_grid(folder, name, len(weight))
         with np.load(source, allow_pickle=False) as archive:
             coords = archive["coords"].astype(np.int64)
             dual = archive["dual_u8"].astype(np.float32) / np.float32(255.0)
             flags = (archive["intersected"].reshape(-1, 1) & BITS) > 0
         label = f"{folder.name}/{name}"
         for split, key in ((Split.FIXED, "angle"), (Split.WEIGHT, "split"), (Split.TRAIN, "train")):
-            vertices, faces = dual_grid_to_mesh(coords, dual, flags, 64, weight, split)
-            goal = wanted[f"{name}_{key}_f"]
+            vertices, faces = dual_grid_to_mesh(coords, dual, flags, grid, weight, split)
+            goal = wanted.get(f"{name}_{key}_f")
+            if goal is None:
+                yield left_out(f"{label} {key} faces", "not in this set")
+                continue
             is_same = faces.shape == goal.shape and np.array_equal(faces, goal)
             yield row(f"{label} {key} faces", 0.0 if is_same else np.inf, 0)
             if f"{name}_{key}_v" in wanted:
@@ -266,6 +300,7 @@ def _shipped_rows(folder: Path) -> Iterator[ParityRow]:
     files = json.loads((folder / "vxz_hashes.json").read_text())["files"]
     for name, hashes in files.items():
         if not (folder / name).is_file():
+            yield left_out(f"{folder.name}/{name}", "file not here")
             continue
         content = vxz.read((folder / name).read_bytes())
         wrong = int(len(content.coords) != hashes["n"])
