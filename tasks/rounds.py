@@ -160,7 +160,7 @@ def _looks(
             if part in id_map and old[part] != blank:
                 looks[key][id_map[part]] = old[part]
     said = {VerbKind.NAME: NAMES, VerbKind.CATEGORY: CATEGORIES}
-    for verb in verbs:
+    for verb in sorted(verbs, key=lambda each: home[each.parts[0]] == each.parts[0]):
         if verb.kind in said and verb.parts[0] in id_map:
             looks[said[VerbKind(verb.kind)]][id_map[verb.parts[0]]] = verb.text
     return looks
