@@ -40,6 +40,7 @@ FILTERS = ("none", "parent", "neighbor")
 INTERLEAVES = ("as_is", "none", "all")
 MAX_VOXELS = 1 << 25  # several times the surface of a 1024 grid
 MAX_CHANNELS = 1024  # all attributes together
+MAX_BYTES = 1 << 30  # attributes of a file, unpacked; a 1024 grid's surface needs a tenth
 MAX_COORDINATE = 1 << 20  # what a Morton code of 60 bits holds
 
 
@@ -220,8 +221,14 @@ def _check_layout(layout: _Layout) -> None:
     ):
         if value not in known:
             raise CorruptVxz(f"{str(value)[:40]!r} is none of {', '.join(known)}")
-    if sum(channels for _, channels in layout.attributes) > MAX_CHANNELS:
-        raise CorruptVxz(f"more than {MAX_CHANNELS} attribute channels")
+    channels = sum(channels for _, channels in layout.attributes)
+    if channels > MAX_CHANNELS:
+        raise CorruptVxz(f"{channels} attribute channels, more than {MAX_CHANNELS}")
+    if layout.num_voxels * channels > MAX_BYTES:
+        raise CorruptVxz(
+            f"{layout.num_voxels} voxels of {channels} channels take more than {MAX_BYTES} bytes; "
+            "split the asset"
+        )
 
 
 def _split_chunks(indices: NDArray[np.int64], order: IntArray) -> Iterator[IntArray]:

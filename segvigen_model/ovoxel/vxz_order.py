@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from segvigen_model.ovoxel.compiled import jit
 from segvigen_model.types import ByteArray, IntArray
 
+BIT_COUNTS = np.unpackbits(np.arange(256, dtype=np.uint8)[:, None], axis=1).sum(1, dtype=np.uint8)
 # Lower neighbours by priority of the neighbor filter.
 NEIGHBOURS = ((1, 1, 1), (0, 1, 1), (1, 0, 1), (1, 1, 0), (0, 0, 1), (0, 1, 0), (1, 0, 0))
 
@@ -68,7 +69,7 @@ def decode_octree(data: bytes, depth: int, max_voxels: int) -> NDArray[np.int64]
     """Read Morton codes back; None if the masks are no octree of that depth, or too large."""
     masks = np.frombuffer(data, dtype=np.uint8)
     # Every node but the root is a bit of its parent; the other bits are voxels.
-    num_voxels = int(np.unpackbits(masks).sum()) - len(masks) + 1
+    num_voxels = int(BIT_COUNTS[masks].sum(dtype=np.int64)) - len(masks) + 1
     if len(masks) == 0 or not 0 < num_voxels <= max_voxels:
         return None
     codes = np.zeros(num_voxels, dtype=np.int64)

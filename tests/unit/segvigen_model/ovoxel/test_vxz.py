@@ -127,6 +127,8 @@ def rewritten(data, change):
         lambda h: h.update(attr={"base_color": 3}),
         lambda h: h.update(attr=[["base_color", -1]]),
         lambda h: h.update(attr=[["base_color", 200], ["base_color", 200]]),
+        lambda h: h.update(attr=[[f"a{i}", 250] for i in range(5)]),
+        lambda h: h.update(num_voxel=2**25),
         lambda h: h.update(chunks=[]),
         lambda h: h.update(chunks=h["chunks"] * 2),
         lambda h: h["chunks"][0].update(ptr=[0, 10**9]),
@@ -188,3 +190,57 @@ def test_damaged_files_raise_our_error_or_read(seed, options):
     except SegvigenError:
         return
     assert all(len(values) == len(found.coords) for values in found.attributes.values())
+
+
+ANYTHING = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers(-(2**70), 2**70)
+    | st.floats()
+    | st.sampled_from(["lzma", "none", "neighbor", "base_color", "", "\ud800"])
+    | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner),
+    max_leaves=5,
+)
+
+
+def places(node, path=()):
+    """Every place in a JSON document."""
+    yield path
+    if isinstance(node, (dict, list)):
+        for key, value in node.items() if isinstance(node, dict) else enumerate(node):
+            yield from places(value, (*path, key))
+
+
+@settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(data=st.data(), options=st.fixed_dictionaries(OPTIONS), value=ANYTHING)
+def test_any_value_anywhere_in_the_header_is_survived(data, options, value):
+    written = vxz.write(*voxels(1, 20, 20), **options)
+    header = json.loads(written[8 : struct.unpack_from(">I", written, 4)[0]])
+    path = data.draw(st.sampled_from([each for each in places(header) if each]))
+
+    def change(document):
+        node = document
+        for key in path[:-1]:
+            node = node[key]
+        node[path[-1]] = value
+
+    try:
+        found = vxz.read(rewritten(written, change))
+    except SegvigenError:
+        return
+    assert all(len(values) == len(found.coords) for values in found.attributes.values())
+
+
+@pytest.mark.parametrize("num_lost", [1, 7, 40])
+def test_cut_files_are_refused(num_lost):
+    data = vxz.write(*voxels(1, 40, 20))
+    with pytest.raises(vxz.CorruptVxz):
+        vxz.read(data[:-num_lost])
+
+
+def test_a_file_that_would_fill_the_memory_is_refused_by_its_header():
+    data = vxz.write(*voxels(1, 40, 20))
+    wide = [[f"a{index}", 200] for index in range(5)]
+    with pytest.raises(vxz.CorruptVxz, match="4000000 voxels of 1000 channels take more than"):
+        vxz.read(rewritten(data, lambda header: header.update(num_voxel=4_000_000, attr=wide)))
