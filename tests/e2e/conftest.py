@@ -1,11 +1,12 @@
-"""Real Label Studio and real S3 around assets whose proposal is made by hand."""
+"""Real Label Studio, real S3 and a real browser around assets whose proposal is made by hand."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
 import numpy as np
@@ -15,11 +16,12 @@ from infra.local import LabelStudioEndpoint, S3Endpoint
 from segvigen_model.mesh_io import save_glb
 from segvigen_model.procedural import make_asset
 from segvigen_model.proposal_io import proposal_to_bytes
-from segvigen_model.types import IntArray, Proposal
+from segvigen_model.types import AssetMesh, FloatArray, IntArray, Proposal
 from tasks import keys
 from tasks.assets import load_asset_mesh
 from tasks.catalogue import AssetRow, AssetState, Catalogue, ProposalRow
 from tasks.ingest import ingest_object, scan_raw
+from tasks.review.buffers import Buffers, buffers_from_bytes
 from tasks.review.desk import Desk, open_desk
 from tasks.review.pull import Reply, pull_annotations
 from tasks.review.push import push_assets
@@ -28,6 +30,10 @@ from tasks.stage import StageResult
 from tasks.store import Store
 
 WORKER = "tester"
+CHROMIUM = Path(os.environ.get("SEGVIGEN_CHROMIUM", "/usr/bin/chromium"))
+# WebGL without a graphics card.
+FLAGS = ["--use-angle=swiftshader", "--enable-unsafe-swiftshader", "--no-sandbox"]
+PATIENCE_MS = 180_000
 
 
 @dataclass
@@ -46,7 +52,14 @@ class DeskWorld:
     ) -> AssetRow:
         """An asset whose proposal is its true labels, changed by `change`."""
         made = make_asset(category, seed)
-        self.raw.put(f"{category}-{seed}.glb", save_glb(made.mesh))
+        shown = made.face_labels if change is None else change(made.face_labels.copy())
+        asset = self.ingested(made.mesh, f"{category}-{seed}.glb")
+        self.truth[asset.asset_id] = made.face_labels
+        return self.propose(asset, shown, 0)
+
+    def ingested(self, mesh: AssetMesh, name: str) -> AssetRow:
+        """An encoded asset."""
+        self.raw.put(name, save_glb(mesh))
         known = {asset.asset_id for asset in self.catalogue.assets()}
         for info in scan_raw(self.raw, self.catalogue):
             ingest_object(
@@ -57,17 +70,20 @@ class DeskWorld:
                 settings=self.settings.ingest,
             )
         (asset,) = [a for a in self.catalogue.assets() if a.asset_id not in known]
-        self.truth[asset.asset_id] = made.face_labels
-        self.catalogue.move(asset.asset_id, AssetState.ENCODED)
-        shown = made.face_labels if change is None else change(made.face_labels.copy())
-        return self.propose(asset, shown, 0)
+        return self.catalogue.move(asset.asset_id, AssetState.ENCODED)
 
-    def propose(self, asset: AssetRow, face_labels: IntArray, round_: int) -> AssetRow:
+    def propose(
+        self, asset: AssetRow, face_labels: IntArray, round_: int, **provenance: Any
+    ) -> AssetRow:
         """Record hand-made labels as a round's proposal."""
         labels = np.unique(face_labels, return_inverse=True)[1].astype(np.int32)
         num_parts = int(labels.max()) + 1
         proposal = Proposal(
-            labels, np.zeros(1, np.int32), np.ones(num_parts, np.float32), 0.5, {"seed": 0}
+            labels,
+            np.zeros(1, np.int32),
+            np.ones(num_parts, np.float32),
+            0.5,
+            {"seed": 0, **provenance},
         )
         key = keys.proposal(asset.asset_id, round_, "hand")
         blob = self.store.put(key, proposal_to_bytes(proposal))
@@ -139,3 +155,167 @@ def desk_world(
         desk=desk,
     )
     desk.client.request("DELETE", f"/api/projects/{desk.project_id}/")
+
+
+@dataclass
+class ReviewPage:
+    """One task open in a real browser: what a person sees of it and does there."""
+
+    page: Any
+    world: DeskWorld
+    buffers: Buffers
+    mesh: AssetMesh
+    box: Mapping[str, float]
+
+    @property
+    def frame(self) -> Any:
+        """The 3D viewer's document."""
+        return next(frame for frame in self.page.frames if frame.parent_frame is not None)
+
+    def click_sheet(self, column: float, row: float) -> tuple[float, float]:
+        """Click a sheet pixel; returns the point really hit, because a mouse has whole pixels."""
+        x = round(self.box["x"] + column / self.buffers.size[0] * self.box["width"])
+        y = round(self.box["y"] + row / self.buffers.size[1] * self.box["height"])
+        self.page.mouse.click(x, y)
+        return (
+            (x - self.box["x"]) / self.box["width"] * self.buffers.size[0],
+            (y - self.box["y"]) / self.box["height"] * self.buffers.size[1],
+        )
+
+    def canvas(self) -> tuple[float, float, float, float]:
+        """Left, top, width and height of the 3D view on the screen."""
+        stage = self.page.query_selector("object").bounding_box()
+        inner = self.frame.evaluate(
+            "() => { const b = document.getElementById('canvas').getBoundingClientRect();"
+            " return [b.x, b.y, b.width, b.height]; }"
+        )
+        return stage["x"] + inner[0], stage["y"] + inner[1], inner[2], inner[3]
+
+    def rays(self, pixels: FloatArray) -> tuple[FloatArray, FloatArray]:
+        """Eye (3,) and directions (N, 3), mesh frame, of the 3D view's screen pixels (N, 2)."""
+        pose = self.frame.evaluate("() => viewer.camera()")
+        left, top, width, height = self.canvas()
+        across = (pixels[:, 0] - left) / width * 2 - 1
+        up = 1 - (pixels[:, 1] - top) / height * 2
+        slope = pose["slope"]
+        directions = (
+            np.outer(across * slope * width / height, pose["right"])
+            + np.outer(up * slope, pose["up"])
+            - np.array(pose["back"])
+        )
+        frame = self.buffers.frame
+        return np.array(pose["eye"]) / frame.scale + frame.center, directions
+
+    def seen(self, step: int = 6) -> tuple[FloatArray, IntArray, FloatArray]:
+        """What a grid of screen pixels shows: pixels (N, 2), faces (N,), points (N, 3)."""
+        left, top, width, height = self.canvas()
+        columns = np.arange(np.ceil(left) + 2, left + width - 2, step)
+        rows = np.arange(np.ceil(top) + 2, top + height - 2, step)
+        pixels = np.stack(np.meshgrid(columns, rows), axis=-1).reshape(-1, 2)
+        eye, directions = self.rays(pixels)
+        faces, points = first_hits(eye, directions, self.mesh.triangles)
+        return pixels[faces >= 0], faces[faces >= 0], points[faces >= 0]
+
+    def told(self) -> str:
+        """The viewer's line of words."""
+        return str(self.frame.inner_text("#state"))
+
+    def lines(self) -> list[str]:
+        """Command lines in the editor's own field."""
+        return list(
+            self.page.evaluate(
+                "() => Htx.annotationStore.selected.names.get('verbs').regions.map(r => r._value)"
+            )
+        )
+
+    def wait_for_regions(self, count: int) -> None:
+        """Until the annotation has so many points."""
+        self.page.wait_for_function(
+            "count => Htx.annotationStore.selected.regions.length === count", arg=count
+        )
+
+    def submit(self) -> dict[str, Any]:
+        """Press Submit; returns the annotation as Label Studio stored it."""
+        self.page.get_by_role("button", name="Submit").click()
+        self.page.wait_for_function("() => Htx.annotationStore.selected.pk")
+        number = self.page.evaluate("() => Htx.annotationStore.selected.pk")
+        return dict(self.world.desk.client.request("GET", f"/api/annotations/{number}/"))
+
+
+def first_hits(
+    eye: FloatArray, directions: FloatArray, triangles: FloatArray
+) -> tuple[IntArray, FloatArray]:
+    """Nearest face (N,) and point (N, 3) of rays from one eye, by plain linear algebra."""
+    faces = np.full(len(directions), -1)
+    points = np.zeros((len(directions), 3))
+    origin = triangles[:, 0]
+    u, v = triangles[:, 1] - origin, triangles[:, 2] - origin
+    for index, direction in enumerate(directions):
+        p = np.cross(direction, v)
+        det = np.einsum("fk,fk->f", u, p)
+        det = np.where(np.abs(det) < 1e-14, np.nan, det)
+        s = eye - origin
+        q = np.cross(s, u)
+        a, b = np.einsum("fk,fk->f", s, p) / det, q @ direction / det
+        depth = np.einsum("fk,fk->f", v, q) / det
+        is_hit = (a >= 0) & (b >= 0) & (a + b <= 1) & (depth > 0)
+        if is_hit.any():
+            faces[index] = int(np.where(is_hit, depth, np.inf).argmin())
+            points[index] = eye + depth[faces[index]] * direction
+    return faces, points
+
+
+@pytest.fixture(scope="module")  # its event loop must be gone before other modules' flows run
+def browser_page(label_studio: LabelStudioEndpoint) -> Iterator[Any]:
+    """A logged-in browser page; starting one costs more than a test."""
+    playwright_api = pytest.importorskip("playwright.sync_api")
+    if not CHROMIUM.is_file():
+        pytest.skip(f"no browser at {CHROMIUM}; install chromium or set SEGVIGEN_CHROMIUM")
+    with playwright_api.sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=str(CHROMIUM), args=FLAGS)
+        page = browser.new_page(viewport={"width": 1880, "height": 1040})
+        page.set_default_timeout(PATIENCE_MS)
+        page.goto(f"{label_studio.url}/user/login/")
+        page.fill("input[name=email]", label_studio.username)
+        page.fill("input[name=password]", label_studio.password)
+        page.click("button[type=submit]")
+        page.wait_for_url(lambda url: "login" not in url)
+        yield page
+        browser.close()
+
+
+@pytest.fixture
+def open_page(desk_world: DeskWorld, browser_page: Any) -> Callable[[AssetRow], ReviewPage]:
+    """Opens the task of a pushed asset and waits until sheet and viewer stand still."""
+
+    def opened(asset: AssetRow) -> ReviewPage:
+        (task_id,) = desk_world.tasks_of(asset)
+        row = desk_world.catalogue.reviews.task(asset.asset_id, asset.round)
+        url, project = desk_world.desk.client.url, desk_world.desk.project_id
+        browser_page.goto(f"{url}/projects/{project}/data?task={task_id}")
+        browser_page.wait_for_function(
+            "() => window.Htx && Htx.annotationStore.selected"
+            " && document.querySelector('object')?.contentDocument?.querySelector('#state')"
+            "?.textContent.startsWith('Click on the model')"
+        )
+        buffers = buffers_from_bytes(desk_world.store.get(row.buffers_key))
+        mesh = load_asset_mesh(desk_world.store, asset)
+        return ReviewPage(browser_page, desk_world, buffers, mesh, _settled_box(browser_page))
+
+    return opened
+
+
+def _settled_box(page: Any) -> dict[str, float]:
+    """Where the sheet is drawn, once the editor has stopped laying it out."""
+    script = """() => { const i = document.querySelector('img[alt=image]');
+      if (!i || !i.naturalWidth) return null;
+      const b = i.getBoundingClientRect(); return [b.x, b.y, b.width, b.height]; }"""
+    same, last = 0, None
+    for _ in range(PATIENCE_MS // 250):
+        page.wait_for_timeout(250)
+        box = page.evaluate(script)
+        same = same + 1 if box is not None and box == last and box[2] > 100 else 0
+        last = box
+        if same >= 6:
+            return dict(zip(("x", "y", "width", "height"), box, strict=True))
+    raise AssertionError(f"the sheet was not drawn: {last}")

@@ -23,7 +23,7 @@ QUALITY = QualitySettings(double_share=1.0, exploration_share=0.0)
 
 
 def merge_parts(labels):
-    return np.where(labels == 1, 0, labels)
+    return np.where(labels < labels.max() // 2, 0, labels)
 
 
 def tasks_by_key(world):

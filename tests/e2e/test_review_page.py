@@ -2,142 +2,177 @@
 
 from __future__ import annotations
 
+import json
 import os
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from tasks import keys
-from tasks.assets import load_asset_mesh
 from tasks.catalogue import AssetState
-from tasks.review.buffers import buffers_from_bytes
 from tasks.review.scripted import wrong_spots
 
-playwright_api = pytest.importorskip("playwright.sync_api")
-
 pytestmark = pytest.mark.e2e
-CHROMIUM = Path(os.environ.get("SEGVIGEN_CHROMIUM", "/usr/bin/chromium"))
-# WebGL without a graphics card.
-FLAGS = ["--use-angle=swiftshader", "--enable-unsafe-swiftshader", "--no-sandbox"]
-PATIENCE_MS = 120_000
 
 
-@pytest.fixture
-def page(label_studio) -> Iterator:
-    """A logged-in browser page."""
-    if not CHROMIUM.is_file():
-        pytest.skip(f"no browser at {CHROMIUM}; install chromium or set SEGVIGEN_CHROMIUM")
-    with playwright_api.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=str(CHROMIUM), args=FLAGS)
-        page = browser.new_page(viewport={"width": 1880, "height": 1040})
-        page.set_default_timeout(PATIENCE_MS)
-        page.goto(f"{label_studio.url}/user/login/")
-        page.fill("input[name=email]", label_studio.username)
-        page.fill("input[name=password]", label_studio.password)
-        page.click("button[type=submit]")
-        page.wait_for_url(lambda url: "login" not in url)
-        yield page
-        browser.close()
-
-
-def open_task(page, world, task_id):
-    """Open a task; returns the sheet's box on the screen and the viewer's frame."""
-    url = world.desk.client.url
-    page.goto(f"{url}/projects/{world.desk.project_id}/data?task={task_id}")
-    page.wait_for_function(
-        "() => window.Htx && Htx.annotationStore.selected"
-        " && document.querySelector('object')?.contentDocument?.querySelector('#state')"
-        "?.textContent.startsWith('Click on the model')"
-    )
-    return settled_box(page)
-
-
-def settled_box(page):
-    """Where the sheet is drawn, once the editor has stopped laying it out."""
-    script = """() => { const i = document.querySelector('img[alt=image]');
-      if (!i || !i.naturalWidth) return null;
-      const b = i.getBoundingClientRect(); return [b.x, b.y, b.width, b.height]; }"""
-    same, last = 0, None
-    for _ in range(PATIENCE_MS // 250):
-        page.wait_for_timeout(250)
-        box = page.evaluate(script)
-        same = same + 1 if box is not None and box == last and box[2] > 100 else 0
-        last = box
-        if same >= 6:
-            return dict(zip(("x", "y", "width", "height"), box, strict=True))
-    raise AssertionError(f"the sheet was not drawn: {last}")
-
-
-def test_keys_and_clicks_on_sheet_and_model_reach_the_right_faces(desk_world, page):
-    world = desk_world
-    asset = world.proposed("robot", 3, lambda labels: np.where(labels == 1, 0, labels))
-    world.push()
-    (task_id,) = world.tasks_of(asset)
-    buffers = buffers_from_bytes(world.store.get(keys.review_buffers(asset.asset_id, 0)))
-    spot = wrong_spots(buffers, world.truth[asset.asset_id], 1)[0]
-    assert spot.label == "new part"
-    box = open_task(page, world, task_id)
-
-    page.keyboard.press("n")
-    width, height = buffers.size
-    column, row = spot.column + 0.5, spot.row + 0.5
-    page.mouse.click(
-        box["x"] + column / width * box["width"], box["y"] + row / height * box["height"]
-    )
-    page.wait_for_function("() => Htx.annotationStore.selected.regions.length === 1")
-
-    # The same on the model: choose a part by its key, click the middle of the canvas.
-    stage = page.query_selector("object").bounding_box()
-    (frame,) = (frame for frame in page.frames if frame.parent_frame is not None)
-    inner = frame.evaluate(
-        "() => { const b = canvas.getBoundingClientRect();"
-        " return [b.x + b.width / 2, b.y + b.height / 2]; }"
-    )
-    middle = (stage["x"] + inner[0], stage["y"] + inner[1])
-    frame.evaluate("() => window.focus()")
-    page.keyboard.press("2")
-    page.mouse.click(*middle)
-    page.wait_for_function("() => Htx.annotationStore.selected.regions.length === 2")
-    told = frame.inner_text("#state")
-    assert told.endswith('-> "part 2"'), told
-
-    page.evaluate("() => window.focus()")
-    page.keyboard.press("f")
+def picture(review, name):
+    """Record a screenshot for docs/review.md when SEGVIGEN_SCREENSHOTS names a folder."""
     folder = os.environ.get("SEGVIGEN_SCREENSHOTS")
     if folder:
-        page.wait_for_timeout(500)
-        page.screenshot(path=str(Path(folder) / "review-page.png"))
-    page.get_by_role("button", name="Submit").click()
-    page.wait_for_function("() => Htx.annotationStore.selected.pk")
+        review.page.wait_for_timeout(800)
+        review.page.screenshot(path=str(Path(folder) / f"review-{name}.png"))
+
+
+def parts_in_view(review, labels):
+    """Part -> (pixel, face, point) where most of its surface is seen around, largest first."""
+    pixels, faces, points = review.seen()
+    spots = {}
+    for part, count in zip(*np.unique(labels[faces], return_counts=True), strict=True):
+        mine = np.flatnonzero(labels[faces] == part)
+        others = pixels[labels[faces] != part]
+        gaps = np.linalg.norm(pixels[mine][:, None] - others[None], axis=-1).min(axis=1)
+        best = mine[gaps.argmax()]
+        spots[int(part)] = (int(count), pixels[best], int(faces[best]), points[best])
+    ordered = sorted(spots.items(), key=lambda item: -item[1][0])
+    return {part: spot[1:] for part, spot in ordered}
+
+
+def test_every_kind_of_answer_by_mouse_and_keys_reaches_the_pull(desk_world, open_page):
+    world = desk_world
+    asset = world.proposed("robot", 3, lambda labels: np.where(labels == 1, 0, labels))
+    shown = np.unique(
+        np.where(world.truth[asset.asset_id] == 1, 0, world.truth[asset.asset_id]),
+        return_inverse=True,
+    )[1]
+    world.push()
+    review = open_page(asset)
+    page, frame, size = review.page, review.frame, 1 / review.buffers.frame.scale
+    picture(review, "page")
+
+    # A part's key, then the sheet.
+    spot = wrong_spots(review.buffers, world.truth[asset.asset_id], 1)[0]
+    assert spot.label == "new part"
+    page.keyboard.press("n")
+    hit_sheet = review.click_sheet(spot.column + 0.5, spot.row + 0.5)
+    review.wait_for_regions(1)
+    picture(review, "sheet-click")
+
+    # A part's key over the model, then the model; then Alt-click.
+    spots = parts_in_view(review, shown)
+    body, *others = spots
+    page.mouse.move(*spots[body][0])
+    page.keyboard.press("2")
+    page.mouse.click(*spots[body][0])
+    review.wait_for_regions(2)
+    assert review.told() == f'face {spots[body][1]}, part {body} -> "part 2"'
+    page.keyboard.press("Escape")
+    page.keyboard.press(str(body))
+    page.keyboard.down("Alt")
+    page.mouse.click(*spots[others[0]][0])
+    page.keyboard.up("Alt")
+    review.wait_for_regions(3)
+    assert review.told().endswith(f'-> not "part {body}"')
+    picture(review, "model-clicks")
+
+    # A point too many is undone.
+    page.mouse.click(*spots[others[1]][0])
+    review.wait_for_regions(4)
+    page.keyboard.press("U")
+    review.wait_for_regions(2 + 1)
+
+    # Merge two parts chosen on the model; the model shows them as one.
+    page.keyboard.down("Control")
+    for part in others[:2]:
+        page.mouse.click(*spots[part][0])
+    page.keyboard.up("Control")
+    picture(review, "merge")
+    page.keyboard.press("M")
+    frame.wait_for_selector("#said li")
+    assert review.lines() == [f"merge {others[0]} {others[1]}"]
+    assert f"\u2192 {others[0]}" in frame.evaluate(f"() => viewer.title({others[1]})")
+
+    # Name a part ticked in the list; split another, take that back, split it into two.
+    frame.click(f'li[data-part="{body}"] input[type="checkbox"]')
+    frame.fill("#words", "  upper   body ")
+    frame.click("#name")
+    frame.click(f'li[data-part="{others[2]}"] input[type="checkbox"]')
+    frame.click("#split")
+    frame.wait_for_selector("#said li:nth-child(3)")
+    frame.click("#said li:nth-child(3) button")
+    frame.wait_for_selector("#said li:nth-child(3)", state="detached")
+    frame.click(f'li[data-part="{others[2]}"] input[type="checkbox"]')
+    frame.fill("#pieces", "2")
+    frame.click("#split")
+    picture(review, "verbs")
+
+    # A line typed by hand into the editor's own field counts the same.
+    field = page.get_by_placeholder("merge 1 2")
+    field.fill(f"Name part {others[3]}: antenna")
+    field.press("Enter")
+    frame.wait_for_selector("#said li:nth-child(4)")
+    assert "antenna" in frame.evaluate(f"() => viewer.title({others[3]})")
+
+    # Beside the viewer the verdict's key works again.
+    page.mouse.move(review.box["x"] + 5, review.box["y"] + 5)
+    page.evaluate("() => document.activeElement.blur()")
+    page.keyboard.press("f")
+    picture(review, "verdict")
+    stored = review.submit()
+
+    lines = [
+        f"merge {others[0]} {others[1]}",
+        f"name {body} upper body",
+        f"split {others[2]} into 2",
+        f"Name part {others[3]}: antenna",
+    ]
+    (said,) = [one for one in stored["result"] if one["from_name"] == "verbs"]
+    assert said["value"]["text"] == lines
+    points = [one for one in stored["result"] if one["from_name"] == "click"]
+    assert [one["value"]["keypointlabels"] for one in points] == [
+        ["new part"],
+        ["part 2"],
+        [f"part {body}"],
+    ]
+    assert points[2]["is_positive"] is False
+    assert json.loads(points[2]["meta"]["text"][0])["is_positive"] is False
 
     (reply,) = world.pull()
-    assert (reply.verdict, reply.num_clicks, reply.state) == ("refine", 2, AssetState.REFINING)
-    on_sheet, on_model = world.catalogue.reviews.clicks(asset.asset_id, 0)
-    assert abs(on_sheet.pixel_x - column) < 1.5 and abs(on_sheet.pixel_y - row) < 1.5
+    assert (reply.verdict, reply.num_clicks, reply.state) == ("refine", 3, AssetState.REFINING)
+    on_sheet, *on_model = world.catalogue.reviews.clicks(asset.asset_id, 0)
     assert on_sheet.kind == "new_part"
-    truth = world.truth[asset.asset_id]
-    assert truth[on_sheet.face] == truth[buffers.face[spot.row, spot.column]]
+    assert abs(on_sheet.pixel_x - hit_sheet[0]) < 1 and abs(on_sheet.pixel_y - hit_sheet[1]) < 1
+    column, row = int(hit_sheet[0]), int(hit_sheet[1])
+    assert on_sheet.face == review.buffers.face[row, column]
 
-    assert (on_model.source, on_model.kind, on_model.part) == ("viewer", "belongs", 2)
-    assert told.startswith(f"face {on_model.face},")
-    triangle = load_asset_mesh(world.store, asset).triangles[on_model.face]
-    edges = triangle[1:] - triangle[0]
-    normal = np.cross(*edges)
-    normal /= np.linalg.norm(normal)
-    xyz = np.array([on_model.x, on_model.y, on_model.z])
-    size = 1 / buffers.frame.scale
-    assert abs((xyz - triangle[0]) @ normal) < 1e-3 * size
+    told = [(click.source, click.kind, click.part, click.is_positive) for click in on_model]
+    assert told == [("viewer", "belongs", 2, True), ("viewer", "belongs", body, False)]
+    views = list(review.buffers.meta["views"])
+    for click, part in zip(on_model, (body, others[0]), strict=True):
+        _, face, point = spots[part]
+        assert click.face == face
+        xyz = np.array([click.x, click.y, click.z])
+        assert np.linalg.norm(xyz - point) < 1e-3 * size
+        # Its dot stands where the sheet shows this very point.
+        place = review.buffers.project(xyz, views.index(click.view))
+        assert np.abs(np.subtract(place, (click.pixel_x, click.pixel_y))).max() < 1
+        column, row = int(click.pixel_x), int(click.pixel_y)
+        assert shown[review.buffers.face[row, column]] == part
+
+    verbs = world.catalogue.reviews.verbs(asset.asset_id, 0)
+    assert [(str(verb.kind), tuple(verb.parts), verb.text, verb.count) for verb in verbs] == [
+        ("merge", (others[0], others[1]), "", None),
+        ("name", (body,), "upper body", None),
+        ("split", (others[2],), "", 2),
+        ("name", (others[3],), "antenna", None),
+    ]
 
 
-def test_accept_by_key(desk_world, page):
+def test_accept_by_key(desk_world, open_page):
     world = desk_world
     asset = world.proposed("stool", 5)
     world.push()
-    open_task(page, world, world.tasks_of(asset)[0])
-    page.keyboard.press("a")
-    page.get_by_role("button", name="Submit").click()
-    page.wait_for_function("() => Htx.annotationStore.selected.pk")
+    review = open_page(asset)
+    review.page.keyboard.press("a")
+    review.submit()
     (reply,) = world.pull()
     assert (reply.verdict, reply.state) == ("accept", AssetState.ACCEPTED)
