@@ -276,12 +276,17 @@ def _largest_wrong(surface: Surface, stands: BoolArray, mine: BoolArray) -> int 
 
 
 def _partners(shown: IntArray, truth: IntArray, areas: FloatArray) -> dict[int, int | None]:
-    """The shown part that stands for each true one: matched, and no chance overlap."""
+    """The shown part that stands for each true one, one-to-one.
+
+    It lies mostly in the true part or covers most of it; a chance overlap is none, however large,
+    or a new part that is still small would never be recognised as the one that was asked for.
+    """
     shared, rows, columns = _overlap(shown, truth, areas)
+    least = np.minimum(shared.sum(1, keepdims=True), shared.sum(0, keepdims=True))
+    table = np.where(shared > least / 2, _ious(shared), 0.0)
     found: dict[int, int | None] = {int(row): None for row in rows}
-    for row, column in zip(*linear_sum_assignment(-_ious(shared)), strict=True):
-        least = min(shared[row].sum(), shared[:, column].sum())
-        if shared[row, column] > least / 2:
+    for row, column in zip(*linear_sum_assignment(-table), strict=True):
+        if table[row, column] > 0:
             found[int(rows[row])] = int(columns[column])
     return found
 

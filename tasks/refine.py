@@ -111,8 +111,12 @@ def replay_labels(
     encoding = encoding_for(asset, mesh, store=store, catalogue=catalogue, segmenter=segmenter)
     proposal = load_proposal(store, rows[0])
     for before, after in pairwise(rows):
-        if after.provenance.get("parent") is None:
-            continue  # shown again as it was, e.g. for a third look
+        if after.provenance.get("parent") is None:  # shown again as accepted, for a third look
+            then = replace(asset, round=before.round)
+            verbs = accepting_verbs(catalogue, then, proposal.num_parts)
+            if verbs:
+                proposal = edited_proposal(proposal, verbs, surface_of(mesh).areas)
+            continue
         said, _ = _usable(catalogue, replace(asset, round=before.round), before)
         proposal = next_proposal(
             proposal,

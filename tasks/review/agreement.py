@@ -7,6 +7,7 @@ the desk for a third look, its labels as the first reviewer left them and the di
 
 from __future__ import annotations
 
+import hashlib
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -17,7 +18,8 @@ from scipy.optimize import linear_sum_assignment
 
 from segvigen_model.geometry import Surface, surface_of
 from segvigen_model.metrics import boundary_f1, iou_table, miou_matched, miou_mutual
-from segvigen_model.types import BoolArray, FloatArray, IntArray
+from segvigen_model.proposal_io import proposal_to_bytes
+from segvigen_model.types import BoolArray, FloatArray, IntArray, Proposal
 from tasks import keys
 from tasks.assets import current_proposal, load_asset_mesh, load_proposal
 from tasks.catalogue import (
@@ -33,9 +35,10 @@ from tasks.catalogue import (
     IllegalMove,
     LabelSetRow,
 )
-from tasks.labels import GATE, accept_asset, load_label_set
+from tasks.labels import GATE, accept_asset, accepting_verbs, load_label_set
 from tasks.propose import digest_of, stored_proposal
 from tasks.review.copies import known_labels
+from tasks.rounds import OF_ONE_ROUND, edited_proposal
 from tasks.settings import QualitySettings
 from tasks.stage import is_surroundings
 from tasks.store import Store
@@ -175,19 +178,29 @@ def _settle_pair(
         if second.reason in REVIEWERS_OWN:
             note = f"the second reviewer rejected it: {second.detail or 'no word why'}"
             worse = replace(base, other=_last_reviewer(second, catalogue), iou=0.0, note=note)
-            return _third_look(asset, replace(worse, is_good=False), None, store, catalogue)
+            bad = replace(worse, is_good=False)
+            return _third_look(asset, _accepted(asset, store, catalogue), bad, store, catalogue)
         note = f"no second opinion: {second.reason or second.state}"
         return _count_first(asset, replace(base, note=note), store, catalogue)
     label_set = catalogue.labels.latest(second.asset_id)
     if second.state not in DONE or label_set is None:
         return []
     surface = surface_of(load_asset_mesh(store, asset))
-    mine = load_proposal(store, current_proposal(catalogue, asset)).face_labels
+    mine = _accepted(asset, store, catalogue)
     other = load_label_set(store, label_set).face_labels
-    found = _agreement(base, mine, other, surface, label_set.decided_by, settings)
+    found = _agreement(base, mine.face_labels, other, surface, label_set.decided_by, settings)
     if found.is_good:
         return _count_first(asset, found, store, catalogue)
-    return _third_look(asset, found, label_set, store, catalogue)
+    return _third_look(asset, mine, found, store, catalogue, label_set)
+
+
+def _accepted(asset: AssetRow, store: Store, catalogue: Catalogue) -> Proposal:
+    """What the first reviewer accepted: the present proposal after the answer's own merges."""
+    shown = load_proposal(store, current_proposal(catalogue, asset))
+    verbs = accepting_verbs(catalogue, asset, shown.num_parts)
+    if not verbs:
+        return shown
+    return edited_proposal(shown, verbs, surface_of(load_asset_mesh(store, asset)).areas)
 
 
 def _agreement(
@@ -217,25 +230,28 @@ def _count_first(
 
 def _third_look(
     asset: AssetRow,
+    accepted: Proposal,
     found: FindingRow,
-    other: LabelSetRow | None,
     store: Store,
     catalogue: Catalogue,
+    other: LabelSetRow | None = None,
 ) -> list[Settled]:
     """Show the first reviewer's labels again, one round later, with what is disputed."""
     source = current_proposal(catalogue, asset)
-    shown = load_proposal(store, source)
     about = {
         "reviewers": [found.reviewer, found.other],
         "iou": found.iou,
         "other_labels": None if other is None else other.key,
         "note": found.note,
     }
+    kept = {key: value for key, value in accepted.provenance.items() if key not in OF_ONE_ROUND}
+    again = replace(accepted, provenance={**kept, THIRD_LOOK: about})
     round_ = asset.round + 1
-    recipe = {THIRD_LOOK: source.sha256, "other": None if other is None else other.sha256}
+    data = proposal_to_bytes(again)
+    recipe = {THIRD_LOOK: hashlib.sha256(data).hexdigest()}
     key = keys.proposal(asset.asset_id, round_, digest_of(recipe))
-    again = replace(shown, provenance={**shown.provenance, THIRD_LOOK: about})
     row = stored_proposal(key, lambda: again, store=store, asset_id=asset.asset_id, round_=round_)
+    row = replace(row, checkpoint=source.checkpoint)
     with catalogue.transaction():
         if asset.state in DONE:
             catalogue.move(asset.asset_id, AssetState.REFINING, detail="reviewers disagree")

@@ -22,9 +22,11 @@ from tasks.catalogue import (
     FindingKind,
     ProposalRow,
     ReviewTaskRow,
+    VerbRow,
 )
 from tasks.gate import gate_asset, gate_rules, trust
-from tasks.labels import accept_asset
+from tasks.labels import accept_asset, load_label_set
+from tasks.refine import replay_labels
 from tasks.review import agreement, copies
 from tasks.review.agreement import THIRD_LOOK, disputed_faces, settle
 from tasks.review.copies import known_labels, known_task, plan_copies, second_look
@@ -85,7 +87,7 @@ class Desk:
         self.world.catalogue.add_proposal(row)
         return self.world.catalogue.move(asset_id, "proposed", round=round_)
 
-    def answer(self, asset_id, verdict, reviewer, labels=None):
+    def answer(self, asset_id, verdict, reviewer, labels=None, merge=()):
         """What push, the person and pull do together; `labels`: refined to these first."""
         catalogue = self.world.catalogue
         if labels is not None:
@@ -101,7 +103,9 @@ class Desk:
             *(asset.round, reviewer, {"id": 3}, 12.5),
         )
         catalogue.reviews.record_annotation(row)
-        catalogue.reviews.interpret(row.unique_id, row.updated_at, verdict=verdict)
+        key = (row.unique_id, row.updated_at)
+        verbs = [VerbRow(*key, 0, asset_id, asset.round, "r", "merge", merge)] if merge else []
+        catalogue.reviews.interpret(*key, verdict=verdict, verbs=verbs)
         if verdict == "reject":
             catalogue.move(asset_id, "rejected", reason="reviewer_rejected", detail="broken")
         elif verdict == "skip":
@@ -228,6 +232,25 @@ def test_two_looks_that_disagree_lead_to_a_third(desk, make_boxes):
     assert desk.settled_twice() == []
     found = finding(desk, asset, FindingKind.SECOND)
     assert not found.is_good and found.iou < 0.75
+
+
+def test_merges_that_came_with_accept_count_in_both_looks(desk, make_boxes):
+    asset, copy = pair(desk, make_boxes)
+    truth = desk.true_labels(asset)
+    desk.answer(asset.asset_id, "accept", ANN, merge=(0, 1))
+    desk.answer(copy.asset_id, "accept", BOB)
+    assert desk.settled_twice() == [("third look", asset.asset_id)]
+    again = desk.asset(asset.asset_id)
+    shown = load_proposal(desk.world.store, current_proposal(desk.world.catalogue, again))
+    assert shown.num_parts == BOXES - 1, "the third sees what the first one accepted"
+    assert len(np.unique(shown.face_labels[truth < 2])) == 1
+    desk.answer(asset.asset_id, "accept", EVE)
+    labels = load_label_set(
+        desk.world.store, desk.world.catalogue.labels.latest(asset.asset_id)
+    ).face_labels
+    assert np.array_equal(labels, shown.face_labels)
+    replayed = replay_labels(asset.asset_id, **desk.common, segmenter=desk.world.segmenter)
+    assert np.array_equal(replayed.face_labels, labels)
 
 
 def test_the_third_looks_sheet_marks_what_is_disputed(desk, make_boxes):
