@@ -6,6 +6,7 @@ the network. Faces between the middles of patches get blended odds.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -28,6 +29,8 @@ MASK_WEIGHT = 0.4
 MASK_RANGE = (0.02, 0.98)
 DRAW_WEIGHT = 0.1
 DRAW_RANGE = (0.05, 0.95)
+NEVER = -20.0  # log odds
+_QUESTIONS_AT_ONCE = 16
 _NUM_BLENDED = 4
 _BLEND_FLOOR = 1e-3  # longest sides
 
@@ -99,6 +102,27 @@ def part_probability(
     result[faces[is_positive]] = 1.0
     result[faces[~is_positive]] = 0.0
     return result
+
+
+@torch.no_grad()
+def part_odds(reading: Reading, clicks: Sequence[tuple[IntArray, IntArray]]) -> FloatArray:
+    """Ask about several parts of one object.
+
+    Args:
+        reading: of the object.
+        clicks: per part the positive and negative patches; a part may have no positive ones.
+
+    Returns:
+        (P, A) float64 log odds; very low where a part has no positive patch.
+    """
+    network = load_patch_network()
+    odds = np.full((len(clicks), len(reading.together)), NEVER)
+    asked = [row for row, (positive, _) in enumerate(clicks) if len(positive)]
+    for start in range(0, len(asked), _QUESTIONS_AT_ONCE):
+        rows = asked[start : start + _QUESTIONS_AT_ONCE]
+        questions = [(_tensor(clicks[row][0]), _tensor(clicks[row][1])) for row in rows]
+        odds[rows] = network.ask(reading.encoded, questions).double().numpy()
+    return odds
 
 
 def togetherness(reading: Reading, agreement: FloatArray | None) -> FloatArray:

@@ -22,7 +22,6 @@ from segvigen_model.types import FloatArray, IntArray
 # Share of the surface below which a part is a fragment; PartSAM's rule is 0.003.
 MIN_PART_AREAS = {"fine": 0.001, "medium": 0.002, "coarse": 0.003}
 GRANULARITIES = ("fine", "medium", "coarse")
-CLEAR_MAJORITY = 0.6  # of an atom's area
 # Mean probability of being different parts above which groups of patches stay apart.
 MERGE_THRESHOLDS = {"fine": 0.20, "medium": 0.35, "coarse": 0.50}
 
@@ -107,28 +106,6 @@ def expected_iou(of_atom: IntArray, together: FloatArray, shares: FloatArray) ->
     return mean.astype(np.float32)
 
 
-def snap_labels(labels: IntArray, atoms: Atoms, areas: FloatArray) -> Partition:
-    """Snap one labeling to atoms: a clear majority takes the whole atom, else faces stay.
-
-    Unlike `consensus` this joins nothing: whoever painted the labels meant them.
-
-    Args:
-        labels: (F,) int, 0-based.
-        atoms: pieces to snap to.
-        areas: (F,) face areas.
-
-    Returns:
-        Dense labels; confidence is the share of the surface that did not change.
-    """
-    shares = label_histograms(labels[None], atoms, areas)
-    is_clear = shares.max(axis=1) >= CLEAR_MAJORITY
-    snapped = np.where(is_clear[atoms.of_face], shares.argmax(axis=1)[atoms.of_face], labels)
-    dense, _ = densify(snapped)
-    kept = float(areas[snapped == labels].sum() / max(float(areas.sum()), TINY))
-    confidence = part_confidence(dense, densify(labels)[0][None], areas)
-    return Partition(dense, confidence, min(kept, 1.0))
-
-
 def overlap(left: IntArray, right: IntArray, areas: FloatArray) -> FloatArray:
     """IoU of every part of one labeling with every part of another: (F,), (F,) -> (P, Q)."""
     rows, columns = int(left.max(initial=0)) + 1, int(right.max(initial=0)) + 1
@@ -174,25 +151,21 @@ def matched_iou(left: IntArray, right: IntArray, areas: FloatArray) -> float:
     return min(float(score), 1.0)  # rounding
 
 
-def exclusive_labels(
-    probabilities: FloatArray, atoms: Atoms, areas: FloatArray, smoothness: float = 0.5
-) -> IntArray:
+def exclusive_labels(probabilities: FloatArray, atoms: Atoms, smoothness: float = 0.5) -> IntArray:
     """Settle overlapping masks: every face goes to exactly one of them.
 
     Args:
-        probabilities: (P, F) float, probability of each part's mask at each face.
+        probabilities: (A, P) float, probability of each part's mask at each atom.
         atoms: pieces to be labelled.
-        areas: (F,) float64 face areas.
         smoothness: weight of borders against probabilities, >= 0.
 
     Returns:
         (F,) int32, 0..P-1; a mask that loses everywhere has no face.
     """
-    means = np.stack([atoms.mean(row, areas) for row in probabilities], axis=1)
-    costs = -np.log(np.clip(means, 1e-4, 1.0)) * (atoms.areas * atoms.count)[:, None]
+    costs = -np.log(np.clip(probabilities, 1e-4, 1.0)) * (atoms.areas * atoms.count)[:, None]
     weights = smoothness * border_weights(atoms)
     start = np.argmin(costs, axis=1)
-    labels = expand_labels(costs, atoms.pairs, weights, start, list(range(len(probabilities))))
+    labels = expand_labels(costs, atoms.pairs, weights, start, list(range(costs.shape[1])))
     return labels[atoms.of_face].astype(np.int32)
 
 

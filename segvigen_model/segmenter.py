@@ -8,25 +8,31 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from segvigen_model.atoms import Atoms, patch_atoms
+from segvigen_model.asset_geometry import Geometry, geometry_of
 from segvigen_model.checkpoint import Bundle, load
 from segvigen_model.coords import grid_to_latent, mesh_to_unit
 from segvigen_model.edits import Edited, Edits, apply_edits
 from segvigen_model.errors import CheckpointMismatch
-from segvigen_model.evidence import Reading, part_probability, read_patches, togetherness
-from segvigen_model.geometry import Surface, surface_of
+from segvigen_model.evidence import part_probability, togetherness
+from segvigen_model.guide import (
+    camera_faces,
+    front_faces,
+    guided_partition,
+    map_colors,
+    seen_labels,
+)
 from segvigen_model.hierarchy import first_levels
 from segvigen_model.image_condition import condition_of
 from segvigen_model.inference import ClickSet, draw_colorings, draw_masks, encode_voxels
 from segvigen_model.ovoxel import mesh_to_ovoxel
 from segvigen_model.palette import decode_colors, nearest_colors
-from segvigen_model.partition import Partition, consensus, part_confidence, snap_labels
+from segvigen_model.partition import Partition, consensus, part_confidence
 from segvigen_model.refinement import (
     NO_TARGET,
     Wish,
@@ -34,8 +40,7 @@ from segvigen_model.refinement import (
     refine_labels,
     resolve_clicks,
 )
-from segvigen_model.segments import SegmentTree, segment_tree
-from segvigen_model.transfer import FaceVoxels, face_voxels, nearest_voxels
+from segvigen_model.transfer import nearest_voxels
 from segvigen_model.types import (
     AssetMesh,
     BoolArray,
@@ -50,20 +55,6 @@ from segvigen_model.types import (
 logger = logging.getLogger(__name__)
 NUM_KEPT = 4  # assets whose geometry is kept
 CLICK_CONFIDENCE = 1.0  # a part that a person clicked is taken as sure
-MAX_MAP_COLORS = 64
-
-
-@dataclass(frozen=True, slots=True)
-class Geometry:
-    """What is derived from a mesh and its voxels, once."""
-
-    mesh: AssetMesh
-    encoding: Encoding
-    surface: Surface
-    tree: SegmentTree
-    atoms: Atoms
-    reading: Reading
-    relation: FaceVoxels
 
 
 class Segmenter:
@@ -249,19 +240,38 @@ class Segmenter:
         Args:
             mesh: the asset.
             encoding: its encoding by this checkpoint.
-            part_map: (S, S, 3) uint8, one flat colour per part, black background.
+            part_map: (S, S, 3) uint8, one flat colour per part, black background: what the
+                checkpoint's camera sees (guide.py), at any size.
             num_steps: sampler steps.
             seed: of the draw.
         """
         geometry = self.geometry(mesh, encoding)
-        view = part_map.astype(np.float32) / 255.0
-        colors = draw_colorings(
-            self.bundle, encoding, num_draws=1, num_steps=num_steps, seed=seed, view=view
-        )[0]
         palette = map_colors(part_map)
-        voxel_labels = nearest_colors(np.clip(colors, 0, 1), palette)
-        face_labels = geometry.relation.labels_to_faces(voxel_labels)
-        partition = snap_labels(face_labels, geometry.atoms, geometry.surface.areas)
+        if self.bundle.config.flow.view is None:
+            shown = camera_faces(mesh, encoding.frame, len(part_map))
+        else:
+            shown = front_faces(mesh, encoding.frame)
+        seen = seen_labels(shown, part_map, palette, mesh.num_faces)
+        if not seen.any():
+            raise ValueError(
+                "the painted view shows nothing of the asset; paint what the model's camera sees"
+            )
+        colors = draw_colorings(
+            self.bundle,
+            encoding,
+            num_draws=1,
+            num_steps=num_steps,
+            seed=seed,
+            view=self._model_view(part_map).astype(np.float32) / 255.0,
+        )[0]
+        drawn = nearest_colors(np.clip(colors, 0, 1), palette)
+        partition = guided_partition(
+            seen,
+            geometry.relation.labels_to_faces(drawn),
+            geometry.atoms,
+            geometry.reading,
+            geometry.surface,
+        )
         return self._with_levels(
             geometry,
             partition,
@@ -270,6 +280,16 @@ class Segmenter:
             num_steps=num_steps,
             num_map_colors=len(palette),
         )
+
+    def _model_view(self, part_map: ByteArray) -> ByteArray:
+        """The painted view at the size that the model's own view encoder reads."""
+        config = self.bundle.config.flow.view
+        if config is None or len(part_map) == config.image_size:
+            return part_map
+        step = len(part_map) / config.image_size
+        rows = ((np.arange(config.image_size) + 0.5) * step).astype(np.int64)
+        smaller: ByteArray = part_map[rows][:, rows]
+        return smaller
 
     def geometry(self, mesh: AssetMesh, encoding: Encoding) -> Geometry:
         """Surface, segments and voxel relation of an asset; kept for the last few assets."""
@@ -281,12 +301,7 @@ class Segmenter:
                 f"encoding is by checkpoint {encoding.checkpoint[:12]}, this model is "
                 f"{self.bundle.sha256[:12]}; encode again"
             )
-        surface = surface_of(mesh)
-        tree = segment_tree(surface)
-        atoms = patch_atoms(surface, tree)
-        reading = read_patches(surface, tree, atoms)
-        relation = face_voxels(mesh, surface, encoding.coords, encoding.grid, encoding.frame)
-        made = Geometry(mesh, encoding, surface, tree, atoms, reading, relation)
+        made = geometry_of(mesh, encoding)
         self._kept = [made, *self._kept[: NUM_KEPT - 1]]
         return made
 
@@ -368,23 +383,6 @@ class Segmenter:
                 "fallbacks": list(partition.notes),
             },
         )
-
-
-def map_colors(part_map: ByteArray) -> ByteArray:
-    """Part colours of a painted view: frequent colours except the black background, (K, 3) uint8.
-
-    Raises:
-        ValueError: the view has no colour, or far too many to be flat.
-    """
-    colors, count = np.unique(part_map.reshape(-1, 3), axis=0, return_counts=True)
-    is_part = (colors.sum(axis=1) > 0) & (count >= max(1, part_map.size // 3 // 4000))
-    if not 1 <= is_part.sum() <= MAX_MAP_COLORS:
-        raise ValueError(
-            f"a painted view needs 1..{MAX_MAP_COLORS} flat colours on black, this has "
-            f"{int(is_part.sum())}; paint without shading or smoothing"
-        )
-    chosen: ByteArray = colors[is_part]
-    return chosen
 
 
 def _key(wish: Wish) -> tuple[int, int]:

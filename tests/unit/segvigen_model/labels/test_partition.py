@@ -16,7 +16,6 @@ from segvigen_model.partition import (
     draw_agreement,
     exclusive_labels,
     matched_iou,
-    snap_labels,
 )
 from segvigen_model.segments import segment_tree
 
@@ -115,7 +114,8 @@ def test_overlapping_masks_become_exclusive(seed, noise, table):
     rng = np.random.default_rng(seed)
     truth = np.eye(5)[parts].T
     masks = np.clip(truth + rng.normal(0, noise, truth.shape), 0, 1)
-    labels = exclusive_labels(masks, atoms, areas)
+    means = np.stack([atoms.mean(mask, areas) for mask in masks], axis=1)
+    labels = exclusive_labels(means, atoms)
     assert labels.shape == (60,)
     assert set(labels.tolist()) <= set(range(5))
     if noise == 0.1:
@@ -126,14 +126,3 @@ def test_densify_keeps_order():
     labels, mapping = densify(np.array([7, 2, 7, 9]))
     assert labels.tolist() == [1, 0, 1, 2]
     assert mapping == {2: 0, 7: 1, 9: 2}
-
-
-def test_snapping_repaints_stray_faces_and_joins_nothing(table):
-    mesh, parts = table
-    areas, atoms, _ = prepared(mesh)
-    painted = parts.copy()
-    painted[0] = 7  # half of the top's lower side: no clear majority of its atom
-    found = snap_labels(painted, atoms, areas)
-    assert found.count == 6
-    assert 0.8 < found.confidence <= 1.0
-    assert_dense(found.labels, 60)

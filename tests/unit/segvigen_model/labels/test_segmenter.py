@@ -8,9 +8,10 @@ import pytest
 from segvigen_model.checkpoint import build
 from segvigen_model.encoding_io import CorruptBlob, encoding_from_bytes, encoding_to_bytes
 from segvigen_model.errors import CheckpointMismatch
+from segvigen_model.guide import map_colors
 from segvigen_model.inference import ClickSet, _slot_groups
 from segvigen_model.proposal_io import proposal_from_bytes, proposal_to_bytes
-from segvigen_model.segmenter import Segmenter, map_colors
+from segvigen_model.segmenter import Segmenter
 from segvigen_model.types import Proposal
 
 
