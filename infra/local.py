@@ -28,6 +28,7 @@ from infra.services import RAW_BUCKET, STORE_BUCKET, answers, ensure
 logger = logging.getLogger(__name__)
 
 DEFAULT_HOME = Path(".segvigen")
+REFINE_ADDRESSES = ("SEGVIGEN_REVIEW_WEBHOOK_URL", "SEGVIGEN_REVIEW_LIVE_URL")
 WORK_POOLS = {"cpu": 4, "gpu": 1}  # flow runs at a time; a GPU holds one model
 # Stopping order: first who calls, then who is called.
 SERVICES = ("worker-cpu", "worker-gpu", "refine", "label-studio", "prefect", "s3")
@@ -170,8 +171,7 @@ class LocalStack:
             pending = {name: pool.submit(starter) for name, starter in starters.items()}
             for name, url in pending.items():
                 report(f"{name} ready at {url.result()}")
-        env = self.environment()
-        report(f"refine ready at {start_refine(self.home, env)}")
+        report(f"refine ready at {start_refine(self.home, self._refine_environment())}")
         return self.environment()
 
     def start_workers(self, report: Callable[[str], None] = logger.info) -> None:
@@ -213,6 +213,7 @@ class LocalStack:
         secrets = load_secrets(self.home)
         env = {"SEGVIGEN_CATALOGUE_URL": f"sqlite:///{self.home}/catalogue.db"}
         env["SEGVIGEN_REVIEW_WEBHOOK_TOKEN"] = secrets.webhook_token
+        env["SEGVIGEN_REVIEW_LIVE_PASSWORD"] = secrets.webhook_token
         if record := self._running("s3"):
             endpoint = S3Endpoint(_url(record), secrets.s3_access_key, secrets.s3_secret_key)
             env |= endpoint.environment()
@@ -220,12 +221,18 @@ class LocalStack:
             env |= _label_studio_endpoint(record, secrets).environment()
         if record := self._running("refine"):
             env["SEGVIGEN_REVIEW_WEBHOOK_URL"] = f"{_url(record)}/webhook"
+            env["SEGVIGEN_REVIEW_LIVE_URL"] = _url(record)
         api_url = None
         if record := self._running("prefect"):
             api_url = PrefectEndpoint(_url(record)).api_url
         env |= services.prefect_env(self.home, api_url)
         own = {name: text for name, text in os.environ.items() if name.startswith("SEGVIGEN_")}
         return env | own
+
+    def _refine_environment(self) -> dict[str, str]:
+        """Without its own addresses: known only when it runs, they would have it started again."""
+        env = self.environment()
+        return {name: text for name, text in env.items() if name not in REFINE_ADDRESSES}
 
     def _running(self, name: str) -> ServiceRecord | None:
         record = read_record(self.home, name)

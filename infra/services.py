@@ -264,9 +264,11 @@ def refine_spec(home: Path, env: Mapping[str, str]) -> ServiceSpec:
             sys.executable,
             *["-m", "uvicorn", "--factory", "deployments.refine_service.app:create_app"],
             *f"--host 127.0.0.1 --port {port} --no-access-log".split(),
+            "--timeout-graceful-shutdown=30",
         ],
         env=lambda port: dict(env),
         base_env=_inherited_env(),
+        # Not /readyz: the model is loaded while people look at their first task.
         is_ready=lambda port: answers(f"http://127.0.0.1:{port}/health") == 200,
         cwd=REPOSITORY,
         timeout_s=180,

@@ -1,13 +1,12 @@
 """The live service beside Label Studio: health, metrics, ML-backend protocol, webhook receiver.
 
 A webhook is a hint only: it is written down and answered within milliseconds, and whoever waits
-for answers then asks Label Studio itself. Non-interactive predictions are always empty, because
-Label Studio would store them.
+for answers then asks Label Studio itself. Clicks go to one model thread (engine.py) by way of a
+short queue; nothing here writes labels.
 """
 
 from __future__ import annotations
 
-import hmac
 import logging
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -17,62 +16,54 @@ from typing import Any
 from fastapi import FastAPI, Request, Response
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import JSONResponse
-from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Histogram
+from prometheus_client import CONTENT_TYPE_LATEST
 from prometheus_client import generate_latest as render_metrics
 
+from deployments.refine_service.backend import MODEL_VERSION, add_backend
+from deployments.refine_service.engine import Engine
+from deployments.refine_service.guard import BadRequest, check_token, read_json
+from deployments.refine_service.metrics import Metrics
+from deployments.refine_service.model import desk_opener
 from tasks.catalogue import Catalogue
+from tasks.review.live_asset import LiveDesk
 from tasks.settings import Settings, load_settings
+
+__all__ = ["MODEL_VERSION", "WAKE_UP", "create_app"]
 
 logger = logging.getLogger(__name__)
 
-MODEL_VERSION = "segvigen-refine"
 WAKE_UP = "webhook"  # cursor in the catalogue that flows/pull_review.py watches
-TOKEN_HEADERS = ("x-segvigen-token", "x-segvi-token")
-# Label Studio itself makes a webhook without a header when an ML backend is added.
-MAX_BODY_BYTES = 16 * 2**20
 
 
-class Metrics:
-    """Counters of this process."""
-
-    def __init__(self) -> None:
-        self.registry = CollectorRegistry()
-        self.requests = Counter(
-            "segvigen_requests",
-            "Requests by path and status",
-            ["path", "status"],
-            registry=self.registry,
-        )
-        self.seconds = Histogram(
-            "segvigen_request_seconds", "Time to answer", ["path"], registry=self.registry
-        )
-        self.webhooks = Counter(
-            "segvigen_webhooks", "Webhooks by action", ["action"], registry=self.registry
-        )
-
-
-def create_app(settings: Settings | None = None) -> FastAPI:
+def create_app(
+    settings: Settings | None = None, open_desk: Callable[[], LiveDesk] | None = None
+) -> FastAPI:
     """Build the service.
 
     Args:
         settings: None reads file and environment.
+        open_desk: loads the model; None loads the one of the settings.
     """
     chosen = settings or load_settings()
     metrics = Metrics()
+    engine = Engine(open_desk or desk_opener(chosen), chosen.live, metrics)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         app.state.catalogue = await run_in_threadpool(
             Catalogue, chosen.catalogue.url.get_secret_value()
         )
+        app.state.engine = engine
+        engine.start()
         logger.info("service=refine started=true")
         yield
+        await run_in_threadpool(engine.stop)
         logger.info("service=refine stopped=true")
 
     app = FastAPI(title="SegviGen refine service", lifespan=lifespan, docs_url=None, redoc_url=None)
     app.middleware("http")(_measured(metrics))
-    _add_health(app, metrics)
-    _add_backend(app)
+    _add_health(app, engine, metrics)
+    add_backend(app, chosen, engine, metrics)
     _add_webhook(app, chosen, metrics)
     return app
 
@@ -91,13 +82,15 @@ def _measured(metrics: Metrics) -> Callable[..., Awaitable[Response]]:
     return measure
 
 
-def _add_health(app: FastAPI, metrics: Metrics) -> None:
+def _add_health(app: FastAPI, engine: Engine, metrics: Metrics) -> None:
     @app.get("/health")
     async def health() -> dict[str, str]:
         return {"status": "UP"}
 
     @app.get("/readyz")
     async def readyz() -> JSONResponse:
+        if engine.problem:
+            return JSONResponse({"status": engine.problem}, status_code=503)
         try:
             counts = await run_in_threadpool(app.state.catalogue.counts)
         except Exception as err:  # whatever keeps the catalogue away, the answer is "not ready"
@@ -110,26 +103,10 @@ def _add_health(app: FastAPI, metrics: Metrics) -> None:
         return Response(render_metrics(metrics.registry), media_type=CONTENT_TYPE_LATEST)
 
 
-def _add_backend(app: FastAPI) -> None:
-    @app.post("/setup")
-    async def setup() -> dict[str, str]:
-        # The body holds the project owner's token: it is neither read nor logged.
-        return {"model_version": MODEL_VERSION}
-
-    @app.post("/predict")
-    async def predict() -> dict[str, Any]:
-        return {"results": [], "model_version": MODEL_VERSION}
-
-
 def _add_webhook(app: FastAPI, settings: Settings, metrics: Metrics) -> None:
-    token = settings.review.webhook_token
-
     @app.post("/webhook")
     async def webhook(request: Request) -> JSONResponse:
-        if token is None or not _has_token(request, token.get_secret_value()):
-            return JSONResponse({"error": "wrong or missing token"}, status_code=401)
-        if int(request.headers.get("content-length") or 0) > MAX_BODY_BYTES:
-            return JSONResponse({"error": "body too large"}, status_code=413)
+        check_token(request, settings.review)
         action = await _action(request)
         metrics.webhooks.labels(action).inc()
         stamp = f"{time.time():.6f}"
@@ -137,17 +114,13 @@ def _add_webhook(app: FastAPI, settings: Settings, metrics: Metrics) -> None:
         return JSONResponse({"status": "noted"})
 
 
-def _has_token(request: Request, token: str) -> bool:
-    given = next((request.headers[name] for name in TOKEN_HEADERS if name in request.headers), "")
-    return hmac.compare_digest(given.encode(), token.encode())
-
-
 async def _action(request: Request) -> str:
     """One of Label Studio's few action names, or "other": never free text in a metric."""
     known = {"ANNOTATION_CREATED", "ANNOTATION_UPDATED", "ANNOTATIONS_DELETED"}
     try:
-        body = await request.json()
-    except ValueError:
+        action = (await read_json(request)).get("action")
+    except BadRequest as err:
+        if err.status == 413:
+            raise
         return "other"
-    action = body.get("action") if isinstance(body, dict) else None
-    return action if action in known else "other"
+    return action if isinstance(action, str) and action in known else "other"

@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 from pydantic import SecretStr
 
 from tasks.review.config import LABEL_CONFIG
+from tasks.review.desk_live import setup_live
 from tasks.review.label_studio import (
     MAX_BODY_CHARS,
     DeskError,
@@ -85,6 +86,8 @@ def open_desk(review: ReviewSettings, store: StoreSettings) -> Desk:
     setup.storage(project_id, store)
     if review.webhook_url is not None:
         setup.webhook(project_id, review.webhook_url, review.webhook_token)
+    if review.live_url is not None and review.live_password is not None:
+        setup_live(client, project_id, review)
     return Desk(client, project_id)
 
 

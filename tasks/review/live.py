@@ -54,6 +54,18 @@ def sheet_mask(buffers: Buffers, faces: BoolArray) -> BoolArray:
     return mask
 
 
+def ids_as_shown(refined: Proposal) -> IntArray:
+    """(P,) for each part of a refined partition the id on the sheet, or a higher one if new.
+
+    The refinement gives a vacated id to a new part; here that would look like the old one.
+    """
+    id_map = {int(before): int(now) for before, now in refined.provenance["id_map"].items()}
+    shown = np.arange(refined.num_parts) + 1 + max(id_map, default=0)
+    for before, now in sorted(id_map.items(), reverse=True):
+        shown[now] = before
+    return shown
+
+
 def preview_results(
     buffers: Buffers, shown: IntArray, refined: Proposal, clicks: Sequence[PointedClick], part: int
 ) -> list[dict[str, Any]]:
@@ -71,7 +83,7 @@ def preview_results(
         The mask, unless nothing of the part can be seen, then the clicks.
     """
     after = refined.face_labels
-    mask = sheet_mask(buffers, after == part)
+    mask = sheet_mask(buffers, after == part) if part >= 0 else np.zeros((0, 0), bool)
     if not mask.any():
         return []
     width, height = buffers.size
@@ -98,13 +110,14 @@ def echo_id(result_id: str) -> str:
 def _about(
     shown: IntArray, refined: Proposal, clicks: Sequence[PointedClick], part: int
 ) -> Mapping[str, Any]:
+    ids = ids_as_shown(refined)
     return {
         "version": VERSION,
         "num_faces": len(shown),
-        "part": part,
+        "part": int(ids[part]),
         "label": clicks[-1].label if clicks else "",
         "is_positive": clicks[-1].is_positive if clicks else True,
-        "parts": changed_parts(shown, refined.face_labels),
+        "parts": changed_parts(shown, ids[refined.face_labels]),
         "confidence": round(refined.confidence, 4),
         "notes": list(refined.provenance.get("fallbacks", [])),
     }

@@ -1,5 +1,7 @@
 """The service beside Label Studio: healthy, deaf to strangers, quick to note a webhook."""
 
+import time
+
 import pytest
 from fastapi.testclient import TestClient
 from pydantic import SecretStr
@@ -18,14 +20,16 @@ def url(tmp_path) -> str:
 
 
 @pytest.fixture
-def client(url):
+def client(url, open_live_desk):
     settings = load_settings(
         overrides={
             "catalogue": {"url": SecretStr(url)},
-            "review": {"webhook_token": SecretStr(TOKEN)},
+            "review": {"webhook_token": SecretStr(TOKEN), "live_password": SecretStr("pass")},
         }
     )
-    with TestClient(service.create_app(settings)) as running:
+    with TestClient(service.create_app(settings, open_live_desk)) as running:
+        while "loaded" in running.get("/readyz").text:
+            time.sleep(0.02)
         yield running
 
 
@@ -45,9 +49,21 @@ def test_not_ready_without_a_catalogue(client, monkeypatch):
 
 def test_backend_protocol_stores_nothing(client):
     body = {"project": "1.1", "schema": "<View/>", "access_token": "secret"}
-    assert client.post("/setup", json=body).json() == {"model_version": service.MODEL_VERSION}
-    answer = client.post("/predict", json={"tasks": [{"id": 1}], "params": {"context": None}})
-    assert answer.json()["results"] == []
+    login = ("label-studio", "pass")
+    answer = client.post("/setup", json=body, auth=login)
+    assert answer.json() == {"model_version": service.MODEL_VERSION}
+    batch = {"tasks": [{"id": 1, "data": {"key": "x:0"}}], "params": {"context": None}}
+    assert client.post("/predict", json=batch, auth=login).json()["results"] == []
+    assert client.post("/predict", json=batch, headers=HEADER).json()["results"] == []
+
+
+def test_without_a_password_live_answers_are_off(url):
+    catalogue = {"url": SecretStr(url)}
+    settings = load_settings(overrides={"catalogue": catalogue})
+    app = service.create_app(settings, lambda: None)
+    with TestClient(app) as running:
+        answer = running.post("/predict", json={}, auth=("label-studio", ""))
+    assert answer.status_code == 401 and "SEGVIGEN_REVIEW_LIVE_PASSWORD" in answer.text
 
 
 def test_a_webhook_wakes_whoever_waits(client, url):

@@ -1,0 +1,135 @@
+"""Label Studio's ML-backend protocol: /setup and /predict.
+
+Only interactive requests get an answer. Everything else would be stored as a prediction, so it is
+empty; but it tells that a task was opened, and its asset is made ready.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from concurrent.futures import Future
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.responses import JSONResponse
+
+from deployments.refine_service.engine import Answer, Engine, Job, Refused
+from deployments.refine_service.guard import BadRequest, check_login, read_json
+from deployments.refine_service.metrics import Metrics
+from segvigen_model.errors import AssetRejected, SegvigenError
+from tasks.review.live_asset import TaskClosed, UnknownTask, UnusableClicks
+from tasks.review.live_clicks import ClickBook, keypoints, read_drafts
+from tasks.settings import Settings
+
+MODEL_VERSION = "segvigen-refine"
+MAX_CLICKS_SENT = 100
+STATUS: Mapping[type[Exception], int] = {
+    UnknownTask: 404,
+    TaskClosed: 409,
+    UnusableClicks: 422,
+    AssetRejected: 422,
+}
+
+
+def add_backend(app: FastAPI, settings: Settings, engine: Engine, metrics: Metrics) -> None:
+    """Add the two routes."""
+    book = ClickBook(max_clicks=settings.review.max_clicks)
+
+    @app.post("/setup")
+    async def setup(request: Request) -> dict[str, str]:
+        # The body holds the project owner's token: it is neither read nor logged.
+        check_login(request, settings.review)
+        return {"model_version": MODEL_VERSION}
+
+    @app.post("/predict")
+    async def predict(request: Request) -> JSONResponse:
+        check_login(request, settings.review)
+        body = await read_json(request)
+        context = _context(body)
+        task = _task(body)
+        if context is None:
+            if task is not None:
+                engine.hint(_key(task))
+            return JSONResponse({"results": [], "model_version": MODEL_VERSION})
+        if task is None:
+            raise BadRequest(400, "no task in the request; send exactly one")
+        sent = _sent(context)
+        drafts = read_drafts(task)
+        key = _key(task)
+        clicks = tuple(book.clicks(key, sent, drafts))
+        job = Job(key, clicks, frozenset(row["id"] for row in sent))
+        answer = await _answer(engine, job, settings.live.timeout_s) if sent else _nothing()
+        return JSONResponse({"results": [{**answer, "model_version": MODEL_VERSION}]})
+
+    @app.exception_handler(SegvigenError)
+    async def refuse(request: Request, err: SegvigenError) -> JSONResponse:
+        status, headers, reason = _refusal(err)
+        if request.url.path == "/predict":
+            metrics.refusals.labels(reason).inc()
+        return JSONResponse({"error": str(err)[:500]}, status_code=status, headers=headers)
+
+
+async def _answer(engine: Engine, job: Job, timeout_s: float) -> Answer:
+    future: Future[Answer] = engine.submit(job)
+    # Shielded: others may wait for the same answer, and a later request finds it made.
+    waiting = asyncio.shield(asyncio.wrap_future(future))
+    try:
+        return await asyncio.wait_for(waiting, timeout_s)
+    except TimeoutError as err:
+        told = f"no answer within {timeout_s:g} s; click again, it may be ready then"
+        raise Refused(told, "timeout", 2) from err
+
+
+def _nothing() -> Answer:
+    return {"result": [], "score": 0.0}
+
+
+def _refusal(err: SegvigenError) -> tuple[int, dict[str, str] | None, str]:
+    if isinstance(err, BadRequest):
+        ask = {"WWW-Authenticate": "Basic"} if err.status == 401 else None
+        return err.status, ask, "bad_request" if err.status != 401 else "login"
+    if isinstance(err, Refused):
+        return 503, {"Retry-After": str(err.retry_after_s)}, err.reason
+    status = next((code for kind, code in STATUS.items() if isinstance(err, kind)), 422)
+    return status, None, type(err).__name__
+
+
+def _context(body: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    params = body.get("params")
+    context = params.get("context") if isinstance(params, Mapping) else None
+    if context is not None and not isinstance(context, Mapping):
+        raise BadRequest(400, f"params.context is {type(context).__name__}; send an object or null")
+    return context or None
+
+
+def _task(body: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    tasks = body.get("tasks")
+    if not isinstance(tasks, list) or len(tasks) != 1:
+        return None
+    if not isinstance(tasks[0], Mapping):
+        raise BadRequest(400, f"the task is {type(tasks[0]).__name__}; send an object")
+    return tasks[0]
+
+
+def _key(task: Mapping[str, Any]) -> str:
+    data = task.get("data")
+    key = data.get("key") if isinstance(data, Mapping) else None
+    if not isinstance(key, str):
+        raise UnknownTask(
+            "the task has no data.key; only tasks made by the pipeline can be refined"
+        )
+    return key[:200]
+
+
+def _sent(context: Mapping[str, Any]) -> tuple[Mapping[str, Any], ...]:
+    results = context.get("result")
+    if not isinstance(results, list):
+        raise BadRequest(400, "params.context.result is missing; send a list of keypoints")
+    sent = keypoints(results)
+    if len(sent) < len(results):
+        told = f"{len(results) - len(sent)} of {len(results)} results are no clicks"
+        raise BadRequest(400, f"{told}; send keypoints with id and label")
+    if len(sent) > MAX_CLICKS_SENT:
+        raise BadRequest(400, f"{len(sent)} clicks > {MAX_CLICKS_SENT}; delete some")
+    return sent

@@ -1,0 +1,245 @@
+"""One model, one thread, a short queue: answers clicks on assets that it keeps warm.
+
+The same clicks on the same proposal give the same answer, from memory if possible, and two equal
+requests in flight are one. A full queue or a stop refuses at once; what runs is finished.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import threading
+import time
+from collections import OrderedDict, deque
+from collections.abc import Callable
+from concurrent.futures import Future
+from dataclasses import dataclass, replace
+from typing import Any
+
+from deployments.refine_service.metrics import Metrics
+from segvigen_model.errors import SegvigenError
+from tasks.review.live import preview_results
+from tasks.review.live_asset import LiveAsset, LiveDesk, read_clicks
+from tasks.review.live_clicks import Result
+from tasks.settings import LiveSettings
+from tasks.stage import is_surroundings
+
+log = logging.getLogger(__name__)
+
+MAX_HINTS = 4  # tasks that were opened lately and may be clicked soon
+
+
+class Refused(SegvigenError):
+    """Not now.
+
+    Args:
+        message: why, and what to do.
+        reason: one word for the metrics.
+        retry_after_s: when to ask again.
+    """
+
+    def __init__(self, message: str, reason: str, retry_after_s: int = 1) -> None:
+        super().__init__(message)
+        self.reason = reason
+        self.retry_after_s = retry_after_s
+
+
+class LiveFailed(SegvigenError):
+    """The model broke on a request; the plain clicks still count."""
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """A request: the task, and every click that counts.
+
+    Attributes:
+        key: "<asset id>:<round>".
+        clicks: raw results, in the order made.
+        sent: ids of those of this request.
+    """
+
+    key: str
+    clicks: tuple[Result, ...]
+    sent: frozenset[str]
+
+    @property
+    def digest(self) -> str:
+        """Names the answer."""
+        said = json.dumps([self.key, self.clicks, sorted(self.sent)], sort_keys=True)
+        return hashlib.sha256(said.encode()).hexdigest()
+
+
+Answer = dict[str, Any]
+
+
+class Engine:
+    """The worker thread and what it remembers.
+
+    Args:
+        open_desk: loads the model; called in the thread.
+        settings: queue, time-out, memory.
+        metrics: of this process.
+    """
+
+    def __init__(
+        self, open_desk: Callable[[], LiveDesk], settings: LiveSettings, metrics: Metrics
+    ) -> None:
+        self._open_desk, self._settings, self._metrics = open_desk, settings, metrics
+        self._assets: OrderedDict[str, LiveAsset] = OrderedDict()
+        self._answers: OrderedDict[str, Answer] = OrderedDict()
+        self._pending: dict[str, Future[Answer]] = {}
+        self._queue: deque[tuple[Job, Future[Answer], float]] = deque()
+        self._hints: deque[str] = deque(maxlen=MAX_HINTS)
+        self._wake = threading.Condition()
+        self._is_closing = False
+        self._problem = "the model is being loaded"
+        self._mean_s = 1.0
+        self._thread = threading.Thread(target=self._work, name="refine", daemon=True)
+
+    def start(self) -> None:
+        """Load the model in the background."""
+        self._thread.start()
+
+    def stop(self, timeout_s: float = 30.0) -> None:
+        """Refuse what waits, finish what runs."""
+        with self._wake:
+            self._is_closing = True
+            waiting, self._queue = list(self._queue), deque()
+            self._wake.notify_all()
+        for job, future, _ in waiting:
+            self._finish(job, future, Refused("the service is stopping; click again", "stopping"))
+        self._thread.join(timeout_s)
+
+    @property
+    def problem(self) -> str:
+        """Why no answer can be given now; "" when ready."""
+        return "the service is stopping" if self._is_closing else self._problem
+
+    def hint(self, key: str) -> None:
+        """Somebody opened a task: get it ready when there is nothing else to do."""
+        with self._wake:
+            if key not in self._assets and key not in self._hints:
+                self._hints.append(key)
+                self._wake.notify()
+
+    def submit(self, job: Job) -> Future[Answer]:
+        """Ask for an answer.
+
+        Raises:
+            Refused: not ready, stopping, or too many wait.
+        """
+        digest = job.digest
+        with self._wake:
+            if digest in self._answers:
+                self._metrics.cache_hits.inc()
+                self._answers.move_to_end(digest)
+                done: Future[Answer] = Future()
+                done.set_result(self._answers[digest])
+                return done
+            if digest in self._pending:
+                self._metrics.cache_hits.inc()
+                return self._pending[digest]
+            if self.problem:
+                raise Refused(f"{self.problem}; click again in a few seconds", "not_ready", 5)
+            if len(self._queue) >= self._settings.max_waiting:
+                wait_s = max(1, round(self._mean_s * len(self._queue)))
+                told = f"{len(self._queue)} requests wait already; click again in {wait_s} s"
+                raise Refused(told, "queue_full", wait_s)
+            future: Future[Answer] = Future()
+            self._pending[digest] = future
+            self._queue.append((job, future, time.perf_counter()))
+            self._metrics.waiting.set(len(self._queue))
+            self._wake.notify()
+        return future
+
+    def _work(self) -> None:
+        try:
+            desk = self._open_desk()
+        except Exception as err:
+            self._problem = f"the model cannot be loaded: {err}"
+            log.exception("service=refine ready=false")
+            return
+        self._problem = ""
+        log.info("service=refine ready=true")
+        while True:
+            with self._wake:
+                self._wake.wait_for(lambda: self._queue or self._hints or self._is_closing)
+                if self._is_closing:
+                    return
+                task = self._queue.popleft() if self._queue else None
+                key = "" if task else self._hints.popleft()
+                self._metrics.waiting.set(len(self._queue))
+            if task is None:
+                self._warm(desk, key)
+            else:
+                self._answer(desk, *task)
+
+    def _warm(self, desk: LiveDesk, key: str) -> None:
+        try:
+            self._asset(desk, key)
+        except Exception as err:  # only a hint: a click tells the reviewer
+            log.warning("service=refine task=%s warm=false error=%s", key[:24], err)
+
+    def _answer(self, desk: LiveDesk, job: Job, future: Future[Answer], asked: float) -> None:
+        begin = time.perf_counter()
+        if begin - asked > self._settings.timeout_s:  # nobody waits for it any more
+            self._finish(job, future, Refused("it took too long; click again", "timeout"))
+            return
+        try:
+            answer: Answer | Exception = self._refine(desk, job)
+        except Exception as err:
+            answer = _told(err, job)
+        seconds = time.perf_counter() - begin
+        self._mean_s = 0.8 * self._mean_s + 0.2 * seconds
+        self._metrics.refine_seconds.observe(seconds)
+        self._finish(job, future, answer)
+
+    def _finish(self, job: Job, future: Future[Answer], answer: Answer | Exception) -> None:
+        with self._wake:
+            self._pending.pop(job.digest, None)
+            if not isinstance(answer, Exception):
+                self._answers[job.digest] = answer
+                while len(self._answers) > self._settings.max_answers:
+                    self._answers.popitem(last=False)
+        if future.set_running_or_notify_cancel():
+            if isinstance(answer, Exception):
+                future.set_exception(answer)
+            else:
+                future.set_result(answer)
+
+    def _refine(self, desk: LiveDesk, job: Job) -> Answer:
+        asset = self._asset(desk, job.key)
+        clicks = read_clicks(asset, job.clicks)
+        sent = [click for click in clicks if click.result_id in job.sent]
+        if not sent:
+            return {"result": [], "score": 0.0}
+        refined = desk.refine(asset, clicks)
+        named = replace(refined, provenance={**refined.provenance, "request": job.digest})
+        part = desk.part_of(named, sent[-1])
+        results = preview_results(asset.buffers, asset.shown.face_labels, named, sent, part)
+        log.info("service=refine task=%s clicks=%d part=%d", job.key[:24], len(clicks), part)
+        score = results[0]["score"] if results else 0.0
+        return {"result": results, "score": score}
+
+    def _asset(self, desk: LiveDesk, key: str) -> LiveAsset:
+        found = self._assets.get(key)
+        desk.check(key)  # the desk may have moved on since
+        if found is None:
+            self._metrics.loads.inc()
+            found = self._assets[key] = desk.load(key)
+        self._assets.move_to_end(key)
+        while len(self._assets) > self._settings.max_assets:
+            self._assets.popitem(last=False)
+        return found
+
+
+def _told(err: Exception, job: Job) -> Exception:
+    """What the reviewer hears of an error: faults of the surroundings pass."""
+    if is_surroundings(err):
+        log.warning("service=refine task=%s error=%r", job.key[:24], err)
+        return Refused("store or catalogue does not answer; click again soon", "store", 5)
+    if not isinstance(err, SegvigenError):
+        log.error("service=refine task=%s failed", job.key[:24], exc_info=err)
+        return LiveFailed(f"the model failed on this task: {type(err).__name__}; submit as usual")
+    return err

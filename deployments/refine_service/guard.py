@@ -1,0 +1,79 @@
+"""Who may ask, and what a body may be: checked before anything else looks at it."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hmac
+import json
+from typing import Any, NoReturn
+
+from fastapi import Request
+
+from segvigen_model.errors import SegvigenError
+from tasks.settings import ReviewSettings
+
+TOKEN_HEADERS = ("x-segvigen-token", "x-segvi-token")
+MAX_BODY_BYTES = 16 * 2**20
+
+
+class BadRequest(SegvigenError):
+    """A request that is refused.
+
+    Args:
+        status: of the answer.
+        message: what was wrong, and what to do.
+    """
+
+    def __init__(self, status: int, message: str) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+def check_token(request: Request, review: ReviewSettings) -> None:
+    """Let in who sends the webhook token."""
+    wanted = review.webhook_token
+    given = next((request.headers[name] for name in TOKEN_HEADERS if name in request.headers), "")
+    if wanted is None or not _same(given, wanted.get_secret_value()):
+        raise BadRequest(401, "wrong or missing token; send SEGVIGEN_REVIEW_WEBHOOK_TOKEN")
+
+
+def check_login(request: Request, review: ReviewSettings) -> None:
+    """Let in who sends the live user and password (HTTP Basic), or the webhook token."""
+    if any(name in request.headers for name in TOKEN_HEADERS):
+        check_token(request, review)
+        return
+    if review.live_password is None:
+        raise BadRequest(401, "live answers are off; set SEGVIGEN_REVIEW_LIVE_PASSWORD")
+    kind, _, rest = request.headers.get("authorization", "").partition(" ")
+    try:
+        pair = base64.b64decode(rest, validate=True).decode() if kind.lower() == "basic" else ""
+    except (binascii.Error, UnicodeDecodeError):
+        pair = ""
+    if not _same(pair, f"{review.live_user}:{review.live_password.get_secret_value()}"):
+        raise BadRequest(401, "wrong or missing login; check SEGVIGEN_REVIEW_LIVE_PASSWORD")
+
+
+async def read_json(request: Request, max_bytes: int = MAX_BODY_BYTES) -> dict[str, Any]:
+    """The body as a JSON object; a long one is not even read."""
+    data = bytearray()
+    async for chunk in request.stream():
+        data += chunk
+        if len(data) > max_bytes:
+            raise BadRequest(413, f"body too large: more than {max_bytes} bytes; send less")
+    try:
+        body = json.loads(bytes(data), parse_constant=_no_number)
+    except (ValueError, RecursionError) as err:
+        raise BadRequest(400, f"body is no JSON: {str(err)[:80]}; send an object") from err
+    if not isinstance(body, dict):
+        raise BadRequest(400, f"body is {type(body).__name__}; send an object")
+    return body
+
+
+def _no_number(name: str) -> NoReturn:
+    raise ValueError(f"{name} is no number")
+
+
+def _same(given: str, wanted: str) -> bool:
+    # Bytes, because text with other letters than ASCII would raise.
+    return hmac.compare_digest(given.encode(), wanted.encode())

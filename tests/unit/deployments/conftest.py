@@ -1,0 +1,149 @@
+"""One asset in review, in a store on disk, with a tiny model: what the live service works on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import numpy as np
+import pytest
+from fastapi.testclient import TestClient
+from pydantic import SecretStr
+
+from deployments.refine_service.app import create_app
+from segvigen_model.mesh_io import save_glb
+from segvigen_model.procedural import make_asset
+from segvigen_model.proposal_io import proposal_to_bytes
+from segvigen_model.types import Proposal
+from tasks import keys
+from tasks.assets import load_asset_mesh
+from tasks.catalogue import AssetRow, AssetState, Catalogue, ProposalRow, ReviewTaskRow
+from tasks.ingest import ingest_object, scan_raw
+from tasks.review.buffers import Buffers, buffers_from_bytes, buffers_to_bytes
+from tasks.review.live_asset import LiveDesk
+from tasks.review.sheet import render_sheet
+from tasks.settings import Settings, load_settings
+from tasks.store import Store
+
+LOGIN = ("label-studio", "live-secret")
+TOKEN = "0123456789abcdef"
+
+
+@dataclass
+class LiveWorld:
+    """An asset on the desk, without any desk."""
+
+    folder: Path
+    settings: Settings
+    asset: AssetRow
+    buffers: Buffers
+    shown: np.ndarray
+    user: str = ""
+
+    @property
+    def key(self) -> str:
+        """Of the task."""
+        return keys.review_key(self.asset.asset_id, 0)
+
+    def catalogue(self) -> Catalogue:
+        """Opened anew."""
+        return Catalogue(self.settings.catalogue.url.get_secret_value())
+
+    def point(self, label: str, part: int, name: str = "c1", nth: int = 0, **more: Any) -> dict:
+        """A keypoint on a pixel that shows a part."""
+        rows, columns = np.nonzero(self.buffers.part == part)
+        pick = (len(rows) // 2 + 37 * nth) % len(rows)
+        width, height = self.buffers.size
+        x, y = (columns[pick] + 0.5) / width * 100, (rows[pick] + 0.5) / height * 100
+        value = {"x": float(x), "y": float(y), "width": 0.9, "keypointlabels": [label]}
+        place = {"original_width": width, "original_height": height, "image_rotation": 0}
+        ends = {"from_name": "click", "to_name": "sheet", "type": "keypointlabels"}
+        return {"id": name, **ends, **place, "value": value, "is_positive": True, **more}
+
+    def body(self, *points: dict, saved: tuple = (), key: str | None = None) -> dict:
+        """An interactive request as Label Studio sends it, with what the draft has."""
+        draft = {"user": self.user, "updated_at": "2026-01-01T00:00:00Z", "result": list(saved)}
+        task = {"id": 1, "data": {"key": key or self.key}, "drafts": [draft]}
+        return {"tasks": [task], "params": {"context": {"result": list(points)}}}
+
+
+@pytest.fixture(autouse=True)
+def _another_reviewer(request: pytest.FixtureRequest) -> None:
+    """Every test is somebody else: clicks of other tests do not count."""
+    if "live_world" in request.fixturenames:
+        request.getfixturevalue("live_world").user = f"{uuid4().hex}@local.test"
+
+
+@pytest.fixture(scope="session")
+def live_world(tmp_path_factory: pytest.TempPathFactory) -> LiveWorld:
+    folder = tmp_path_factory.mktemp("live")
+    settings = load_settings(
+        overrides={
+            "store": {"root_url": f"file://{folder}/store", "raw_url": f"file://{folder}/raw"},
+            "catalogue": {"url": SecretStr(f"sqlite:///{folder}/catalogue.db")},
+            "review": {"webhook_token": SecretStr(TOKEN), "live_password": SecretStr(LOGIN[1])},
+            "live": {"max_waiting": 2, "timeout_s": 120.0},
+        }
+    )
+    store = Store.from_settings(settings.store)
+    catalogue = Catalogue(settings.catalogue.url.get_secret_value())
+    raw = Store.from_settings(settings.store, raw=True)
+    made = make_asset("table", 1, textured=False)
+    raw.put("table.glb", save_glb(made.mesh))
+    (info,) = scan_raw(raw, catalogue)
+    ingest_object(info, raw=raw, store=store, catalogue=catalogue, settings=settings.ingest)
+    (asset,) = catalogue.assets()
+    catalogue.move(asset.asset_id, AssetState.ENCODED)
+    shown = np.unique(made.face_labels, return_inverse=True)[1].astype(np.int32)
+    num_parts = int(shown.max()) + 1
+    proposal = Proposal(shown, np.zeros(1, np.int32), np.ones(num_parts, np.float32), 0.5, {})
+    key = keys.proposal(asset.asset_id, 0, "hand")
+    blob = store.put(key, proposal_to_bytes(proposal))
+    row = ProposalRow(asset.asset_id, 0, key, blob.sha256, num_parts, 0.5, "hand")
+    catalogue.add_proposal(row)
+    sheet = render_sheet(load_asset_mesh(store, asset), shown, width=512, meta={})
+    store.put("review/buffers.npz", buffers_to_bytes(sheet.buffers))
+    catalogue.move(asset.asset_id, AssetState.PROPOSED, round=0)
+    task = ReviewTaskRow(asset.asset_id, 0, 1, 1, key, "review/s.png", "review/buffers.npz")
+    catalogue.reviews.add_task(task)
+    asset = catalogue.move(asset.asset_id, AssetState.IN_REVIEW)
+    buffers = buffers_from_bytes(store.get("review/buffers.npz"))
+    return LiveWorld(folder, settings, asset, buffers, shown)
+
+
+@pytest.fixture(scope="session")
+def open_live_desk(live_world: LiveWorld) -> Callable[[], LiveDesk]:
+    """Loads the tiny model."""
+
+    def open_desk() -> LiveDesk:
+        from segvigen_model.checkpoint import build
+        from segvigen_model.segmenter import Segmenter
+
+        settings = live_world.settings
+        store = Store.from_settings(settings.store)
+        return LiveDesk(store, live_world.catalogue(), Segmenter(build("tiny")), settings.model)
+
+    return open_desk
+
+
+@pytest.fixture(scope="session")
+def live_client(live_world: LiveWorld, open_live_desk: Callable) -> Iterator[TestClient]:
+    """The service, ready, as Label Studio logs in."""
+    with TestClient(create_app(live_world.settings, open_live_desk)) as client:
+        client.auth = LOGIN
+        wait_until_ready(client)
+        yield client
+
+
+def wait_until_ready(client: TestClient) -> None:
+    """Ask until the model is there."""
+    import time
+
+    for _ in range(600):
+        if client.get("/readyz").status_code == 200:
+            return
+        time.sleep(0.05)
+    raise AssertionError(client.get("/readyz").text)

@@ -1,0 +1,172 @@
+"""A click comes in, a mask over all views goes out: the same again, and never a 500."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+
+from tasks.review.brush import rle_to_mask
+
+STRANGER = ("label-studio", "wrong")
+
+
+def answer(client, body) -> dict:
+    """The one result of a request that must succeed."""
+    got = client.post("/predict", json=body)
+    assert got.status_code == 200, got.text
+    (result,) = got.json()["results"]
+    return result
+
+
+def faces_after(world, about) -> np.ndarray:
+    """Part ids as the viewer rebuilds them from a suggestion's meta."""
+    labels = world.shown.copy()
+    for part, runs in about["parts"].items():
+        end = 0
+        for gap, length in zip(runs[::2], runs[1::2], strict=True):
+            labels[end + gap : end + gap + length] = int(part)
+            end += gap + length
+    return labels
+
+
+def test_a_click_lights_the_part_in_every_view(live_client, live_world):
+    world = live_world
+    click = world.point("part 0", 1)
+    result = answer(live_client, world.body(click))
+    brush, echo = result["result"]
+    about = brush["meta"]["preview"]
+    after = faces_after(world, about)
+    width, height = world.buffers.size
+    mask = rle_to_mask(brush["value"]["rle"], height, width)
+    wanted = (world.buffers.face >= 0) & (after[world.buffers.face] == about["part"])
+    assert (mask == wanted).all()
+    assert len(np.unique(world.buffers.view[mask])) > 1, "seen in one view only"
+    column, row = click["value"]["x"] / 100 * width, click["value"]["y"] / 100 * height
+    assert mask[int(row), int(column)] and about["part"] == 0
+    assert (brush["from_name"], brush["to_name"]) == ("preview", "sheet")
+    assert 0 <= result["score"] <= 1
+    assert echo["id"] != click["id"] and echo["value"]["keypointlabels"] == ["part 0"]
+    assert (after != world.shown).any()
+
+
+def test_the_same_clicks_give_the_same_answer_from_memory(live_client, live_world):
+    body = live_world.body(live_world.point("new part", 2, name="same"))
+    first = live_client.post("/predict", json=body)
+    hits = metric(live_client, "segvigen_live_cache_hits_total")
+    assert live_client.post("/predict", json=body).content == first.content
+    assert metric(live_client, "segvigen_live_cache_hits_total") == hits + 1
+
+
+def test_alt_click_takes_the_point_away_and_its_echo_remembers_that(live_client, live_world):
+    world = live_world
+    click = world.point("part 1", 1, name="alt", is_positive=False)
+    brush, echo = answer(live_client, world.body(click))["result"]
+    about = brush["meta"]["preview"]
+    point = json.loads(echo["meta"]["text"][0])
+    assert about["is_positive"] is False and point["is_positive"] is False
+    after = faces_after(world, about)
+    assert after[point["face"]] != about["part"], "the point still belongs to the part"
+
+
+def test_earlier_clicks_of_the_draft_count(live_client, live_world):
+    world = live_world
+    other = world.point("new part 2", 2, name="before")
+    body = world.body(world.point("part 0", 1, name="now"), saved=(other,))
+    about = answer(live_client, body)["result"][0]["meta"]["preview"]
+    num_shown = int(world.shown.max()) + 1
+    assert str(num_shown) in about["parts"], "the new part of the draft is not there"
+
+
+def test_without_a_context_nothing_is_stored(live_client, live_world):
+    task = {"id": 1, "data": {"key": live_world.key}}
+    for context in (None, {}):
+        body = {"tasks": [task, task][:1], "params": {"context": context}}
+        assert live_client.post("/predict", json=body).json()["results"] == []
+    assert live_client.post("/predict", json={"tasks": [{}, {}]}).json()["results"] == []
+
+
+def test_the_last_click_taken_back_shows_nothing(live_client, live_world):
+    assert answer(live_client, live_world.body())["result"] == []
+
+
+NAN = b'{"params": {"context": {"result": [NaN]}}, "tasks": [{}]}'
+
+
+@pytest.mark.parametrize(
+    ("content", "status", "said"),
+    [
+        (b"", 400, "no JSON"),
+        (b"[1]", 400, "send an object"),
+        (NAN, 400, "NaN is no number"),
+        (b'{"a":' * 100_000, 400, "no JSON"),
+        (b'{"params": {"context": 3}, "tasks": [{}]}', 400, "params.context is int"),
+        (b'{"params": {"context": {"a": 1}}, "tasks": []}', 400, "send exactly one"),
+        (b'{"params": {"context": {"a": 1}}, "tasks": [7]}', 400, "the task is int"),
+        (b'{"params": {"context": {"a": 1}}, "tasks": [{}]}', 400, "result is missing"),
+        (b'{"params": {"context": {"result": [1]}}, "tasks": [{}]}', 400, "no clicks"),
+        (b'{"params": {"context": {"result": []}}, "tasks": [{}]}', 404, "no data.key"),
+    ],
+)
+def test_hostile_bodies_are_refused_with_a_reason(live_client, content, status, said):
+    got = live_client.post("/predict", content=content)
+    assert (got.status_code, said in got.json()["error"]) == (status, True), got.text
+
+
+def test_too_much_is_refused(live_client, live_world):
+    many = [live_world.point("part 0", 1, name=f"m{number}") for number in range(101)]
+    got = live_client.post("/predict", json=live_world.body(*many))
+    assert got.status_code == 400 and "101 clicks > 100" in got.text
+    got = live_client.post("/predict", content=b" " * (16 * 2**20 + 1))
+    assert got.status_code == 413 and "too large" in got.text
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"x": None},
+        {"x": 10**400},
+        {"y": -5},
+        {"x": "12"},
+        {"keypointlabels": ["part 999"]},
+        {"x": 0.01, "y": 0.01},
+    ],
+)
+def test_clicks_without_sense_are_told(live_client, live_world, change):
+    click = live_world.point("part 0", 1, name=f"odd {change}")
+    click["value"].update(change)
+    got = live_client.post("/predict", json=live_world.body(click, key=live_world.key))
+    # Earlier clicks of this task may still be good: then the odd one only has no answer.
+    assert got.status_code in (200, 422), got.text
+    if got.status_code == 200:
+        assert got.json()["results"][0]["result"] == []
+    else:
+        assert "dropped" in got.json()["error"]
+
+
+def test_foreign_and_finished_tasks_are_refused(live_client, live_world):
+    click = live_world.point("part 0", 1, name="foreign")
+    unknown = f"{live_world.asset.asset_id}:7"
+    for key in ("nonsense", "a:b", "../../etc:0", f"{'0' * 64}:0", unknown, "x:" + "9" * 5000):
+        got = live_client.post("/predict", json=live_world.body(click, key=key))
+        assert got.status_code == 404, (key[:20], got.text)
+
+
+def test_strangers_hear_nothing(live_client, live_world):
+    body = live_world.body(live_world.point("part 0", 1))
+    for path in ("/predict", "/setup"):
+        assert live_client.post(path, json=body, auth=STRANGER).status_code == 401
+        odd = {"Authorization": "Basic %%%"}
+        live_client.auth, kept = None, live_client.auth
+        try:
+            assert live_client.post(path, json=body, headers=odd).status_code == 401
+            assert live_client.post(path, json=body).status_code == 401
+        finally:
+            live_client.auth = kept
+
+
+def metric(client, name: str) -> float:
+    """Value of a metric without labels."""
+    lines = client.get("/metrics").text.splitlines()
+    return next(float(line.split()[-1]) for line in lines if line.startswith(f"{name} "))

@@ -1,0 +1,180 @@
+"""The queue in front of the model: short, honest about waiting, and gone in good order."""
+
+from __future__ import annotations
+
+import threading
+import time
+
+import pytest
+from fastapi.testclient import TestClient
+
+from deployments.refine_service.app import create_app
+from deployments.refine_service.engine import Engine, Job, LiveFailed, Refused
+from deployments.refine_service.metrics import Metrics
+from tasks.review.live_asset import LiveDesk
+from tasks.settings import LiveSettings
+
+SETTINGS = LiveSettings(max_waiting=2, timeout_s=5.0, max_assets=1, max_answers=2)
+
+
+class SlowDesk(LiveDesk):
+    """The real desk behind a gate."""
+
+    def __init__(self, inner: LiveDesk) -> None:
+        self.__dict__.update(inner.__dict__)
+        self.gate = threading.Event()
+        self.entered = threading.Event()
+        self.error: Exception | None = None
+
+    def refine(self, asset, clicks):
+        self.entered.set()
+        assert self.gate.wait(30)
+        if self.error is not None:
+            raise self.error
+        return super().refine(asset, clicks)
+
+
+@pytest.fixture
+def desk(open_live_desk) -> SlowDesk:
+    return SlowDesk(open_live_desk())
+
+
+@pytest.fixture
+def engine(desk):
+    made = Engine(lambda: desk, SETTINGS, Metrics())
+    made.start()
+    for _ in range(500):
+        if not made.problem:
+            break
+        time.sleep(0.01)
+    yield made
+    desk.gate.set()
+    made.stop()
+
+
+def job(world, name: str) -> Job:
+    click = world.point("part 0", 1, name=name)
+    return Job(world.key, (click,), frozenset([name]))
+
+
+def test_a_full_queue_refuses_and_says_when_to_come_again(engine, desk, live_world):
+    futures = [engine.submit(job(live_world, "a"))]
+    assert desk.entered.wait(30), "the worker did not start"
+    futures += [engine.submit(job(live_world, name)) for name in "bc"]
+    with pytest.raises(Refused, match="2 requests wait already; click again in") as caught:
+        engine.submit(job(live_world, "d"))
+    assert caught.value.reason == "queue_full" and caught.value.retry_after_s >= 1
+    assert engine.submit(job(live_world, "b")) is futures[1], "an equal request is the same one"
+    desk.gate.set()
+    assert all(future.result(30)["result"] for future in futures), "an accepted one was lost"
+
+
+def test_memory_of_answers_is_bounded(engine, desk, live_world):
+    desk.gate.set()
+    for name in "abc":
+        engine.submit(job(live_world, name)).result(30)
+    assert engine.submit(job(live_world, "c")).done()
+    again = engine.submit(job(live_world, "a"))
+    assert again.result(30)["result"]
+
+
+def test_a_stop_finishes_what_runs_and_refuses_the_rest(engine, desk, live_world):
+    running = engine.submit(job(live_world, "a"))
+    assert desk.entered.wait(30)
+    waiting = engine.submit(job(live_world, "b"))
+    stopping = threading.Thread(target=engine.stop)
+    stopping.start()
+    with pytest.raises(Refused, match="stopping; click again"):
+        waiting.result(30)
+    with pytest.raises(Refused, match="stopping"):
+        engine.submit(job(live_world, "c"))
+    desk.gate.set()
+    stopping.join(30)
+    assert running.result(1)["result"]
+
+
+@pytest.mark.parametrize(
+    ("error", "wanted", "said"),
+    [
+        (ConnectionError("no route"), Refused, "store or catalogue does not answer"),
+        (RuntimeError("secret detail"), LiveFailed, "failed on this task: RuntimeError"),
+    ],
+)
+def test_a_broken_model_costs_one_answer_only(engine, desk, live_world, error, wanted, said):
+    desk.gate.set()
+    desk.error = error
+    with pytest.raises(wanted, match=said):
+        engine.submit(job(live_world, "a")).result(30)
+    desk.error = None
+    assert engine.submit(job(live_world, "a")).result(30)["result"], "the failure was remembered"
+
+
+def test_a_request_that_waited_too_long_is_not_computed(desk, live_world):
+    short = SETTINGS.model_copy(update={"timeout_s": 0.05})
+    engine = Engine(lambda: desk, short, Metrics())
+    engine.start()
+    while engine.problem:
+        time.sleep(0.01)
+    first = engine.submit(job(live_world, "a"))
+    assert desk.entered.wait(30)
+    late = engine.submit(job(live_world, "b"))
+    time.sleep(0.1)
+    desk.gate.set()
+    assert first.result(30)["result"], "what runs is finished and remembered"
+    with pytest.raises(Refused, match="too long; click again"):
+        late.result(30)
+    engine.stop()
+
+
+def test_not_ready_before_the_model_and_told_why_when_it_cannot_load(live_world):
+    gate = threading.Event()
+
+    def never() -> LiveDesk:
+        gate.wait(30)
+        raise FileNotFoundError("no checkpoint 'x'")
+
+    with TestClient(create_app(live_world.settings, never)) as client:
+        client.auth = ("label-studio", "live-secret")
+        assert client.get("/health").status_code == 200
+        assert client.get("/readyz").json()["status"] == "the model is being loaded"
+        got = client.post("/predict", json=live_world.body(live_world.point("part 0", 1)))
+        assert got.status_code == 503 and int(got.headers["Retry-After"]) > 0
+        assert 'segvigen_live_refusals_total{reason="not_ready"} 1.0' in client.get("/metrics").text
+        gate.set()
+        for _ in range(500):
+            if "cannot be loaded" in client.get("/readyz").text:
+                break
+            time.sleep(0.01)
+        assert "no checkpoint 'x'" in client.get("/readyz").json()["status"]
+
+
+def test_a_slow_answer_times_out_with_503_and_is_there_later(live_world, desk):
+    live = live_world.settings.live.model_copy(update={"timeout_s": 0.2})
+    settings = live_world.settings.model_copy(update={"live": live})
+    with TestClient(create_app(settings, lambda: desk)) as client:
+        client.auth = ("label-studio", "live-secret")
+        while client.get("/readyz").status_code != 200:
+            time.sleep(0.01)
+        body = live_world.body(live_world.point("part 0", 1, name="slow"))
+        got = client.post("/predict", json=body)
+        assert got.status_code == 503 and "no answer within 0.2 s" in got.json()["error"]
+        desk.gate.set()
+        for _ in range(200):
+            got = client.post("/predict", json=body)
+            if got.status_code == 200:
+                break
+            time.sleep(0.05)
+        assert got.json()["results"][0]["result"]
+
+
+def test_opening_a_task_makes_its_asset_warm(live_world, open_live_desk):
+    with TestClient(create_app(live_world.settings, open_live_desk)) as client:
+        client.auth = ("label-studio", "live-secret")
+        task = {"id": 1, "data": {"key": live_world.key}}
+        body = {"tasks": [task], "params": {"context": None}}
+        assert client.post("/predict", json=body).json()["results"] == []
+        for _ in range(500):
+            if "segvigen_live_asset_loads_total 1.0" in client.get("/metrics").text:
+                return
+            time.sleep(0.02)
+        raise AssertionError("the asset was not loaded")
