@@ -11,6 +11,7 @@ from pathlib import PurePosixPath
 
 from segvigen_model.errors import SegvigenError
 
+REVIEW_DIGEST_CHARS = 8
 _WORD = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,199}")
 
 
@@ -58,19 +59,25 @@ def proposal(asset_id: str, round_: int, digest: str) -> str:
     return f"proposals/{_word(asset_id)}/{_number(round_)}-{_word(digest)}.npz"
 
 
-def review_sheet(asset_id: str, round_: int) -> str:
+def review_sheet(asset_id: str, round_: int, proposal_sha256: str) -> str:
     """Key of the contact sheet that the reviewer sees."""
-    return f"review/{_word(asset_id)}/{_number(round_)}/sheet.png"
+    return f"{_review_folder(asset_id, round_, proposal_sha256)}/sheet.png"
 
 
-def review_buffers(asset_id: str, round_: int) -> str:
+def review_buffers(asset_id: str, round_: int, proposal_sha256: str) -> str:
     """Key of the buffers that map sheet pixels to faces."""
-    return f"review/{_word(asset_id)}/{_number(round_)}/buffers.npz"
+    return f"{_review_folder(asset_id, round_, proposal_sha256)}/buffers.npz"
 
 
-def review_viewer(asset_id: str, round_: int) -> str:
+def review_viewer(asset_id: str, round_: int, proposal_sha256: str) -> str:
     """Key of the single-file 3D viewer."""
-    return f"review/{_word(asset_id)}/{_number(round_)}/viewer.html"
+    return f"{_review_folder(asset_id, round_, proposal_sha256)}/viewer.html"
+
+
+def _review_folder(asset_id: str, round_: int, proposal_sha256: str) -> str:
+    """Folder of one round's files; a round that is proposed again differently gets another."""
+    digest = _word(proposal_sha256[:REVIEW_DIGEST_CHARS])
+    return f"review/{_word(asset_id)}/{_number(round_)}-{digest}"
 
 
 def label_set(asset_id: str, label_id: str) -> str:

@@ -16,6 +16,7 @@ from tasks.assets import load_asset_mesh
 from tasks.catalogue import AssetState, Catalogue, ProposalRow
 from tasks.encode import encoding_for
 from tasks.labels import check_partition
+from tasks.review.colors import spread_slots
 from tasks.settings import ModelSettings
 from tasks.stage import Segmenter, StageResult, canonical, not_needed
 from tasks.store import Store
@@ -46,7 +47,9 @@ def propose_asset(
         mesh = load_asset_mesh(store, asset)
         encoding = encoding_for(asset, mesh, store=store, catalogue=catalogue, segmenter=segmenter)
         proposal = segmenter.propose(mesh, encoding, **how)
-        return replace(proposal, provenance={**recipe, **proposal.provenance})
+        slots = spread_slots(mesh, proposal.face_labels, [-1] * proposal.num_parts)
+        told = {**recipe, **proposal.provenance, "part_slots": slots}
+        return replace(proposal, provenance=told)
 
     key = keys.proposal(asset_id, 0, digest_of(recipe))
     row = stored_proposal(key, make, store=store, asset_id=asset_id, round_=0)

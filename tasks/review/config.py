@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from segvigen_model.types import ClickKind
@@ -84,10 +85,15 @@ def label_meaning(label: str, num_parts: int) -> LabelMeaning | None:
     return LabelMeaning(ClickKind.BELONGS, part=int(match[1]))
 
 
-def task_labels(num_parts: int) -> list[dict[str, str]]:
-    """Value of `$parts`: one label per part with colour and hotkey, then the special ones."""
+def task_labels(num_parts: int, slots: Sequence[int] | None = None) -> list[dict[str, str]]:
+    """Value of `$parts`: one label per part with colour and hotkey, then the special ones.
+
+    Args:
+        num_parts: parts shown.
+        slots: place of each part's colour in the sequence; see `part_colors`.
+    """
     labels = []
-    for part, color in enumerate(part_colors(num_parts)):
+    for part, color in enumerate(part_colors(num_parts, slots)):
         hotkey = PART_HOTKEYS[part] if part < len(PART_HOTKEYS) else ""
         labels.append(_label(part_label(part), hex_color(color), hotkey))
     for name, hotkey in zip(NEW_PART_LABELS, NEW_PART_HOTKEYS, strict=True):

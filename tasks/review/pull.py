@@ -20,7 +20,6 @@ from functools import partial
 from typing import Any
 
 from segvigen_model.types import FloatArray
-from tasks import keys
 from tasks.assets import load_asset_mesh
 from tasks.catalogue import AnnotationRow, AssetRow, AssetState, Catalogue, ClickRow, VerbRow
 from tasks.labels import Answered, record_label_set, write_label_set
@@ -28,6 +27,7 @@ from tasks.review.buffers import buffers_from_bytes
 from tasks.review.clicks import SKIP, Answer, PointedClick, read_annotation
 from tasks.review.desk import Desk
 from tasks.review.label_studio import TaskRow
+from tasks.review.push import PROPOSAL_SHA256
 from tasks.review.verbs import Verb, VerbKind
 from tasks.settings import ReviewSettings
 from tasks.stage import is_surroundings
@@ -48,6 +48,7 @@ NOT_YET = (
     AssetState.FAILED,
 )
 NO_CLICKS = "no usable click or verb; asked again"
+OUTDATED = "the round was proposed again; answer its new task"
 SECOND_AWAITED = "accepted; waits for the second reviewer"
 
 
@@ -138,7 +139,7 @@ def _raw_row(
     if catalogue.reviews.annotation(unique_id, updated_at) is not None:
         return None
     return AnnotationRow(
-        unique_id=unique_id + (LATE if round_ < asset.round else ""),
+        unique_id=unique_id + (LATE if _is_late(task, asset, round_, catalogue) else ""),
         updated_at=updated_at,
         annotation_id=int(annotation["id"]),
         task_id=task.task_id,
@@ -149,6 +150,14 @@ def _raw_row(
         lead_time_s=float(annotation.get("lead_time") or 0.0),
         was_cancelled=bool(annotation.get("was_cancelled")),
     )
+
+
+def _is_late(task: TaskRow, asset: AssetRow, round_: int, catalogue: Catalogue) -> bool:
+    """Is the round over, or does the task show a proposal that counts no more?"""
+    if round_ < asset.round:
+        return True
+    shown, present = task.data.get(PROPOSAL_SHA256), catalogue.proposal(asset.asset_id, round_)
+    return shown is not None and present is not None and shown != present.sha256
 
 
 def _interpret(
@@ -163,7 +172,12 @@ def _interpret(
     asset = catalogue.asset(row.asset_id)
     if row.round > asset.round or (row.round == asset.round and asset.state in NOT_YET):
         return None
-    buffers = buffers_from_bytes(store.get(keys.review_buffers(row.asset_id, row.round)))
+    task = catalogue.reviews.task(row.asset_id, row.round)
+    if row.round == asset.round and row.unique_id.endswith(LATE):
+        return _give_up(row, catalogue, OUTDATED)
+    if task is None:
+        return None
+    buffers = buffers_from_bytes(store.get(task.buffers_key))
 
     def triangles() -> FloatArray:
         return load_asset_mesh(store, asset).triangles

@@ -23,11 +23,15 @@ from tasks.review.label_studio import TaskRow
 from tasks.review.sheet import render_sheet
 from tasks.review.third_look import mark_disputed, third_look_title
 from tasks.review.viewer import render_viewer
+from tasks.rounds import SLOTS, part_looks
 from tasks.settings import ReviewSettings
 from tasks.stage import StageError, StageResult, attempt, not_needed
 from tasks.store import Store
+from tasks.taxonomy import load_taxonomy
 
 log = logging.getLogger(__name__)
+
+PROPOSAL_SHA256 = "proposal_sha256"  # in a task's data and in a sheet's meta
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,16 +105,27 @@ def ensure_tasks(desk: Desk, wanted: Mapping[str, Mapping[str, Any]]) -> dict[st
     client, project_id = desk.client, desk.project_id
     if not wanted:
         return {}
-    found = {task.key for task in client.find_tasks(project_id, list(wanted))}
+    held = client.find_tasks(project_id, list(wanted))
+    for task in held:
+        if not _is_of(task, wanted[task.key]) and task.num_answers == 0:
+            log.warning("desk=outdated key=%s deleted=%d", task.key[:24], task.task_id)
+            client.delete_task(task.task_id)
+    found = {task.key for task in held if _is_of(task, wanted[task.key])}
     missing = [{"data": dict(data)} for key, data in wanted.items() if key not in found]
     client.import_tasks(project_id, missing)
     by_key: dict[str, list[TaskRow]] = {}
     for task in client.find_tasks(project_id, list(wanted)):
-        by_key.setdefault(task.key, []).append(task)
+        if _is_of(task, wanted[task.key]):
+            by_key.setdefault(task.key, []).append(task)
     absent = set(wanted) - set(by_key)
     if absent:
         raise StageError(f"Label Studio took {len(absent)} tasks and does not list them")
     return {key: _keep_one(desk, tasks) for key, tasks in by_key.items()}
+
+
+def _is_of(task: TaskRow, data: Mapping[str, Any]) -> bool:
+    """Does a task show the proposal that is wanted? A round may have been proposed again."""
+    return task.data.get(PROPOSAL_SHA256) == data.get(PROPOSAL_SHA256)
 
 
 def _keep_one(desk: Desk, tasks: Iterable[TaskRow]) -> TaskRow:
@@ -129,12 +144,14 @@ def _prepare(
 ) -> _Prepared:
     source = current_proposal(catalogue, asset)
     place = (asset.asset_id, asset.round)
-    sheet, buffers = keys.review_sheet(*place), keys.review_buffers(*place)
-    viewer = keys.review_viewer(*place)
+    files = (*place, source.sha256)
+    sheet, buffers = keys.review_sheet(*files), keys.review_buffers(*files)
+    viewer = keys.review_viewer(*files)
     if store.exists(sheet):
-        num_parts = _same_proposal(buffers_from_bytes(store.get(buffers)), source)
+        drawn = _same_proposal(buffers_from_bytes(store.get(buffers)), source)
     else:
-        num_parts = _draw(asset, source, store, settings)
+        drawn = _draw(asset, source, store, settings)
+    num_parts = int(drawn["num_parts"])
     data = {
         "key": keys.review_key(*place),
         "asset_id": asset.asset_id,
@@ -143,10 +160,10 @@ def _prepare(
         "sheet": store.uri(sheet),
         "buffers": store.uri(buffers),
         "viewer": viewer_html(store.uri(viewer)),
-        "parts": task_labels(num_parts),
+        "parts": task_labels(num_parts, drawn.get(SLOTS)),
         "num_parts": num_parts,
         "proposal": source.key,
-        "proposal_sha256": source.sha256,
+        PROPOSAL_SHA256: source.sha256,
         "confidence": round(source.confidence, 4),
         "priority": round(asset.priority, 4),
     }
@@ -154,20 +171,22 @@ def _prepare(
     return _Prepared(asset, source, row, data)
 
 
-def _same_proposal(buffers: Buffers, source: ProposalRow) -> int:
-    """Number of parts on a sheet that exists, if it shows this very proposal."""
-    shown = buffers.meta.get("proposal_sha256")
+def _same_proposal(buffers: Buffers, source: ProposalRow) -> Mapping[str, Any]:
+    """What is known of a sheet that exists, if it shows this very proposal."""
+    shown = buffers.meta.get(PROPOSAL_SHA256)
     if shown != source.sha256:
         raise StageError(
             f"the sheet of round {source.round} shows proposal {str(shown)[:12]}, "
             f"the catalogue has {source.sha256[:12]}; start the asset in a fresh store"
         )
-    return int(buffers.meta["num_parts"])
+    return buffers.meta
 
 
-def _draw(asset: AssetRow, source: ProposalRow, store: Store, settings: ReviewSettings) -> int:
+def _draw(
+    asset: AssetRow, source: ProposalRow, store: Store, settings: ReviewSettings
+) -> Mapping[str, Any]:
     """Draw and upload a round's files, the sheet last: where it is, the others are complete."""
-    place = (asset.asset_id, asset.round)
+    files = (asset.asset_id, asset.round, source.sha256)
     begin = time.perf_counter()
     mesh = load_asset_mesh(store, asset)
     proposal = load_proposal(store, source)
@@ -176,18 +195,20 @@ def _draw(asset: AssetRow, source: ProposalRow, store: Store, settings: ReviewSe
         "asset_id": asset.asset_id,
         "round": asset.round,
         "proposal": source.key,
-        "proposal_sha256": source.sha256,
+        PROPOSAL_SHA256: source.sha256,
+        **part_looks(proposal),
     }
     sheet = render_sheet(mesh, labels, width=settings.sheet_pixels, meta=meta)
     octets = "application/octet-stream"
-    store.put(keys.review_buffers(*place), buffers_to_bytes(sheet.buffers), octets)
+    store.put(keys.review_buffers(*files), buffers_to_bytes(sheet.buffers), octets)
     title = _title(asset, source, source.num_parts)
-    viewer = render_viewer(mesh, labels, sheet.buffers, title=title)
-    store.put(keys.review_viewer(*place), viewer, "text/html; charset=utf-8")
+    taxonomy = None if settings.taxonomy is None else load_taxonomy(settings.taxonomy)
+    viewer = render_viewer(mesh, labels, sheet.buffers, title=title, taxonomy=taxonomy)
+    store.put(keys.review_viewer(*files), viewer, "text/html; charset=utf-8")
     png = mark_disputed(sheet.png, sheet.buffers.face, proposal, mesh, store)
-    store.put(keys.review_sheet(*place), png, "image/png")
+    store.put(keys.review_sheet(*files), png, "image/png")
     log.info("stage=draw asset=%s seconds=%.2f", asset.asset_id[:12], time.perf_counter() - begin)
-    return int(sheet.buffers.meta["num_parts"])
+    return sheet.buffers.meta
 
 
 def _title(asset: AssetRow, source: ProposalRow, num_parts: int) -> str:

@@ -104,7 +104,8 @@ class ScriptedReviewer:
     def answer(self, task: TaskRow) -> dict[str, Any]:
         """Judge one task and submit; returns the annotation as the desk stored it."""
         asset_id, round_ = str(task.data["asset_id"]), int(task.data["round"])
-        buffers = buffers_from_bytes(self.store.get(keys.review_buffers(asset_id, round_)))
+        key = keys.review_buffers(asset_id, round_, str(task.data["proposal_sha256"]))
+        buffers = buffers_from_bytes(self.store.get(key))
         verdict, spots, note = self._judge(asset_id, round_, buffers)
         self._clicks[asset_id] = self._clicks.get(asset_id, 0) + len(spots)
         told = (asset_id[:12], round_, verdict, len(spots), note)
@@ -234,15 +235,18 @@ def _visible(buffers: Buffers, true_labels: IntArray) -> tuple[IntArray, IntArra
 def _partners(shown: IntArray, true: IntArray) -> dict[int, int | None]:
     """The shown part that stands for each visible true part, one-to-one, or None.
 
-    A partner must lie mostly in the true part or cover most of it; a chance overlap is none.
+    A partner must lie mostly in the true part or cover most of it; a chance overlap is none,
+    however large: it would hide a new part that is still small from the one who asked for it.
     """
-    shown_ids, true_ids = np.unique(shown), np.unique(true)
-    table = iou_table(shown, true, np.ones(len(shown)))
+    shown_ids, p = np.unique(shown, return_inverse=True)
+    true_ids, t = np.unique(true, return_inverse=True)
+    shape = (len(true_ids), len(shown_ids))
+    shared = np.bincount(t * shape[1] + p, minlength=shape[0] * shape[1]).reshape(shape)
+    least = np.minimum(shared.sum(1, keepdims=True), shared.sum(0, keepdims=True))
+    table = np.where(shared > least / 2, iou_table(shown, true, np.ones(len(shown))), 0.0)
     partners: dict[int, int | None] = dict.fromkeys(map(int, true_ids))
     for row, column in zip(*linear_sum_assignment(-table), strict=True):
-        mine, its = true == true_ids[row], shown == shown_ids[column]
-        shared = float((mine & its).sum())
-        if shared > min(mine.sum(), its.sum()) / 2:
+        if table[row, column] > 0:
             partners[int(true_ids[row])] = int(shown_ids[column])
     return partners
 

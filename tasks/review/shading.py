@@ -24,7 +24,12 @@ AMBIENT = 0.5
 
 
 def shade_view(
-    scene: RayScene, view: View, face_labels: IntArray, corner_normals: FloatArray, size: int
+    scene: RayScene,
+    view: View,
+    face_labels: IntArray,
+    corner_normals: FloatArray,
+    size: int,
+    colors: ByteArray | None = None,
 ) -> ByteArray:
     """Draw one tile.
 
@@ -34,6 +39,7 @@ def shade_view(
         face_labels: (F,) int32 part ids.
         corner_normals: (F, 3, 3) float32 normals at the corners, any orientation.
         size: tile side in pixels.
+        colors: (P, 3) uint8 part colours; the sequence's first when None.
 
     Returns:
         (size, size, 3) uint8.
@@ -44,10 +50,11 @@ def shade_view(
     normals = _eye_normals(hits.face, hits.uv, corner_normals.astype(np.float32), axes)
     lights = np.array(LIGHTS, dtype=np.float32)
     lights[:, :3] /= np.linalg.norm(lights[:, :3], axis=1, keepdims=True)
-    colors = part_colors(int(face_labels.max()) + 1).astype(np.float32)
+    if colors is None:
+        colors = part_colors(int(face_labels.max()) + 1)
     ground = np.array([BACKGROUND_COLOR, OUTLINE_COLOR], dtype=np.float32)
     depth = hits.depth.astype(np.float32)
-    picture = _paint(labels, normals, depth, colors, ground, lights)
+    picture = _paint(labels, normals, depth, colors.astype(np.float32), ground, lights)
     return np.asarray(picture)
 
 

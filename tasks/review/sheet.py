@@ -7,7 +7,7 @@ is for people; the buffers that come with it are what the pipeline believes.
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -29,6 +29,7 @@ TILE_COLUMNS, TILE_ROWS = 3, 2
 DEFAULT_WIDTH = 1536
 # Pixels of a 512-pixel tile; the page shows it at about 210, where this is still read.
 LEGEND_ROW, LEGEND_CELL, LEGEND_SIZE = 46, 218, 27
+LEGEND_NAMED_CELL = 380
 NAME_SIZE = 24
 NUMBER_SIZES = (16, 30)  # a number grows with the free part around it
 MIN_NUMBER_RADIUS = 5.0  # less free part, and a number would hide it
@@ -65,7 +66,8 @@ def render_sheet(
         mesh: the asset.
         face_labels: (F,) int32 part ids, dense, >= 0.
         width: of the picture in pixels; tiles are a third of it.
-        meta: goes into the buffers (asset id, round, proposal hash).
+        meta: goes into the buffers (asset id, round, proposal hash); `part_slots` and
+            `part_names`, lists of length P, say how parts are coloured and called.
 
     Returns:
         Picture and buffers; the same input gives the same bytes.
@@ -80,7 +82,10 @@ def render_sheet(
     face_normals = np.cross(edges[:, 0], edges[:, 1])
     areas = np.linalg.norm(face_normals, axis=1) / 2
     plan = plan_views(triangles, face_labels, areas, TILE_COLUMNS * TILE_ROWS)
-    legend = _legend(face_labels, areas, plan.unseen_parts, width)
+    share = np.bincount(face_labels, weights=areas) / max(float(areas.sum()), 1e-30)
+    colors = part_colors(len(share), _told(meta, "part_slots", len(share)))
+    names = _told(meta, "part_names", len(share))
+    legend = _legend(share, colors, names or [""] * len(share), plan.unseen_parts, width)
     canvas = _Canvas(width // TILE_COLUMNS, legend)
     normals = _corner_normals(mesh, face_normals)
     for index, view in enumerate(plan.views):
@@ -88,7 +93,7 @@ def render_sheet(
         canvas.paste(
             index,
             view,
-            shade_view(scene, view, face_labels, normals, canvas.size),
+            shade_view(scene, view, face_labels, normals, canvas.size, colors),
             render_hits(scene, view, canvas.size),
         )
     details = {
@@ -154,28 +159,50 @@ def _corner_normals(mesh: AssetMesh, face_normals: FloatArray) -> FloatArray:
     return np.where(is_smooth, given, flat)
 
 
+def _told(meta: Mapping[str, Any] | None, name: str, length: int) -> list[Any] | None:
+    """A list with one entry per part from the meta, or None."""
+    told = (meta or {}).get(name)
+    return list(told) if isinstance(told, (list, tuple)) and len(told) == length else None
+
+
 def _legend(
-    face_labels: IntArray, areas: FloatArray, unseen: tuple[int, ...], width: int
+    share: FloatArray,
+    colors: ByteArray,
+    names: Sequence[str],
+    unseen: tuple[int, ...],
+    width: int,
 ) -> ByteArray:
-    """A strip with colour, number and share of every part, and hints."""
-    share = np.bincount(face_labels, weights=areas) / max(float(areas.sum()), 1e-30)
+    """A strip with colour, number, name and share of every part."""
     zoom = width / DEFAULT_WIDTH
-    cell, row, size = (round(v * zoom) for v in (LEGEND_CELL, LEGEND_ROW, LEGEND_SIZE))
+    wide = LEGEND_NAMED_CELL if any(names) else LEGEND_CELL
+    cell, row, size = (round(v * zoom) for v in (wide, LEGEND_ROW, LEGEND_SIZE))
     columns = width // cell
     rows = -(-len(share) // columns)
     picture = Image.new("RGB", (width, rows * row + size // 2), BACKGROUND_COLOR)
     draw = ImageDraw.Draw(picture)
     font = _font(size)
-    for part, (color, fraction) in enumerate(zip(part_colors(len(share)), share, strict=True)):
+    for part, (color, fraction) in enumerate(zip(colors, share, strict=True)):
         left = part % columns * cell + size // 2
         top = part // columns * row + size // 2
         red, green, blue = (int(value) for value in color)
         box = (left, top, left + size, top + size)
         draw.rounded_rectangle(box, size // 4, (red, green, blue), OUTLINE_COLOR)
         amount = "unseen" if part in unseen else f"{fraction * 100:.1f} %"
-        place = (left + size * 1.3, top + size / 2)
-        draw.text(place, f"{part}  {amount}", TEXT_COLOR, font, anchor="lm")
+        room = cell - size * 3
+        text = _fitted(draw, font, f"{part}  {names[part]}".rstrip(), f"  {amount}", room)
+        draw.text((left + size * 1.3, top + size / 2), text, TEXT_COLOR, font, anchor="lm")
     return np.asarray(picture)
+
+
+def _fitted(
+    draw: ImageDraw.ImageDraw, font: ImageFont.FreeTypeFont, text: str, tail: str, room: float
+) -> str:
+    """Text and tail, the text cut so that both fit into `room` pixels."""
+    if draw.textlength(text + tail, font) <= room:
+        return text + tail
+    while len(text) > 3 and draw.textlength(f"{text}...{tail}", font) > room:
+        text = text[:-1]
+    return f"{text.rstrip()}...{tail}"
 
 
 def _annotate(picture: ByteArray, labels: IntArray, views: tuple[View, ...], size: int) -> bytes:

@@ -101,7 +101,9 @@ def test_refine_brings_clicks_on_the_right_faces_and_pull_is_idempotent(desk_wor
     world = desk_world
     asset = world.proposed("chair", 4, merge_parts)
     world.push()
-    buffers = buffers_from_bytes(world.store.get(f"review/{asset.asset_id}/0/buffers.npz"))
+    buffers = buffers_from_bytes(
+        world.store.get(world.catalogue.reviews.task(asset.asset_id, 0).buffers_key)
+    )
     truth = world.truth[asset.asset_id]
     spots = wrong_spots(buffers, truth, 3)
     assert spots
@@ -177,7 +179,9 @@ def test_no_round_is_left_after_the_last(desk_world):
     world.catalogue.move(asset.asset_id, AssetState.IN_REVIEW)
     asset = world.propose(asset, merge_parts(world.truth[asset.asset_id]), last)
     world.push()
-    buffers = buffers_from_bytes(world.store.get(f"review/{asset.asset_id}/{last}/buffers.npz"))
+    buffers = buffers_from_bytes(
+        world.store.get(world.catalogue.reviews.task(asset.asset_id, last).buffers_key)
+    )
     spots = wrong_spots(buffers, world.truth[asset.asset_id], 2)
     answer = annotation_for("refine", spots, "", buffers.size)
     world.desk.client.create_annotation(world.tasks_of(asset)[0], answer)

@@ -32,7 +32,8 @@ def _tasks(context) -> list:
 
 def _give(context, asset, verdict: str, label: str | None = None) -> None:
     """Answer as the editor does, with a click in the middle of what is seen, if asked for."""
-    key = keys.review_buffers(asset.asset_id, asset.round)
+    shown = context.catalogue.proposal(asset.asset_id, asset.round)
+    key = keys.review_buffers(asset.asset_id, asset.round, shown.sha256)
     buffers = buffers_from_bytes(context.store.get(key))
     rows, columns = np.nonzero(buffers.face >= 0)
     middle = len(rows) // 2

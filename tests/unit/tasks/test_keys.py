@@ -16,7 +16,7 @@ def test_layout_is_the_documented_one() -> None:
     assert keys.asset_json(ID) == f"assets/{ID}/asset.json"
     assert keys.encoding("enc", ID) == f"encodings/enc/{ID}.safetensors"
     assert keys.proposal(ID, 2, "abc") == f"proposals/{ID}/2-abc.npz"
-    assert keys.review_sheet(ID, 0) == f"review/{ID}/0/sheet.png"
+    assert keys.review_sheet(ID, 0, ID) == f"review/{ID}/0-{ID[:8]}/sheet.png"
     assert keys.label_set(ID, "l1") == f"labels/{ID}/l1.npz"
     assert keys.shard("parts", "v1", 3) == "shards/parts/v1/shard-000003.tar"
     assert keys.review_key(ID, 1) == f"{ID}:1"
@@ -43,4 +43,4 @@ def test_bad_keys_are_refused(key: str) -> None:
 
 def test_negative_round_is_refused() -> None:
     with pytest.raises(keys.BadKey, match="negative"):
-        keys.review_sheet(ID, -1)
+        keys.review_sheet(ID, -1, ID)
