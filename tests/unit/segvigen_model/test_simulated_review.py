@@ -125,3 +125,13 @@ def test_a_part_without_partner_counts_zero(table):
     surface, truth = table
     ious = part_ious(np.zeros_like(truth), truth, surface.areas)
     assert sorted(ious.values())[:-1] == [0.0] * (len(ious) - 1)
+
+
+def test_a_small_new_part_is_recognised_as_the_one_that_was_asked_for(table):
+    surface, truth = table
+    shown = np.zeros_like(truth)
+    rows = np.flatnonzero(truth == 1)
+    shown[rows[surface.areas[rows].argmax()]] = 1
+    rules = PersonRules(actions_per_round=50)
+    (action,) = [a for a in next_actions(shown, truth, surface, rules, set()) if a.part == 1]
+    assert (action.click.kind, action.click.part) == (ClickKind.BELONGS, 1)
