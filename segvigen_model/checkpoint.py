@@ -192,7 +192,7 @@ def load(path_or_name: str | Path = "default", device: str = "cpu") -> Bundle:
     return _ready(
         replace(
             bundle,
-            normalization=_normalization_from_json(header["normalization"]),
+            normalization=normalization_of(header["normalization"], bundle.config.latent_channels),
             sha256=file_sha256(weights),
             card=header.get("card", {}),
         ),
@@ -281,9 +281,25 @@ def config_from_json(data: Mapping[str, Any]) -> ModelConfig:
         raise CheckpointMismatch(f"the model's sizes in {CONFIG_FILE} are wrong: {err!r}") from err
 
 
-def normalization_of(values: Mapping[str, Any]) -> Normalization:
-    """Make a normalisation from number lists `shape_mean`, `shape_std`, `tex_mean`, `tex_std`."""
-    return _normalization_from_json(values)
+def normalization_of(values: Mapping[str, Any], channels: int | None = None) -> Normalization:
+    """Make a normalisation of lists `shape_mean`, `shape_std`, `tex_mean`, `tex_std`.
+
+    Args:
+        values: one number per latent channel in each.
+        channels: how many there must be, when known.
+    """
+    names = ("shape_mean", "shape_std", "tex_mean", "tex_std")
+    try:
+        tensors = {name: torch.tensor(values[name], dtype=torch.float32) for name in names}
+    except (KeyError, TypeError, ValueError) as err:
+        raise CheckpointMismatch(f"the latents' normalisation is incomplete: {err!r}") from err
+    for name, tensor in tensors.items():
+        if channels is not None and tensor.shape != (channels,):
+            raise CheckpointMismatch(
+                f"the normalisation's {name} has shape {tuple(tensor.shape)} for latents of "
+                f"{channels} channels; take the file that came with the weights"
+            )
+    return Normalization(**tensors)
 
 
 def _tupled(data: Mapping[str, Any]) -> dict[str, Any]:
@@ -297,7 +313,8 @@ def _find(path_or_name: str | Path) -> Path:
     shipped = sorted(each.parent.name for each in WEIGHTS_FOLDER.glob(f"*/{CONFIG_FILE}"))
     raise CheckpointMismatch(
         f"no checkpoint at {str(path_or_name)!r}: give a folder with {CONFIG_FILE} and "
-        f"{WEIGHTS_FILE}, or a shipped name ({', '.join(shipped) or 'none is installed'})"
+        f"{WEIGHTS_FILE}, a SegviGen .ckpt or a folder of them with TRELLIS.2 in or beside it, "
+        f"or a shipped name ({', '.join(shipped) or 'none is installed'})"
     )
 
 
@@ -313,15 +330,6 @@ def _read_header(folder: Path) -> dict[str, Any]:
         if key not in header:
             raise CheckpointMismatch(f"{folder / CONFIG_FILE} lacks {key!r}; save it again")
     return header
-
-
-def _normalization_from_json(data: Mapping[str, Any]) -> Normalization:
-    names = ("shape_mean", "shape_std", "tex_mean", "tex_std")
-    try:
-        values = {name: torch.tensor(data[name], dtype=torch.float32) for name in names}
-    except (KeyError, TypeError, ValueError) as err:
-        raise CheckpointMismatch(f"the latents' normalisation is incomplete: {err!r}") from err
-    return Normalization(**values)
 
 
 def _unit_normalization(channels: int) -> Normalization:

@@ -25,7 +25,7 @@ from torch import Tensor, nn
 from segvigen_model import checkpoint, dit, official
 from segvigen_model.checkpoint import Bundle, Normalization
 from segvigen_model.conditioning import Task
-from segvigen_model.dit import FlowConfig
+from segvigen_model.dit import FlowConfig, SLatFlowModel
 from segvigen_model.errors import CheckpointMismatch, MissingExtra
 from segvigen_model.image_tokens import ImageTokenizer, find_image_model, load_tokenizer
 from segvigen_model.placement import is_offload_needed
@@ -33,8 +33,6 @@ from segvigen_model.presets import ModelConfig
 from segvigen_model.sampler import SamplerOptions
 from segvigen_model.segmentation_flow import SegmentationConfig, SegmentationFlow
 from segvigen_model.vae import encoder as vae
-from segvigen_model.vae.decoder import Decoder
-from segvigen_model.vae.encoder import Encoder
 
 logger = logging.getLogger(__name__)
 PIPELINE_FILE = "pipeline.json"
@@ -95,21 +93,22 @@ def load_official(
         tex_decoder=official.decoder_config(*_name_args(pairs["tex_decoder"][0])),
         flow=flow.config,
     )
-    modules = _empty_autoencoders(config)
-    for part, (_, weights) in pairs.items():
-        _fill(modules[part], _read_safetensors(weights), str(weights))
-        vae.set_torso_dtype(modules[part], torch.float16 if half else torch.float32)
-        modules[part].to(home).eval()
+    modules: dict[str, Any] = {
+        part: load_pair(weights, device=home, is_half=half) for part, (_, weights) in pairs.items()
+    }
     image_tokenizer, image_source = _image_tokenizer(files, home)
     return Bundle(
         **modules,
         dit=flow,
         config=config,
-        normalization=_normalization(arguments).to(device),
+        normalization=_normalization(arguments, config.latent_channels).to(device),
         sha256=checkpoint.file_sha256(files.segvigen),
         card={
             "source": "official",
             "autoencoders": AUTOENCODERS,
+            "autoencoder_sha256": {
+                part: checkpoint.file_sha256(weights) for part, (_, weights) in pairs.items()
+            },
             "has_half_torso": half,
             "is_offloaded": offload,
             "image_model": image_source,
@@ -119,6 +118,38 @@ def load_official(
         image_tokenizer=image_tokenizer,
         compute_device=torch.device(device) if offload else None,
     )
+
+
+def load_pair(path: str | Path, *, device: str = "cpu", is_half: bool | None = None) -> Any:
+    """Load one official network: `NAME.json` beside `NAME.safetensors`.
+
+    Args:
+        path: either file, or the two without their suffix.
+        device: where to put it.
+        is_half: 16-bit torso as released; None = yes on CUDA, no on a CPU.
+
+    Returns:
+        An `Encoder`, a `Decoder` or an `SLatFlowModel`, ready to compute.
+
+    Raises:
+        CheckpointMismatch: a file is absent, damaged or does not fit.
+    """
+    half = torch.device(device).type == "cuda" if is_half is None else is_half
+    given = Path(path)
+    base = given if given.suffix not in (".json", ".safetensors") else given.with_suffix("")
+    header, weights = (base.with_name(base.name + end) for end in (".json", ".safetensors"))
+    for file in (header, weights):
+        if not file.is_file():
+            raise CheckpointMismatch(f"no file {file}; an official network is a pair of both")
+    name, args = _name_args(header)
+    with torch.device("meta"):
+        module = official.build(name, args)
+    _fill(module, _read_safetensors(weights), str(weights))
+    if isinstance(module, SLatFlowModel):
+        dit.set_torso_dtype(module, torch.bfloat16 if half else torch.float32)
+    else:
+        vae.set_torso_dtype(module, torch.float16 if half else torch.float32)
+    return module.to(device).eval()
 
 
 def load_released(
@@ -136,6 +167,8 @@ def load_released(
         is_half: see `load_official`.
         is_offloaded: see `load_official`.
     """
+    if path.suffix == ".ckpt" and not path.is_file():
+        raise CheckpointMismatch(f"no file {path}; give a SegviGen .ckpt or a folder of them")
     found = [path] if path.suffix == ".ckpt" else sorted(path.glob("*.ckpt"))
     first, *others = found
     bundle = load_official(
@@ -246,16 +279,6 @@ def _image_tokenizer(files: OfficialFiles, device: str) -> tuple[ImageTokenizer 
         return None, f"absent: {err}"
 
 
-def _empty_autoencoders(config: ModelConfig) -> dict[str, Any]:
-    with torch.device("meta"):
-        return {
-            "shape_encoder": Encoder(config.shape_encoder),
-            "shape_decoder": Decoder(config.shape_decoder),
-            "tex_encoder": Encoder(config.tex_encoder),
-            "tex_decoder": Decoder(config.tex_decoder),
-        }
-
-
 def _fill(module: nn.Module, state: Mapping[str, Tensor], source: str) -> None:
     checkpoint.load_weights(module, state, source, is_assigned=True)
     module.float()
@@ -270,7 +293,7 @@ def _pipeline(trellis: Path) -> dict[str, Any]:
     return arguments
 
 
-def _normalization(arguments: Mapping[str, Any]) -> Normalization:
+def _normalization(arguments: Mapping[str, Any], channels: int) -> Normalization:
     try:
         shape = arguments["shape_slat_normalization"]
         tex = arguments["tex_slat_normalization"]
@@ -282,7 +305,7 @@ def _normalization(arguments: Mapping[str, Any]) -> Normalization:
         }
     except (KeyError, TypeError) as err:
         raise CheckpointMismatch(f"{PIPELINE_FILE} lacks {err}; fetch it again") from err
-    return checkpoint.normalization_of(values)
+    return checkpoint.normalization_of(values, channels)
 
 
 def _pair(trellis: Path, name: str) -> tuple[Path, Path]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,8 +17,6 @@ from segvigen_model.parity.row import ParityRow, each, row
 from segvigen_model.presets import PRESETS
 from segvigen_model.segmentation_flow import SegmentationConfig, SegmentationFlow
 from segvigen_model.vae import encoder as vae
-from segvigen_model.vae.decoder import Decoder
-from segvigen_model.vae.encoder import Encoder
 
 CHECKPOINT_PREFIX = "gen3dseg."
 _Names = dict[str, tuple[list[int], str]]
@@ -49,21 +47,11 @@ def _build(name: str, manifest: Mapping[str, Any]) -> nn.Module:
         if config is None:
             return _head("interactive" in name)
         kind, args = config["name"], config["args"]
-        if "Flow" in kind:
-            flow = SLatFlowModel(official.flow_config(args))
-            if name.endswith("bfloat16"):
-                dit.set_torso_dtype(flow, torch.bfloat16)
-            return flow
-        return _autoencoder(kind, args)
-
-
-def _autoencoder(kind: str, args: Mapping[str, Any]) -> nn.Module:
-    makers: dict[bool, Callable[[], nn.Module]] = {
-        True: lambda: Encoder(official.encoder_config(kind, args)),
-        False: lambda: Decoder(official.decoder_config(kind, args)),
-    }
-    module = makers["Encoder" in kind]()
-    if args.get("use_fp16"):
+        module = official.build(kind, args)
+    if isinstance(module, SLatFlowModel):
+        if name.endswith("bfloat16"):
+            dit.set_torso_dtype(module, torch.bfloat16)
+    elif args.get("use_fp16"):
         vae.set_torso_dtype(module, torch.float16)
     return module
 

@@ -6,13 +6,21 @@ scaled-dot-product call per asset, or a single one when all lengths agree.
 
 from __future__ import annotations
 
-from functools import cached_property
+import importlib
+import logging
+from functools import cache, cached_property
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+logger = logging.getLogger(__name__)
+# Both take (q, k, v, ends of q, ends of k, longest of q, longest of k) and scale by 1 / sqrt(D).
+VARLEN_KERNELS = (
+    ("torch.nn.attention.varlen", "varlen_attn"),
+    ("flash_attn", "flash_attn_varlen_func"),
+)
 CPU_DENSE_LIMIT = 2048  # keys; above this the full weight matrix no longer pays
 
 
@@ -26,6 +34,7 @@ class Lengths:
     Attributes:
         is_uniform: whether all assets have equally many tokens.
         longest: tokens of the longest sequence.
+        varlen: the device's variable-length kernel, or None.
     """
 
     def __init__(self, values: tuple[int, ...], device: torch.device | str) -> None:
@@ -34,6 +43,7 @@ class Lengths:
         # Found here, not on use: compiled code would be tied to the very numbers it looked at.
         self.is_uniform = len(set(values)) == 1
         self.longest = max(values, default=0)
+        self.varlen = varlen_kernel() if self.device.type == "cuda" else None
 
     @cached_property
     def ends(self) -> Tensor:
@@ -93,13 +103,11 @@ def packed_attention(
     """
     if kv_lengths.longest == 1 and kv_lengths.is_uniform:
         return v.index_select(0, q_lengths.batch_index)  # attention over one token is that token
-    if q.is_cuda and q.dtype in (torch.float16, torch.bfloat16):
-        kernel = _varlen_kernel()
-        if kernel is not None:
-            out: Tensor = kernel(
-                q, k, v, q_lengths.ends, kv_lengths.ends, q_lengths.longest, kv_lengths.longest
-            )
-            return out
+    kernel = q_lengths.varlen
+    if kernel is not None and q.dtype in (torch.float16, torch.bfloat16):
+        ends = q_lengths.ends, kv_lengths.ends
+        out: Tensor = kernel(q, k, v, *ends, q_lengths.longest, kv_lengths.longest)
+        return out
     if q_lengths.is_uniform and kv_lengths.is_uniform:
         return _one_call(q, k, v, len(q_lengths.values))
     parts = zip(
@@ -131,9 +139,12 @@ def _headed(x: Tensor, batch: int) -> Tensor:
     return x.view(batch, -1, *x.shape[1:]).transpose(1, 2)
 
 
-def _varlen_kernel() -> Any:
-    try:
-        from torch.nn.attention.varlen import varlen_attn
-    except ImportError:
-        return None
-    return varlen_attn
+@cache
+def varlen_kernel() -> Any:
+    """Find a variable-length kernel: torch's own, else flash-attn where installed, else None."""
+    for module, name in VARLEN_KERNELS:
+        try:
+            return getattr(importlib.import_module(module), name)
+        except (ImportError, AttributeError, OSError):
+            logger.debug("varlen_kernel=absent module=%s", module)
+    return None

@@ -10,13 +10,14 @@ import torch
 from safetensors.torch import save_file
 
 from segvigen_model import checkpoint
-from segvigen_model.dit import FlowConfig
+from segvigen_model.dit import FlowConfig, SLatFlowModel
 from segvigen_model.errors import CheckpointMismatch
 from segvigen_model.official_checkpoint import (
     AUTOENCODERS,
     find_official,
     flow_config_of,
     load_official,
+    load_pair,
     official_sampler,
     read_segvigen,
 )
@@ -137,3 +138,132 @@ def test_wrong_and_absent_files_are_named(released, tmp_path):
     (tmp_path / "TRELLIS.2" / "pipeline.json").unlink()
     with pytest.raises(CheckpointMismatch, match="no TRELLIS"):
         checkpoint.load(released)
+
+
+def edit_json(path, change):
+    data = json.loads(path.read_text())
+    change(data)
+    path.write_text(json.dumps(data))
+
+
+def edit_flow(path, change):
+    state = torch.load(path, weights_only=True)["state_dict"]  # noqa: TID251
+    change(state)
+    torch.save({"state_dict": state}, path)
+
+
+def drop_norms(state):
+    for key in [key for key in state if "self_attn.q_rms_norm" in key]:
+        del state[key]
+
+
+@pytest.mark.parametrize(
+    ("change", "match"),
+    [
+        (
+            lambda s: s.pop("gen3dseg.flow_model.out_layer.bias"),
+            r"1 missing: flow_model\.out",
+        ),
+        (lambda s: s.update({"gen3dseg.head.weight": torch.zeros(1)}), "1 unknown: head.weight"),
+        (
+            lambda s: s.update({"gen3dseg.flow_model.out_layer.bias": torch.zeros(3)}),
+            r"out_layer\.bias \(3,\) instead of \(8,\)",
+        ),
+        (drop_norms, "without head norms are not supported"),
+        (
+            lambda s: s.update({f"gen3dseg.extra.{i}": torch.zeros(1) for i in range(9)}),
+            "9 unknown: .* and 5 more",
+        ),
+    ],
+)
+def test_flow_weights_that_do_not_fit_are_named(released, change, match):
+    edit_flow(released, change)
+    with pytest.raises(CheckpointMismatch, match=match):
+        checkpoint.load(released)
+
+
+@pytest.mark.parametrize(
+    ("change", "match"),
+    [
+        (lambda a: a.pop("tex_slat_sampler"), "no texture sampler: KeyError"),
+        (lambda a: a["tex_slat_sampler"]["params"].update(steps="many"), "no texture sampler"),
+        (lambda a: a.pop("shape_slat_normalization"), "lacks 'shape_slat_normalization'"),
+        (lambda a: a["tex_slat_normalization"].update(std=["x"]), "normalisation is incomplete"),
+        (
+            lambda a: a["tex_slat_normalization"].update(std=[1.0] * 7),
+            r"tex_std has shape \(7,\) for latents of 8 channels",
+        ),
+    ],
+)
+def test_a_wrong_pipeline_says_what_is_wrong(released, change, match):
+    pipeline = released.parent / "TRELLIS.2" / "pipeline.json"
+    edit_json(pipeline, lambda data: change(data["args"]))
+    with pytest.raises(CheckpointMismatch, match=match):
+        checkpoint.load(released)
+
+
+@pytest.mark.parametrize(
+    ("change", "match"),
+    [
+        (lambda d: d.pop("args"), "is no model config: KeyError"),
+        (lambda d: d.update(name="UNet"), "'UNet' is no encoder that we know"),
+        (lambda d: d["args"].pop("latent_channels"), "SparseUnetVaeEncoder is incomplete: KeyErr"),
+        (
+            lambda d: d["args"].update(block_type=["Swin"]),
+            "is not supported, only",
+        ),
+        (lambda d: d["args"].update(model_channels=[16, 16]), "wrong shape: "),
+    ],
+)
+def test_a_wrong_autoencoder_config_says_what_is_wrong(released, change, match):
+    name = f"{AUTOENCODERS['tex_encoder']}.json"
+    edit_json(released.parent / "TRELLIS.2" / "ckpts" / name, change)
+    with pytest.raises(CheckpointMismatch, match=match):
+        checkpoint.load(released)
+
+
+def test_damaged_autoencoder_weights_say_what_to_do(released):
+    name = f"{AUTOENCODERS['shape_decoder']}.safetensors"
+    (released.parent / "TRELLIS.2" / "ckpts" / name).write_bytes(b"cut short")
+    with pytest.raises(CheckpointMismatch, match=rf"cannot read .*{name}.*fetch it again"):
+        checkpoint.load(released)
+
+
+def test_absent_checkpoints_are_told_apart(released):
+    with pytest.raises(CheckpointMismatch, match=r"no file .*nowhere\.ckpt; give a SegviGen"):
+        checkpoint.load(released.parent / "nowhere.ckpt")
+    with pytest.raises(CheckpointMismatch, match=r"a SegviGen \.ckpt or a folder of them"):
+        checkpoint.load(released.parent / "TRELLIS.2")
+
+
+def test_every_file_that_was_used_is_recorded(released):
+    bundle = checkpoint.load(released)
+    name = f"{AUTOENCODERS['tex_decoder']}.safetensors"
+    wanted = checkpoint.file_sha256(released.parent / "TRELLIS.2" / "ckpts" / name)
+    assert bundle.card["autoencoder_sha256"]["tex_decoder"] == wanted
+    assert set(bundle.card["autoencoder_sha256"]) == set(AUTOENCODERS)
+
+
+def test_one_official_network_loads_by_itself(released, tmp_path):
+    ckpts = released.parent / "TRELLIS.2" / "ckpts"
+    name = AUTOENCODERS["shape_encoder"]
+    for path in (ckpts / name, ckpts / f"{name}.json", str(ckpts / f"{name}.safetensors")):
+        assert isinstance(load_pair(path), Encoder)
+    args = {"in_channels": 16, "out_channels": 8, "model_channels": 24, "cond_channels": 12}
+    args |= {"num_blocks": 2, "num_heads": 2, "mlp_ratio": 5.3334, "qk_rms_norm": True}
+    args |= {"qk_rms_norm_cross": True, "pe_mode": "rope", "share_mod": True}
+    flow = SLatFlowModel(FLOW)
+    (tmp_path / "flow.json").write_text(json.dumps({"name": "SLatFlowModel", "args": args}))
+    save_file(flow.state_dict(), tmp_path / "flow.safetensors")
+    again = load_pair(tmp_path / "flow", is_half=True)
+    assert again.dtype == torch.bfloat16 and again.out_layer.weight.dtype == torch.float32
+    assert torch.equal(again.input_layer.weight, flow.input_layer.weight)
+    edit_json(tmp_path / "flow.json", lambda data: data["args"].update(pe_mode="ape"))
+    with pytest.raises(CheckpointMismatch, match="pe_mode='ape' are not supported"):
+        load_pair(tmp_path / "flow")
+    edit_json(tmp_path / "flow.json", lambda data: data["args"].clear())
+    with pytest.raises(CheckpointMismatch, match="the flow model is incomplete: KeyError"):
+        load_pair(tmp_path / "flow")
+    (tmp_path / "flow.safetensors").unlink()
+    with pytest.raises(CheckpointMismatch, match=r"no file .*flow\.safetensors"):
+        load_pair(tmp_path / "flow")

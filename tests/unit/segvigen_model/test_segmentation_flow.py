@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from segvigen_model.conditioning import Task, click_tokens, no_clicks, null_condition, stack_clicks
+from segvigen_model.dit import FlowConfig
 from segvigen_model.sampler import (
     SamplerOptions,
     data_from_velocity,
@@ -22,6 +23,7 @@ from segvigen_model.segmentation_flow import SegmentationConfig, SegmentationFlo
 from segvigen_model.sparse.structure import Structure
 
 SIZES = (23, 31, 12)
+FLOW = FlowConfig(16, 8, 48, 24, num_blocks=2, num_heads=2, mlp_ratio=5.3334)
 
 
 def click_sets():
@@ -203,3 +205,55 @@ def test_rescaled_guidance_is_per_asset(tiny_bundle, case):
     one, (shape_1, tex_1, x_1), cond = alone(case, 2)
     single = flow.prepare(one, shape_1, tex_1, cond=[cond], needs_null=True)
     assert float((sample(flow, single, x_1, options) - batched[2]).abs().max()) < 1e-5
+
+
+@torch.no_grad()
+def test_the_last_block_computes_kept_rows_only_and_keys_are_made_once(tiny_bundle, case):
+    """Count rows where work is done: not only equal answers, less work."""
+    flow = tiny_bundle.dit
+    structure, (shape, tex, x_t), conds = case
+    rows: dict[str, list[int]] = {}
+
+    def counted(name):
+        return lambda module, args, out: rows.setdefault(name, []).append(len(args[0]))
+
+    blocks = flow.flow_model.blocks
+    watched = {"first": blocks[0].mlp, "last": blocks[-1].mlp, "out": blocks[-1].self_attn.to_out}
+    watched |= {"cross": blocks[-1].cross_attn.to_q, "output": flow.flow_model.out_layer}
+    watched |= {"keys": blocks[0].cross_attn.to_kv}
+    handles = [each.register_forward_hook(counted(name)) for name, each in watched.items()]
+    clicks = stack_clicks(click_sets())
+    inputs = flow.prepare(structure, shape, tex, cond=conds, clicks=clicks)
+    sample(flow, inputs, x_t, SamplerOptions(num_steps=3))
+    for handle in handles:
+        handle.remove()
+    total = sum(SIZES)
+    assert rows["first"] == [2 * total + len(clicks.labels)] * 3
+    for name in ("last", "out", "cross", "output"):
+        assert rows[name] == [total] * 3, name
+    assert rows["keys"] == [sum(len(cond) for cond in conds)]
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("num_clicks", [0, 1], ids=["full", "interactive"])
+def test_released_heads_batch_right_too(case, num_clicks):
+    """The official forms: no task embedding; one embedding for clicks; any number of clicks."""
+    torch.manual_seed(0)
+    flow = SegmentationFlow(SegmentationConfig(FLOW, num_clicks, False, None)).eval()
+    for parameter in flow.parameters():
+        if not bool(parameter.any()):
+            parameter.copy_(0.1 * torch.randn(parameter.shape))
+    structure, (shape, tex, x_t), conds = case
+    numbers = (1, 7, 10)
+    cells = np.arange(30).reshape(10, 3) % 8
+    clicks = [click_tokens(cells[:n], np.ones(n, bool)) for n in numbers] if num_clicks else None
+    options = SamplerOptions(3, 3.0, 2.0, (0.0, 1.0), 0.3)
+    joined = None if clicks is None else stack_clicks(clicks)
+    inputs = flow.prepare(structure, shape, tex, cond=conds, clicks=joined, needs_null=True)
+    together = torch.split(sample(flow, inputs, x_t, options), list(SIZES))
+    for asset in range(3):
+        one, (shape_1, tex_1, x_1), cond = alone(case, asset)
+        its = None if clicks is None else clicks[asset]
+        single = flow.prepare(one, shape_1, tex_1, cond=[cond], clicks=its, needs_null=True)
+        wanted = sample(flow, single, x_1, options)
+        assert float((wanted - together[asset]).abs().max()) < 1e-5, asset

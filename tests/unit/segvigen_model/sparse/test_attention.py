@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import sys
+from types import SimpleNamespace
+
 import pytest
 import torch
 import torch.nn.functional as F
 
-from segvigen_model.sparse.attention import Lengths, packed_attention
+from segvigen_model.sparse.attention import Lengths, packed_attention, varlen_kernel
 from segvigen_model.sparse.rope import apply_rope, normed_rope, rope_phases
 
 
@@ -67,3 +70,51 @@ def test_a_zero_head_stays_zero():
     out.sum().backward()
     assert not out.any()
     assert bool(torch.isfinite(x.grad).all())
+
+
+@pytest.fixture
+def _fresh_kernel():
+    varlen_kernel.cache_clear()
+    yield
+    varlen_kernel.cache_clear()
+
+
+@pytest.mark.usefixtures("_fresh_kernel")
+def test_flash_attention_is_taken_where_torch_has_no_kernel_of_its_own(monkeypatch):
+    def flash_attn_varlen_func():
+        raise AssertionError("only looked up")
+
+    flash = SimpleNamespace(flash_attn_varlen_func=flash_attn_varlen_func)
+    monkeypatch.setitem(sys.modules, "torch.nn.attention.varlen", None)
+    monkeypatch.setitem(sys.modules, "flash_attn", flash)
+    assert varlen_kernel() is flash_attn_varlen_func
+    varlen_kernel.cache_clear()
+    monkeypatch.setitem(sys.modules, "flash_attn", None)
+    assert varlen_kernel() is None
+
+
+@pytest.mark.usefixtures("_fresh_kernel")
+def test_torchs_kernel_comes_first_and_a_cpu_uses_none():
+    module = pytest.importorskip("torch.nn.attention.varlen")
+    assert varlen_kernel() is module.varlen_attn
+    assert Lengths((3, 4), "cpu").varlen is None
+
+
+def test_a_kernel_gets_packed_rows_and_their_ends():
+    """A plain stand-in for the kernels, called the way both are called."""
+
+    def kernel(q, k, v, q_ends, k_ends, most_q, most_k):
+        assert (most_q, most_k) == (5, 7)
+        parts = []
+        for asset in range(2):
+            rows, columns = (slice(*ends[asset : asset + 2].tolist()) for ends in (q_ends, k_ends))
+            scores = torch.einsum("qhd,khd->hqk", q[rows], k[columns]) / q.shape[-1] ** 0.5
+            parts.append(torch.einsum("hqk,khd->qhd", scores.softmax(-1), v[columns]))
+        return torch.cat(parts)
+
+    q, k, v = (torch.randn(n, 2, 8).bfloat16() for n in (8, 9, 9))
+    plain = [Lengths((3, 5), "cpu"), Lengths((7, 2), "cpu")]
+    wanted = packed_attention(q, k, v, *plain)
+    plain[0].varlen = kernel
+    assert torch.allclose(packed_attention(q, k, v, *plain), wanted, atol=2e-2)
+    assert packed_attention(q.float(), k.float(), v.float(), *plain).dtype == torch.float32
