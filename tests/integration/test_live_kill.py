@@ -1,0 +1,286 @@
+"""kill -9 round a live click, Label Studio restarted, webhooks lost and doubled: always right.
+
+Real Label Studio, real S3, the real service in a process of its own.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from uuid import uuid4
+
+import httpx
+import numpy as np
+import pytest
+from pydantic import SecretStr
+
+from infra.home import read_record
+from infra.local import start_label_studio, start_refine, stop_service
+from infra.processes import is_running
+from segvigen_model.mesh_io import save_glb
+from segvigen_model.procedural import make_asset
+from segvigen_model.proposal_io import proposal_to_bytes
+from segvigen_model.types import Proposal
+from tasks import keys
+from tasks.catalogue import AssetRow, AssetState, Catalogue, ProposalRow
+from tasks.ingest import ingest_object, scan_raw
+from tasks.review.buffers import buffers_from_bytes
+from tasks.review.desk import Desk, open_desk
+from tasks.review.pull import Reply, pull_annotations
+from tasks.review.push import push_assets
+from tasks.settings import Settings, load_settings
+from tasks.store import Store
+
+pytestmark = pytest.mark.slow
+TOKEN = "live-test-token"
+WORKER = "live-test"
+
+
+@dataclass
+class LiveStack:
+    """A project whose live backend is a process that may be killed."""
+
+    home: Path
+    env: dict[str, str]
+    settings: Settings
+    desk: Desk
+    store: Store
+    catalogue: Catalogue
+
+    def pushed(self, category: str, seed: int) -> AssetRow:
+        """An asset on the desk, with its true parts shown."""
+        made = make_asset(category, seed, textured=False)
+        raw = Store.from_settings(self.settings.store, raw=True)
+        raw.put(f"{category}-{seed}.glb", save_glb(made.mesh))
+        known = {asset.asset_id for asset in self.catalogue.assets()}
+        for info in scan_raw(raw, self.catalogue):
+            ingest_object(
+                info,
+                raw=raw,
+                store=self.store,
+                catalogue=self.catalogue,
+                settings=self.settings.ingest,
+            )
+        (asset,) = [row for row in self.catalogue.assets() if row.asset_id not in known]
+        self.catalogue.move(asset.asset_id, AssetState.ENCODED)
+        labels = np.unique(made.face_labels, return_inverse=True)[1].astype(np.int32)
+        num_parts = int(labels.max()) + 1
+        proposal = Proposal(labels, np.zeros(1, np.int32), np.ones(num_parts, np.float32), 0.5, {})
+        key = keys.proposal(asset.asset_id, 0, "hand")
+        sha = self.store.put(key, proposal_to_bytes(proposal)).sha256
+        row = ProposalRow(asset.asset_id, 0, key, sha, num_parts, 0.5, "hand")
+        self.catalogue.add_proposal(row)
+        self.catalogue.move(asset.asset_id, AssetState.PROPOSED, round=0)
+        self.catalogue.claim([AssetState.PROPOSED], 9, WORKER)
+        (result,) = push_assets(
+            [asset.asset_id],
+            store=self.store,
+            catalogue=self.catalogue,
+            desk=self.desk,
+            settings=self.settings.review,
+            worker=WORKER,
+        )
+        assert result.is_done, result
+        return self.catalogue.asset(asset.asset_id)
+
+    def click(self, asset: AssetRow, label: str, part: int) -> dict:
+        """A smart keypoint in the middle of what is seen of a part."""
+        task = self.catalogue.reviews.task(asset.asset_id, 0)
+        buffers = buffers_from_bytes(self.store.get(task.buffers_key))
+        rows, columns = np.nonzero(buffers.part == part)
+        width, height = buffers.size
+        middle = len(rows) // 2
+        x = (columns[middle] + 0.5) / width * 100
+        y = (rows[middle] + 0.5) / height * 100
+        return {
+            "id": uuid4().hex[:10],
+            "from_name": "click",
+            "to_name": "sheet",
+            "type": "keypointlabels",
+            "original_width": width,
+            "original_height": height,
+            "image_rotation": 0,
+            "origin": "manual",
+            "is_positive": True,
+            "value": {"x": float(x), "y": float(y), "width": 0.9, "keypointlabels": [label]},
+        }
+
+    def ask(self, asset: AssetRow, *clicks: dict) -> dict:
+        """What the editor gets for smart clicks, by way of Label Studio."""
+        (backend,) = self.desk.client.request(
+            "GET", "/api/ml/", params={"project": self.desk.project_id}
+        )
+        body = {"task": self.task_id(asset), "context": {"result": list(clicks)}}
+        path = f"/api/ml/{backend['id']}/interactive-annotating"
+        return dict(self.desk.client.request("POST", path, body=body))
+
+    def task_id(self, asset: AssetRow) -> int:
+        """Of the asset's only task."""
+        key = keys.review_key(asset.asset_id, 0)
+        (task,) = self.desk.client.find_tasks(self.desk.project_id, [key])
+        return int(task.task_id)
+
+    def submit(self, asset: AssetRow, *results: dict) -> None:
+        """Send the answer "refine" with these results."""
+        verdict = {
+            "id": "verdict001",
+            "from_name": "verdict",
+            "to_name": "sheet",
+            "type": "choices",
+            "value": {"choices": ["refine"]},
+        }
+        answer = {"result": [verdict, *results], "lead_time": 5.0}
+        self.desk.client.create_annotation(self.task_id(asset), answer)
+
+    def pull(self) -> list[Reply]:
+        """Ask the desk once."""
+        return pull_annotations(
+            store=self.store,
+            catalogue=self.catalogue,
+            desk=self.desk,
+            settings=self.settings.review,
+        )
+
+    def start(self) -> str:
+        """Bring the service up and wait for its model."""
+        url = start_refine(self.home, self.env)
+        for _ in range(1200):
+            if httpx.get(f"{url}/readyz", trust_env=False).status_code == 200:
+                return url
+            time.sleep(0.1)
+        raise AssertionError(httpx.get(f"{url}/readyz", trust_env=False).text)
+
+    def kill(self) -> None:
+        """kill -9, and wait until it is gone."""
+        record = read_record(self.home, "refine")
+        os.kill(record.pid, signal.SIGKILL)
+        while is_running(record.process):
+            time.sleep(0.02)
+
+
+@pytest.fixture(scope="module")
+def live(
+    s3_server, label_studio, tmp_path_factory: pytest.TempPathFactory, tiny_checkpoint: Path
+) -> Iterator[LiveStack]:
+    folder = tmp_path_factory.mktemp("live-stack")
+    name = uuid4().hex
+    s3 = s3_server.environment()
+    env = {
+        **s3,
+        **label_studio.environment(),
+        "SEGVIGEN_STORE_ROOT_URL": f"s3://{s3_server.store_bucket}/{name}",
+        "SEGVIGEN_STORE_RAW_URL": f"s3://{s3_server.raw_bucket}/{name}",
+        "SEGVIGEN_CATALOGUE_URL": f"sqlite:///{folder}/catalogue.db",
+        "SEGVIGEN_MODEL_CHECKPOINT": str(tiny_checkpoint),
+        "SEGVIGEN_REVIEW_LIVE_PASSWORD": TOKEN,
+        "SEGVIGEN_REVIEW_WEBHOOK_TOKEN": TOKEN,
+        "SEGVIGEN_REVIEW_PROJECT_TITLE": f"live {name[:8]}",
+        "SEGVIGEN_REVIEW_SHEET_PIXELS": "512",
+    }
+    url = start_refine(folder, env)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        for variable, text in env.items():
+            patch.setenv(variable, text)
+        patch.setenv("SEGVIGEN_REVIEW_LIVE_URL", url)
+        patch.setenv("SEGVIGEN_REVIEW_WEBHOOK_URL", f"{url}/webhook")
+        settings = load_settings()
+    desk = open_desk(settings.review, settings.store)
+    store = Store.from_settings(settings.store)
+    stack = LiveStack(folder, env, settings, desk, store, Catalogue(env["SEGVIGEN_CATALOGUE_URL"]))
+    stack.start()
+    yield stack
+    stop_service(folder, "refine")
+    desk.client.request("DELETE", f"/api/projects/{desk.project_id}/")
+
+
+def test_the_backend_is_registered_once_and_only_our_webhook_stays(live):
+    open_desk(live.settings.review, live.settings.store)
+    asked = {"project": live.desk.project_id}
+    (backend,) = live.desk.client.request("GET", "/api/ml/", params=asked)
+    assert backend["is_interactive"] and backend["url"] == live.settings.review.live_url
+    hooks = live.desk.client.request("GET", "/api/webhooks/", params=asked)
+    assert [list(hook["headers"]) for hook in hooks] == [["X-Segvigen-Token"]]
+    wrong = live.settings.review.model_copy(update={"live_password": SecretStr("other")})
+    open_desk(wrong, live.settings.store)  # refused by the service; the desk opens all the same
+    open_desk(live.settings.review, live.settings.store)
+    assert len(live.desk.client.request("GET", "/api/ml/", params=asked)) == 1
+
+
+def test_opening_a_task_stores_no_prediction(live):
+    asset = live.pushed("stool", 1)
+    task = live.desk.client.request("GET", f"/api/tasks/{live.task_id(asset)}/")
+    assert task["predictions"] == []
+    assert task["total_predictions"] == 0
+
+
+def test_killed_between_click_and_answer(live):
+    asset = live.pushed("chair", 1)
+    click = live.click(asset, "part 0", 1)
+    os.kill(read_record(live.home, "refine").pid, signal.SIGSTOP)  # the click waits for ever
+    got: list[dict] = []
+    asking = threading.Thread(target=lambda: got.append(live.ask(asset, click)))
+    asking.start()
+    time.sleep(1.5)
+    live.kill()
+    asking.join(60)
+    assert got and "errors" in got[0], got
+    assert live.start() == live.settings.review.live_url, "not on its old port"
+    answer = live.ask(asset, click)
+    assert answer["data"]["result"][0]["from_name"] == "preview", answer
+    live.submit(asset, click)
+    (reply,) = live.pull()
+    assert (reply.state, reply.num_clicks) == (AssetState.REFINING, 1)
+
+
+def test_killed_between_answer_and_submit_loses_only_the_webhook(live):
+    asset = live.pushed("lamp", 2)
+    click = live.click(asset, "new part", 0)
+    brush, echo = live.ask(asset, click)["data"]["result"]
+    live.kill()
+    before = live.catalogue.raw.cursor("webhook")
+    live.submit(asset, brush, echo)  # the preview was accepted: the editor kept the echo
+    assert live.catalogue.raw.cursor("webhook") == before, "nobody was there to hear"
+    (reply,) = live.pull()
+    assert (reply.state, reply.num_clicks) == (AssetState.REFINING, 1), "a preview is no geometry"
+    (stored,) = live.catalogue.reviews.clicks(asset.asset_id, 0)
+    (width, height) = (click["original_width"], click["original_height"])
+    assert abs(stored.pixel_x - click["value"]["x"] / 100 * width) < 1
+    assert abs(stored.pixel_y - click["value"]["y"] / 100 * height) < 1
+    assert stored.kind == "new_part" and stored.is_positive
+    live.start()
+
+
+def test_label_studio_restarted(live, stack_home):
+    asset = live.pushed("table", 3)
+    click = live.click(asset, "part 1", 0)
+    first = live.ask(asset, click)
+    assert stop_service(stack_home, "label-studio")
+    assert start_label_studio(stack_home).url == live.settings.review.url
+    assert live.ask(asset, click)["data"]["result"] == first["data"]["result"]
+    live.submit(asset, click)
+    (reply,) = live.pull()
+    assert (reply.state, reply.num_clicks) == (AssetState.REFINING, 1)
+
+
+def test_the_same_webhook_twice_is_one_answer(live):
+    asset = live.pushed("stool", 4)
+    click = live.click(asset, "not an object", 0)
+    live.submit(asset, click)
+    url = live.settings.review.webhook_url
+    stamps = []
+    for _ in range(2):
+        body = {"action": "ANNOTATION_CREATED"}
+        header = {"X-Segvigen-Token": TOKEN}
+        assert httpx.post(url, json=body, headers=header, trust_env=False).status_code == 200
+        stamps.append(live.catalogue.raw.cursor("webhook"))
+    assert stamps[0] < stamps[1]
+    (reply,) = live.pull()
+    assert reply.num_clicks == 1
+    assert live.pull() == []
+    assert len(live.catalogue.reviews.clicks(asset.asset_id, 0)) == 1
