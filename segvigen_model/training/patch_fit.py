@@ -21,7 +21,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 from tqdm import tqdm
 
-from segvigen_model.patch_network import PatchNetwork, tensors_of
+from segvigen_model.patch_network import Encoded, PatchNetwork, tensors_of
 from segvigen_model.patches import FAR
 from segvigen_model.procedural.builder import turn
 from segvigen_model.training.patch_data import PatchExample, read_file
@@ -30,6 +30,7 @@ from segvigen_model.types import FloatArray, IntArray
 
 CLICK_COUNTS = (1, 1, 1, 2, 3, 3, 5, 7, 10)
 NEGATIVE_SHARE = 0.3
+CORRECTED_SHARE = 0.4  # of objects: clicks on what the network got wrong
 MIN_PART_SHARE = 0.001
 QUESTIONS = 5
 TOGETHER_WEIGHT = 0.5
@@ -133,6 +134,32 @@ def _patches(chance: FloatArray, count: int, rng: np.random.Generator) -> IntArr
     return chosen
 
 
+@torch.no_grad()
+def corrected(
+    network: PatchNetwork,
+    encoded: Encoded,
+    questions: list[Question],
+    areas: FloatArray,
+    rng: np.random.Generator,
+) -> list[Question]:
+    """The same questions with up to three more clicks each where the first answer is wrong."""
+    clicks = [_clicks(question, network.mean.device) for question in questions]
+    masks = network.ask(encoded, clicks).float().cpu().numpy() > 0
+    longer = []
+    for question, mask in zip(questions, masks, strict=True):
+        error = areas * np.abs(question.target - mask)
+        if error.sum() > 1e-4:
+            ids = _patches(error, int(rng.integers(1, 4)), rng)
+            inside = question.target[ids] > 0.5
+            question = Question(
+                np.concatenate([question.positive, ids[inside]]),
+                np.concatenate([question.negative, ids[~inside]]),
+                question.target,
+            )
+        longer.append(question)
+    return longer
+
+
 def mask_loss(odds: Tensor, target: Tensor, areas: Tensor) -> Tensor:
     """(Q, A) odds and targets, (A,) areas -> scalar: cross-entropy and soft IoU, area-weighted."""
     entropy = (F.binary_cross_entropy_with_logits(odds, target, reduction="none") * areas).sum(1)
@@ -165,6 +192,8 @@ def example_loss(network: PatchNetwork, example: PatchExample, rng: np.random.Ge
     facts = tensors_of(moved.facts, device)
     with torch.autocast(device.type, dtype=torch.bfloat16):
         encoded = network.encode(facts)
+        if rng.random() < CORRECTED_SHARE:
+            questions = corrected(network, encoded, questions, moved.facts.areas, rng)
         odds = network.ask(encoded, [_clicks(q, device) for q in questions])
         together = network.together(encoded)
     target = torch.from_numpy(np.stack([q.target for q in questions])).to(device)
