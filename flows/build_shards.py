@@ -12,6 +12,7 @@ from flows.chunked import io_task
 from flows.context import Overrides, open_context
 from flows.report import publish_table
 from tasks import shards
+from tasks.taxonomy import load_taxonomy
 
 
 @flow(name="build_shards")
@@ -30,10 +31,15 @@ def build_shards(
     started = time.monotonic()
     context = open_context(settings_file, overrides, "build_shards")
 
+    file = context.settings.review.taxonomy
+
     @io_task("build-shards")
     def write_version() -> shards.ShardBuild:
         return shards.build_shards(
-            store=context.store, catalogue=context.catalogue, settings=context.settings.shard
+            store=context.store,
+            catalogue=context.catalogue,
+            settings=context.settings.shard,
+            taxonomy=None if file is None else load_taxonomy(file),
         )
 
     built: shards.ShardBuild = write_version()

@@ -1,6 +1,7 @@
 """One training sample: everything SegviGen learns from one asset, as members of a tar.
 
-voxels.npz (voxels, latents) · labels.npz (the label set) · interactive.npz (one mask per part) ·
+voxels.npz (voxels, latents) · labels.npz (the label set: instance and semantic ids, levels) ·
+interactive.npz (one mask per part) ·
 full.npz (palettes and colourings) · guided.npz + guide<i>.png (2D part maps and their colourings) ·
 rounds.npz + clicks.json (what the reviewer saw and clicked) · provenance.json.
 Arrays are stored uncompressed: the same labels give the same bytes with any zlib.
@@ -19,13 +20,15 @@ import numpy as np
 from PIL import Image
 
 from segvigen_model.coords import mesh_to_unit, unit_to_grid
+from segvigen_model.hierarchy import PartTree, part_tree
 from segvigen_model.palette import colors_of, separated_palette
 from segvigen_model.types import AssetMesh, BoolArray, ByteArray, Encoding, FloatArray, IntArray
 from tasks.labels import LabelSet
 from tasks.part_map import guide_cameras, render_part_map
 from tasks.settings import ShardSettings
+from tasks.taxonomy import Taxonomy
 
-SAMPLE_SCHEMA = "segvigen-sample/1"
+SAMPLE_SCHEMA = "segvigen-sample/2"  # /1 had no categories and no levels; it is still read
 MASK_COLORS = ((0, 0, 0), (255, 255, 255))  # interactive target: part white, rest black (paper)
 
 
@@ -36,6 +39,7 @@ class SampleSource:
     Attributes:
         voxel_labels: (N,) int32, the accepted partition on the encoding's voxels.
         shown: per round, (N,) int32 labels that the reviewer saw.
+        taxonomy: gives semantic ids, or None.
     """
 
     asset_id: str
@@ -44,6 +48,7 @@ class SampleSource:
     label_set: LabelSet
     voxel_labels: IntArray
     shown: tuple[IntArray, ...]
+    taxonomy: Taxonomy | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +57,10 @@ class TrainingSample:
 
     Attributes:
         coords: (N, 3) int32; latent_coords: (T, 3) int32; shape_slat, tex_slat: (T, C) float32.
-        voxel_labels: (N,) int32; face_labels: (F,) int32; part_names: P names.
+        voxel_labels: (N,) int32; face_labels: (F,) int32: instance ids 0..P-1.
+        part_names: P names; part_categories: P taxonomy ids, "" = none.
+        part_semantics: (P,) int32 semantic id = index in the manifest's taxonomy, -1 = none.
+        tree: coarse and fine levels of the faces.
         part_masks: (P, N) bool, interactive targets.
         palettes: (K, P, 3) uint8; full_colors: (K, N, 3) uint8, full-mode targets.
         guide_maps: (G, S, S, 3) uint8; guided_colors: (G, N, 3) uint8, guided targets.
@@ -80,6 +88,21 @@ class TrainingSample:
     shown: IntArray
     clicks: tuple[Mapping[str, Any], ...]
     provenance: Mapping[str, Any]
+    part_categories: tuple[str, ...]
+    part_semantics: IntArray
+    tree: PartTree
+
+    @property
+    def face_semantics(self) -> IntArray:
+        """(F,) int32 semantic id of each face, -1 = none."""
+        semantics: IntArray = self.part_semantics[self.face_labels]
+        return semantics
+
+    @property
+    def voxel_semantics(self) -> IntArray:
+        """(N,) int32 semantic id of each voxel, -1 = none."""
+        semantics: IntArray = self.part_semantics[self.voxel_labels]
+        return semantics
 
 
 def sample_members(source: SampleSource, settings: ShardSettings) -> dict[str, bytes]:
@@ -124,7 +147,29 @@ def decode_sample(members: Mapping[str, bytes]) -> TrainingSample:
         shown=rounds["shown"].astype(np.int32),
         clicks=tuple(json.loads(members["clicks.json"])),
         provenance=json.loads(members["provenance.json"]),
+        **_meaning(labels),
     )
+
+
+def _meaning(labels: Mapping[str, Any]) -> dict[str, Any]:
+    """Categories and levels; a sample of schema 1 has neither."""
+    num_parts = len(labels["part_names"])
+    if "levels" not in labels:
+        return {
+            "part_categories": ("",) * num_parts,
+            "part_semantics": np.full(num_parts, -1, np.int32),
+            "tree": part_tree(labels["face_labels"].astype(np.int32), None, None),
+        }
+    return {
+        "part_categories": tuple(str(each) for each in labels["part_categories"]),
+        "part_semantics": labels["part_semantics"],
+        "tree": PartTree(
+            labels["levels"].astype(np.int32),
+            labels["level_offsets"],
+            labels["parents"],
+            int(labels["part_level"]),
+        ),
+    }
 
 
 def _voxels(encoding: Encoding) -> dict[str, Any]:
@@ -148,7 +193,19 @@ def _labels(source: SampleSource) -> dict[str, Any]:
         "face_labels": _small(labels.face_labels),
         "part_names": np.array(labels.part_names),
         "not_object_part": np.array(labels.not_object_part, np.int32),
+        "part_categories": np.array(labels.part_categories, np.str_),
+        "part_semantics": _semantics(labels.part_categories, source.taxonomy),
+        "levels": _small(labels.tree.levels),
+        "level_offsets": labels.tree.offsets.astype(np.int32),
+        "parents": labels.tree.parents.astype(np.int32),
+        "part_level": np.array(labels.tree.part_level, np.int32),
     }
+
+
+def _semantics(categories: tuple[str, ...], taxonomy: Taxonomy | None) -> IntArray:
+    """(P,) int32 place of each category in the taxonomy, -1 where it has none."""
+    ids = [-1 if taxonomy is None else taxonomy.index(each) for each in categories]
+    return np.array(ids, np.int32)
 
 
 def _interactive(source: SampleSource) -> dict[str, Any]:

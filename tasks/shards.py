@@ -39,12 +39,13 @@ from tasks.settings import ShardSettings
 from tasks.shard_reader import ReaderState, ShardReader, read_manifest
 from tasks.stage import StageError, canonical, is_surroundings
 from tasks.store import Store
+from tasks.taxonomy import Taxonomy
 
 __all__ = ["ReaderState", "ShardBuild", "ShardReader", "build_shards", "read_manifest"]
 
 log = logging.getLogger(__name__)
 
-MANIFEST_SCHEMA = "segvigen-shards/1"
+MANIFEST_SCHEMA = "segvigen-shards/2"  # /1 had no taxonomy; it is still read
 VERSION_CHARS = 16
 NUM_FOLDS = 10  # for splits by asset: fold = hash of the asset id
 
@@ -82,29 +83,41 @@ class _Entry:
         return [self.asset.asset_id, self.labels.label_id, self.labels.sha256, self.proposal.sha256]
 
 
-def build_shards(*, store: Store, catalogue: Catalogue, settings: ShardSettings) -> ShardBuild:
+def build_shards(
+    *,
+    store: Store,
+    catalogue: Catalogue,
+    settings: ShardSettings,
+    taxonomy: Taxonomy | None = None,
+) -> ShardBuild:
     """Bring the dataset up to all label sets that count now; accepted assets become sharded.
 
     One asset whose blobs cannot be used is left out, stays accepted and is reported.
+
+    Args:
+        store: label sets, encodings, proposals; gets the shards.
+        catalogue: gives the label sets, gets version, members and moves.
+        settings: dataset and sizes.
+        taxonomy: gives semantic ids; without one all are -1.
     """
     entries, lost = _entries(catalogue)
     if not entries:
         return ShardBuild(settings.dataset, "", False, 0, 0, 0, None, tuple(lost))
-    version = _version(entries, settings)
+    version = _version(entries, settings, taxonomy)
     key = keys.shard_manifest(settings.dataset, version)
     if store.exists(key):
         return _finish(store, catalogue, settings.dataset, version, False, tuple(lost))
     with tempfile.TemporaryDirectory(prefix="segvigen-shards-") as folder:
         writer = _Writer(Path(folder), settings.max_shard_bytes)
         with writer.open():
-            good, failed = _write_all(writer, entries, store, catalogue, settings)
+            good, failed = _write_all(writer, entries, store, catalogue, settings, taxonomy)
         failed = (*lost, *failed)
         if not good:
             return ShardBuild(settings.dataset, "", False, 0, 0, 0, None, failed)
-        version = _version(good, settings)
+        version = _version(good, settings, taxonomy)
         is_new = not store.exists(keys.shard_manifest(settings.dataset, version))
         if is_new:
-            _upload(store, settings, version, writer, good)
+            _upload(store, settings, version, writer, good, taxonomy)
     return _finish(store, catalogue, settings.dataset, version, is_new, failed)
 
 
@@ -127,10 +140,15 @@ def _entries(catalogue: Catalogue) -> tuple[list[_Entry], list[tuple[str, str]]]
     return good, lost
 
 
-def _version(entries: list[_Entry], settings: ShardSettings) -> str:
-    made_of = [MANIFEST_SCHEMA, SAMPLE_SCHEMA, settings.model_dump()]
+def _version(entries: list[_Entry], settings: ShardSettings, taxonomy: Taxonomy | None) -> str:
+    made_of = [MANIFEST_SCHEMA, SAMPLE_SCHEMA, settings.model_dump(), _categories(taxonomy)]
     text = canonical([*made_of, [entry.recipe for entry in entries]])
     return hashlib.sha256(text.encode()).hexdigest()[:VERSION_CHARS]
+
+
+def _categories(taxonomy: Taxonomy | None) -> list[dict[str, str]]:
+    """The taxonomy as the manifest holds it; a category's place is its semantic id."""
+    return [] if taxonomy is None else taxonomy.to_json()
 
 
 def _write_all(
@@ -139,11 +157,12 @@ def _write_all(
     store: Store,
     catalogue: Catalogue,
     settings: ShardSettings,
+    taxonomy: Taxonomy | None,
 ) -> tuple[list[_Entry], tuple[tuple[str, str], ...]]:
     good, failed = [], []
     for entry in entries:
         try:
-            members = sample_members(_source(entry, store, catalogue), settings)
+            members = sample_members(_source(entry, store, catalogue, taxonomy), settings)
         except Exception as err:
             if is_surroundings(err):
                 raise
@@ -155,7 +174,9 @@ def _write_all(
     return good, tuple(failed)
 
 
-def _source(entry: _Entry, store: Store, catalogue: Catalogue) -> SampleSource:
+def _source(
+    entry: _Entry, store: Store, catalogue: Catalogue, taxonomy: Taxonomy | None
+) -> SampleSource:
     asset_id = entry.asset.asset_id
     proposal = load_proposal(store, entry.proposal)
     own = keys.encoding(entry.proposal.checkpoint[:ENCODER_CHARS], asset_id)
@@ -167,12 +188,14 @@ def _source(entry: _Entry, store: Store, catalogue: Catalogue) -> SampleSource:
         )
     rounds = [row for row in catalogue.proposals(asset_id) if row.round <= entry.proposal.round]
     shown = [load_proposal(store, row).voxel_labels for row in rounds]
+    label_set = load_label_set(store, entry.labels)
     return SampleSource(
         asset_id=asset_id,
         mesh=load_asset_mesh(store, entry.asset),
         encoding=encoding,
-        label_set=load_label_set(store, entry.labels),
-        voxel_labels=proposal.voxel_labels,
+        label_set=label_set,
+        voxel_labels=label_set.proposal_parts[proposal.voxel_labels],
+        taxonomy=taxonomy,
         shown=tuple(labels for labels in shown if len(labels) == len(encoding.coords)),
     )
 
@@ -241,7 +264,12 @@ def _tar_bytes(asset_id: str, members: Mapping[str, bytes]) -> bytes:
 
 
 def _upload(
-    store: Store, settings: ShardSettings, version: str, writer: _Writer, entries: list[_Entry]
+    store: Store,
+    settings: ShardSettings,
+    version: str,
+    writer: _Writer,
+    entries: list[_Entry],
+    taxonomy: Taxonomy | None,
 ) -> None:
     """Shards, then the index, then the manifest."""
     shards = []
@@ -269,6 +297,7 @@ def _upload(
         "shards": shards,
         "index": {"key": index.key, "sha256": index.sha256, "size": index.size},
         "counts": _counts(writer.index),
+        "taxonomy": _categories(taxonomy),
         "licences": dict(Counter(line["licence"] for line in writer.index)),
         "checkpoints": sorted({entry.proposal.checkpoint for entry in entries}),
         "decided_by": dict(Counter(entry.labels.decided_by for entry in entries)),

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,14 +15,15 @@ import webdataset as wds
 
 from tasks import keys
 from tasks import shards as shards_module
-from tasks.assets import load_encoding
-from tasks.catalogue import AssetState, ClickRow
-from tasks.labels import accept_asset
+from tasks.assets import load_encoding, load_proposal
+from tasks.catalogue import AssetState, ClickRow, VerbRow
+from tasks.labels import BadLabels, accept_asset, load_label_set
 from tasks.refine import refine_asset
 from tasks.samples import decode_sample
 from tasks.settings import ShardSettings
 from tasks.shard_reader import CorruptShard
 from tasks.shards import ReaderState, ShardReader, build_shards, read_manifest
+from tasks.taxonomy import taxonomy_of
 
 SETTINGS = ShardSettings(num_palettes=2, num_guide_views=2, guide_pixels=32)
 
@@ -279,3 +282,95 @@ def test_members_decode_to_the_same_arrays(world: Any) -> None:
         *("voxels.npz", "labels.npz", "interactive.npz", "full.npz", "guided.npz"),
         *("guide00.png", "guide01.png", "rounds.npz", "clicks.json", "provenance.json"),
     }
+
+
+def named(world: Any) -> str:
+    """An accepted asset, its parts merged and named while accepting."""
+    asset = world.proposed(num_boxes=3)
+    num_parts = world.catalogue.latest_proposal(asset.asset_id).num_parts
+    assert num_parts > 2, "three boxes"
+    world.reviewed(asset, "accept", [])
+    (row,) = world.catalogue.reviews.annotations(asset.asset_id)
+    verbs = [("merge", (0, 1), ""), ("name", (0,), "pair"), ("category", (2,), "box.side")]
+    world.catalogue.reviews.interpret(
+        *(row.unique_id, row.updated_at),
+        verdict="accept",
+        verbs=[
+            VerbRow(row.unique_id, row.updated_at, n, asset.asset_id, 0, "r", kind, parts, text)
+            for n, (kind, parts, text) in enumerate(verbs)
+        ],
+    )
+    accept_asset(asset.asset_id, store=world.store, catalogue=world.catalogue, decided_by="ann")
+    return asset.asset_id
+
+
+def test_instance_and_semantic_ids_and_levels_go_into_shards(world: Any) -> None:
+    asset_id = named(world)
+    taxonomy = taxonomy_of([{"id": "box"}, {"id": "box.side", "parent": "box"}])
+    made = build_shards(
+        store=world.store, catalogue=world.catalogue, settings=SETTINGS, taxonomy=taxonomy
+    )
+    reader = ShardReader(world.store, made.dataset, made.version)
+    sample = reader[0]
+    assert reader.manifest["taxonomy"] == taxonomy.to_json()
+    proposal = load_proposal(world.store, world.catalogue.latest_proposal(asset_id))
+    kept = [part for part in range(proposal.num_parts) if part != 1]
+    assert len(sample.part_names) == len(kept)
+    assert sample.part_names[0] == "pair"
+    assert (sample.face_labels == 0).tolist() == (proposal.face_labels <= 1).tolist()
+    assert (sample.voxel_labels == 0).tolist() == (proposal.voxel_labels <= 1).tolist()
+    side = sample.part_categories.index("box.side")
+    assert sample.part_semantics.tolist() == [
+        1 if part == side else -1 for part in range(len(kept))
+    ]
+    assert ((sample.face_semantics == 1) == (proposal.face_labels == 2)).all()
+    assert ((sample.voxel_semantics == 1) == (proposal.voxel_labels == 2)).all()
+    assert np.array_equal(sample.tree.levels[sample.tree.part_level], sample.face_labels)
+    assert len(sample.tree.children(0)) >= 2, "a merged part keeps its children"
+    other = build(world)
+    assert other.version != made.version
+    assert (ShardReader(world.store, other.dataset, other.version)[0].part_semantics == -1).all()
+
+
+def test_samples_and_label_sets_of_the_first_schema_are_read(world: Any) -> None:
+    asset_id = accepted(world, 1)[0]
+    made = build(world)
+    reader = ShardReader(world.store, made.dataset, made.version)
+    members, new = reader.members(0), reader[0]
+    old_names = ("voxel_labels", "face_labels", "part_names", "not_object_part")
+    members["labels.npz"] = only(members["labels.npz"], old_names)
+    old = decode_sample(members)
+    assert np.array_equal(old.face_labels, new.face_labels)
+    assert set(old.part_categories) == {""}
+    assert (old.face_semantics == -1).all()
+    assert len(old.tree.levels) == 1
+
+    row = world.catalogue.labels.latest(asset_id)
+    data = only(world.store.get(row.key), ("face_labels", "part_names", "not_object_part"))
+    blob = world.store.put(f"labels/{asset_id}/old.npz", data)
+    held = load_label_set(world.store, replace(row, key=blob.key))
+    assert np.array_equal(held.face_labels, new.face_labels)
+    assert held.proposal_parts.tolist() == list(range(row.num_parts))
+    assert len(held.tree.levels) == 1
+
+
+def test_a_tree_that_is_not_of_its_labels_is_refused(world: Any) -> None:
+    asset_id = accepted(world, 1)[0]
+    row = world.catalogue.labels.latest(asset_id)
+    with np.load(io.BytesIO(world.store.get(row.key))) as stored:
+        arrays = {name: stored[name] for name in stored.files}
+    arrays["levels"] = np.zeros_like(arrays["levels"]) - 1
+    buffer = io.BytesIO()
+    np.savez(buffer, **arrays)
+    blob = world.store.put(f"labels/{asset_id}/bad.npz", buffer.getvalue())
+    with pytest.raises(BadLabels, match="of the tree is not"):
+        load_label_set(world.store, replace(row, key=blob.key))
+
+
+def only(data: bytes, names: tuple[str, ...]) -> bytes:
+    """An npz with some of its arrays."""
+    with np.load(io.BytesIO(data)) as stored:
+        arrays = {name: stored[name] for name in names}
+    buffer = io.BytesIO()
+    np.savez(buffer, **arrays)
+    return buffer.getvalue()
