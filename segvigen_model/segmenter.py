@@ -82,7 +82,8 @@ class Segmenter:
 
     def encode(self, mesh: AssetMesh) -> Encoding:
         """Convert a mesh to voxels and latents: once per asset."""
-        encoding = encode_voxels(self.bundle, mesh_to_ovoxel(mesh, self.bundle.config.grid))
+        voxels = mesh_to_ovoxel(mesh, self.bundle.config.grid, self.bundle.device)
+        encoding = encode_voxels(self.bundle, voxels)
         return replace(encoding, condition=condition_of(self.bundle, mesh))
 
     def propose(

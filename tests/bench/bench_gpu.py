@@ -1,7 +1,8 @@
 """The released sizes with random weights on a GPU: `python tests/bench/bench_gpu.py`.
 
 Prints a table for docs/performance.md: the flow at 4,700 latent tokens and 12 steps (seconds, peak
-memory, share of the bf16 peak), both autoencoders at grid 512, both convolution backends.
+memory, share of the bf16 peak), both autoencoders at grid 512, both convolution backends, and
+mesh to O-Voxel on the device against the CPU's kernels.
 `--limit-gib 12` proves that the model fits a small card when networks visit it one by one.
 Without CUDA it says so and ends well; `--device cpu --preset tiny` checks the script itself.
 """
@@ -15,9 +16,12 @@ import time
 from collections.abc import Callable
 
 import torch
+import trimesh
+from bench_ovoxel import textured
 
 from segvigen_model import dit
 from segvigen_model.dit import FlowConfig
+from segvigen_model.ovoxel import mesh_to_ovoxel
 from segvigen_model.placement import compile_flow, placed
 from segvigen_model.presets import PRESETS, ModelConfig
 from segvigen_model.sampler import SamplerOptions, sample
@@ -25,6 +29,7 @@ from segvigen_model.segmentation_flow import SegmentationFlow
 from segvigen_model.sparse.conv import use_conv_backend
 from segvigen_model.sparse.structure import Structure, pyramid
 from segvigen_model.sparse.tensor import SparseTensor
+from segvigen_model.types import AssetMesh
 from segvigen_model.vae import encoder as vae
 from segvigen_model.vae.decoder import Decoder
 from segvigen_model.vae.encoder import Encoder
@@ -143,6 +148,32 @@ def bench_autoencoders(
     return rows
 
 
+def bench_ovoxel(config: ModelConfig, args: argparse.Namespace, device: torch.device) -> list[Row]:
+    """Convert two textured meshes to O-Voxels: by torch on the device, by the CPU's kernels."""
+    meshes = {
+        "sphere": trimesh.creation.icosphere(subdivisions=4),
+        "sphere, fine": trimesh.creation.icosphere(subdivisions=7 if device.type == "cuda" else 4),
+    }
+    rows: list[Row] = []
+    for name, mesh in meshes.items():
+        asset = textured(mesh)
+        for label, where, backend in (("torch", device, "torch"), ("kernels", "cpu", "compiled")):
+            found = []
+
+            def convert(
+                asset: AssetMesh = asset, where: object = where, backend: str = backend
+            ) -> None:
+                found[:] = [mesh_to_ovoxel(asset, config.grid, where, backend)]  # type: ignore[arg-type]  # noqa: B023
+
+            seconds, peak = timed(convert, device, args.repeats)
+            count = len(found[0].coords)
+            what = f"O-Voxel at {config.grid}, {name}, {asset.num_faces} faces, {count} voxels"
+            memory = f"{peak:.1f} GiB" if label == "torch" else ""
+            each = f"{seconds / count * 1e6:.2f} s per 1M"
+            rows.append((f"{what}, {label}", f"{seconds:.2f} s", memory, each))
+    return rows
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--device", default="cuda")
@@ -162,7 +193,7 @@ def main() -> None:
         total = torch.cuda.get_device_properties(0).total_memory / 2**30
         torch.cuda.set_per_process_memory_fraction(args.limit_gib / total)
     config, rows = PRESETS[args.preset], []
-    for bench in (bench_flow, bench_autoencoders):
+    for bench in (bench_ovoxel, bench_flow, bench_autoencoders):
         rows += bench(config, args, device)
         with contextlib.suppress(RuntimeError):
             torch.cuda.empty_cache()

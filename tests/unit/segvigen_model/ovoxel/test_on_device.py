@@ -9,6 +9,7 @@ import trimesh
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from segvigen_model import segmenter
 from segvigen_model.errors import AssetRejected
 from segvigen_model.ovoxel import Split, mesh_to_ovoxel, ovoxel_to_mesh
 from segvigen_model.ovoxel.attributes import Surface
@@ -169,3 +170,22 @@ def test_meshes_are_extracted_alike(split):
 def test_a_split_by_weights_needs_weights(sphere):
     with pytest.raises(ValueError, match="split 'weight' needs split_weight"):
         ovoxel_to_mesh_on(mesh_to_ovoxel(sphere, 8), CPU, split=Split.WEIGHT)
+
+
+def test_the_largest_grid_gives_the_same_voxels(to_asset):
+    stick = to_asset(trimesh.creation.box((1.0, 0.004, 0.004)))
+    wanted = mesh_to_ovoxel(stick, 1024)
+    assert wanted.coords.max() == 1023
+    assert_same(mesh_to_ovoxel(stick, 1024, backend="torch"), wanted)
+
+
+def test_an_asset_is_converted_where_its_model_computes(tiny_bundle, sphere, monkeypatch):
+    asked = []
+
+    def note(mesh, grid, device):
+        asked.append((grid, device))
+        return mesh_to_ovoxel(mesh, grid, device)
+
+    monkeypatch.setattr(segmenter, "mesh_to_ovoxel", note)
+    segmenter.Segmenter(tiny_bundle).encode(sphere)
+    assert asked == [(tiny_bundle.config.grid, tiny_bundle.device)]
