@@ -6,7 +6,7 @@ export const splitLine = (part, count) => `split ${part}${count ? ` into ${count
 export const nameLine = (part, words) => `name ${part} ${words.trim().replace(/\s+/g, " ")}`;
 export const categoryLine = (part, id) => `category ${part} ${id}`;
 
-const MERGE = /^\s*merge[\s:]+((?:parts?[\s#]*)?\d+(?:[\s,;+&#]+(?:and\s+)?(?:parts?[\s#]*)?\d+)+)\s*$/i;
+const MERGE = /^\s*merge\b(?:[\s\d,;:+=&#.]|\bparts?(?![a-z])|\band(?![a-z]))+$/i;
 const NAMED = /^\s*(name|category)[\s:]+(?:part[\s#]*)?(\d+)[\s,:;=]+(\S.*)$/i;
 
 const spoken = (lines) => lines.flatMap((entry) => entry.split(/\r?\n/));
@@ -15,9 +15,8 @@ const spoken = (lines) => lines.flatMap((entry) => entry.split(/\r?\n/));
 export function mergedInto(lines, numParts) {
   const into = Array.from({ length: numParts }, (_, part) => part);
   for (const line of spoken(lines)) {
-    const found = MERGE.exec(line);
-    const parts = found ? found[1].match(/\d+/g).map(Number) : [];
-    if (parts.some((part) => part >= numParts)) continue;
+    const parts = MERGE.test(line) ? (line.match(/\d+/g) ?? []).map(Number) : [];
+    if (parts.length < 2 || parts.some((part) => part >= numParts)) continue;
     const target = into[parts[0]];
     const gone = new Set(parts.map((part) => into[part]));
     into.forEach((shown, part) => {
