@@ -1,7 +1,7 @@
 """Which views a contact sheet shows, so that every part above 0.3 % of the surface is seen.
 
 Greedy choice over 27 directions by what each adds (parts x facing sides). A part that stays too
-small gets a close-up; a part that nothing shows (it lies inside) is drawn alone in a last view.
+small gets a close-up; a part that nothing shows (it lies inside) is drawn without what hides it.
 """
 
 from __future__ import annotations
@@ -102,7 +102,7 @@ def plan_views(
 
 
 def _extras(subject: _Subject, needy: set[int], num_extra: int) -> tuple[list[View], set[int]]:
-    """Close-ups of hidden parts, the last one a look inside if need be; and who stays unseen."""
+    """Close-ups of hidden parts, then looks inside if need be; and who stays unseen."""
     extras: list[View] = []
     left = set(needy)
     enclosed: set[int] = set()
@@ -114,12 +114,18 @@ def _extras(subject: _Subject, needy: set[int], num_extra: int) -> tuple[list[Vi
             continue
         extras.append(view)
         left -= {other for other in left if pixels[other] >= MIN_PIXELS}
-    if left and num_extra:
+    while left and len(extras) < num_extra:
         view, pixels = _close_up(subject, min(left))
         if len(left) > 1 or pixels[min(left)] < MIN_PIXELS:
             view, pixels = _look_inside(subject, left)
+        seen = {other for other in left if pixels[other] >= MIN_PIXELS}
+        if not seen and len(left) > 1:  # they hide each other whole: one of them alone
+            view, pixels = _look_inside(subject, {min(left)})
+            seen = {min(left)} if pixels[min(left)] >= MIN_PIXELS else set()
         extras.append(view)
-        left -= {other for other in left if pixels[other] >= MIN_PIXELS}
+        if not seen:
+            break
+        left -= seen  # what hid the rest is left out of the next look
     return extras, left
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,7 @@ from tasks.catalogue import (
     ReviewTaskRow,
     ShardMemberRow,
     ShardVersionRow,
+    VerbRow,
 )
 
 A = "a" * 64
@@ -126,3 +128,28 @@ def test_results(catalogue: Catalogue) -> None:
     assert (row.location, row.detail) == ("b", {"iou": 0.5})
     kinds = [event.kind for event in catalogue.events()]
     assert kinds == ["label_set", "shards", "checkpoint", "checkpoint"]
+
+
+def verb(updated_at: str, number: int, parts: tuple[int, ...] = (1, 2)) -> VerbRow:
+    return VerbRow("u1", updated_at, number, A, 0, "r", "merge", parts)
+
+
+def test_verbs_come_and_go_with_their_answer(catalogue: Catalogue) -> None:
+    old, new = "2026-01-01T00:00:00Z", "2026-01-02T00:00:00Z"
+    for at, verbs in ((old, [verb(old, 0)]), (new, [verb(new, 1, (4, 3)), verb(new, 0)])):
+        catalogue.reviews.record_annotation(answer(at))
+        for _ in range(2):  # again after a kill
+            catalogue.reviews.interpret("u1", at, verdict="refine", verbs=verbs)
+    assert catalogue.reviews.verbs(A) == [verb(new, 0), verb(new, 1, (4, 3))]
+    assert catalogue.reviews.verbs(A, 1) == []
+    assert catalogue.events(A, "interpreted")[-1].detail["verbs"] == 2
+
+
+def test_an_older_catalogue_gets_the_table_of_verbs(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/c.db"
+    Catalogue(url).reviews.record_annotation(answer())
+    with sqlite3.connect(tmp_path / "c.db") as connection:
+        connection.execute("DROP TABLE verbs")
+    again = Catalogue(url)
+    assert again.reviews.verbs(A) == []
+    assert len(again.reviews.annotations(A)) == 1

@@ -8,6 +8,7 @@ from PIL import Image
 
 from segvigen_model.errors import AssetRejected
 from tasks.review.buffers import BadBuffers, buffers_from_bytes, buffers_to_bytes
+from tasks.review.colors import part_colors
 from tasks.review.sheet import number_spots, render_sheet
 
 
@@ -26,8 +27,6 @@ def test_the_same_input_gives_the_same_bytes(table, table_sheet):
 
 
 def test_parts_are_drawn_in_their_colours(table_sheet):
-    from tasks.review.colors import part_colors
-
     picture = np.asarray(Image.open(io.BytesIO(table_sheet.png)), dtype=np.float64)
     for part, color in enumerate(part_colors(3).astype(np.float64)):
         shown = picture[table_sheet.buffers.part == part]
@@ -89,6 +88,48 @@ def test_a_small_part_gets_a_close_up(make_mesh):
     tile = sheet.buffers.meta["views"].index(close[0])
     assert ((sheet.buffers.part == 0) & (sheet.buffers.view == tile)).sum() > 50
     assert sheet.unseen_parts == ()
+
+
+def test_parts_one_inside_the_other_are_all_seen(make_mesh):
+    mesh, labels = make_mesh([((size, size, size), (0, 0, 0)) for size in (4.0, 3.0, 2.0, 1.2)])
+    sheet = render_sheet(mesh, labels, width=384)
+    assert sheet.unseen_parts == ()
+    assert set(np.unique(sheet.buffers.part)) == {-1, 0, 1, 2, 3}
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_every_part_above_the_share_is_seen_or_named(make_mesh, seed):
+    """Random heaps of boxes: what no tile shows well enough must be told."""
+    rng = np.random.default_rng(seed)
+    heap = [
+        (rng.uniform(0.15, 1.5, 3), rng.uniform(-1.2, 1.2, 3))
+        for _ in range(int(rng.integers(3, 25)))
+    ]
+    mesh, labels = make_mesh(heap)
+    edges = mesh.triangles[:, 1:] - mesh.triangles[:, :1]
+    areas = np.linalg.norm(np.cross(edges[:, 0], edges[:, 1]), axis=1)
+    share = np.bincount(labels, areas) / areas.sum()
+    sheet = render_sheet(mesh, labels, width=768)
+    pixels = np.bincount(sheet.buffers.part[sheet.buffers.part >= 0], minlength=len(share))
+    for part in np.flatnonzero(share > 0.003):
+        assert part in sheet.unseen_parts or pixels[part] > 15, f"seed {seed} part {part}"
+    assert len(sheet.unseen_parts) <= 1
+
+
+def test_names_and_colours_of_parts_come_from_the_meta(table):
+    mesh, labels = table
+    plain = render_sheet(mesh, labels, width=768)
+    meta = {"part_slots": [4, 0, 9], "part_names": ["top", "\u817f <b>", "x" * 64]}
+    sheet = render_sheet(mesh, labels, width=768, meta=meta)
+    assert sheet.buffers.meta["part_slots"] == [4, 0, 9]
+    assert np.array_equal(sheet.buffers.face[:512], plain.buffers.face[:512])
+    picture = np.asarray(Image.open(io.BytesIO(sheet.png)))
+    legend = picture[-30:].reshape(-1, 3)
+    for slot in (4, 0, 9):
+        assert (legend == part_colors(10)[slot]).all(axis=1).any(), slot
+    before = np.asarray(Image.open(io.BytesIO(plain.png)))
+    top = (sheet.buffers.part == 0) & (sheet.buffers.view >= 0)
+    assert (picture[top] != before[top]).any()
 
 
 def test_a_part_below_the_share_may_stay_unseen(make_mesh):
