@@ -207,14 +207,14 @@ class ReviewPage:
         return np.array(pose["eye"]) / frame.scale + frame.center, directions
 
     def seen(self, step: int = 6) -> tuple[FloatArray, IntArray, FloatArray]:
-        """What a grid of screen pixels shows: pixels (N, 2), faces (N,), points (N, 3)."""
+        """What a grid of screen pixels shows: pixels (N, 2), faces (N,) or -1, points (N, 3)."""
         left, top, width, height = self.canvas()
         columns = np.arange(np.ceil(left) + 2, left + width - 2, step)
         rows = np.arange(np.ceil(top) + 2, top + height - 2, step)
         pixels = np.stack(np.meshgrid(columns, rows), axis=-1).reshape(-1, 2)
         eye, directions = self.rays(pixels)
         faces, points = first_hits(eye, directions, self.mesh.triangles)
-        return pixels[faces >= 0], faces[faces >= 0], points[faces >= 0]
+        return pixels, faces, points
 
     def told(self) -> str:
         """The viewer's line of words."""

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from segvigen_model.procedural import make_asset
+from segvigen_model.types import Proposal
 from tasks.catalogue import AssetState
+from tasks.review.live import preview_results
 from tasks.review.scripted import wrong_spots
 
 pytestmark = pytest.mark.e2e
@@ -26,10 +30,10 @@ def picture(review, name):
 def parts_in_view(review, labels):
     """Part -> (pixel, face, point) where most of its surface is seen around, largest first."""
     pixels, faces, points = review.seen()
+    parts = np.where(faces >= 0, labels[faces], -1)
     spots = {}
-    for part, count in zip(*np.unique(labels[faces], return_counts=True), strict=True):
-        mine = np.flatnonzero(labels[faces] == part)
-        others = pixels[labels[faces] != part]
+    for part, count in zip(*np.unique(parts[parts >= 0], return_counts=True), strict=True):
+        mine, others = np.flatnonzero(parts == part), pixels[parts != part]
         gaps = np.linalg.norm(pixels[mine][:, None] - others[None], axis=-1).min(axis=1)
         best = mine[gaps.argmax()]
         spots[int(part)] = (int(count), pixels[best], int(faces[best]), points[best])
@@ -79,6 +83,19 @@ def test_every_kind_of_answer_by_mouse_and_keys_reaches_the_pull(desk_world, ope
     review.wait_for_regions(4)
     page.keyboard.press("U")
     review.wait_for_regions(2 + 1)
+
+    # Looking at it: pulled apart, with its edges, one part alone, and all again.
+    for key, button in (("E", None), ("W", "wire"), ("O", "original")):
+        page.keyboard.press(key)
+        if button:
+            assert frame.get_attribute(f"#{button}", "aria-pressed") == "true"
+    picture(review, "explode")
+    for key in "OWE":
+        page.keyboard.press(key)
+    frame.click(f'li[data-part="{body}"] button[title="this part alone"]')
+    assert frame.evaluate("() => document.querySelectorAll('li.hidden').length") == shown.max()
+    frame.click("#all")
+    assert frame.query_selector("li.hidden") is None
 
     # Merge two parts chosen on the model; the model shows them as one.
     page.keyboard.down("Control")
@@ -165,6 +182,54 @@ def test_every_kind_of_answer_by_mouse_and_keys_reaches_the_pull(desk_world, ope
         ("split", (others[2],), "", 2),
         ("name", (others[3],), "antenna", None),
     ]
+
+
+HOSTILE = "</script><script>top.hacked=1</script><img src=x onerror=top.hacked=1>"
+
+
+def test_names_are_only_text_and_a_suggestion_shows_on_the_model(desk_world, open_page):
+    world = desk_world
+    made = make_asset("lamp", 2)
+    materials = tuple(replace(material, name=HOSTILE) for material in made.mesh.materials)
+    asset = world.ingested(replace(made.mesh, materials=materials), '"><img src=x onerror=.glb')
+    names = [HOSTILE, "{{constructor}}"] + [""] * (int(made.face_labels.max()) - 1)
+    world.propose(asset, made.face_labels, 0, part_names=names)
+    world.push()
+    review = open_page(world.catalogue.asset(asset.asset_id))
+    page, frame = review.page, review.frame
+    assert frame.inner_text('li[data-part="0"] .name') == f"part 0 {HOSTILE}"
+    verb = page.get_by_placeholder("merge 1 2")
+    verb.fill(f"name 1 {HOSTILE}")
+    verb.press("Enter")
+    frame.wait_for_selector("#said li")
+    assert frame.inner_text('li[data-part="1"] .name') == f"part 1 {HOSTILE}"
+    assert frame.evaluate("() => document.querySelectorAll('img, script').length") == 2
+    assert page.evaluate("() => window.hacked") is None
+    # Nothing that a script could add later runs either: the page's policy forbids it.
+    frame.evaluate(
+        "() => { const s = document.createElement('script'); s.textContent = 'top.hacked = 1';"
+        " document.body.append(s); }"
+    )
+    assert page.evaluate("() => window.hacked") is None
+
+    # What the refine service answers, put where the editor puts it.
+    shown = np.unique(made.face_labels, return_inverse=True)[1].astype(np.int32)
+    refined = np.where(shown == 1, 0, shown).astype(np.int32)
+    same = {"id_map": {str(part): part for part in range(shown.max() + 1) if part != 1}}
+    sure = np.ones(refined.max() + 1, np.float32)
+    proposal = Proposal(refined, np.zeros(1, np.int32), sure, 0.5, same)
+    results = preview_results(review.buffers, shown, proposal, [], 0)
+    page.evaluate("results => Htx.annotationStore.selected.setSuggestions(results)", results)
+    frame.wait_for_function(
+        "() => document.getElementById('state').textContent.startsWith('Suggested')"
+    )
+    assert review.told().startswith(f"Suggested: {int((shown == 1).sum())} faces come to")
+    picture(review, "preview")
+    broken = json.loads(json.dumps(results))
+    broken[0].update(id="other", meta={"preview": {"version": 1, "num_faces": 3, "parts": 7}})
+    page.evaluate("results => Htx.annotationStore.selected.setSuggestions(results)", broken)
+    page.wait_for_timeout(700)
+    assert frame.evaluate("() => viewer.camera().eye.length") == 3  # still alive
 
 
 def test_accept_by_key(desk_world, open_page):
