@@ -1,8 +1,9 @@
 """Turn the best weights of a finished run into a shippable checkpoint folder.
 
-    python -m segvigen_model.training.export --run RUN --out FOLDER [--data DATA]
+    python -m segvigen_model.training.export --run RUN --out FOLDER [--data DATA] [--curves RUN..]
 
-Weights are stored in half precision; the config's card says data, licences, recipe and seed.
+Weights are stored in half precision; the config's card says data, licences, recipe and seed. The
+curves of other runs (codec, patches) are copied as curves-NAME.png by their folders' names.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import argparse
 import json
 import shutil
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -42,13 +44,14 @@ def card_of(bundle: Bundle, data: Path | None) -> dict[str, Any]:
     return card
 
 
-def export(run: Path, out: Path, data: Path | None = None) -> Bundle:
-    """Write RUN/bundle to `out` with a full card and the run's curves.
+def export(run: Path, out: Path, data: Path | None = None, curves: Sequence[Path] = ()) -> Bundle:
+    """Write RUN/bundle to `out` with a full card and the curves.
 
     Args:
         run: folder of a flow training run.
         out: checkpoint folder.
         data: folder of the shards it was trained on, for the card.
+        curves: folders of other runs whose curves are shown beside.
 
     Returns:
         The checkpoint as written.
@@ -58,6 +61,8 @@ def export(run: Path, out: Path, data: Path | None = None) -> Bundle:
     saved = checkpoint.save(bundle, out)
     if (run / "curves.png").exists():
         shutil.copyfile(run / "curves.png", out / "curves.png")
+    for other in curves:
+        shutil.copyfile(other / "curves.png", out / f"curves-{other.name}.png")
     return saved
 
 
@@ -67,8 +72,9 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--run", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--data", type=Path)
+    parser.add_argument("--curves", type=Path, nargs="*", default=[], help="folders of other runs")
     args = parser.parse_args(arguments)
-    export(args.run, args.out, args.data)
+    export(args.run, args.out, args.data, args.curves)
 
 
 if __name__ == "__main__":
