@@ -72,6 +72,7 @@ def test_without_an_editor_it_shows_and_says_so(viewer):
 
 def test_an_editor_that_refuses_is_told_each_time(viewer):
     viewer.evaluate(EDITOR)
+    viewer.wait_for_function("() => state.textContent.startsWith('Click on the model')")
     click_model(viewer)
     assert "First choose a label" in viewer.inner_text("#state")
     viewer.keyboard.press("n")

@@ -22,6 +22,7 @@ const view = {
 const done = []; // what this page put into the annotation, for undo
 let model = null;
 let seen = "";
+let isReached = null; // the editor may come after this page, and go before it
 
 function choose(label) {
   view.label = view.label === label ? null : label;
@@ -175,8 +176,16 @@ function undo() {
 
 // --- the editor's state
 
+function greet() {
+  isReached = editor.isThere();
+  byId("title").textContent = isReached ? "" : page.title; // the editor shows it itself
+  if (isReached) say("Click on the model: the point goes into your annotation.");
+  else say(VIEW_ONLY, true);
+}
+
 function sync() {
-  if (!editor.isThere()) return;
+  if (editor.isThere() !== isReached) greet();
+  if (!isReached) return;
   const lines = editor.lines();
   const points = editor.points();
   const suggestions = editor.suggestions();
@@ -254,7 +263,6 @@ function listen() {
 }
 
 function start() {
-  byId("title").textContent = editor.isThere() ? "" : page.title; // the editor shows it itself
   view.hidden = new Uint8Array(page.parts.length);
   buildRows(page, { choose, tick, hide, isolate });
   fillTaxonomy(page.taxonomy);
@@ -262,7 +270,8 @@ function start() {
     model = new Model(page, byId("canvas"));
   } catch {
     showRows(page, view);
-    return say("This browser has no WebGL; the sheet works without it.", true);
+    say("This browser has no WebGL; the sheet works without it.", true);
+    return;
   }
   view.hidden = model.hidden;
   listen();
@@ -272,8 +281,6 @@ function start() {
   setInterval(sync, SYNC_MS);
   // For people with a console and for tests: what is seen now.
   globalThis.viewer = Object.freeze({ camera: () => model.pose(), title: (k) => partTitle(page, view, k) });
-  if (editor.isThere()) return say("Click on the model: the point goes into your annotation.");
-  return say(VIEW_ONLY, true);
 }
 
 start();
