@@ -171,22 +171,6 @@ def show_access(stack: LocalStack) -> None:
     )
 
 
-def show_evaluation(result: Mapping[str, Any]) -> None:
-    """Print an evaluation: every number under its path, then the baselines."""
-    shown = table("Evaluation", "measure", "value")
-    for name, value in _leaves(result):
-        shown.add_row(plain(name), f"{value:.3f}" if isinstance(value, float) else str(value))
-    out.print(shown)
-
-
-def _leaves(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
-    if isinstance(value, dict):
-        for name, inner in value.items():
-            yield from _leaves(inner, f"{path}.{name}" if path else str(name))
-    elif not isinstance(value, list):
-        yield path, value
-
-
 def show_report(report: Mapping[str, Any]) -> None:
     """Print a stage's counts."""
     counts = ", ".join(
