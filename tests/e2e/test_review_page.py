@@ -41,6 +41,23 @@ def parts_in_view(review, labels):
     return {part: spot[1:] for part, spot in ordered}
 
 
+def suggestion(review, shown, gone, target):
+    """What the refine service answers when one part shall come to another."""
+    refined = np.where(shown == gone, target, shown).astype(np.int32)
+    same = {"id_map": {str(part): part for part in range(shown.max() + 1) if part != gone}}
+    sure = np.ones(refined.max() + 1, np.float32)
+    proposal = Proposal(refined, np.zeros(1, np.int32), sure, 0.5, same)
+    return preview_results(review.buffers, shown.astype(np.int32), proposal, [], target)
+
+
+def suggest(review, results):
+    """Put a suggestion where the editor puts the service's; wait until the model shows it."""
+    review.page.evaluate("results => Htx.annotationStore.selected.setSuggestions(results)", results)
+    review.frame.wait_for_function(
+        "() => document.getElementById('state').textContent.startsWith('Suggested')"
+    )
+
+
 def test_every_kind_of_answer_by_mouse_and_keys_reaches_the_pull(desk_world, open_page):
     world = desk_world
     asset = world.proposed("robot", 3, lambda labels: np.where(labels == 1, 0, labels))
@@ -70,6 +87,12 @@ def test_every_kind_of_answer_by_mouse_and_keys_reaches_the_pull(desk_world, ope
     review.wait_for_regions(2)
     assert review.told() == f'face {spots[body][1]}, part {body} -> "part 2"'
     page.keyboard.press("Escape")
+    # A suggestion that nobody answers leaves plain points alone.
+    suggest(review, suggestion(review, shown, others[0], body))
+    picture(review, "preview")
+    page.evaluate("() => Htx.annotationStore.selected.rejectAllSuggestions()")
+    review.wait_for_regions(2)
+
     page.keyboard.press(str(body))
     page.keyboard.down("Alt")
     page.mouse.click(*spots[others[0]][0])
@@ -212,19 +235,10 @@ def test_names_are_only_text_and_a_suggestion_shows_on_the_model(desk_world, ope
     )
     assert page.evaluate("() => window.hacked") is None
 
-    # What the refine service answers, put where the editor puts it.
-    shown = np.unique(made.face_labels, return_inverse=True)[1].astype(np.int32)
-    refined = np.where(shown == 1, 0, shown).astype(np.int32)
-    same = {"id_map": {str(part): part for part in range(shown.max() + 1) if part != 1}}
-    sure = np.ones(refined.max() + 1, np.float32)
-    proposal = Proposal(refined, np.zeros(1, np.int32), sure, 0.5, same)
-    results = preview_results(review.buffers, shown, proposal, [], 0)
-    page.evaluate("results => Htx.annotationStore.selected.setSuggestions(results)", results)
-    frame.wait_for_function(
-        "() => document.getElementById('state').textContent.startsWith('Suggested')"
-    )
+    shown = np.unique(made.face_labels, return_inverse=True)[1]
+    results = suggestion(review, shown, 1, 0)
+    suggest(review, results)
     assert review.told().startswith(f"Suggested: {int((shown == 1).sum())} faces come to")
-    picture(review, "preview")
     broken = json.loads(json.dumps(results))
     broken[0].update(id="other", meta={"preview": {"version": 1, "num_faces": 3, "parts": 7}})
     page.evaluate("results => Htx.annotationStore.selected.setSuggestions(results)", broken)
