@@ -17,6 +17,7 @@ from pathlib import Path
 import httpx
 import numpy as np
 
+from infra.home import read_record
 from infra.local import start_refine, stop_service
 from segvigen_model.mesh_io import save_glb
 from segvigen_model.procedural import make_asset
@@ -127,12 +128,20 @@ def review(url: str, tasks: list[Shown], user: str, seed: int, num: int, tally: 
             ask(client, url, body(task, f"{user}@{task.name}", number, rng), tally)
 
 
-def row(name: str, tallies: list[Tally]) -> str:
+def cpu_seconds(folder: Path) -> float:
+    """Processor time that the service has used: what a busy machine cannot hide."""
+    record = read_record(folder, "refine")
+    fields = Path(f"/proc/{record.pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def row(name: str, tallies: list[Tally], cpu_s: float) -> str:
     """A line of the table."""
     seconds = np.concatenate([tally.seconds for tally in tallies])
     p50, p95 = np.percentile(seconds, [50, 95])
     refused, lost = sum(t.refused for t in tallies), sum(t.lost for t in tallies)
-    cells = (name, len(seconds), f"{p50:.2f}", f"{p95:.2f}", f"{seconds.max():.2f}", refused, lost)
+    timing = (f"{p50:.2f}", f"{p95:.2f}", f"{seconds.max():.2f}", f"{cpu_s / len(seconds):.2f}")
+    cells = (name, len(seconds), *timing, refused, lost)
     return "| " + " | ".join(map(str, cells)) + " |"
 
 
@@ -160,25 +169,31 @@ def main() -> None:
             while httpx.get(f"{url}/readyz", trust_env=False).status_code != 200:
                 time.sleep(0.2)
             print(f"ready after {time.perf_counter() - begin:.1f} s; load {os.getloadavg()[0]:.1f}")
-            measure(url, tasks, chosen)
+            measure(url, folder, tasks, chosen)
         finally:
             stop_service(folder, "refine")
 
 
-def measure(url: str, tasks: list[Shown], chosen: argparse.Namespace) -> None:
+def measure(url: str, folder: Path, tasks: list[Shown], chosen: argparse.Namespace) -> None:
     """Print the table."""
     print("faces: " + ", ".join(f"{task.name} {task.num_faces}" for task in tasks))
-    print(
-        "| | clicks | p50 s | p95 s | worst s | sent away | lost |\n|---|---|---|---|---|---|---|"
-    )
+    print("| | clicks | p50 s | p95 s | worst s | CPU s each | sent away | lost |")
+    print("|" + "---|" * 8)
+    before = cpu_seconds(folder)
+
+    def spent() -> float:
+        nonlocal before
+        before, last = cpu_seconds(folder), before
+        return before - last
+
     cold = Tally()
     with httpx.Client(auth=LOGIN, timeout=120, trust_env=False) as client:
         for task in tasks:
             ask(client, url, body(task, "cold", 0, np.random.default_rng(7)), cold)
-    print(row("first click on an asset nobody opened", [cold]))
+    print(row("first click on an asset nobody opened", [cold], spent()))
     warm = Tally()
     review(url, tasks, "one", 1, chosen.clicks, warm)
-    print(row("one reviewer, assets warm", [warm]))
+    print(row("one reviewer, assets warm", [warm], spent()))
     tallies = [Tally() for _ in range(chosen.reviewers)]
     threads = [
         threading.Thread(target=review, args=(url, tasks, f"r{n}", n, chosen.clicks_each, tally))
@@ -188,7 +203,7 @@ def measure(url: str, tasks: list[Shown], chosen: argparse.Namespace) -> None:
         thread.start()
     for thread in threads:
         thread.join()
-    print(row(f"{chosen.reviewers} reviewers at once", tallies))
+    print(row(f"{chosen.reviewers} reviewers at once", tallies, spent()))
 
 
 if __name__ == "__main__":
