@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,6 +13,8 @@ from hypothesis import strategies as st
 
 from segvigen_model.edits import Edits, apply_edits, merged_ids, settle_ids
 from segvigen_model.evidence import togetherness
+from segvigen_model.labelled_folder import chosen_rows, load_object
+from segvigen_model.partition import overlap
 from segvigen_model.types import ClickKind
 
 
@@ -118,3 +122,31 @@ def test_what_is_no_object_may_be_merged_away(table, segmenter):
             mesh, encoding, parts.astype(np.int32), [], edits=Edits((merge,)), not_object_part=4
         )
         assert answer.provenance["not_object_part"] == left, merge
+
+
+SHARED = os.environ.get("SEGVIGEN_SHARED", Path(__file__).resolve().parents[5] / "shared")
+PARTS = Path(SHARED) / "data" / "parts"
+
+
+@pytest.mark.skipif(not PARTS.is_dir(), reason="the labelled parts of the shared folder are absent")
+def test_merges_mend_an_over_segmented_real_object(segmenter):
+    row = min(chosen_rows(PARTS, "heldout", 10), key=lambda each: each.get("faces", 0))
+    found = load_object(PARTS, row, "face_inst", "fused")
+    truth, areas = np.unique(found.labels, return_inverse=True)[1], found.areas
+    encoding = segmenter.encode(found.mesh)
+    shown = segmenter.propose(
+        found.mesh, encoding, num_draws=1, num_steps=1, granularity="fine"
+    ).face_labels
+    inside = np.zeros((shown.max() + 1, truth.max() + 1))
+    np.add.at(inside, (shown, truth), areas)
+    owner = inside.argmax(axis=1)  # a person joins what lies mostly in one true part
+    groups = [np.flatnonzero(owner == part).tolist() for part in range(truth.max() + 1)]
+    merges = tuple(tuple(group) for group in groups if len(group) > 1)
+    assert merges, "the fine granularity cuts more than people do"
+    made = segmenter.refine(found.mesh, encoding, shown, [], edits=Edits(merges))
+    assert made.num_parts == shown.max() + 1 - sum(len(group) - 1 for group in merges)
+
+    def mean_iou(labels) -> float:
+        return float(np.mean([overlap(labels, truth, areas)[:, part].max() for part in set(truth)]))
+
+    assert mean_iou(made.face_labels) > mean_iou(shown) + 0.05
