@@ -22,7 +22,7 @@ COLORS = 160
 # What of the browser's window is of interest: left, top, right, bottom.
 PAGE = (0, 0, 1880, 1040)
 SHEET = (240, 80, 1070, 840)
-VIEWER = (1040, 240, 1560, 990)
+VIEWER = (1060, 240, 1560, 990)
 CROPS = {
     "page": PAGE,
     "sheet-click": SHEET,

@@ -14,7 +14,8 @@ export function previewOf(page, suggestions) {
   });
   const count = groups.reduce((sum, group) => sum + group.faces.length, 0);
   const verb = told.is_positive === false ? "leave" : "come to";
-  return { groups, text: `Suggested: ${count} faces ${verb} "${String(told.label)}".` };
+  const label = told.label || page.parts[told.part]?.label || "a new part";
+  return { groups, text: `Suggested: ${count} faces ${verb} "${String(label)}".` };
 }
 
 function fits(page, told) {
