@@ -43,6 +43,7 @@ AUTOENCODERS = {
     "tex_encoder": "tex_enc_next_dc_f16c32_fp16",
     "tex_decoder": "tex_dec_next_dc_f16c32_fp16",
 }
+_Pair = tuple[Path, Path]  # json and safetensors
 GRID = 512  # voxels along the cube that the released weights were trained on
 
 
@@ -81,43 +82,53 @@ def load_official(
     half = torch.device(device).type == "cuda" if is_half is None else is_half
     offload = is_offload_needed(device) if is_offloaded is None else is_offloaded
     home = "cpu" if offload else device
-    arguments = _pipeline(files.trellis)
+    sampler = official_sampler(files.trellis)
     pairs = {part: _pair(files.trellis, name) for part, name in AUTOENCODERS.items()}
     flow, task = _load_flow(files.segvigen, half, home)
-    config = ModelConfig(
-        name=files.segvigen.stem,
-        grid=GRID,
-        shape_encoder=official.encoder_config(*_name_args(pairs["shape_encoder"][0])),
-        shape_decoder=official.decoder_config(*_name_args(pairs["shape_decoder"][0])),
-        tex_encoder=official.encoder_config(*_name_args(pairs["tex_encoder"][0])),
-        tex_decoder=official.decoder_config(*_name_args(pairs["tex_decoder"][0])),
-        flow=flow.config,
-    )
-    modules: dict[str, Any] = {
-        part: load_pair(weights, device=home, is_half=half) for part, (_, weights) in pairs.items()
-    }
+    config = _config(files.segvigen.stem, pairs, flow)
+    modules = _autoencoders(pairs, home, half)
     image_tokenizer, image_source = _image_tokenizer(files, home)
     return Bundle(
         **modules,
         dit=flow,
         config=config,
-        normalization=_normalization(arguments, config.latent_channels).to(device),
+        normalization=_normalization(files.trellis, config.latent_channels).to(device),
         sha256=checkpoint.file_sha256(files.segvigen),
-        card={
-            "source": "official",
-            "autoencoders": AUTOENCODERS,
-            "autoencoder_sha256": {
-                part: checkpoint.file_sha256(weights) for part, (_, weights) in pairs.items()
-            },
-            "has_half_torso": half,
-            "is_offloaded": offload,
-            "image_model": image_source,
-        },
+        card=_sources(pairs) | _running(half, offload, image_source),
         flows={task: flow},
-        sampler=official_sampler(files.trellis),
+        sampler=sampler,
         image_tokenizer=image_tokenizer,
         compute_device=torch.device(device) if offload else None,
     )
+
+
+def _config(name: str, pairs: Mapping[str, _Pair], flow: SegmentationFlow) -> ModelConfig:
+    """Read the sizes of all networks; says so where a file holds another kind than its name."""
+    headers = {part: _name_args(header) for part, (header, _) in pairs.items()}
+    return ModelConfig(
+        name=name,
+        grid=GRID,
+        shape_encoder=official.encoder_config(*headers["shape_encoder"]),
+        shape_decoder=official.decoder_config(*headers["shape_decoder"]),
+        tex_encoder=official.encoder_config(*headers["tex_encoder"]),
+        tex_decoder=official.decoder_config(*headers["tex_decoder"]),
+        flow=flow.config,
+    )
+
+
+def _autoencoders(pairs: Mapping[str, _Pair], home: str, half: bool) -> dict[str, Any]:
+    return {
+        part: load_pair(weights, device=home, is_half=half) for part, (_, weights) in pairs.items()
+    }
+
+
+def _running(half: bool, offload: bool, image_model: str) -> dict[str, Any]:
+    return {"has_half_torso": half, "is_offloaded": offload, "image_model": image_model}
+
+
+def _sources(pairs: Mapping[str, _Pair]) -> dict[str, Any]:
+    hashes = {part: checkpoint.file_sha256(weights) for part, (_, weights) in pairs.items()}
+    return {"source": "official", "autoencoders": AUTOENCODERS, "autoencoder_sha256": hashes}
 
 
 def load_pair(path: str | Path, *, device: str = "cpu", is_half: bool | None = None) -> Any:
@@ -293,7 +304,8 @@ def _pipeline(trellis: Path) -> dict[str, Any]:
     return arguments
 
 
-def _normalization(arguments: Mapping[str, Any], channels: int) -> Normalization:
+def _normalization(trellis: Path, channels: int) -> Normalization:
+    arguments = _pipeline(trellis)
     try:
         shape = arguments["shape_slat_normalization"]
         tex = arguments["tex_slat_normalization"]
@@ -308,7 +320,7 @@ def _normalization(arguments: Mapping[str, Any], channels: int) -> Normalization
     return checkpoint.normalization_of(values, channels)
 
 
-def _pair(trellis: Path, name: str) -> tuple[Path, Path]:
+def _pair(trellis: Path, name: str) -> _Pair:
     for folder in (trellis / "ckpts", trellis):
         pair = folder / f"{name}.json", folder / f"{name}.safetensors"
         if all(path.is_file() for path in pair):

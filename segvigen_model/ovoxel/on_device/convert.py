@@ -47,8 +47,7 @@ def voxelise(
     if voxels is None:
         raise too_dense(grid, max_crossings)
     if not len(voxels):
-        none = np.zeros((0, 3))
-        return Voxelised(none.astype(np.int32), none, none.astype(np.bool_), {})
+        return _no_voxels()
     dual, intersected = dual_grid(
         given.triangles, torch.from_numpy(faces).to(device), voxels, budget
     )
@@ -61,3 +60,8 @@ def voxelise(
         intersected=intersected.cpu().numpy(),
         attributes={name: values.contiguous().cpu().numpy() for name, values in attributes.items()},
     )
+
+
+def _no_voxels() -> Voxelised:
+    none = np.zeros((0, 3))
+    return Voxelised(none.astype(np.int32), none, none.astype(np.bool_), {})
