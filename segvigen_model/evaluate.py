@@ -22,6 +22,7 @@ import torch
 from tqdm import tqdm
 
 from segvigen_model import baselines
+from segvigen_model.checkpoint import file_sha256
 from segvigen_model.clicks import error_click, surface_clicks
 from segvigen_model.errors import AssetRejected, SegvigenError
 from segvigen_model.geometry import dense_ids
@@ -36,6 +37,7 @@ from segvigen_model.labelled_folder import (
     row_name,
 )
 from segvigen_model.metrics import boundary_f1, mask_iou, miou_best, miou_matched
+from segvigen_model.patch_network import WEIGHTS_FILE as PATCH_WEIGHTS
 from segvigen_model.segmenter import Segmenter
 from segvigen_model.training.colorings import well_separated
 from segvigen_model.training.tasks import front_view
@@ -151,7 +153,8 @@ def evaluate(
     report = summary(list(bar), protocol)
     report.setdefault("seconds", {})["total"] = time.monotonic() - started
     settings = {"surface": surface, "labels": labels, "seed": seed, "seeds": seeds, "split": split}
-    return {**report, **settings, "workers": workers}
+    patches = file_sha256(PATCH_WEIGHTS) if PATCH_WEIGHTS.exists() else None
+    return {**report, **settings, "workers": workers, "patch_network": patches}
 
 
 def in_processes(

@@ -101,6 +101,7 @@ def told(result: Result) -> str:
             f"{result['seeds']} seed(s) from {result['seed']}",
             f"{result['refused']} refused",
             f"checkpoint {str(result['checkpoint'])[:12]}",
+            f"patch network {str(result.get('patch_network'))[:12]}",
             *calls,
         ]
     )
