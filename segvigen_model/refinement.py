@@ -37,6 +37,11 @@ class Wish:
     avoid: int
     is_new: bool
 
+    @property
+    def key(self) -> tuple[int, int]:
+        """Wishes of one key point at the same part: a target, or each negative face by itself."""
+        return (self.target, -1) if self.target != NO_TARGET else (NO_TARGET, self.face)
+
 
 @dataclass(frozen=True, slots=True)
 class Refined:
@@ -219,13 +224,27 @@ class Refiner:
         return self.next_id - 1
 
 
+def settled_wishes(labels: IntArray, anchors: Sequence[int], wishes: Sequence[Wish]) -> list[Wish]:
+    """What clicks of earlier rounds settled, as wishes that hold already.
+
+    Args:
+        labels: (F,) int part ids before this round's clicks.
+        anchors: faces that earlier clicks named.
+        wishes: of this round; a face that is clicked again is settled no more.
+    """
+    clicked = {wish.face for wish in wishes}
+    return [
+        Wish(face, int(labels[face]), NO_TARGET, False) for face in anchors if face not in clicked
+    ]
+
+
 def refine_labels(
     labels: IntArray,
     wishes: Sequence[Wish],
     probability_of: Callable[[Wish], FloatArray],
     geometry: tuple[Surface, SegmentTree, Atoms],
     aside: int | None,
-    anchors: Sequence[int] = (),
+    settled: Sequence[Wish] = (),
 ) -> Refined:
     """Make all wishes true.
 
@@ -235,15 +254,11 @@ def refine_labels(
         probability_of: (F,) probability of the part that a wish's point lies in.
         geometry: surface, segments, atoms.
         aside: part id for what is not the object, or None.
-        anchors: faces that earlier clicks settled; they keep their part unless clicked again.
+        settled: from `settled_wishes`; they go on holding.
 
     Returns:
         The new partition; surviving parts keep their ids, but a vacated id goes to the newest.
     """
-    clicked = {wish.face for wish in wishes}
-    settled = [
-        Wish(face, int(labels[face]), NO_TARGET, False) for face in anchors if face not in clicked
-    ]
     refiner = Refiner(labels, *geometry, [*wishes, *settled])
     for _ in range(2):  # a later negative click may be served by a part that an earlier one needs
         for wish in wishes:

@@ -39,6 +39,7 @@ from segvigen_model.refinement import (
     followed,
     refine_labels,
     resolve_clicks,
+    settled_wishes,
 )
 from segvigen_model.transfer import nearest_voxels
 from segvigen_model.types import (
@@ -194,14 +195,15 @@ class Segmenter:
             not_object_part = None  # merged into a part of the object
         first_new = int(edited.labels.max(initial=-1)) + 1
         wishes, aside = resolve_clicks(clicks, len(edited.home), not_object_part, first_new)
-        probabilities = self._wish_probabilities(geometry, wishes, clicks, seed)
+        settled = settled_wishes(edited.labels, anchor_faces, wishes)
+        probabilities = self._wish_probabilities(geometry, wishes, settled, clicks, seed)
         refined = refine_labels(
             edited.labels,
             wishes,
-            lambda wish: probabilities[_key(wish)],
+            lambda wish: probabilities[wish.key],
             (geometry.surface, geometry.tree, geometry.atoms),
             aside,
-            anchor_faces,
+            settled,
         )
         id_map, touched = followed(edited, refined, wishes)
         confidence = self._refined_confidence(geometry, face_labels, refined.labels, touched)
@@ -313,15 +315,26 @@ class Segmenter:
         return apply_edits(face_labels, edits, geometry.atoms, together, areas)
 
     def _wish_probabilities(
-        self, geometry: Geometry, wishes: Sequence[Wish], clicks: Sequence[Click], seed: int
+        self,
+        geometry: Geometry,
+        wishes: Sequence[Wish],
+        settled: Sequence[Wish],
+        clicks: Sequence[Click],
+        seed: int,
     ) -> dict[tuple[int, int], FloatArray]:
-        """Probability of the part at each wish's point; one mask per clicked part, one batch."""
-        points = {click.face: click.xyz for click in clicks}
-        keys = list(dict.fromkeys(_key(wish) for wish in wishes))
+        """Probability of the part at each wish's point; one mask per clicked part, one batch.
+
+        What earlier rounds settled is said again, before the new clicks: of more than ten the
+        model hears the last.
+        """
+        points = {wish.face: geometry.surface.centers[wish.face] for wish in settled}
+        points |= {click.face: click.xyz for click in clicks}
+        keys = list(dict.fromkeys(wish.key for wish in wishes))
         sets, faces, signs = [], [], []
         for key in keys:
-            mine = [wish for wish in wishes if _key(wish) == key]
-            others = [w for w in wishes if _key(w) != key and w.target != NO_TARGET]
+            said = [*settled, *wishes]
+            mine = [wish for wish in said if wish.key == key]
+            others = [w for w in said if w.key != key and w.target != NO_TARGET]
             rows = [*others, *mine]
             faces.append(np.array([wish.face for wish in rows], np.int64))
             signs.append(np.array([wish in mine for wish in rows], bool))
@@ -384,8 +397,3 @@ class Segmenter:
                 "fallbacks": list(partition.notes),
             },
         )
-
-
-def _key(wish: Wish) -> tuple[int, int]:
-    """Wishes of one key point at the same part: a target, or each negative face by itself."""
-    return (wish.target, -1) if wish.target != NO_TARGET else (NO_TARGET, wish.face)
