@@ -36,7 +36,7 @@ FUSED_SHARE = 0.65
 FEW_PARTS_SHARE = 0.12
 FUSED_GRIDS = (48, 128)
 COUNTS = (192, 384)  # patches of an object
-MAX_PATCHES = 600  # objects of more loose pieces are left out
+MAX_PATCHES = 900  # objects of more loose pieces are left out
 _WAY_UNIT = FAR / 255
 log = logging.getLogger(__name__)
 
@@ -171,6 +171,9 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--parts", type=Path, help="labelled pack; procedural only without")
     parser.add_argument("--files", type=int, nargs=2, default=(0, 100), help="first, after last")
+    parser.add_argument(
+        "--patches", type=int, nargs=2, default=COUNTS, help="of an object: at least, below"
+    )
     parser.add_argument("--split", default="train", choices=("train", "validation"))
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args(arguments)
@@ -181,7 +184,7 @@ def main(arguments: list[str] | None = None) -> None:
         if not path.exists():
             start = number * OBJECTS_PER_FILE
             indices = range(start, start + OBJECTS_PER_FILE)
-            make_file(path, indices, args.seed, args.parts, args.split)
+            make_file(path, indices, args.seed, args.parts, args.split, tuple(args.patches))
 
 
 if __name__ == "__main__":
