@@ -85,7 +85,11 @@ def consensus(
 
 
 def expected_iou(of_atom: IntArray, together: FloatArray, shares: FloatArray) -> FloatArray:
-    """IoU that each part may be expected to have with the true one, were `together` right.
+    """IoU that each part may be expected to have with the true one.
+
+    Were `together` right and independent, the IoU would follow; it is too modest about small
+    parts, so its square root is taken, which fits 48 development objects (correlation .67 with
+    the matched IoU of the asset).
 
     Args:
         of_atom: (A,) int dense part of each atom.
@@ -104,7 +108,7 @@ def expected_iou(of_atom: IntArray, together: FloatArray, shares: FloatArray) ->
     sizes = member.sum(axis=0)
     iou = np.clip(inside / np.maximum(sizes[of_atom] + outside, TINY), 0.0, 1.0)
     mean: FloatArray = sum_by(of_atom, iou * shares, count) / np.maximum(sizes, TINY)
-    return mean.astype(np.float32)
+    return np.sqrt(mean).astype(np.float32)
 
 
 def overlap(left: IntArray, right: IntArray, areas: FloatArray) -> FloatArray:

@@ -66,7 +66,7 @@ class GateSettings(BaseSettings):
     """When a proposal may skip the reviewer. The default lets almost nothing through unseen."""
 
     model_config = _config("GATE")
-    accept_confidence: float = Field(0.95, ge=0, le=1, description="draw agreement to skip review")
+    accept_confidence: float = Field(0.95, ge=0, le=1, description="expected IoU to skip review")
     min_draws: int = Field(4, ge=1, description="agreement of fewer draws proves nothing")
     min_parts: int = Field(2, ge=1)
     max_parts: int = Field(50, ge=1)
