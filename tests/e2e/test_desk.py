@@ -166,7 +166,10 @@ def test_refine_without_clicks_is_asked_again(desk_world):
     empty = annotation_for("refine", [], "", (768, 512))
     world.desk.client.create_annotation(task_id, empty)
     (reply,) = world.pull()
-    assert (reply.state, reply.note) == (AssetState.IN_REVIEW, "no usable click or verb; asked again")
+    assert (reply.state, reply.note) == (
+        AssetState.IN_REVIEW,
+        "no usable click or verb; asked again",
+    )
     open_ids = [task.task_id for task in world.desk.client.open_tasks(world.desk.project_id)]
     assert open_ids == [task_id]
     assert world.pull() == []
