@@ -26,6 +26,7 @@ from segvigen_model.checkpoint import file_sha256
 from segvigen_model.clicks import error_click, surface_clicks
 from segvigen_model.errors import AssetRejected, SegvigenError
 from segvigen_model.geometry import dense_ids
+from segvigen_model.guide import camera_faces, front_faces
 from segvigen_model.intervals import ObjectMeans, nested
 from segvigen_model.labelled_folder import (
     SURFACES,
@@ -40,11 +41,10 @@ from segvigen_model.metrics import boundary_f1, mask_iou, miou_best, miou_matche
 from segvigen_model.patch_network import WEIGHTS_FILE as PATCH_WEIGHTS
 from segvigen_model.segmenter import Segmenter
 from segvigen_model.training.colorings import well_separated
-from segvigen_model.training.tasks import front_view
-from segvigen_model.transfer import face_voxels
 from segvigen_model.types import BoolArray, ByteArray, Click, Encoding, IntArray
 
 MODES = ("interactive", "full", "guided", "error_clicks")
+VIEW_PIXELS = 256  # of the painted view
 MAX_ERROR_CLICKS = 10
 TARGETS = (0.8, 0.9)
 FULL_MARGINS = ("miou_matched", "miou_best")
@@ -305,7 +305,7 @@ def score_guided(
 ) -> None:
     """A front view painted with the true parts (an oracle map), as in the paper's last row."""
     for seed in protocol.all_seeds():
-        part_map = painted_view(case, seed)
+        part_map = painted_view(case, segmenter, seed)
         start = time.perf_counter()
         try:
             proposal = segmenter.guided(case.item.mesh, case.encoding, part_map, seed=seed)
@@ -315,14 +315,19 @@ def score_guided(
         add_partition(scores, "guided", proposal.face_labels, case.item)
 
 
-def painted_view(case: Case, seed: int) -> ByteArray:
-    """(S, S, 3) uint8 front view in one colour per true part; unlabelled and nothing are black."""
-    item, encoding = case.item, case.encoding
-    relation = face_voxels(item.mesh, item.surface, encoding.coords, encoding.grid, encoding.frame)
+def painted_view(case: Case, segmenter: Segmenter, seed: int) -> ByteArray:
+    """(S, S, 3) uint8 view of the checkpoint's camera in one colour per true part.
+
+    What has no label and where nothing is are black.
+    """
+    item, frame = case.item, case.encoding.frame
+    has_own_camera = segmenter.bundle.config.flow.view is not None
+    shown = front_faces if has_own_camera else camera_faces
+    faces = shown(item.mesh, frame, VIEW_PIXELS)
     ids = dense_ids(item.labels) + int(item.labels.min() >= 0)  # 0 = unlabelled
     colors = np.concatenate([np.zeros((1, 3)), painted_colors(int(ids.max()), seed)])
-    picture = front_view(encoding.coords, colors[relation.labels_to_voxels(ids)], encoding.grid)
-    view: ByteArray = (picture.permute(1, 2, 0).numpy() * 255).round().astype(np.uint8)
+    picture = np.where((faces >= 0)[..., None], colors[ids[np.maximum(faces, 0)]], 0.0)
+    view: ByteArray = (picture * 255).round().astype(np.uint8)
     return view
 
 

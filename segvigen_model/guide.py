@@ -12,12 +12,13 @@ import numpy as np
 from segvigen_model.atoms import Atoms
 from segvigen_model.condition_view import OFFICIAL_CAMERA
 from segvigen_model.coords import mesh_to_unit
-from segvigen_model.evidence import MASK_WEIGHT, Reading, part_odds
+from segvigen_model.evidence import MASK_WEIGHT, Reading, part_odds, sigmoid
 from segvigen_model.geometry import TINY, Surface, sum_by
 from segvigen_model.partition import (
     Partition,
     densify,
     exclusive_labels,
+    grown_parts,
     label_histograms,
 )
 from segvigen_model.raster import project, rasterize
@@ -137,6 +138,29 @@ def spread_out(patches: IntArray, centers: FloatArray, weight: FloatArray) -> In
     return spread
 
 
+def unclaimed_parts(
+    counts: FloatArray, odds: FloatArray, atoms: Atoms, reading: Reading
+) -> IntArray:
+    """Parts that the view does not show and no painted part claims.
+
+    Args:
+        counts: (A, K) pixels of each painted part on each patch.
+        odds: (A, K) log odds of each painted part.
+        atoms: patches.
+        reading: what the patch network read.
+
+    Returns:
+        (A,) dense id of an unclaimed part, or HIDDEN where a painted part has the patch.
+    """
+    group, number = grown_parts(atoms, reading)
+    shown = sum_by(group, counts.sum(axis=1), number) > 0
+    claim = sum_by(group, atoms.areas * sigmoid(odds.max(axis=1)), number)
+    is_own = ~shown & (claim < 0.5 * sum_by(group, atoms.areas, number))
+    rank = np.where(is_own, np.cumsum(is_own) - 1, HIDDEN)
+    found: IntArray = rank[group]
+    return found
+
+
 def guided_partition(
     seen: FloatArray,
     drawn: IntArray,
@@ -154,23 +178,26 @@ def guided_partition(
         surface: geometry.
 
     Returns:
-        At most K parts; faces in sight have the part that most of their pixels show.
+        The painted parts, and those hidden parts that no painted one claims; faces in sight have
+        the part that most of their pixels show.
     """
     num_parts = seen.shape[1]
     counts = np.stack([sum_by(atoms.of_face, column, atoms.count) for column in seen.T], axis=1)
     centers = np.stack([atoms.mean(axis, surface.areas) for axis in surface.centers.T], axis=1)
-    odds = part_odds(reading, guide_clicks(counts, centers / surface.extent)).T
+    asked = part_odds(reading, guide_clicks(counts, centers / surface.extent)).T
     colored = np.zeros((atoms.count, num_parts))
     shares = label_histograms(drawn[None], atoms, surface.areas)
     colored[:, : shares.shape[1]] = shares
-    odds = odds + MASK_WEIGHT * np.log(np.clip(colored, 0.02, 1.0))
+    odds = asked + MASK_WEIGHT * np.log(np.clip(colored, 0.02, 1.0))
     odds = odds + SEEN_WEIGHT * counts / np.maximum(counts.sum(axis=1, keepdims=True), TINY)
     chances = np.exp(odds - odds.max(axis=1, keepdims=True))
     chances /= chances.sum(axis=1, keepdims=True)
+    own = unclaimed_parts(counts, asked, atoms, reading)
     labels = exclusive_labels(chances, atoms)
+    labels = np.where(own[atoms.of_face] != HIDDEN, num_parts + own[atoms.of_face], labels)
     labels = np.where(seen.any(axis=1), seen.argmax(axis=1), labels)
     dense, mapping = densify(labels)
-    sure = chances[atoms.of_face, labels]
+    sure = chances[atoms.of_face, np.minimum(labels, num_parts - 1)]
     total = np.maximum(sum_by(dense, surface.areas, len(mapping)), TINY)
     confidence = (sum_by(dense, surface.areas * sure, len(mapping)) / total).astype(np.float32)
     return Partition(dense, confidence, float(np.average(confidence, weights=total)))

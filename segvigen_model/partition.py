@@ -84,6 +84,16 @@ def consensus(
     return Partition(labels, confidence, float(np.average(confidence, weights=shares)), notes)
 
 
+def grown_parts(
+    atoms: Atoms, reading: Reading, granularity: str = "medium"
+) -> tuple[IntArray, int]:
+    """Parts that geometry alone gives: (A,) dense part of each atom, and how many there are."""
+    merger = PartMerger(atoms, togetherness(reading, None))
+    merger.merge_above(1.0 - MERGE_THRESHOLDS[granularity])
+    merger.absorb_small(MIN_PART_AREAS[granularity])
+    return merger.labels, merger.count
+
+
 def expected_iou(of_atom: IntArray, together: FloatArray, shares: FloatArray) -> FloatArray:
     """IoU that each part may be expected to have with the true one.
 

@@ -7,6 +7,7 @@ import pytest
 
 from segvigen_model.coords import fit_frame
 from segvigen_model.guide import (
+    HIDDEN,
     MAX_CLICKS,
     camera_faces,
     front_faces,
@@ -14,8 +15,10 @@ from segvigen_model.guide import (
     map_colors,
     seen_labels,
     spread_out,
+    unclaimed_parts,
 )
 from segvigen_model.metrics import miou_matched
+from segvigen_model.partition import grown_parts
 
 RED, GREEN, BLUE = (255, 0, 0), (0, 255, 0), (0, 0, 255)
 
@@ -81,3 +84,17 @@ def test_a_view_of_nothing_is_refused(table, segmenter):
     view[0, :] = RED  # above the object
     with pytest.raises(ValueError, match="shows nothing of the asset"):
         segmenter.guided(mesh, segmenter.encode(mesh), view, num_steps=1)
+
+
+def test_what_nobody_painted_and_nobody_claims_is_a_part_of_its_own(table, segmenter):
+    mesh, _ = table
+    geometry = segmenter.geometry(mesh, segmenter.encode(mesh))
+    atoms, reading = geometry.atoms, geometry.reading
+    group, number = grown_parts(atoms, reading)
+    counts = np.zeros((atoms.count, 1))
+    counts[group == 0] = 3.0
+    nothing = np.full((atoms.count, 1), -9.0)
+    own = unclaimed_parts(counts, nothing, atoms, reading)
+    assert (own[group == 0] == HIDDEN).all(), "what is shown is painted"
+    assert set(own[group != 0].tolist()) == set(range(number - 1))
+    assert (unclaimed_parts(counts, -nothing, atoms, reading) == HIDDEN).all()
