@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from segvigen_model.agglomeration import PartMerger
 from segvigen_model.atoms import Atoms, patch_atoms
-from segvigen_model.evidence import read_patches
+from segvigen_model.evidence import part_probability, read_patches
 from segvigen_model.geometry import surface_of
 from segvigen_model.patch_network import PatchNetwork, load_patch_network, tensors_of
 from segvigen_model.patches import MAX_REGIONS, patch_facts, patch_ids
@@ -190,3 +190,14 @@ def _touches(labels, pairs, groups):
     sides = labels[pairs]
     crossing = sides[:, 0] != sides[:, 1]
     return bool(np.isin(sides[crossing], groups).any())
+
+
+def test_one_click_on_a_loose_box_takes_all_of_it_and_nothing_else(two_boxes):
+    surface = surface_of(two_boxes)
+    tree = segment_tree(surface)
+    atoms = patch_atoms(surface, tree)
+    reading = read_patches(surface, tree, atoms)
+    for face in range(24):
+        clicked, sign = np.array([face]), np.array([True])
+        chance = part_probability(reading, atoms, surface.areas, clicked, sign, None)
+        assert ((chance > 0.5) == (surface.components == surface.components[face])).all()
