@@ -13,6 +13,7 @@ import json
 import os
 import tempfile
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -140,11 +141,8 @@ class Store:
         """
         path = self._path(key)
         if not self.exists(key):
-            try:
+            with suppress(FileExistsError):  # somebody was faster: compare below
                 self._create(path, data, content_type)
-            except FileExistsError:
-                pass  # somebody was faster; compare below
-            else:
                 return self._blob(key, data)
         return self._compare(key, data, keep_existing)
 
