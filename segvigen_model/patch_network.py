@@ -209,13 +209,48 @@ class PatchNetwork(nn.Module):
         return x
 
 
-@lru_cache(maxsize=2)
-def load_patch_network(path: Path = WEIGHTS_FILE) -> PatchNetwork:
-    """Read weights once, for use."""
+def grown(network: PatchNetwork, depth: tuple[int, int]) -> PatchNetwork:
+    """The same answers from a deeper network: every new layer begins by adding nothing.
+
+    Args:
+        network: to start from.
+        depth: wanted layers of encoder and decoder, neither fewer than now.
+
+    Raises:
+        ValueError: `depth` is smaller.
+    """
+    if depth[0] < network.depth[0] or depth[1] < network.depth[1]:
+        raise ValueError(f"depth {depth} is less than the network's {network.depth}")
+    sizes = network.sizes
+    deeper = PatchNetwork(sizes["width"], sizes["heads"], depth, sizes["pair_width"])
+    state = network.state_dict()
+    weight, bias = state.pop("to_bias.weight"), state.pop("to_bias.bias")
+    missing, _ = deeper.load_state_dict(state, strict=False)
+    heads, old = sizes["heads"], network.depth[0] * sizes["heads"]
+    rows = torch.arange(len(bias))
+    rows = torch.where(rows < old, rows, rows + heads * (depth[0] - network.depth[0]))
+    with torch.no_grad():
+        for name, value in deeper.named_parameters():
+            is_last = "to_out" in name or "feed.2" in name
+            if name in missing and (is_last or name.startswith("to_bias")):
+                value.zero_()
+        deeper.to_bias.weight[rows] = weight
+        deeper.to_bias.bias[rows] = bias
+    return deeper
+
+
+def read_patch_network(path: Path) -> PatchNetwork:
+    """Read weights, in single precision."""
     with safe_open(path, "pt") as stored:
         told = {name: int(value) for name, value in (stored.metadata() or {}).items()}
     network = PatchNetwork(
         told["width"], told["heads"], (told["encoder"], told["decoder"]), told["pair_width"]
     )
     network.load_state_dict({name: value.float() for name, value in load_file(path).items()})
-    return network.eval().requires_grad_(False)
+    return network
+
+
+@lru_cache(maxsize=2)
+def load_patch_network(path: Path = WEIGHTS_FILE) -> PatchNetwork:
+    """Read weights once, for use."""
+    return read_patch_network(path).eval().requires_grad_(False)

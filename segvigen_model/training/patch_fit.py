@@ -1,9 +1,10 @@
 """Train the patch network on shards of patches.
 
-    python -m segvigen_model.training.patch_fit --data FOLDER --out RUN --minutes 60
+    python -m segvigen_model.training.patch_fit --data FOLDER [FOLDER ...] --out RUN --minutes 60
 
 Resumable; the learning rate follows the clock or the steps, whichever is further. The best moving
-average by validation IoU is written to RUN/patches.safetensors.
+average by validation IoU is written to RUN/patches.safetensors. `--start` begins with weights
+that are there, `--depth` with more layers than they have.
 """
 
 from __future__ import annotations
@@ -11,7 +12,10 @@ from __future__ import annotations
 import argparse
 import logging
 import time
+from collections.abc import Sequence
+from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -21,17 +25,20 @@ from safetensors.torch import save_file
 from torch import Tensor
 from tqdm import tqdm
 
-from segvigen_model.patch_network import Encoded, PatchNetwork, tensors_of
-from segvigen_model.patches import FAR
-from segvigen_model.procedural.builder import turn
+from segvigen_model.patch_network import PatchNetwork, grown, read_patch_network, tensors_of
 from segvigen_model.training.patch_data import PatchExample, read_file
+from segvigen_model.training.patch_questions import (
+    click_tensors,
+    corrected,
+    draw_patches,
+    draw_question,
+    thinned,
+    turned,
+)
 from segvigen_model.training.runs import Average, Run, set_rate, warm_cosine
-from segvigen_model.types import FloatArray, IntArray
+from segvigen_model.types import FloatArray
 
-CLICK_COUNTS = (1, 1, 1, 2, 3, 3, 5, 7, 10)
-NEGATIVE_SHARE = 0.3
 CORRECTED_SHARE = 0.4  # of objects: clicks on what the network got wrong
-MIN_PART_SHARE = 0.001
 QUESTIONS = 5
 TOGETHER_WEIGHT = 0.5
 GRADIENT_LIMIT = 1.0
@@ -52,6 +59,7 @@ class FitOptions:
         decay: of the moving average.
         seed: of everything.
         device: torch device.
+        threads: objects at once, each on one CPU core.
     """
 
     minutes: float
@@ -61,103 +69,25 @@ class FitOptions:
     decay: float = 0.998
     seed: int = 0
     device: str = "cpu"
-
-
-@dataclass(frozen=True, slots=True)
-class Question:
-    """Clicks on one part.
-
-    Attributes:
-        positive, negative: (K,), (N,) int64 clicked patches.
-        target: (A,) float32 share of each patch's area in the part.
-    """
-
-    positive: IntArray
-    negative: IntArray
-    target: FloatArray
+    threads: int = 1
 
 
 class Examples:
-    """The growing list of examples of a folder and split."""
+    """The growing list of examples of some folders and a split."""
 
-    def __init__(self, folder: Path, split: str) -> None:
-        self.folder, self.split = folder, split
+    def __init__(self, folders: Sequence[Path], split: str) -> None:
+        self.folders, self.split = folders, split
         self.seen: set[Path] = set()
         self.rows: list[PatchExample] = []
         self.refresh()
 
     def refresh(self) -> None:
         """Load shards that were not there before."""
-        for path in sorted(self.folder.glob(f"{self.split}-*[0-9].npz")):
-            if path not in self.seen:
-                self.rows += read_file(path)
-                self.seen.add(path)
-
-
-def turned(example: PatchExample, rng: np.random.Generator) -> PatchExample:
-    """A stored example seen from elsewhere: turned about Y, mirrored, sometimes another axis up."""
-    matrix = turn((0, 1, 0), rng.uniform(0, 2 * np.pi))
-    if rng.random() < 0.5:
-        matrix = np.diag([-1.0, 1.0, 1.0]) @ matrix
-    if rng.random() < 0.25:
-        matrix = turn(np.eye(3)[rng.integers(3)], rng.integers(1, 4) * np.pi / 2) @ matrix
-    facts = example.facts
-    normals = np.asarray(facts.normals, np.float32) @ matrix.T
-    moved = replace(
-        facts,
-        centers=(facts.centers @ matrix.T).astype(np.float32),
-        normals=normals.astype(np.float32),
-        ways=facts.ways.astype(np.float32) * (FAR / 255),
-    )
-    return replace(example, facts=moved, shares=example.shares.astype(np.float32) / 255)
-
-
-def draw_question(example: PatchExample, rng: np.random.Generator) -> Question:
-    """Ask about a random part with random clicks."""
-    areas, shares = example.facts.areas, example.shares
-    totals = areas @ shares
-    part = int(rng.choice(np.flatnonzero(totals > MIN_PART_SHARE * totals.sum())))
-    target = shares[:, part]
-    positive = _patches(areas * target, int(rng.choice(CLICK_COUNTS)), rng)
-    negative: IntArray = np.zeros(0, np.int64)
-    outside = areas * (1 - target)
-    if rng.random() < NEGATIVE_SHARE and outside.sum() > 1e-4:
-        middle = example.facts.centers[positive].mean(axis=0)
-        gap = np.linalg.norm(example.facts.centers - middle, axis=1)
-        chance = outside * (np.exp(-gap / rng.choice([0.05, 0.2, 3.0])) + 1e-9)
-        negative = _patches(chance, int(rng.integers(1, 6)), rng)
-    return Question(positive, negative, target)
-
-
-def _patches(chance: FloatArray, count: int, rng: np.random.Generator) -> IntArray:
-    chosen: IntArray = rng.choice(len(chance), count, p=chance / chance.sum())
-    return chosen
-
-
-@torch.no_grad()
-def corrected(
-    network: PatchNetwork,
-    encoded: Encoded,
-    questions: list[Question],
-    areas: FloatArray,
-    rng: np.random.Generator,
-) -> list[Question]:
-    """The same questions with up to three more clicks each where the first answer is wrong."""
-    clicks = [_clicks(question, network.mean.device) for question in questions]
-    masks = network.ask(encoded, clicks).float().cpu().numpy() > 0
-    longer = []
-    for question, mask in zip(questions, masks, strict=True):
-        error = areas * np.abs(question.target - mask)
-        if error.sum() > 1e-4:
-            ids = _patches(error, int(rng.integers(1, 4)), rng)
-            inside = question.target[ids] > 0.5
-            question = Question(
-                np.concatenate([question.positive, ids[inside]]),
-                np.concatenate([question.negative, ids[~inside]]),
-                question.target,
-            )
-        longer.append(question)
-    return longer
+        for folder in self.folders:
+            for path in sorted(folder.glob(f"{self.split}-*[0-9].npz")):
+                if path not in self.seen:
+                    self.rows += read_file(path)
+                    self.seen.add(path)
 
 
 def mask_loss(odds: Tensor, target: Tensor, areas: Tensor) -> Tensor:
@@ -187,14 +117,14 @@ def together_loss(odds: Tensor, example: PatchExample) -> Tensor:
 def example_loss(network: PatchNetwork, example: PatchExample, rng: np.random.Generator) -> Tensor:
     """Loss of one object with several questions."""
     device = network.mean.device
-    moved = turned(example, rng)
+    moved = turned(thinned(example, rng), rng)
     questions = [draw_question(moved, rng) for _ in range(QUESTIONS)]
     facts = tensors_of(moved.facts, device)
     with torch.autocast(device.type, dtype=torch.bfloat16):
         encoded = network.encode(facts)
         if rng.random() < CORRECTED_SHARE:
             questions = corrected(network, encoded, questions, moved.facts.areas, rng)
-        odds = network.ask(encoded, [_clicks(q, device) for q in questions])
+        odds = network.ask(encoded, [click_tensors(q, device) for q in questions])
         together = network.together(encoded)
     target = torch.from_numpy(np.stack([q.target for q in questions])).to(device)
     areas = torch.from_numpy(moved.facts.areas).to(device)
@@ -202,33 +132,52 @@ def example_loss(network: PatchNetwork, example: PatchExample, rng: np.random.Ge
     return loss + TOGETHER_WEIGHT * together_loss(together.float(), moved)
 
 
-def _clicks(question: Question, device: torch.device) -> tuple[Tensor, Tensor]:
-    pair = (question.positive, question.negative)
-    return tuple(torch.from_numpy(ids).to(device) for ids in pair)  # type: ignore[return-value]
+def example_gradient(
+    network: PatchNetwork, example: PatchExample, seed: Sequence[int]
+) -> tuple[float, list[Tensor | None]]:
+    """Loss of one object and its gradient by parameter."""
+    loss = example_loss(network, example, np.random.default_rng(seed))
+    gradient = torch.autograd.grad(loss, list(network.parameters()), allow_unused=True)
+    return loss.item(), list(gradient)
+
+
+def validate(
+    network: PatchNetwork,
+    examples: list[PatchExample],
+    seed: int = 0,
+    pool: Executor | None = None,
+) -> dict[str, float]:
+    """Mean IoU on patches after 1, 3, 5 and 10 positive clicks, on fused objects and others."""
+    seeds = [[seed, number] for number in range(len(examples))]
+    each = (pool.map if pool else map)(partial(_scores, network), examples, seeds)
+    table: dict[str, list[float]] = {}
+    for scores in each:
+        for name, values in scores.items():
+            table.setdefault(name, []).extend(values)
+    return {name: float(np.mean(values)) for name, values in sorted(table.items())}
 
 
 @torch.no_grad()
-def validate(
-    network: PatchNetwork, examples: list[PatchExample], seed: int = 0
-) -> dict[str, float]:
-    """Mean IoU on patches after 1, 3, 5 and 10 positive clicks, on fused objects and others."""
+def _scores(
+    network: PatchNetwork, example: PatchExample, seed: Sequence[int]
+) -> dict[str, list[float]]:
+    """IoU of three parts of an object by kind and count of clicks."""
+    rng = np.random.default_rng(seed)
+    moved = turned(example, rng)
+    kind = "fused" if moved.facts.scalars[0, -3] < 0.1 else "as-is"
     table: dict[str, list[float]] = {}
-    for number, example in enumerate(examples):
-        rng = np.random.default_rng([seed, number])
-        moved = turned(example, rng)
-        kind = "fused" if moved.facts.scalars[0, -3] < 0.1 else "as-is"
-        with torch.autocast(network.mean.device.type, dtype=torch.bfloat16):
-            encoded = network.encode(tensors_of(moved.facts, network.mean.device))
-            for _ in range(3):
-                asked = replace(draw_question(moved, rng), negative=np.zeros(0, np.int64))
-                points = _patches(moved.facts.areas * asked.target, max(COUNTS), rng)
-                sets = [replace(asked, positive=points[:n]) for n in COUNTS]
-                clicks = [_clicks(each, network.mean.device) for each in sets]
-                masks = network.ask(encoded, clicks).float().cpu().numpy() > 0
-                for count, mask in zip(COUNTS, masks, strict=True):
-                    iou = _iou(mask, asked.target, moved.facts.areas)
-                    table.setdefault(f"{kind}@{count}", []).append(iou)
-    return {name: float(np.mean(values)) for name, values in sorted(table.items())}
+    with torch.autocast(network.mean.device.type, dtype=torch.bfloat16):
+        encoded = network.encode(tensors_of(moved.facts, network.mean.device))
+        for _ in range(3):
+            asked = replace(draw_question(moved, rng), negative=np.zeros(0, np.int64))
+            points = draw_patches(moved.facts.areas * asked.target, max(COUNTS), rng)
+            sets = [replace(asked, positive=points[:n]) for n in COUNTS]
+            clicks = [click_tensors(each, network.mean.device) for each in sets]
+            masks = network.ask(encoded, clicks).float().cpu().numpy() > 0
+            for count, mask in zip(COUNTS, masks, strict=True):
+                iou = _iou(mask, asked.target, moved.facts.areas)
+                table.setdefault(f"{kind}@{count}", []).append(iou)
+    return table
 
 
 def _iou(mask: FloatArray, target: FloatArray, areas: FloatArray) -> float:
@@ -237,43 +186,64 @@ def _iou(mask: FloatArray, target: FloatArray, areas: FloatArray) -> float:
     return float(shared / max(union, 1e-12))
 
 
-def fit(network: PatchNetwork, run: Run, data: Path, options: FitOptions) -> dict[str, float]:
+def fit(
+    network: PatchNetwork, run: Run, data: Sequence[Path], options: FitOptions
+) -> dict[str, float]:
     """Train until the minutes or the steps are used up; returns the last validation scores."""
     network.to(options.device).train()
     feed, held = Examples(data, "train"), Examples(data, "validation")
     judged = held.rows[:: max(1, len(held.rows) // NUM_VALIDATION)]
-    if run.step == 0:
+    if not network.mean.any():
         set_normalization(network, feed.rows[:400])
     optimizer = torch.optim.AdamW(
         network.parameters(), options.rate, (0.9, 0.98), weight_decay=0.02
     )
     average = Average(network, options.decay)
     run.resume(network, optimizer, average)
-    rng = np.random.default_rng([options.seed, run.step])
     start, losses, scores = time.monotonic(), [], {}
     bar = tqdm(total=options.total_steps, initial=run.step, desc="patches", mininterval=30)
-    while (share := _progress(run.step, start, options)) < 1:
-        set_rate(optimizer, options.rate * warm_cosine(int(1e4 * share), 10_000, warmup=200))
-        optimizer.zero_grad(set_to_none=True)
-        for index in rng.choice(len(feed.rows), options.batch):
-            loss = example_loss(network, feed.rows[index], rng) / options.batch
-            loss.backward()  # type: ignore[no-untyped-call]
-            losses.append(loss.item() * options.batch)
-        torch.nn.utils.clip_grad_norm_(network.parameters(), GRADIENT_LIMIT)
-        optimizer.step()
-        run.step += 1
-        average.update(network, run.step)
-        bar.update()
-        if run.step % 50 == 0:
-            run.report(loss=float(np.mean(losses)), objects=len(feed.rows))
-            losses = []
-            feed.refresh()
-        if run.step % 500 == 0:
-            scores = _judge(network, run, average, judged)
-            run.save(network, optimizer, average)
-    scores = _judge(network, run, average, judged)
+    with ThreadPoolExecutor(options.threads, initializer=_stay_on_a_core) as pool:
+        while (share := _progress(run.step, start, options)) < 1:
+            set_rate(optimizer, options.rate * warm_cosine(int(1e4 * share), 10_000, warmup=200))
+            losses.append(_take_step(network, optimizer, feed.rows, run.step, options, pool))
+            run.step += 1
+            average.update(network, run.step)
+            bar.update()
+            if run.step % 50 == 0:
+                run.report(loss=float(np.mean(losses)), objects=len(feed.rows))
+                losses = []
+                feed.refresh()
+            if run.step % 500 == 0:
+                scores = _judge(network, run, average, judged, pool)
+                run.save(network, optimizer, average)
+        scores = _judge(network, run, average, judged, pool)
     run.save(network, optimizer, average)
     return scores
+
+
+def _stay_on_a_core() -> None:
+    torch.set_num_threads(1)
+
+
+def _take_step(
+    network: PatchNetwork,
+    optimizer: torch.optim.Optimizer,
+    examples: list[PatchExample],
+    step: int,
+    options: FitOptions,
+    pool: Executor,
+) -> float:
+    """Mean loss of a batch, whose gradients are summed in a fixed order."""
+    chosen = np.random.default_rng([options.seed, step]).choice(len(examples), options.batch)
+    seeds = [[options.seed, step, number] for number in range(options.batch)]
+    rows = [examples[index] for index in chosen]
+    losses, gradients = zip(*pool.map(partial(example_gradient, network), rows, seeds), strict=True)
+    for values, *columns in zip(network.parameters(), *gradients, strict=True):
+        there = [column for column in columns if column is not None]
+        values.grad = torch.stack(there).sum(dim=0) / options.batch if there else None
+    torch.nn.utils.clip_grad_norm_(network.parameters(), GRADIENT_LIMIT)
+    optimizer.step()
+    return float(np.mean(losses))
 
 
 def _progress(step: int, start: float, options: FitOptions) -> float:
@@ -292,12 +262,16 @@ def set_normalization(network: PatchNetwork, examples: list[PatchExample]) -> No
 
 
 def _judge(
-    network: PatchNetwork, run: Run, average: Average, examples: list[PatchExample]
+    network: PatchNetwork,
+    run: Run,
+    average: Average,
+    examples: list[PatchExample],
+    pool: Executor,
 ) -> dict[str, float]:
     """Score the moving average; the best so far is written."""
     average.swap(network)
     network.eval()
-    scores = validate(network, examples)
+    scores = validate(network, examples, pool=pool)
     run.report(**scores)
     score = float(np.mean(list(scores.values())))
     if score > run.best:
@@ -318,21 +292,35 @@ def save_weights(network: PatchNetwork, path: Path) -> None:
 def main(arguments: list[str] | None = None) -> None:
     """Command line."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--data", type=Path, nargs="+", required=True)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--minutes", type=float, default=60.0)
     parser.add_argument("--steps", type=int, default=100_000)
     parser.add_argument("--batch", type=int, default=4)
     parser.add_argument("--rate", type=float, default=1e-3)
+    parser.add_argument("--decay", type=float, default=0.998, help="of the moving average")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--device", default="cpu")
+    parser.add_argument("--threads", type=int, default=1, help="objects at once, on CPUs")
+    parser.add_argument("--start", type=Path, help="weights to begin with")
+    parser.add_argument("--depth", type=int, nargs=2, help="layers of encoder and decoder")
     args = parser.parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     torch.manual_seed(args.seed)
+    network = read_patch_network(args.start) if args.start else PatchNetwork()
+    if args.depth:
+        network = grown(network, tuple(args.depth))
     options = FitOptions(
-        args.minutes, args.steps, args.batch, args.rate, seed=args.seed, device=args.device
+        minutes=args.minutes,
+        total_steps=args.steps,
+        batch=args.batch,
+        rate=args.rate,
+        decay=args.decay,
+        seed=args.seed,
+        device=args.device,
+        threads=args.threads,
     )
-    log.info("%s", fit(PatchNetwork(), Run(args.out), args.data, options))
+    log.info("%s", fit(network, Run(args.out), args.data, options))
 
 
 if __name__ == "__main__":
