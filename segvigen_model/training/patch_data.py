@@ -57,11 +57,11 @@ class PatchExample:
 
 
 def labelled_object(
-    index: int, seed: int, parts: Path | None, split: str
+    index: int, seed: int, parts: Path | None, split: str, pack_share: float = PACK_SHARE
 ) -> tuple[AssetMesh, IntArray] | None:
     """Object `index`: from the pack or made in code, as it is or fused; None = not usable."""
     rng = np.random.default_rng([seed, index, zlib.crc32(split.encode())])
-    if parts is not None and rng.random() < PACK_SHARE:
+    if parts is not None and rng.random() < pack_share:
         rows = cached_rows(parts, split)
         loaded = cached_object(parts, int(rng.integers(len(rows))), split)
         if loaded is None:
@@ -101,13 +101,14 @@ def make_file(
     parts: Path | None,
     split: str,
     counts: tuple[int, int] = COUNTS,
+    pack_share: float = PACK_SHARE,
 ) -> None:
     """Make one shard of objects cut into `counts` (at least, below) patches each."""
     packed: dict[str, Any] = {}
     number = 0
     for index in indices:
         try:
-            made = labelled_object(index, seed, parts, split)
+            made = labelled_object(index, seed, parts, split, pack_share)
             if made is None:
                 continue
             rng = np.random.default_rng([seed, index])
@@ -174,6 +175,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument(
         "--patches", type=int, nargs=2, default=COUNTS, help="of an object: at least, below"
     )
+    parser.add_argument("--pack-share", type=float, default=PACK_SHARE, help="of objects")
     parser.add_argument("--split", default="train", choices=("train", "validation"))
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args(arguments)
@@ -184,7 +186,8 @@ def main(arguments: list[str] | None = None) -> None:
         if not path.exists():
             start = number * OBJECTS_PER_FILE
             indices = range(start, start + OBJECTS_PER_FILE)
-            make_file(path, indices, args.seed, args.parts, args.split, tuple(args.patches))
+            counts = tuple(args.patches)
+            make_file(path, indices, args.seed, args.parts, args.split, counts, args.pack_share)
 
 
 if __name__ == "__main__":
