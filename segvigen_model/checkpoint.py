@@ -22,7 +22,7 @@ from segvigen_model.conditioning import Task, ViewConfig
 from segvigen_model.dit import FlowConfig
 from segvigen_model.errors import CheckpointMismatch
 from segvigen_model.image_tokens import ImageTokenizer
-from segvigen_model.presets import PRESETS, ModelConfig
+from segvigen_model.presets import PRESETS, ModelConfig, Trust
 from segvigen_model.sampler import SamplerOptions
 from segvigen_model.segmentation_flow import SegmentationConfig, SegmentationFlow
 from segvigen_model.vae.decoder import Decoder, DecoderConfig
@@ -276,6 +276,7 @@ def config_from_json(data: Mapping[str, Any]) -> ModelConfig:
             tex_encoder=EncoderConfig(**_tupled(data["tex_encoder"])),
             tex_decoder=DecoderConfig(**_tupled(data["tex_decoder"])),
             flow=SegmentationConfig(**flow, view=None if view is None else ViewConfig(**view)),
+            trust=Trust(**data.get("trust", {})),
         )
     except (KeyError, TypeError, ValueError) as err:
         raise CheckpointMismatch(f"the model's sizes in {CONFIG_FILE} are wrong: {err!r}") from err

@@ -25,9 +25,7 @@ from segvigen_model.types import BoolArray, FloatArray, IntArray
 # Where to cut for the best IoU, on 115 parts of 26 development objects: the less is known, the
 # lower (.3 after one click, .5 after ten). The cut is moved to 0.5.
 CUT_DROP = 0.2
-MASK_WEIGHT = 0.4
 MASK_RANGE = (0.02, 0.98)
-DRAW_WEIGHT = 0.1
 DRAW_RANGE = (0.05, 0.95)
 NEVER = -20.0  # log odds
 _QUESTIONS_AT_ONCE = 16
@@ -75,6 +73,7 @@ def part_probability(
     faces: IntArray,
     is_positive: BoolArray,
     mask: FloatArray | None,
+    trust: float = 0.0,
 ) -> FloatArray:
     """Probability that each face belongs to the clicked part.
 
@@ -85,6 +84,7 @@ def part_probability(
         faces: (K,) int clicked faces, at least one positive.
         is_positive: (K,) bool.
         mask: (F,) float 0..1, the flow model's opinion, or None.
+        trust: in that opinion, a factor of its log odds.
 
     Returns:
         (F,) float64, 0..1; exactly 1 on positive and 0 on negative faces.
@@ -96,7 +96,7 @@ def part_probability(
     odds = odds + np.log((1.0 - cut) / cut)
     if mask is not None:
         mean = np.clip(atoms.mean(mask, areas), *MASK_RANGE)
-        odds = odds + MASK_WEIGHT * np.log(mean / (1.0 - mean))
+        odds = odds + trust * np.log(mean / (1.0 - mean))
     probability = sigmoid(reading.blend @ odds)
     result: FloatArray = np.clip(probability, 0.001, 0.999)
     result[faces[is_positive]] = 1.0
@@ -125,17 +125,18 @@ def part_odds(reading: Reading, clicks: Sequence[tuple[IntArray, IntArray]]) -> 
     return odds
 
 
-def togetherness(reading: Reading, agreement: FloatArray | None) -> FloatArray:
+def togetherness(reading: Reading, agreement: FloatArray | None, trust: float = 0.0) -> FloatArray:
     """(A, A) probability that two patches are of one part, after geometry and draws.
 
     Args:
         reading: of the object.
         agreement: (A, A) share of draws that give two patches one label; None without draws.
+        trust: in the draws, a factor of their log odds.
     """
     odds = reading.together
     if agreement is not None:
         agreed = np.clip(agreement, *DRAW_RANGE)
-        odds = odds + DRAW_WEIGHT * np.log(agreed / (1.0 - agreed))
+        odds = odds + trust * np.log(agreed / (1.0 - agreed))
     return sigmoid(odds)
 
 

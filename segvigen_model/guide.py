@@ -12,7 +12,7 @@ import numpy as np
 from segvigen_model.atoms import Atoms
 from segvigen_model.condition_view import OFFICIAL_CAMERA
 from segvigen_model.coords import mesh_to_unit
-from segvigen_model.evidence import MASK_WEIGHT, Reading, part_odds, sigmoid
+from segvigen_model.evidence import Reading, part_odds, sigmoid
 from segvigen_model.geometry import TINY, Surface, sum_by
 from segvigen_model.partition import (
     Partition,
@@ -167,6 +167,7 @@ def guided_partition(
     atoms: Atoms,
     reading: Reading,
     surface: Surface,
+    trust: float,
 ) -> Partition:
     """Partition an asset after a painted view.
 
@@ -176,6 +177,7 @@ def guided_partition(
         atoms: patches.
         reading: what the patch network read.
         surface: geometry.
+        trust: in those colours, beside the network.
 
     Returns:
         The painted parts, and those hidden parts that no painted one claims; faces in sight have
@@ -188,7 +190,7 @@ def guided_partition(
     colored = np.zeros((atoms.count, num_parts))
     shares = label_histograms(drawn[None], atoms, surface.areas)
     colored[:, : shares.shape[1]] = shares
-    odds = asked + MASK_WEIGHT * np.log(np.clip(colored, 0.02, 1.0))
+    odds = asked + trust * np.log(np.clip(colored, 0.02, 1.0))
     odds = odds + SEEN_WEIGHT * counts / np.maximum(counts.sum(axis=1, keepdims=True), TINY)
     chances = np.exp(odds - odds.max(axis=1, keepdims=True))
     chances /= chances.sum(axis=1, keepdims=True)

@@ -29,7 +29,7 @@ from segvigen_model.dit import FlowConfig, SLatFlowModel
 from segvigen_model.errors import CheckpointMismatch, MissingExtra
 from segvigen_model.image_tokens import ImageTokenizer, find_image_model, load_tokenizer
 from segvigen_model.placement import is_offload_needed
-from segvigen_model.presets import ModelConfig
+from segvigen_model.presets import OFFICIAL_TRUST, ModelConfig
 from segvigen_model.sampler import SamplerOptions
 from segvigen_model.segmentation_flow import SegmentationConfig, SegmentationFlow
 from segvigen_model.vae import encoder as vae
@@ -113,6 +113,7 @@ def _config(name: str, pairs: Mapping[str, _Pair], flow: SegmentationFlow) -> Mo
         tex_encoder=official.encoder_config(*headers["tex_encoder"]),
         tex_decoder=official.decoder_config(*headers["tex_decoder"]),
         flow=flow.config,
+        trust=OFFICIAL_TRUST,
     )
 
 

@@ -55,6 +55,8 @@ def consensus(
     reading: Reading,
     areas: FloatArray,
     granularity: str = "medium",
+    *,
+    trust: float = 0.0,
 ) -> Partition:
     """Turn geometry and several labelings of the faces into one partition.
 
@@ -64,6 +66,7 @@ def consensus(
         reading: what the patch network read of them.
         areas: (F,) float64 face areas.
         granularity: "fine", "medium" or "coarse".
+        trust: in the draws, beside geometry.
 
     Returns:
         The partition; its number of parts never rises from fine to coarse.
@@ -71,7 +74,7 @@ def consensus(
     if granularity not in GRANULARITIES:
         raise ValueError(f"granularity {granularity!r} is none of {GRANULARITIES}")
     agreement = label_agreement(draws, atoms, areas) if len(draws) else None
-    together = togetherness(reading, agreement)
+    together = togetherness(reading, agreement, trust)
     merger = PartMerger(atoms, together)
     for name in GRANULARITIES[: GRANULARITIES.index(granularity) + 1]:
         merger.merge_above(1.0 - MERGE_THRESHOLDS[name])

@@ -118,7 +118,12 @@ class Segmenter:
             ]
         )
         partition = consensus(
-            draws, geometry.atoms, geometry.reading, geometry.surface.areas, granularity
+            draws,
+            geometry.atoms,
+            geometry.reading,
+            geometry.surface.areas,
+            granularity,
+            trust=self.bundle.config.trust.draws,
         )
         logger.info("propose parts=%d agreement=%.3f", partition.count, partition.confidence)
         return self._with_levels(
@@ -274,6 +279,7 @@ class Segmenter:
             geometry.atoms,
             geometry.reading,
             geometry.surface,
+            self.bundle.config.trust.mask,
         )
         return self._with_levels(
             geometry,
@@ -359,6 +365,7 @@ class Segmenter:
             faces,
             is_positive,
             on_faces,
+            self.bundle.config.trust.mask,
         )
 
     def _click_set(

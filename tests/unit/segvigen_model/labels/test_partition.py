@@ -44,7 +44,7 @@ def test_any_draws_give_a_partition(seed, num_draws, table):
     draws = np.random.default_rng(seed).integers(0, 6, (num_draws, mesh.num_faces))
     counts = []
     for granularity in GRANULARITIES:
-        found = consensus(draws, atoms, pieces, areas, granularity)
+        found = consensus(draws, atoms, pieces, areas, granularity, trust=0.1)
         assert_dense(found.labels, mesh.num_faces)
         assert found.part_confidence.shape == (found.count,)
         assert 0 <= found.confidence <= 1
@@ -71,9 +71,22 @@ def test_meshes_of_any_size_work(name, request):
     mesh = request.getfixturevalue(name)
     areas, atoms, pieces = prepared(mesh)
     draws = np.zeros((2, mesh.num_faces), int)
-    found = consensus(draws, atoms, pieces, areas)
+    found = consensus(draws, atoms, pieces, areas, trust=0.1)
     assert_dense(found.labels, mesh.num_faces)
     assert 0 < found.confidence <= 1
+
+
+def test_draws_count_as_much_as_they_are_trusted(big_sheet):
+    areas, atoms, pieces = prepared(big_sheet)
+    across = big_sheet.triangles.mean(axis=1)[:, 0]
+    side = (across > np.median(across)).astype(int)
+    draws = np.stack([side, 1 - side])
+    alone = consensus(draws, atoms, pieces, areas, trust=0.0)
+    trusted = consensus(draws, atoms, pieces, areas, trust=5.0)
+    plain = consensus(draws[:0], atoms, pieces, areas)
+    assert (alone.labels == plain.labels).all()
+    assert matched_iou(trusted.labels, side, areas) > 0.9
+    assert matched_iou(alone.labels, side, areas) < 0.7
 
 
 def test_agreement_is_one_for_renamed_parts_and_less_for_others(table):
