@@ -117,13 +117,10 @@ class Segmenter:
                 for colors in colorings
             ]
         )
+        trust = self.bundle.config.trust.draws
+        areas = geometry.surface.areas
         partition = consensus(
-            draws,
-            geometry.atoms,
-            geometry.reading,
-            geometry.surface.areas,
-            granularity,
-            trust=self.bundle.config.trust.draws,
+            draws, geometry.atoms, geometry.reading, areas, granularity, trust=trust
         )
         logger.info("propose parts=%d agreement=%.3f", partition.count, partition.confidence)
         return self._with_levels(
@@ -357,16 +354,10 @@ class Segmenter:
     def _probability(
         self, geometry: Geometry, faces: IntArray, is_positive: BoolArray, mask: FloatArray
     ) -> FloatArray:
+        pieces = (geometry.reading, geometry.atoms, geometry.surface.areas)
         on_faces = geometry.relation.to_faces(mask)
-        return part_probability(
-            geometry.reading,
-            geometry.atoms,
-            geometry.surface.areas,
-            faces,
-            is_positive,
-            on_faces,
-            self.bundle.config.trust.mask,
-        )
+        trust = self.bundle.config.trust.mask
+        return part_probability(*pieces, faces, is_positive, on_faces, trust)
 
     def _click_set(
         self, encoding: Encoding, points: FloatArray, is_positive: BoolArray

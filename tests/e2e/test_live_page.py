@@ -17,11 +17,7 @@ from tasks.review.buffers import buffers_from_bytes
 from tasks.review.desk import open_desk
 from tasks.settings import load_settings
 
-playwright_api = pytest.importorskip("playwright.sync_api")
-
 pytestmark = pytest.mark.e2e
-CHROMIUM = Path(os.environ.get("SEGVIGEN_CHROMIUM", "/usr/bin/chromium"))
-FLAGS = ["--use-angle=swiftshader", "--enable-unsafe-swiftshader", "--no-sandbox"]
 PATIENCE_MS = 120_000
 STORE = "Htx.annotationStore.selected"
 
@@ -48,24 +44,6 @@ def live_world(desk_world, tmp_path, monkeypatch):
         stop_service(tmp_path, "refine")
 
 
-@pytest.fixture
-def page(label_studio):
-    """A logged-in browser page that has switched live answers on."""
-    if not CHROMIUM.is_file():
-        pytest.skip(f"no browser at {CHROMIUM}; install chromium or set SEGVIGEN_CHROMIUM")
-    with playwright_api.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=str(CHROMIUM), args=FLAGS)
-        page = browser.new_page(viewport={"width": 1880, "height": 1040})
-        page.set_default_timeout(PATIENCE_MS)
-        page.goto(f"{label_studio.url}/user/login/")
-        page.fill("input[name=email]", label_studio.username)
-        page.fill("input[name=password]", label_studio.password)
-        page.click("button[type=submit]")
-        page.wait_for_url(lambda url: "login" not in url)
-        yield page
-        browser.close()
-
-
 def sheet_box(page) -> dict:
     """Where the sheet is drawn, once the editor has stopped laying it out."""
     script = """() => { const i = document.querySelector('img[alt=image]');
@@ -82,20 +60,26 @@ def sheet_box(page) -> dict:
     raise AssertionError(f"the sheet was not drawn: {last}")
 
 
-def open_live(page, world, task_id: int) -> dict:
-    """Open a task with live answers on; returns the sheet's box."""
+def open_robot(page, world, seed: int) -> tuple:
+    """Push a robot whose two first parts are one, and open it with the smart point tool.
+
+    Returns:
+        The asset, the sheet's buffers, and the sheet's box on the page.
+    """
+    asset = world.proposed("robot", seed, lambda labels: np.where(labels == 1, 0, labels))
+    world.push()
+    (task_id,) = world.tasks_of(asset)
+    task = world.catalogue.reviews.task(asset.asset_id, 0)
+    buffers = buffers_from_bytes(world.store.get(task.buffers_key))
     url = world.desk.client.url
     page.goto(f"{url}/projects/{world.desk.project_id}/data?task={task_id}")
     page.wait_for_function(f"() => window.Htx && {STORE}")
     page.get_by_text("Auto-Annotation").wait_for()
     page.evaluate("() => Htx.setAutoAnnotation(true)")
     sheet_box(page)
-    return sheet_box(page)
-
-
-def choose_smart_tool(page) -> None:
-    """Press the button of the smart point tool."""
+    box = sheet_box(page)
     page.locator(".lsf-toolbar__group .lsf-tool_smart, .lsf-tool_smart").first.click()
+    return asset, buffers, box
 
 
 def press(page, box, buffers, part: int, nth: int = 2) -> tuple[float, float]:
@@ -132,15 +116,9 @@ def suggested(page) -> list[str]:
 
 
 @pytest.mark.parametrize("is_accepted", [False, True])
-def test_preview_and_clicks_survive_submit(live_world, page, is_accepted):
-    world = live_world
-    asset = world.proposed("robot", 3, lambda labels: np.where(labels == 1, 0, labels))
-    world.push()
-    (task_id,) = world.tasks_of(asset)
-    task = world.catalogue.reviews.task(asset.asset_id, 0)
-    buffers = buffers_from_bytes(world.store.get(task.buffers_key))
-    box = open_live(page, world, task_id)
-    choose_smart_tool(page)
+def test_preview_and_clicks_survive_submit(live_world, browser_page, is_accepted):
+    world, page = live_world, browser_page
+    asset, buffers, box = open_robot(page, world, 3)
     page.keyboard.press("1")
     column, row = press(page, box, buffers, 0)
     page.wait_for_function(f"() => {STORE}.suggestions.size === 2")
@@ -164,15 +142,9 @@ def test_preview_and_clicks_survive_submit(live_world, page, is_accepted):
     assert has_mask is is_accepted
 
 
-def test_an_accepted_alt_click_stays_negative(live_world, page):
-    world = live_world
-    asset = world.proposed("robot", 4, lambda labels: np.where(labels == 1, 0, labels))
-    world.push()
-    (task_id,) = world.tasks_of(asset)
-    task = world.catalogue.reviews.task(asset.asset_id, 0)
-    buffers = buffers_from_bytes(world.store.get(task.buffers_key))
-    box = open_live(page, world, task_id)
-    choose_smart_tool(page)
+def test_an_accepted_alt_click_stays_negative(live_world, browser_page):
+    world, page = live_world, browser_page
+    asset, buffers, box = open_robot(page, world, 4)
     page.keyboard.press("0")
     page.keyboard.down("Alt")
     press(page, box, buffers, 0)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-from dataclasses import dataclass, field
 
 import numpy as np
 import pytest
@@ -11,25 +10,16 @@ from PIL import Image
 
 from segvigen_model.geometry import surface_of
 from segvigen_model.metrics import boundary_f1, miou_mutual
-from segvigen_model.proposal_io import proposal_to_bytes
-from segvigen_model.types import Proposal
-from tasks import keys
 from tasks.assets import current_proposal, load_asset_mesh, load_proposal
 from tasks.catalogue import (
-    AnnotationRow,
     AssetState,
-    CopyRole,
     FindingKind,
-    ProposalRow,
-    ReviewTaskRow,
-    VerbRow,
 )
-from tasks.gate import gate_asset, gate_rules, trust
-from tasks.labels import accept_asset, load_label_set
+from tasks.labels import load_label_set
 from tasks.refine import replay_labels
 from tasks.review import agreement, copies
-from tasks.review.agreement import THIRD_LOOK, disputed_faces, settle
-from tasks.review.copies import known_labels, known_task, plan_copies, second_look
+from tasks.review.agreement import THIRD_LOOK, disputed_faces
+from tasks.review.copies import known_labels, plan_copies, second_look
 from tasks.review.third_look import mark_disputed, striped, third_look_title
 from tasks.settings import GateSettings, QualitySettings
 from tasks.shards import build_shards
@@ -42,103 +32,10 @@ ANN, BOB, EVE = "ann@local.test", "bob@local.test", "eve@local.test"
 BOXES = 3
 
 
-@dataclass
-class Desk:
-    """The catalogue after people answered, without any Label Studio."""
-
-    world: object
-    number: int = 0
-    made: dict = field(default_factory=dict)
-
-    @property
-    def common(self):
-        return {"store": self.world.store, "catalogue": self.world.catalogue}
-
-    def asset(self, asset_id):
-        return self.world.catalogue.asset(asset_id)
-
-    def proposed(self, make_boxes, shown=None, confidence=0.9):
-        """A row of boxes, one part each unless shown otherwise."""
-        self.number += 1
-        self.world.raw.put(f"{self.number}.glb", make_boxes(BOXES, float(self.number)))
-        known = {row.asset_id for row in self.world.catalogue.assets()}
-        self.world.ingest()
-        (asset,) = [a for a in self.world.catalogue.assets() if a.asset_id not in known]
-        self.world.catalogue.move(asset.asset_id, "encoded")
-        labels = self.true_labels(asset) if shown is None else shown
-        return self.propose(asset.asset_id, labels, 0, confidence)
-
-    def true_labels(self, asset):
-        surface = surface_of(load_asset_mesh(self.world.store, asset))
-        return surface.components.astype(np.int32)
-
-    def propose(self, asset_id, labels, round_, confidence=0.9):
-        num_parts = int(labels.max()) + 1
-        proposal = Proposal(
-            labels.astype(np.int32),
-            np.zeros(1, np.int32),
-            np.ones(num_parts, np.float32),
-            confidence,
-            {"num_draws": 4, "checkpoint": "hand"},
-        )
-        key = keys.proposal(asset_id, round_, f"hand{confidence}")
-        blob = self.world.store.put(key, proposal_to_bytes(proposal))
-        row = ProposalRow(asset_id, round_, key, blob.sha256, num_parts, confidence, "hand")
-        self.world.catalogue.add_proposal(row)
-        return self.world.catalogue.move(asset_id, "proposed", round=round_)
-
-    def answer(self, asset_id, verdict, reviewer, labels=None, merge=()):
-        """What push, the person and pull do together; `labels`: refined to these first."""
-        catalogue = self.world.catalogue
-        if labels is not None:
-            catalogue.move(asset_id, "in_review")
-            catalogue.move(asset_id, "refining")
-            self.propose(asset_id, labels, self.asset(asset_id).round + 1)
-        asset = self.asset(asset_id)
-        catalogue.reviews.add_task(ReviewTaskRow(asset_id, asset.round, 1, 7, "p", "s", "b"))
-        catalogue.move(asset_id, "in_review")
-        self.number += 1
-        row = AnnotationRow(
-            *(f"u{self.number}", f"2026-11-22T10:00:{self.number:02d}Z", 3, 7, asset_id),
-            *(asset.round, reviewer, {"id": 3}, 12.5),
-        )
-        catalogue.reviews.record_annotation(row)
-        key = (row.unique_id, row.updated_at)
-        verbs = [VerbRow(*key, 0, asset_id, asset.round, "r", "merge", merge)] if merge else []
-        catalogue.reviews.interpret(*key, verdict=verdict, verbs=verbs)
-        if verdict == "reject":
-            catalogue.move(asset_id, "rejected", reason="reviewer_rejected", detail="broken")
-        elif verdict == "skip":
-            catalogue.move(asset_id, "skipped", reason="reviewer_skipped")
-        elif not catalogue.quality.is_held(asset_id):
-            accept_asset(asset_id, **self.common, decided_by=reviewer)
-
-    def settle(self, rules=QUALITY):
-        return [(row.result, row.asset_id) for row in settle(**self.common, settings=rules)]
-
-    def settled_twice(self, rules=QUALITY):
-        """Settle, and see that doing it again does nothing."""
-        told = self.settle(rules)
-        events = len(self.world.catalogue.events())
-        assert self.settle(rules) == []
-        assert len(self.world.catalogue.events()) == events
-        return told
-
-
-@pytest.fixture
-def desk(world):
-    return Desk(world)
-
-
 def pair(desk, make_boxes):
     asset = desk.proposed(make_boxes)
     (copy_id,) = plan_copies(asset, **desk.common, settings=QUALITY)
     return asset, desk.asset(copy_id)
-
-
-def finding(desk, asset, kind):
-    (found,) = desk.world.catalogue.quality.findings(kind, asset.asset_id)
-    return found
 
 
 def test_a_second_look_is_an_asset_like_any_other(desk, make_boxes):
@@ -178,7 +75,7 @@ def test_an_accepted_asset_waits_for_its_second_reviewer(desk, make_boxes):
     desk.answer(copy.asset_id, "accept", BOB)
     assert desk.settled_twice() == [("two looks agree", asset.asset_id)]
     assert desk.asset(asset.asset_id).state is AssetState.ACCEPTED
-    found = finding(desk, asset, FindingKind.SECOND)
+    found = desk.finding(asset, FindingKind.SECOND)
     assert (found.reviewer, found.other, found.is_good, found.note) == (ANN, BOB, True, "")
     assert found.iou == pytest.approx(1) and found.boundary_f1 == 1
     assert desk.world.catalogue.labels.latest(asset.asset_id).decided_by == ANN
@@ -191,7 +88,7 @@ def test_it_does_not_matter_who_is_first(desk, make_boxes):
     desk.answer(asset.asset_id, "accept", BOB)
     desk.settled_twice()
     assert desk.asset(asset.asset_id).state is AssetState.ACCEPTED
-    assert finding(desk, asset, FindingKind.SECOND).note == "both looks are by one person"
+    assert desk.finding(asset, FindingKind.SECOND).note == "both looks are by one person"
 
 
 def test_killed_between_accepting_and_the_finding(desk, make_boxes, monkeypatch):
@@ -230,7 +127,7 @@ def test_two_looks_that_disagree_lead_to_a_third(desk, make_boxes):
     desk.answer(asset.asset_id, "accept", EVE)
     assert desk.asset(asset.asset_id).state is AssetState.ACCEPTED, "not held again"
     assert desk.settled_twice() == []
-    found = finding(desk, asset, FindingKind.SECOND)
+    found = desk.finding(asset, FindingKind.SECOND)
     assert not found.is_good and found.iou < 0.75
 
 
@@ -300,7 +197,7 @@ def test_a_second_reviewer_who_does_not_label(desk, make_boxes, verdict, result,
     assert desk.settled_twice() == [(result, asset.asset_id)]
     now = desk.asset(asset.asset_id)
     assert (now.state, now.round) == (state, round_)
-    found = finding(desk, asset, FindingKind.SECOND)
+    found = desk.finding(asset, FindingKind.SECOND)
     words = {"skip": "no second opinion: reviewer_skipped", "reject": "rejected it: broken"}
     assert words[verdict] in found.note
     if verdict == "reject":
@@ -319,7 +216,7 @@ def test_a_first_reviewer_who_rejects_counts_and_contradiction_is_told(
     told = desk.settled_twice()
     assert told == ([] if is_good else [("reviewers disagree", asset.asset_id)])
     assert desk.asset(asset.asset_id).state is AssetState.REJECTED
-    assert finding(desk, asset, FindingKind.SECOND).is_good is is_good
+    assert desk.finding(asset, FindingKind.SECOND).is_good is is_good
 
 
 def test_copies_never_enter_shards_or_counts(desk, make_boxes):
@@ -332,104 +229,6 @@ def test_copies_never_enter_shards_or_counts(desk, make_boxes):
     build = build_shards(**desk.common, settings=desk.world.settings.shard)
     assert copy.asset_id not in {name for name, _ in build.failed}
     assert {name for name, _ in build.failed} <= {asset.asset_id}
-
-
-def test_a_gold_label_set_becomes_a_known_task_and_scores_its_reviewer(desk, make_boxes):
-    gold = desk.proposed(make_boxes, shown=np.repeat([0, 1], [12, 24]))
-    truth = desk.true_labels(gold)
-    desk.answer(gold.asset_id, "accept", ANN, labels=truth)
-    quality = desk.world.catalogue.quality
-    assert quality.add_gold(desk.world.catalogue.labels.latest(gold.asset_id))
-    assert not quality.add_gold(desk.world.catalogue.labels.latest(gold.asset_id))
-    asset = desk.proposed(make_boxes)
-    (known,) = known_task(asset, **desk.common)
-    assert known_task(asset, **desk.common) == []
-    row = desk.asset(known)
-    assert (row.state, row.name) == (AssetState.PROPOSED, gold.name)
-    assert np.array_equal(known_labels(desk.world.store, quality.copy(known)), truth)
-    desk.settle()
-    desk.answer(known, "accept", EVE)
-    assert desk.settled_twice() == [("known task missed", known)]
-    found = finding(desk, row, FindingKind.KNOWN)
-    assert (found.reviewer, found.is_good) == (EVE, False)
-    assert found.iou == pytest.approx(1.5 / 3)
-    assert desk.asset(asset.asset_id).state is AssetState.PROPOSED, "nobody waits for it"
-
-
-def test_without_gold_a_shape_made_in_code_is_the_known_task(desk, make_boxes):
-    asset = desk.proposed(make_boxes)
-    rules = QualitySettings(known_share=1.0)
-    (known,) = plan_copies(asset, **desk.common, settings=rules)
-    row = desk.asset(known)
-    assert row.state is AssetState.REGISTERED and row.suffix == "glb"
-    truth = known_labels(desk.world.store, desk.world.catalogue.quality.copy(known))
-    mesh = load_asset_mesh(desk.world.store, row)
-    assert len(truth) == mesh.num_faces == row.num_faces
-    assert plan_copies(asset, **desk.common, settings=rules) == []
-    assert not keys.known_labels(known).startswith("review/"), "the desk must not read it"
-    desk.world.catalogue.move(known, "encoded")
-    desk.propose(known, truth, 0)
-    desk.answer(known, "reject", EVE)
-    assert desk.settled_twice() == [("known task missed", known)]
-    found = finding(desk, row, FindingKind.KNOWN)
-    assert (found.iou, found.note) == (0.0, "rejected: broken")
-
-
-def test_a_right_answer_to_a_known_task_is_not_worth_a_word(desk, make_boxes):
-    asset = desk.proposed(make_boxes)
-    (known,) = known_task(asset, **desk.common)
-    row = desk.asset(known)
-    desk.world.catalogue.move(known, "encoded")
-    truth = known_labels(desk.world.store, desk.world.catalogue.quality.copy(known))
-    desk.propose(known, truth, 0)
-    desk.answer(known, "accept", EVE)
-    assert desk.settled_twice() == []
-    assert finding(desk, row, FindingKind.KNOWN).iou == pytest.approx(1)
-
-
-def gate(desk, asset, quality):
-    return gate_asset(asset.asset_id, **desk.common, settings=OPEN_GATE, quality=quality)
-
-
-def test_audits_that_contradict_the_gate_raise_what_it_asks_for(desk, make_boxes):
-    plain = QualitySettings()
-    catalogue = desk.world.catalogue
-    assert trust(catalogue, OPEN_GATE, plain).required == 0.5
-    good = desk.proposed(make_boxes)
-    assert gate(desk, good, plain).is_audited
-    desk.answer(good.asset_id, "accept", ANN)
-    assert desk.settled_twice(plain) == []
-    assert trust(catalogue, OPEN_GATE, plain).required == 0.5
-    bad = desk.proposed(make_boxes, shown=np.repeat([0, 1], [12, 24]))
-    assert gate(desk, bad, plain).is_audited
-    desk.answer(bad.asset_id, "accept", ANN, labels=desk.true_labels(bad))
-    assert desk.settled_twice(plain) == [("audit disagrees", bad.asset_id)]
-    lowered = trust(catalogue, OPEN_GATE, plain)
-    assert (lowered.num_audits, lowered.num_misses, lowered.required) == (2, 1, 1.0)
-    unsure = gate(desk, desk.proposed(make_boxes), plain)
-    assert not unsure.is_accepted and "confidence 0.900 < 1" in unsure.doubts
-    kinds = {found.kind for found in catalogue.quality.findings(asset_id=bad.asset_id)}
-    assert kinds == {FindingKind.AUDIT, FindingKind.GAIN}
-
-
-def test_a_rejected_audit_is_a_miss(desk, make_boxes):
-    asset = desk.proposed(make_boxes)
-    assert gate(desk, asset, QualitySettings()).is_audited
-    desk.answer(asset.asset_id, "reject", ANN)
-    assert desk.settled_twice() == [("audit disagrees", asset.asset_id)]
-
-
-def test_the_gate_plans_copies_for_what_it_sends_to_review_and_judges_none(desk, make_boxes):
-    asset = desk.proposed(make_boxes, confidence=0.1)
-    gate(desk, asset, QUALITY)
-    (copy,) = desk.world.catalogue.quality.copies(CopyRole.SECOND)
-    decision = gate(desk, desk.asset(copy.asset_id), QUALITY)
-    assert decision.doubts == ("made for review",) and not decision.is_audited
-    assert len(desk.world.catalogue.quality.copies()) == 1, "no copy of a copy"
-    condition = desk.world.catalogue.quality.is_ungated(gate_rules(OPEN_GATE))
-    assert desk.world.catalogue.claim(["proposed"], 9, "w", where=condition) == []
-    other = desk.world.catalogue.quality.is_ungated("other rules")
-    assert len(desk.world.catalogue.claim(["proposed"], 9, "w", where=other)) == 2
 
 
 def test_one_that_cannot_be_compared_is_told_and_stops_no_other(desk, make_boxes, monkeypatch):
@@ -445,7 +244,7 @@ def test_one_that_cannot_be_compared_is_told_and_stops_no_other(desk, make_boxes
 
     monkeypatch.setattr(agreement, "load_label_set", broken)
     assert desk.settle() == [("failed", first.asset_id)]
-    assert finding(desk, second, FindingKind.GAIN).iou == pytest.approx(1)
+    assert desk.finding(second, FindingKind.GAIN).iou == pytest.approx(1)
 
 
 def test_disputed_faces_do_not_hang_on_numbering():
