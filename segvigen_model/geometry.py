@@ -15,6 +15,7 @@ from scipy.sparse.csgraph import connected_components
 from segvigen_model.types import AssetMesh, BoolArray, FloatArray, IntArray
 
 WELD_TOLERANCE = 1e-5  # share of the longest side; the shared packs are stored at float32
+_OPENNESS = 0.1  # vector area of a piece by its area, below which it counts as closed
 MAX_SAMPLES = 2_000_000  # bound on sample points of one asset, 48 MB of positions
 TINY = float(np.finfo(np.float64).tiny)
 # R2 low-discrepancy steps (plastic number), so that samples of one face are well spread.
@@ -28,7 +29,8 @@ class Surface:
     Attributes:
         triangles: (F, 3, 3) float64 corners.
         areas: (F,) float64; zero-area faces are kept.
-        normals: (F, 3) float64 unit normals, zero for zero-area faces.
+        normals: (F, 3) float64 unit normals, zero for zero-area faces; turned about when the closed
+            pieces of the mesh, taken together, are inside out.
         centers: (F, 3) float64 centroids.
         pairs: (E, 2) int64 faces that share an edge.
         lengths: (E,) float64 length of the shared edge.
@@ -69,7 +71,10 @@ def surface_of(mesh: AssetMesh) -> Surface:
     pairs, lengths, opposite = shared_edges(corners, triangles)
     components = label_components(mesh.num_faces, pairs)
     angles = _signed_angles(triangles, normals, pairs, opposite)
-    angles *= _orientation(triangles, components, mesh)[pairs[:, 0]]
+    volumes = _signed_volumes(triangles, components, mesh)
+    angles *= np.where(volumes < 0, -1.0, 1.0)[components][pairs[:, 0]]
+    if volumes[_are_closed(cross, double_area, components)].sum() < 0:
+        normals = -normals
     same_material = mesh.face_material[pairs[:, 0]] == mesh.face_material[pairs[:, 1]]
     return Surface(
         triangles=triangles,
@@ -255,9 +260,15 @@ def _signed_angles(
     return angles
 
 
-def _orientation(triangles: FloatArray, components: IntArray, mesh: AssetMesh) -> FloatArray:
-    """(F,) +1, or -1 for faces of a component that is turned inside out (negative volume)."""
+def _signed_volumes(triangles: FloatArray, components: IntArray, mesh: AssetMesh) -> FloatArray:
+    """(C,) six times the volume of each component, negative where it is turned inside out."""
     local = triangles - mesh.vertices.mean(axis=0)
     volume = np.einsum("ij,ij->i", local[:, 0], np.cross(local[:, 1], local[:, 2]))
-    total = np.bincount(components, weights=volume)
-    return np.where(total < 0, -1.0, 1.0)[components]
+    return np.bincount(components, weights=volume).astype(np.float64)
+
+
+def _are_closed(cross: FloatArray, length: FloatArray, components: IntArray) -> BoolArray:
+    """(C,) whether the area vectors of a component cancel, as round a closed volume."""
+    sums = np.stack([np.bincount(components, weights=axis) for axis in cross.T], axis=1)
+    closed: BoolArray = np.linalg.norm(sums, axis=1) < _OPENNESS * np.bincount(components, length)
+    return closed

@@ -20,11 +20,35 @@ def test_box_areas_edges_and_folds(split_box):
     assert np.allclose(folds[12:], 0)
 
 
-def test_turned_inside_out_gives_the_same_folds(split_box):
-    turned = AssetMesh(
-        split_box.vertices, split_box.faces[:, ::-1], split_box.face_material, (Material(),)
+def inside_out(mesh):
+    return replace(mesh, faces=mesh.faces[:, ::-1].copy())
+
+
+def test_turned_inside_out_gives_the_same_folds_and_normals(split_box):
+    right, turned = surface_of(split_box), surface_of(inside_out(split_box))
+    assert np.allclose(np.sort(turned.angles), np.sort(right.angles))
+    assert np.allclose(turned.normals, right.normals)
+    outwards = right.centers - right.centers.mean(axis=0)
+    assert (np.einsum("fi,fi->f", right.normals, outwards) > 0).all()
+
+
+def test_the_larger_closed_pieces_say_which_side_is_outside(two_boxes, split_box):
+    # A small box that was mirrored on its own does not turn the others about.
+    offset = len(two_boxes.vertices)
+    mesh = replace(
+        two_boxes,
+        vertices=np.concatenate([two_boxes.vertices, split_box.vertices * 0.1 + 9.0]),
+        faces=np.concatenate([two_boxes.faces, inside_out(split_box).faces + offset]),
+        face_material=np.zeros(36, np.int32),
     )
-    assert np.allclose(np.sort(surface_of(turned).angles), np.sort(surface_of(split_box).angles))
+    normals = surface_of(mesh).normals
+    assert np.allclose(normals[:24], surface_of(two_boxes).normals)
+    assert np.allclose(surface_of(inside_out(mesh)).normals, normals)
+
+
+def test_an_open_sheet_keeps_its_normals(big_sheet):
+    turned = surface_of(inside_out(big_sheet))
+    assert np.allclose(turned.normals, -surface_of(big_sheet).normals)
 
 
 def test_components_and_regions(two_boxes):

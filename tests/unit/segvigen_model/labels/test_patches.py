@@ -201,3 +201,11 @@ def test_one_click_on_a_loose_box_takes_all_of_it_and_nothing_else(two_boxes):
         clicked, sign = np.array([face]), np.array([True])
         chance = part_probability(reading, atoms, surface.areas, clicked, sign, None)
         assert ((chance > 0.5) == (surface.components == surface.components[face])).all()
+
+
+def test_a_mesh_turned_inside_out_is_read_the_same(split_box):
+    # Marching cubes of other tools wind their triangles the other way: IoU fell from .35 to .23.
+    turned = replace(split_box, faces=split_box.faces[:, ::-1].copy())
+    right, other = facts_of(split_box), facts_of(turned)
+    assert np.allclose(right.normals, other.normals, atol=1e-6)
+    assert np.allclose(right.scalars, other.scalars, atol=1e-5)
