@@ -25,6 +25,7 @@ NOT_OBJECT_HOTKEY = "b"
 MAX_TITLE_CHARS = 80
 VERBS_HINT = "merge 1 2 | split 3 into 2 | name 0 left leg | category 0 leg  (Enter)"
 
+# Labels without smart="false" add a smart tool: the smart button would go on to the brush.
 LABEL_CONFIG = f"""<View>
   <View style="display:flex;gap:24px;align-items:center;flex-wrap:wrap">
     <Header value="$title" size="5"/>
@@ -38,7 +39,7 @@ LABEL_CONFIG = f"""<View>
   <KeyPointLabels name="{CLICK}" toName="{SHEET}" value="$parts" strokeWidth="5" opacity="1"
                   choice="single" smart="true"/>
   <View style="display:none">
-    <BrushLabels name="{PREVIEW}" toName="{SHEET}">
+    <BrushLabels name="{PREVIEW}" toName="{SHEET}" smart="false">
       <Label value="{PREVIEW_LABEL}" background="{PREVIEW_COLOR}"/>
     </BrushLabels>
   </View>

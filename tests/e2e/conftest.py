@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -34,6 +35,7 @@ CHROMIUM = Path(os.environ.get("SEGVIGEN_CHROMIUM", "/usr/bin/chromium"))
 # WebGL without a graphics card.
 FLAGS = ["--use-angle=swiftshader", "--enable-unsafe-swiftshader", "--no-sandbox"]
 PATIENCE_MS = 180_000
+LOAD_MS = 60_000  # then a page is asked for once more
 
 
 @dataclass
@@ -275,6 +277,7 @@ def browser_page(label_studio: LabelStudioEndpoint) -> Iterator[Any]:
         browser = playwright.chromium.launch(executable_path=str(CHROMIUM), args=FLAGS)
         page = browser.new_page(viewport={"width": 1880, "height": 1040})
         page.set_default_timeout(PATIENCE_MS)
+        _listen(page)
         page.goto(f"{label_studio.url}/user/login/")
         page.fill("input[name=email]", label_studio.username)
         page.fill("input[name=password]", label_studio.password)
@@ -284,38 +287,83 @@ def browser_page(label_studio: LabelStudioEndpoint) -> Iterator[Any]:
         browser.close()
 
 
+def _listen(page: Any) -> None:
+    """Print what goes wrong in the browser: pytest shows it beside a failed test."""
+    clock = time.monotonic()
+
+    def tell(text: str) -> None:
+        print(f"browser +{time.monotonic() - clock:.1f}s: {text}")
+
+    page.on("console", lambda line: line.type == "error" and tell(line.text))
+    page.on("pageerror", lambda error: tell(f"uncaught {error}"))
+    page.on("requestfailed", lambda request: tell(f"{request.failure} {request.url}"))
+    page.on("response", lambda reply: reply.status >= 400 and tell(f"{reply.status} {reply.url}"))
+
+
+@dataclass(frozen=True)
+class Visitor:
+    """Opens tasks in the browser."""
+
+    page: Any
+    url: str
+
+    def open(self, project: int, task_id: int, is_ready: str) -> dict[str, float]:
+        """Open a task, wait until a condition in JavaScript holds; returns where the sheet is.
+
+        A page that does not come is asked for once more, as a person would do.
+        """
+        from playwright.sync_api import TimeoutError as LateError
+
+        for patience in (LOAD_MS, PATIENCE_MS):
+            self.page.goto(f"{self.url}/projects/{project}/data?task={task_id}")
+            try:
+                self.page.wait_for_function(f"() => {is_ready}", timeout=patience)
+                break
+            except LateError:
+                shown = self.page.evaluate("() => document.body.innerText").split("\n")
+                told = [frame.inner_text("body")[:300] for frame in self.page.frames[1:]]
+                print(f"browser: {self.page.url} showed {shown[:40]}, its frames {told}")
+        else:
+            raise AssertionError(f"task {task_id} did not come: {is_ready}")
+        return self.settled_box()
+
+    def settled_box(self) -> dict[str, float]:
+        """Where the sheet is drawn, once the editor has stopped laying it out."""
+        script = """() => { const i = document.querySelector('img[alt=image]');
+          if (!i || !i.naturalWidth) return null;
+          const b = i.getBoundingClientRect(); return [b.x, b.y, b.width, b.height]; }"""
+        same, last = 0, None
+        for _ in range(PATIENCE_MS // 250):
+            self.page.wait_for_timeout(250)
+            box = self.page.evaluate(script)
+            same = same + 1 if box is not None and box == last and box[2] > 100 else 0
+            last = box
+            if same >= 6:
+                return dict(zip(("x", "y", "width", "height"), box, strict=True))
+        raise AssertionError(f"the sheet was not drawn: {last}")
+
+
 @pytest.fixture
-def open_page(desk_world: DeskWorld, browser_page: Any) -> Callable[[AssetRow], ReviewPage]:
+def visitor(browser_page: Any, label_studio: LabelStudioEndpoint) -> Visitor:
+    return Visitor(browser_page, label_studio.url)
+
+
+@pytest.fixture
+def open_page(desk_world: DeskWorld, visitor: Visitor) -> Callable[[AssetRow], ReviewPage]:
     """Opens the task of a pushed asset and waits until sheet and viewer stand still."""
 
     def opened(asset: AssetRow) -> ReviewPage:
         (task_id,) = desk_world.tasks_of(asset)
         row = desk_world.catalogue.reviews.task(asset.asset_id, asset.round)
-        url, project = desk_world.desk.client.url, desk_world.desk.project_id
-        browser_page.goto(f"{url}/projects/{project}/data?task={task_id}")
-        browser_page.wait_for_function(
-            "() => window.Htx && Htx.annotationStore.selected"
+        box = visitor.open(
+            desk_world.desk.project_id,
+            task_id,
+            "window.Htx && Htx.annotationStore.selected"
             " && document.querySelector('object')?.contentDocument?.querySelector('#state')"
-            "?.textContent.startsWith('Click on the model')"
+            "?.textContent.startsWith('Click on the model')",
         )
         buffers = buffers_from_bytes(desk_world.store.get(row.buffers_key))
         mesh = load_asset_mesh(desk_world.store, asset)
-        return ReviewPage(browser_page, desk_world, buffers, mesh, _settled_box(browser_page))
+        return ReviewPage(visitor.page, desk_world, buffers, mesh, box)
 
     return opened
-
-
-def _settled_box(page: Any) -> dict[str, float]:
-    """Where the sheet is drawn, once the editor has stopped laying it out."""
-    script = """() => { const i = document.querySelector('img[alt=image]');
-      if (!i || !i.naturalWidth) return null;
-      const b = i.getBoundingClientRect(); return [b.x, b.y, b.width, b.height]; }"""
-    same, last = 0, None
-    for _ in range(PATIENCE_MS // 250):
-        page.wait_for_timeout(250)
-        box = page.evaluate(script)
-        same = same + 1 if box is not None and box == last and box[2] > 100 else 0
-        last = box
-        if same >= 6:
-            return dict(zip(("x", "y", "width", "height"), box, strict=True))
-    raise AssertionError(f"the sheet was not drawn: {last}")

@@ -18,7 +18,6 @@ from tasks.review.desk import open_desk
 from tasks.settings import load_settings
 
 pytestmark = pytest.mark.e2e
-PATIENCE_MS = 120_000
 STORE = "Htx.annotationStore.selected"
 
 
@@ -44,23 +43,7 @@ def live_world(desk_world, tmp_path, monkeypatch):
         stop_service(tmp_path, "refine")
 
 
-def sheet_box(page) -> dict:
-    """Where the sheet is drawn, once the editor has stopped laying it out."""
-    script = """() => { const i = document.querySelector('img[alt=image]');
-      if (!i || !i.naturalWidth) return null;
-      const b = i.getBoundingClientRect(); return [b.x, b.y, b.width, b.height]; }"""
-    same, last = 0, None
-    for _ in range(PATIENCE_MS // 250):
-        page.wait_for_timeout(250)
-        box = page.evaluate(script)
-        same = same + 1 if box is not None and box == last and box[2] > 100 else 0
-        last = box
-        if same >= 6:
-            return dict(zip(("x", "y", "width", "height"), box, strict=True))
-    raise AssertionError(f"the sheet was not drawn: {last}")
-
-
-def open_robot(page, world, seed: int) -> tuple:
+def open_robot(visitor, world, seed: int) -> tuple:
     """Push a robot whose two first parts are one, and open it with the smart point tool.
 
     Returns:
@@ -71,13 +54,11 @@ def open_robot(page, world, seed: int) -> tuple:
     (task_id,) = world.tasks_of(asset)
     task = world.catalogue.reviews.task(asset.asset_id, 0)
     buffers = buffers_from_bytes(world.store.get(task.buffers_key))
-    url = world.desk.client.url
-    page.goto(f"{url}/projects/{world.desk.project_id}/data?task={task_id}")
-    page.wait_for_function(f"() => window.Htx && {STORE}")
+    visitor.open(world.desk.project_id, task_id, f"window.Htx && {STORE}")
+    page = visitor.page
     page.get_by_text("Auto-Annotation").wait_for()
     page.evaluate("() => Htx.setAutoAnnotation(true)")
-    sheet_box(page)
-    box = sheet_box(page)
+    box = visitor.settled_box()
     page.locator(".lsf-toolbar__group .lsf-tool_smart, .lsf-tool_smart").first.click()
     return asset, buffers, box
 
@@ -115,10 +96,20 @@ def suggested(page) -> list[str]:
     return page.evaluate(f"() => [...{STORE}.suggestions.values()].map(s => s.type)")
 
 
+def smart_tools(page) -> dict[str, bool]:
+    """The smart tools by name, and whether each is in hand; their one button goes through all."""
+    return page.evaluate(
+        f"() => Object.fromEntries({STORE}.names.get('sheet').getToolsManager().allTools()"
+        ".filter(tool => tool.dynamic).map(tool => [tool.toolName, tool.selected]))"
+    )
+
+
 @pytest.mark.parametrize("is_accepted", [False, True])
-def test_preview_and_clicks_survive_submit(live_world, browser_page, is_accepted):
-    world, page = live_world, browser_page
-    asset, buffers, box = open_robot(page, world, 3)
+def test_preview_and_clicks_survive_submit(live_world, visitor, is_accepted):
+    world, page = live_world, visitor.page
+    asset, buffers, box = open_robot(visitor, world, 3)
+    page.locator(".lsf-tool_smart").first.click()  # once too often: it is still the point
+    assert smart_tools(page) == {"KeyPointTool": True}
     page.keyboard.press("1")
     column, row = press(page, box, buffers, 0)
     page.wait_for_function(f"() => {STORE}.suggestions.size === 2")
@@ -142,9 +133,9 @@ def test_preview_and_clicks_survive_submit(live_world, browser_page, is_accepted
     assert has_mask is is_accepted
 
 
-def test_an_accepted_alt_click_stays_negative(live_world, browser_page):
-    world, page = live_world, browser_page
-    asset, buffers, box = open_robot(page, world, 4)
+def test_an_accepted_alt_click_stays_negative(live_world, visitor):
+    world, page = live_world, visitor.page
+    asset, buffers, box = open_robot(visitor, world, 4)
     page.keyboard.press("0")
     page.keyboard.down("Alt")
     press(page, box, buffers, 0)
