@@ -14,17 +14,13 @@ from dataclasses import asdict, dataclass
 from pathlib import PurePosixPath
 from typing import Any
 
-import numpy as np
-
 from segvigen_model.errors import AssetRejected
-from segvigen_model.geometry import surface_of
-from segvigen_model.mesh_formats.limits import MeshLimits
-from segvigen_model.mesh_io import SUFFIXES, load_mesh
-from segvigen_model.types import AssetMesh
+from segvigen_model.mesh_io import SUFFIXES
 from tasks import keys
 from tasks.assets import mesh_limits
 from tasks.catalogue import AssetRow, AssetState, Catalogue, RawRow
 from tasks.licences import find_licence
+from tasks.parser import Parser, ParserFault, shared_parser
 from tasks.settings import IngestSettings
 from tasks.side_files import SideFiles, fetch_side_files
 from tasks.stage import is_surroundings
@@ -129,9 +125,24 @@ def scan_raw(
 
 
 def ingest_object(
-    info: ObjectInfo, *, raw: Store, store: Store, catalogue: Catalogue, settings: IngestSettings
+    info: ObjectInfo,
+    *,
+    raw: Store,
+    store: Store,
+    catalogue: Catalogue,
+    settings: IngestSettings,
+    parser: Parser | None = None,
 ) -> IngestResult:
-    """Check one raw object and register it; idempotent, and never raises for a bad object."""
+    """Check one raw object and register it; idempotent, and never raises for a bad object.
+
+    Args:
+        info: the object, as listed.
+        raw: the bucket of raw meshes.
+        store: blobs of the pipeline.
+        catalogue: where the asset is registered.
+        settings: what the gate lets in.
+        parser: reads the mesh in a process of its own; None = the one of this process.
+    """
     try:
         _check_announced(info, settings)
         data = raw.get(info.key)
@@ -147,10 +158,28 @@ def ingest_object(
         known = catalogue.find_asset(asset_id)
         if known is not None and not _is_ingest_reject(known):
             return _duplicate(info, known, catalogue)
-        mesh = load_mesh(data, suffix, side_files=side.found, limits=mesh_limits(settings))
+        limits = mesh_limits(settings)
+        facts = (parser or shared_parser()).measure(
+            data,
+            suffix,
+            side.found,
+            limits,
+            seconds=settings.parse_seconds,
+            gib=settings.parse_gib,
+        )
         source = _Source(info, suffix, data, side)
-        licence = find_licence(raw, info.key, settings.default_licence)
-        about = _describe(source, mesh, licence, mesh_limits(settings))
+        about = {
+            "schema": ASSET_SCHEMA,
+            "name": PurePosixPath(info.key).name,
+            "raw_key": info.key,
+            "suffix": suffix,
+            "sha256": hashlib.sha256(data).hexdigest(),
+            "size_bytes": len(data),
+            **facts,
+            "licence": find_licence(raw, info.key, settings.default_licence),
+            "missing_side_files": list(side.missing),
+            "limits": asdict(limits),
+        }
         return _register(source, asset_id, about, store, catalogue)
     except Exception as err:
         if is_surroundings(err):
@@ -207,29 +236,6 @@ def _is_ingest_reject(asset: AssetRow) -> bool:
     return asset.state in (AssetState.REJECTED, AssetState.FAILED) and asset.source_key is None
 
 
-def _describe(source: _Source, mesh: AssetMesh, licence: str, limits: MeshLimits) -> dict[str, Any]:
-    surface = surface_of(mesh)
-    return {
-        "schema": ASSET_SCHEMA,
-        "name": PurePosixPath(source.info.key).name,
-        "raw_key": source.info.key,
-        "suffix": source.suffix,
-        "sha256": hashlib.sha256(source.data).hexdigest(),
-        "size_bytes": len(source.data),
-        "num_faces": mesh.num_faces,
-        "num_vertices": len(mesh.vertices),
-        "num_geometries": max(len(mesh.geometry_names), 1),
-        "num_materials": len(mesh.materials),
-        "num_components": int(surface.components.max(initial=-1)) + 1,
-        "is_textured": any(m.base_color_texture is not None for m in mesh.materials),
-        "surface_area": float(surface.areas.sum()),
-        "bounds": np.stack([mesh.vertices.min(0), mesh.vertices.max(0)]).tolist(),
-        "licence": licence,
-        "missing_side_files": list(source.side.missing),
-        "limits": asdict(limits),
-    }
-
-
 def _register(
     source: _Source, asset_id: str, about: dict[str, Any], store: Store, catalogue: Catalogue
 ) -> IngestResult:
@@ -282,9 +288,11 @@ def _park(info: ObjectInfo, asset_id: str, error: Exception, catalogue: Catalogu
     """Record an object that cannot be used, as an asset that is parked at once."""
     is_rejected = isinstance(error, AssetRejected)
     reason = error.reason if isinstance(error, AssetRejected) else "ingest_failed"
-    detail = (
-        error.message if isinstance(error, AssetRejected) else f"{type(error).__name__}: {error}"
-    )
+    if isinstance(error, AssetRejected):
+        detail = error.message
+    else:
+        name_of = "" if isinstance(error, ParserFault) else f"{type(error).__name__}: "
+        detail = f"{name_of}{error}"
     name = PurePosixPath(info.key).name
     asset = AssetRow(asset_id, AssetState.REGISTERED, name=name, size_bytes=info.size)
     with catalogue.transaction():

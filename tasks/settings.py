@@ -131,6 +131,8 @@ class IngestSettings(BaseSettings):
     is_side_file_required: bool = Field(
         False, description="reject an OBJ or PLY without its MTL or texture, else record it"
     )
+    parse_seconds: float = Field(600.0, gt=0, description="then reading a mesh is given up")
+    parse_gib: float = Field(16.0, gt=0, description="address space of the process that reads")
     default_licence: str = Field("unknown", description="where no side-car says otherwise")
 
 

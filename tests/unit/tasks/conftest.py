@@ -18,6 +18,7 @@ from tasks.catalogue import (
     ClickRow,
     ReviewTaskRow,
 )
+from tasks.parser import Parser
 from tasks.settings import Settings, load_settings
 from tasks.store import Store
 
@@ -42,7 +43,7 @@ class World:
     settings: Settings
     segmenter: Segmenter
 
-    def ingest(self) -> dict[str, str]:
+    def ingest(self, parser: Parser | None = None) -> dict[str, str]:
         """Ingest all that is new; raw key -> outcome."""
         from tasks.ingest import ingest_object, scan_raw
 
@@ -53,6 +54,7 @@ class World:
                 store=self.store,
                 catalogue=self.catalogue,
                 settings=self.settings.ingest,
+                parser=parser,
             )
             for info in scan_raw(self.raw, self.catalogue)
         ]

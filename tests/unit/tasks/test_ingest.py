@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import struct
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,12 +13,11 @@ import numpy as np
 import pytest
 import trimesh
 
-from segvigen_model.mesh_formats.limits import MeshLimits
-from tasks import ingest as ingest_module
 from tasks import keys
 from tasks.assets import load_asset_info, load_asset_mesh
 from tasks.catalogue import AssetState
 from tasks.ingest import ingest_object, scan_raw, summarize
+from tasks.parser import Parser
 from tasks.settings import IngestSettings
 
 
@@ -47,6 +47,21 @@ def gltf_triangle(uri: str | None) -> dict[str, Any]:
     }
 
 
+# Readers gone wrong: one dies of files of one size, one has a bug.
+DEADLY = """
+import os
+import tasks.parser as reader
+real = reader.load_mesh
+reader.load_mesh = lambda data, *a, **k: os.abort() if len(data) == {size} else real(data, *a, **k)
+reader.main()
+"""
+FAULTY = """
+import tasks.parser as reader
+def load_mesh(*args, **kwargs):
+    raise IndexError("a bug")
+reader.load_mesh = load_mesh
+reader.main()
+"""
 TRIANGLE = np.array([[0, 0, 0], [1, 0, 0], [0, 1, 0]], np.float32).tobytes()
 
 
@@ -218,21 +233,26 @@ def test_side_files_outside_the_folder_are_never_read(
         assert load_asset_info(world.store, asset.asset_id)["side_files"] == {}
 
 
-def test_a_fault_of_ours_parks_one_object_only(
-    world: Any, make_boxes: Callable[..., bytes], monkeypatch: pytest.MonkeyPatch
+def test_what_its_reader_cannot_survive_parks_one_object_only(
+    world: Any, make_boxes: Callable[..., bytes]
 ) -> None:
     world.raw.put("a.glb", make_boxes(1))
     world.raw.put("b.glb", make_boxes(2))
-    real, calls = ingest_module.load_mesh, []
+    deadly = Parser([sys.executable, "-c", DEADLY.format(size=len(make_boxes(1)))])
+    assert world.ingest(deadly) == {"a.glb": "parser_died", "b.glb": "registered"}
+    deadly.close()
+    (rejected,) = world.catalogue.assets("rejected")
+    assert rejected.detail is not None and "signal 6, twice" in rejected.detail
+    assert scan_raw(world.raw, world.catalogue) == []
 
-    def faulty(*args: Any, limits: MeshLimits, **kwargs: Any) -> Any:
-        calls.append(1)
-        if len(calls) == 1:
-            raise IndexError("a bug")
-        return real(*args, limits=limits, **kwargs)
 
-    monkeypatch.setattr(ingest_module, "load_mesh", faulty)
-    assert world.ingest() == {"a.glb": "ingest_failed", "b.glb": "registered"}
+def test_a_fault_of_ours_parks_one_object_only(
+    world: Any, make_boxes: Callable[..., bytes]
+) -> None:
+    world.raw.put("a.glb", make_boxes(1))
+    faulty = Parser([sys.executable, "-c", FAULTY])
+    assert world.ingest(faulty) == {"a.glb": "ingest_failed"}
+    faulty.close()
     (failed,) = world.catalogue.assets("failed")
     assert failed.last_error == "IndexError: a bug"
 
