@@ -150,7 +150,7 @@ def refine(
 ) -> None:
     """Apply the reviewers' clicks; the result goes back to review with the next push."""
     _enter(home, config)
-    from flows.refine import refine as flow
+    from flows.model_stages import refine as flow
 
     _run(flow, as_json, limit=limit)
 

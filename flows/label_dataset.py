@@ -16,12 +16,10 @@ from flows.build_shards import build_shards
 from flows.chunked import num_waiting
 from flows.context import Context, Overrides, open_context
 from flows.desk import pull_from_desk
-from flows.encode import encode
 from flows.ingest import ingest
-from flows.propose import propose
+from flows.model_stages import encode, propose, refine
 from flows.pull_review import WAKE_UP, publish_reviewers, pull_review
 from flows.push_review import push_review
-from flows.refine import refine
 from flows.report import publish_table
 from tasks.catalogue import AssetState
 from tasks.review.queue import num_free_places

@@ -148,6 +148,12 @@ def _answer(
     context.catalogue.reviews.interpret(unique, stamp, verdict=verdict, clicks=clicks)
 
 
+def module_of(flow: str) -> str:
+    """Where a flow is defined."""
+    is_model_stage = flow in ("encode", "propose", "refine")
+    return "flows.model_stages" if is_model_stage else f"flows.{flow}"
+
+
 def _to_review(context: Context) -> list[AssetRow]:
     """Move everything proposed into review, without any desk."""
     for asset in context.catalogue.assets(AssetState.PROPOSED):
@@ -160,7 +166,7 @@ def run_killed(prefect_api: str) -> Callable[..., None]:
     """`run_killed(flow, target, number, when)`: a process of its own that is killed there."""
 
     def run(flow: str, target: str, number: int, when: str) -> None:
-        argv = [sys.executable, str(RUNNER), f"flows.{flow}", flow, target, str(number), when]
+        argv = [sys.executable, str(RUNNER), module_of(flow), flow, target, str(number), when]
         ended = subprocess.run(
             argv,
             env={**os.environ, "PREFECT_API_URL": prefect_api, "PYTHONPATH": str(REPOSITORY)},
@@ -179,7 +185,7 @@ def run_killed(prefect_api: str) -> Callable[..., None]:
 @pytest.fixture
 def run_whole(prefect_api: str) -> Callable[[str], dict[str, Any]]:
     """`run_whole(flow)`: the flow in this process, to its end."""
-    return lambda flow: getattr(importlib.import_module(f"flows.{flow}"), flow)()
+    return lambda flow: getattr(importlib.import_module(module_of(flow)), flow)()
 
 
 @pytest.fixture
