@@ -195,11 +195,6 @@ class LocalStack:
         """What runs, where."""
         return [self._service_status(name) for name in SERVICES]
 
-    def is_up(self) -> bool:
-        """True if the services that flows need are running."""
-        running = {status.name for status in self.status() if status.is_running}
-        return {"s3", "prefect", "label-studio"} <= running
-
     @property
     def has_store(self) -> bool:
         """True if this home ever had an S3 server, running or not."""

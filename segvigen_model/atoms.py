@@ -1,4 +1,4 @@
-"""Atoms: the smallest pieces that get labels, who touches whom, and merging them into parts.
+"""Atoms: the smallest pieces that get labels, and who touches whom.
 
 Pieces touch over shared edges or, in meshes made of loose components, through small gaps.
 """
@@ -9,10 +9,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from segvigen_model.geometry import TINY, Surface, contacts, dense_ids, sample_faces, sum_by
+from segvigen_model.geometry import TINY, Surface, contacts, sample_faces, sum_by
 from segvigen_model.patches import NUM_PATCHES, patch_ids
 from segvigen_model.segments import SegmentTree
-from segvigen_model.types import BoolArray, FloatArray, IntArray
+from segvigen_model.types import FloatArray, IntArray
 
 CONTACT_CELL = 1 / 96  # of the longest side: pieces this close touch
 GAP_FOLD = 0.8  # how strongly two loose pieces that merely touch are separate; 1 = surely
@@ -114,75 +114,3 @@ def _first_face(groups: IntArray) -> IntArray:
     """One face of every group: (F,) dense ids -> (G,) int64."""
     faces: IntArray = np.unique(groups, return_index=True)[1]
     return faces
-
-
-class PartMerger:
-    """Mutable state of merging atoms into parts, cheapest border first.
-
-    Args:
-        atoms: the pieces.
-        costs: (B,) float cost of removing each border, 0..1; joined borders cost the mean by
-            length. The atoms' folds when None.
-        kept: (B,) bool, borders that may vanish; all when None.
-    """
-
-    def __init__(
-        self, atoms: Atoms, costs: FloatArray | None = None, kept: BoolArray | None = None
-    ) -> None:
-        mask = np.ones(len(atoms.pairs), bool) if kept is None else kept
-        self.labels: IntArray = np.arange(atoms.count)
-        self.areas = atoms.areas.copy()
-        self.pairs, self.lengths = atoms.pairs[mask], atoms.lengths[mask]
-        self.costs = (atoms.folds if costs is None else costs)[mask]
-
-    @property
-    def count(self) -> int:
-        """Parts left."""
-        return len(self.areas)
-
-    def merge_below(self, threshold: float) -> None:
-        """Merge borders that cost less than the threshold until none is left."""
-        while (self.costs < threshold).any():
-            chosen = self._mutual(self.costs)
-            self._join(chosen[self.costs[chosen] < threshold])
-
-    def merge_to(self, count: int) -> None:
-        """Merge the cheapest borders until `count` parts are left or no two touch."""
-        while self.count > count and len(self.pairs):
-            self._join(self._mutual(self.costs)[: self.count - count])
-
-    def absorb_small(self, min_area: float) -> None:
-        """Join parts below `min_area` (share of the surface) to the neighbour touched most."""
-        while True:
-            border = (self.areas < min_area)[self.pairs].any(axis=1)
-            if not border.any():
-                break
-            self._join(self._mutual(np.where(border, -self.lengths, np.inf)))
-
-    def _mutual(self, costs: FloatArray) -> IntArray:
-        """Borders of finite cost that are the cheapest of both sides, cheapest first.
-
-        The cheapest border of all is always among them, so every round makes progress.
-        """
-        rank = np.zeros(len(costs), np.int64)
-        rank[np.argsort(costs, kind="stable")] = np.arange(len(costs))
-        best = np.full(self.count, len(costs))
-        for side in (0, 1):
-            np.minimum.at(best, self.pairs[:, side], rank)
-        is_best = (best[self.pairs[:, 0]] == rank) & (best[self.pairs[:, 1]] == rank)
-        chosen = np.flatnonzero(is_best & np.isfinite(costs))
-        ordered: IntArray = chosen[np.argsort(rank[chosen])]
-        return ordered
-
-    def _join(self, chosen: IntArray) -> None:
-        """Join both sides of the chosen borders."""
-        target: IntArray = np.arange(self.count)
-        target[self.pairs[chosen, 1]] = self.pairs[chosen, 0]
-        target = dense_ids(target)
-        self.labels = target[self.labels]
-        self.areas = sum_by(target, self.areas, int(target.max(initial=0)) + 1)
-        pairs = np.sort(target[self.pairs], axis=1)
-        kept = pairs[:, 0] != pairs[:, 1]
-        self.pairs, self.lengths, self.costs = join_pairs(
-            pairs[kept], self.lengths[kept], self.costs[kept]
-        )

@@ -32,10 +32,6 @@ class CheckpointMismatch(SegvigenError):
     """A checkpoint does not fit the model it is loaded into."""
 
 
-class GateFailed(SegvigenError):
-    """A quality gate said no."""
-
-
 class MissingExtra(SegvigenError):
     """An optional package is needed and absent; raised on use, never at import."""
 

@@ -135,26 +135,24 @@ def part_odds(reading: Reading, clicks: Sequence[tuple[IntArray, IntArray]]) -> 
     return odds
 
 
-def togetherness(reading: Reading, agreement: FloatArray | None, trust: float = 0.0) -> FloatArray:
+def togetherness(
+    reading: Reading, agreement: FloatArray | None, trust: float = 0.0, reserve: float = 0.0
+) -> FloatArray:
     """(A, A) probability that two patches are of one part, after geometry and draws.
 
     Args:
         reading: of the object.
         agreement: (A, A) share of draws that give two patches one label; None without draws.
         trust: in the draws, a factor of their log odds.
+        reserve: log odds taken from patches of different loose pieces.
     """
     odds = reading.together
+    if reserve:
+        odds = odds - reserve * (reading.pieces[:, None] != reading.pieces)
     if agreement is not None:
         agreed = np.clip(agreement, *DRAW_RANGE)
         odds = odds + trust * np.log(agreed / (1.0 - agreed))
     return sigmoid(odds)
-
-
-def border_costs(reading: Reading, atoms: Atoms) -> FloatArray:
-    """(B,) probability that the two sides of each border of patches are different parts."""
-    left, right = atoms.pairs.T
-    costs: FloatArray = sigmoid(-reading.together[left, right])
-    return costs
 
 
 def sigmoid(odds: FloatArray) -> FloatArray:

@@ -123,11 +123,6 @@ class OVoxel:
     normal: ByteArray
     frame: Frame
 
-    @property
-    def centers_unit(self) -> FloatArray:
-        """(N, 3) float32 voxel centres, unit frame."""
-        return ((self.coords + 0.5) / self.grid - 0.5).astype(np.float32)
-
 
 @dataclass(frozen=True, slots=True)
 class Encoding:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import PurePosixPath
 from typing import Any
@@ -310,12 +309,3 @@ def _park(info: ObjectInfo, asset_id: str, error: Exception, catalogue: Catalogu
 
 def _json_bytes(value: Any) -> bytes:
     return json.dumps(value, sort_keys=True, indent=1, allow_nan=False).encode() + b"\n"
-
-
-def summarize(results: Iterable[IngestResult]) -> dict[str, int]:
-    """Count outcomes, and rejections by reason ("rejected:no_faces")."""
-    counts: dict[str, int] = {}
-    for result in results:
-        word = result.outcome if result.reason is None else f"{result.outcome}:{result.reason}"
-        counts[word] = counts.get(word, 0) + 1
-    return counts

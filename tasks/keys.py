@@ -39,11 +39,6 @@ def asset_side_file(asset_id: str, relative: str) -> str:
     return check_key(f"assets/{_word(asset_id)}/side/{PurePosixPath(relative)}")
 
 
-def asset_side_folder(asset_id: str) -> str:
-    """Folder of an asset's side files."""
-    return f"assets/{_word(asset_id)}/side"
-
-
 def asset_json(asset_id: str) -> str:
     """Key of what ingest found out about the asset."""
     return f"assets/{_word(asset_id)}/asset.json"
@@ -113,11 +108,6 @@ def shard_index(dataset: str, version: str) -> str:
 def shard_manifest(dataset: str, version: str) -> str:
     """Key of the manifest; written last: the version is finished when it exists."""
     return f"{shard_folder(dataset, version)}/manifest.json"
-
-
-def checkpoint_folder(name: str, version: str) -> str:
-    """Folder of one immutable checkpoint."""
-    return f"checkpoints/{_word(name)}/{_word(version)}"
 
 
 def review_key(asset_id: str, round_: int) -> str:

@@ -9,7 +9,6 @@ import numpy as np
 
 from segvigen_model.procedural.builder import Builder, turn
 
-LYING = turn((0, 0, 1), -np.pi / 2)  # +Y of a plate becomes +X
 UPRIGHT = turn((1, 0, 0), np.pi / 2)  # a plate drawn in XZ stands in XY
 
 

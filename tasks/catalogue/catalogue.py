@@ -286,12 +286,6 @@ class Catalogue:
 
     # --- journal
 
-    def record_event(
-        self, kind: str, asset_id: str | None = None, detail: Mapping[str, Any] | None = None
-    ) -> None:
-        """Write a line of one's own into the journal, e.g. a webhook that came in."""
-        self._db.event(kind, asset_id, detail or {})
-
     def events(self, asset_id: str | None = None, kind: str | None = None) -> list[EventRow]:
         """The journal, oldest first, of one asset and one kind if given."""
         query = sa.select(E).order_by(E.c.event_id)

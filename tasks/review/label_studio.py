@@ -170,10 +170,6 @@ class LabelStudioClient:
         """Delete a task with its annotations; one that is gone already is fine."""
         self._delete(f"/api/tasks/{task_id}/")
 
-    def update_task(self, task_id: int, data: Mapping[str, Any]) -> None:
-        """Replace a task's data."""
-        self.request("PATCH", f"/api/tasks/{task_id}/", body={"data": dict(data)})
-
     def create_annotation(self, task_id: int, annotation: Mapping[str, Any]) -> dict[str, Any]:
         """Answer a task as its user; returns what the desk stored."""
         path = f"/api/tasks/{task_id}/annotations/"

@@ -152,11 +152,6 @@ def _look_inside(subject: _Subject, parts: set[int]) -> tuple[View, FloatArray]:
     return max(tried, key=lambda pair: float(pair[1][chosen].min()))
 
 
-def _probe(scene: RayScene, view: View) -> IntArray:
-    """(PROBE_SIZE, PROBE_SIZE) faces of a trial render."""
-    return render_hits(scene, view, PROBE_SIZE, is_exact=False).face
-
-
 def _cells(triangles: FloatArray, face_labels: IntArray) -> IntArray:
     """(F,) part x dominant normal direction, so that all sides of a part count."""
     edges = triangles[:, 1:] - triangles[:, :1]

@@ -16,7 +16,7 @@ import trimesh
 from tasks import keys
 from tasks.assets import load_asset_info, load_asset_mesh
 from tasks.catalogue import AssetState
-from tasks.ingest import ingest_object, scan_raw, summarize
+from tasks.ingest import ingest_object, scan_raw
 from tasks.parser import Parser
 from tasks.settings import IngestSettings
 
@@ -307,20 +307,3 @@ def test_licence_sidecars(world: Any, make_boxes: Callable[..., bytes]) -> None:
     world.ingest()
     licences = {asset.name: asset.licence for asset in world.catalogue.assets()}
     assert licences == {"a.glb": "MIT", "b.glb": "CC-BY-4.0", "c.glb": "unknown"}
-
-
-def test_summary_counts_by_reason(world: Any, make_boxes: Callable[..., bytes]) -> None:
-    world.raw.put("a.glb", make_boxes(1))
-    world.raw.put("e1.glb", b"")
-    world.raw.put("e2.glb", b"")
-    results = [
-        ingest_object(
-            info,
-            raw=world.raw,
-            store=world.store,
-            catalogue=world.catalogue,
-            settings=world.settings.ingest,
-        )
-        for info in scan_raw(world.raw, world.catalogue)
-    ]
-    assert summarize(results) == {"registered": 1, "rejected:empty_file": 2}

@@ -9,13 +9,12 @@ from segvigen_model.atoms import patch_atoms
 from segvigen_model.evidence import read_patches
 from segvigen_model.geometry import surface_of
 from segvigen_model.graph_cut import energy, expand_labels
+from segvigen_model.metrics import miou_matched
 from segvigen_model.partition import (
     GRANULARITIES,
     consensus,
     densify,
-    draw_agreement,
     exclusive_labels,
-    matched_iou,
 )
 from segvigen_model.segments import segment_tree
 
@@ -57,7 +56,7 @@ def test_loose_parts_are_found_by_geometry(table):
     mesh, parts = table
     areas, atoms, pieces = prepared(mesh)
     labels = consensus(np.zeros((0, 60), int), atoms, pieces, areas).labels
-    assert matched_iou(labels, parts, areas) > 0.99
+    assert miou_matched(labels, parts, areas) > 0.99
 
 
 def test_unknown_granularity_is_refused(table):
@@ -85,20 +84,8 @@ def test_draws_count_as_much_as_they_are_trusted(big_sheet):
     trusted = consensus(draws, atoms, pieces, areas, trust=5.0)
     plain = consensus(draws[:0], atoms, pieces, areas)
     assert (alone.labels == plain.labels).all()
-    assert matched_iou(trusted.labels, side, areas) > 0.9
-    assert matched_iou(alone.labels, side, areas) < 0.7
-
-
-def test_agreement_is_one_for_renamed_parts_and_less_for_others(table):
-    mesh, parts = table
-    areas = surface_of(mesh).areas
-    renamed = np.array([3, 0, 4, 1, 2])[parts]
-    assert draw_agreement(np.stack([parts, renamed, parts]), areas) == pytest.approx(1.0)
-    other = parts.copy()
-    other[parts == 4] = 3
-    assert 0.5 < draw_agreement(np.stack([parts, other]), areas) < 0.99
-    assert draw_agreement(parts[None], areas) == 1.0
-    assert draw_agreement(np.zeros((0, 60), int), areas) == 0.0
+    assert miou_matched(trusted.labels, side, areas) > 0.9
+    assert miou_matched(alone.labels, side, areas) < 0.7
 
 
 @settings(max_examples=25, deadline=None)
@@ -132,7 +119,7 @@ def test_overlapping_masks_become_exclusive(seed, noise, table):
     assert labels.shape == (60,)
     assert set(labels.tolist()) <= set(range(5))
     if noise == 0.1:
-        assert matched_iou(labels, parts, areas) > 0.99
+        assert miou_matched(labels, parts, areas) > 0.99
 
 
 def test_densify_keeps_order():
