@@ -47,7 +47,8 @@ def build_shards(
     rows = [{"asset": asset_id, "left out because": error} for asset_id, error in built.failed]
     text = (
         f"## build_shards\n\n{built.dataset}/{built.version or '(nothing to build)'}: "
-        f"{built.num_samples} samples in {built.num_shards} shards, "
+        f"{built.num_samples} samples ({built.num_reused} copied from the version before) "
+        f"in {built.num_shards} shards, "
         f"{'new' if built.is_new else 'unchanged'}, {seconds:.1f} s"
     )
     publish_table("build_shards", rows, text)

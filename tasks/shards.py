@@ -2,7 +2,8 @@
 
 A version is named by the hash of everything it is made of, so the same label sets give the same
 version and the same bytes, and building again without news writes nothing. The manifest is
-written last: a version without one is unfinished. Every version holds the whole dataset.
+written last: a version without one is unfinished. Every version holds the whole dataset; samples
+that an earlier version has are copied from there (shard_reuse.py).
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import tempfile
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -37,6 +38,7 @@ from tasks.labels import load_label_set
 from tasks.samples import SAMPLE_SCHEMA, SampleSource, sample_members
 from tasks.settings import ShardSettings
 from tasks.shard_reader import ReaderState, ShardReader, read_manifest
+from tasks.shard_reuse import EarlierSamples
 from tasks.stage import StageError, canonical, is_surroundings
 from tasks.store import Store
 from tasks.taxonomy import Taxonomy
@@ -58,6 +60,7 @@ class ShardBuild:
         version: "" when there is nothing to build.
         is_new: False when exactly this version was there already.
         failed: (asset id, error) of assets that were left out; they stay accepted.
+        num_reused: samples taken over from an earlier version.
     """
 
     dataset: str
@@ -68,6 +71,7 @@ class ShardBuild:
     size_bytes: int
     manifest_key: str | None
     failed: tuple[tuple[str, str], ...] = ()
+    num_reused: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +114,8 @@ def build_shards(
     with tempfile.TemporaryDirectory(prefix="segvigen-shards-") as folder:
         writer = _Writer(Path(folder), settings.max_shard_bytes)
         with writer.open():
-            good, failed = _write_all(writer, entries, store, catalogue, settings, taxonomy)
+            made = _write_all(writer, entries, store, catalogue, settings, taxonomy)
+        good, failed, num_reused = made
         failed = (*lost, *failed)
         if not good:
             return ShardBuild(settings.dataset, "", False, 0, 0, 0, None, failed)
@@ -118,7 +123,8 @@ def build_shards(
         is_new = not store.exists(keys.shard_manifest(settings.dataset, version))
         if is_new:
             _upload(store, settings, version, writer, good, taxonomy)
-    return _finish(store, catalogue, settings.dataset, version, is_new, failed)
+    done = _finish(store, catalogue, settings.dataset, version, is_new, failed)
+    return replace(done, num_reused=num_reused)
 
 
 def _entries(catalogue: Catalogue) -> tuple[list[_Entry], list[tuple[str, str]]]:
@@ -158,20 +164,28 @@ def _write_all(
     catalogue: Catalogue,
     settings: ShardSettings,
     taxonomy: Taxonomy | None,
-) -> tuple[list[_Entry], tuple[tuple[str, str], ...]]:
-    good, failed = [], []
+) -> tuple[list[_Entry], tuple[tuple[str, str], ...], int]:
+    """Which entries were written, which not and why, and how many were there already."""
+    earlier = EarlierSamples(store, catalogue, settings, taxonomy)
+    good, failed, num_reused = [], [], 0
     for entry in entries:
+        asset_id = entry.asset.asset_id
         try:
-            members = sample_members(_source(entry, store, catalogue, taxonomy), settings)
+            data = earlier.sample(asset_id, entry.labels.label_id)
+            num_reused += data is not None
+            if data is None:
+                source = _source(entry, store, catalogue, taxonomy)
+                data = _tar_bytes(asset_id, sample_members(source, settings))
         except Exception as err:
             if is_surroundings(err):
                 raise
-            log.exception("stage=shards asset=%s failed", entry.asset.asset_id[:12])
-            failed.append((entry.asset.asset_id, f"{type(err).__name__}: {err}"))
+            log.exception("stage=shards asset=%s failed", asset_id[:12])
+            failed.append((asset_id, f"{type(err).__name__}: {err}"))
             continue
-        writer.add(entry, members)
+        writer.add(entry, data)
         good.append(entry)
-    return good, tuple(failed)
+    log.info("stage=shards samples=%d reused=%d", len(good), num_reused)
+    return good, tuple(failed), num_reused
 
 
 def _source(
@@ -218,9 +232,8 @@ class _Writer:
         finally:
             self._close()
 
-    def add(self, entry: _Entry, members: Mapping[str, bytes]) -> None:
-        """Append a sample; a new tar begins where the old one would grow too large."""
-        data = _tar_bytes(entry.asset.asset_id, members)
+    def add(self, entry: _Entry, data: bytes) -> None:
+        """Append a sample's blocks; a new tar begins where the old one would grow too large."""
         if self._file is None or self._file.tell() + len(data) > self._max_bytes:
             self._begin()
         assert self._file is not None
