@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from prefect import Flow
 
 from deployments.apply import POOLS, PREFECT_FILE
 
@@ -25,8 +26,13 @@ def test_every_entrypoint_is_a_flow(deployments):
 
 def test_every_flow_is_deployed(deployments):
     deployed = {deployment["entrypoint"].rpartition(".")[2] for deployment in deployments}
-    written = {path.stem for path in FLOWS.glob("*.py") if "@flow(" in path.read_text()}
+    modules = [importlib.import_module(f"flows.{path.stem}") for path in FLOWS.glob("*.py")]
+    written = {each.name for module in modules for each in vars(module).values() if is_flow(each)}
     assert deployed == written
+
+
+def is_flow(value: object) -> bool:
+    return isinstance(value, Flow)
 
 
 def test_pools_exist_and_nothing_is_ever_cancelled(deployments):
