@@ -18,7 +18,7 @@ from segvigen_model.hierarchy import carried_groups, carried_levels
 from segvigen_model.types import AssetMesh, Click, Encoding, FloatArray, IntArray, Proposal
 from tasks.catalogue import VerbRow
 from tasks.review.colors import spread_slots
-from tasks.review.verbs import VerbKind
+from tasks.review.verbs import Verb, VerbKind
 from tasks.stage import Segmenter
 
 NAMES, CATEGORIES, SLOTS = "part_names", "part_categories", "part_slots"
@@ -50,10 +50,15 @@ class Said:
     @property
     def edits(self) -> Edits:
         """Merges and splits."""
-        return Edits(
-            tuple(verb.parts for verb in self.verbs if verb.kind == VerbKind.MERGE),
-            tuple((v.parts[0], v.count) for v in self.verbs if v.kind == VerbKind.SPLIT),
-        )
+        return edits_of(self.verbs)
+
+
+def edits_of(verbs: Sequence[VerbRow | Verb]) -> Edits:
+    """The merges and splits among verbs, in the order written."""
+    return Edits(
+        tuple(verb.parts for verb in verbs if verb.kind == VerbKind.MERGE),
+        tuple((verb.parts[0], verb.count) for verb in verbs if verb.kind == VerbKind.SPLIT),
+    )
 
 
 def is_verb_usable(verb: VerbRow, num_parts: int) -> bool:

@@ -19,7 +19,7 @@ from deployments.refine_service.guard import BadRequest, check_login, read_json
 from deployments.refine_service.metrics import Metrics
 from segvigen_model.errors import AssetRejected, SegvigenError
 from tasks.review.live_asset import TaskClosed, UnknownTask, UnusableClicks
-from tasks.review.live_clicks import ClickBook, keypoints, read_drafts
+from tasks.review.live_clicks import ClickBook, command_lines, keypoints, read_drafts
 from tasks.settings import Settings
 
 MODEL_VERSION = "segvigen-refine"
@@ -58,7 +58,8 @@ def add_backend(app: FastAPI, settings: Settings, engine: Engine, metrics: Metri
         drafts = read_drafts(task)
         key = _key(task)
         clicks = tuple(book.clicks(key, sent, drafts))
-        job = Job(key, clicks, frozenset(row["id"] for row in sent))
+        ids = frozenset(row["id"] for row in sent)
+        job = Job(key, clicks, ids, command_lines(sent, drafts))
         answer = await _answer(engine, job, settings.live.timeout_s) if sent else _nothing()
         return JSONResponse({"results": [{**answer, "model_version": MODEL_VERSION}]})
 

@@ -20,8 +20,9 @@ from typing import Any
 from deployments.refine_service.metrics import Metrics
 from segvigen_model.errors import SegvigenError
 from tasks.review.live import preview_results
-from tasks.review.live_asset import LiveAsset, LiveDesk, read_clicks
+from tasks.review.live_asset import LiveAsset, LiveDesk, read_said
 from tasks.review.live_clicks import Result
+from tasks.rounds import edits_of
 from tasks.settings import LiveSettings
 from tasks.stage import is_surroundings
 
@@ -51,22 +52,24 @@ class LiveFailed(SegvigenError):
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """A request: the task, and every click that counts.
+    """A request: the task, and everything said that counts.
 
     Attributes:
         key: "<asset id>:<round>".
         clicks: raw results, in the order made.
         sent: ids of those of this request.
+        lines: raw results that hold command lines.
     """
 
     key: str
     clicks: tuple[Result, ...]
     sent: frozenset[str]
+    lines: tuple[Result, ...] = ()
 
     @property
     def digest(self) -> str:
         """Names the answer."""
-        said = json.dumps([self.key, self.clicks, sorted(self.sent)], sort_keys=True)
+        said = json.dumps([self.key, self.clicks, sorted(self.sent), self.lines], sort_keys=True)
         return hashlib.sha256(said.encode()).hexdigest()
 
 
@@ -210,15 +213,17 @@ class Engine:
 
     def _refine(self, desk: LiveDesk, job: Job) -> Answer:
         asset = self._asset(desk, job.key)
-        clicks = read_clicks(asset, job.clicks)
-        sent = [click for click in clicks if click.result_id in job.sent]
+        said = read_said(asset, job.clicks, job.lines)
+        sent = [click for click in said.clicks if click.result_id in job.sent]
         if not sent:
             return {"result": [], "score": 0.0}
-        refined = desk.refine(asset, clicks)
+        refined = desk.refine(asset, said)
         named = replace(refined, provenance={**refined.provenance, "request": job.digest})
         part = desk.part_of(named, sent[-1])
-        results = preview_results(asset.buffers, asset.shown.face_labels, named, sent, part)
-        log.info("service=refine task=%s clicks=%d part=%d", job.key[:24], len(clicks), part)
+        merges = edits_of(said.verbs).merges
+        results = preview_results(asset.buffers, asset.shown.face_labels, named, sent, part, merges)
+        counts = len(said.clicks), len(said.verbs)
+        log.info("service=refine task=%s clicks=%d verbs=%d part=%d", job.key[:24], *counts, part)
         score = results[0]["score"] if results else 0.0
         return {"result": results, "score": score}
 

@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 
+from segvigen_model.edits import merged_ids
 from segvigen_model.types import BoolArray, IntArray, Proposal
 from tasks.review.brush import mask_to_rle
 from tasks.review.buffers import Buffers
@@ -54,20 +55,29 @@ def sheet_mask(buffers: Buffers, faces: BoolArray) -> BoolArray:
     return mask
 
 
-def ids_as_shown(refined: Proposal) -> IntArray:
+def ids_as_shown(
+    refined: Proposal, num_shown: int, merges: Sequence[Sequence[int]] = ()
+) -> IntArray:
     """(P,) for each part of a refined partition the id on the sheet, or a higher one if new.
 
-    The refinement gives a vacated id to a new part; here that would look like the old one.
+    The refinement gives a vacated id to a new part; here that would look like the old one. Merged
+    parts go by the id of the first that was named.
     """
     id_map = {int(before): int(now) for before, now in refined.provenance["id_map"].items()}
-    shown = np.arange(refined.num_parts) + 1 + max(id_map, default=0)
+    home = merged_ids(num_shown, merges)
+    shown = np.arange(refined.num_parts) + max(num_shown, 1 + max(id_map, default=0))
     for before, now in sorted(id_map.items(), reverse=True):
-        shown[now] = before
+        shown[now] = home.get(before, before)
     return shown
 
 
 def preview_results(
-    buffers: Buffers, shown: IntArray, refined: Proposal, clicks: Sequence[PointedClick], part: int
+    buffers: Buffers,
+    shown: IntArray,
+    refined: Proposal,
+    clicks: Sequence[PointedClick],
+    part: int,
+    merges: Sequence[Sequence[int]] = (),
 ) -> list[dict[str, Any]]:
     """Label Studio results of a live answer.
 
@@ -78,6 +88,7 @@ def preview_results(
         clicks: those of the request; they come back under new ids, because the editor deletes its
             own when the reviewer accepts a preview.
         part: id in `refined` of the part that the clicks speak of, or -1 when it is gone.
+        merges: groups of shown ids that were made one before the clicks.
 
     Returns:
         The mask, unless nothing of the part can be seen, then the clicks.
@@ -97,7 +108,7 @@ def preview_results(
         "origin": "prediction",
         "score": round(float(refined.part_confidence[part]), 4),
         "value": {"format": "rle", "rle": mask_to_rle(mask), "brushlabels": [PREVIEW_LABEL]},
-        "meta": {"preview": _about(shown, refined, clicks, part)},
+        "meta": {"preview": _about(shown, refined, clicks, part, merges)},
     }
     return [brush, *(_echo(click, place) for click in clicks)]
 
@@ -108,9 +119,13 @@ def echo_id(result_id: str) -> str:
 
 
 def _about(
-    shown: IntArray, refined: Proposal, clicks: Sequence[PointedClick], part: int
+    shown: IntArray,
+    refined: Proposal,
+    clicks: Sequence[PointedClick],
+    part: int,
+    merges: Sequence[Sequence[int]],
 ) -> Mapping[str, Any]:
-    ids = ids_as_shown(refined)
+    ids = ids_as_shown(refined, int(shown.max(initial=-1)) + 1, merges)
     return {
         "version": VERSION,
         "num_faces": len(shown),

@@ -1,6 +1,6 @@
 """What a live answer needs of one review task, and the model that gives it.
 
-The same proposal, clicks, seed and checkpoint as the round's refinement, so that the reviewer sees
+The same proposal, clicks, verbs, seed and checkpoint as the round's refinement: the reviewer sees
 what the next round will hold. Nothing is written but an encoding that is missing.
 """
 
@@ -15,8 +15,9 @@ from tasks.assets import load_asset_mesh, load_proposal
 from tasks.catalogue import AssetRow, AssetState, Catalogue
 from tasks.encode import encoding_for
 from tasks.review.buffers import Buffers, buffers_from_bytes
-from tasks.review.clicks import PointedClick, read_annotation
+from tasks.review.clicks import Answer, PointedClick, read_annotation
 from tasks.review.live_clicks import Result
+from tasks.rounds import edits_of
 from tasks.settings import ModelSettings
 from tasks.stage import Segmenter
 from tasks.store import Store
@@ -66,7 +67,7 @@ class LiveDesk:
         self, store: Store, catalogue: Catalogue, segmenter: Segmenter, model: ModelSettings
     ) -> None:
         self._store, self._catalogue = store, catalogue
-        self._segmenter, self._model = segmenter, model
+        self.segmenter, self._model = segmenter, model
 
     def check(self, key: str) -> AssetRow:
         """The asset of a task that is open.
@@ -97,24 +98,25 @@ class LiveDesk:
             raise UnknownTask(f"task {key[:80]!r} is not recorded yet; click again in a minute")
         mesh = load_asset_mesh(self._store, asset)
         encoding = encoding_for(
-            asset, mesh, store=self._store, catalogue=self._catalogue, segmenter=self._segmenter
+            asset, mesh, store=self._store, catalogue=self._catalogue, segmenter=self.segmenter
         )
         shown = load_proposal(self._store, proposal)
         buffers = buffers_from_bytes(self._store.get(task.buffers_key))
         ready = LiveAsset(asset, mesh, encoding, shown, buffers)
-        self._segmenter.refine(mesh, encoding, shown.face_labels, [])
+        self.segmenter.refine(mesh, encoding, shown.face_labels, [])
         return ready
 
-    def refine(self, asset: LiveAsset, clicks: Sequence[PointedClick]) -> Proposal:
-        """The partition after all clicks."""
-        return self._segmenter.refine(
+    def refine(self, asset: LiveAsset, said: Answer) -> Proposal:
+        """The partition after merges, splits and clicks."""
+        return self.segmenter.refine(
             asset.mesh,
             asset.encoding,
             asset.shown.face_labels,
-            [_to_click(click) for click in clicks],
+            [model_click(click) for click in said.clicks],
             seed=self._model.seed,
             not_object_part=asset.shown.provenance.get("not_object_part"),
             anchor_faces=asset.shown.provenance.get("anchor_faces", ()),
+            edits=edits_of(said.verbs),
         )
 
     @staticmethod
@@ -125,19 +127,21 @@ class LiveDesk:
         return int(refined.provenance["id_map"].get(str(click.meaning.part), -1))
 
 
-def read_clicks(asset: LiveAsset, results: Sequence[Result]) -> tuple[PointedClick, ...]:
-    """Understand clicks exactly as the pull will.
+def read_said(asset: LiveAsset, clicks: Sequence[Result], lines: Sequence[Result]) -> Answer:
+    """Understand clicks and command lines exactly as the pull will.
 
     Raises:
-        UnusableClicks: not one can be used.
+        UnusableClicks: not one click can be used.
     """
-    answer = read_annotation({"result": list(results)}, asset.buffers, lambda: asset.mesh.triangles)
-    if results and not answer.clicks:
+    said = {"result": [*clicks, *lines]}
+    answer = read_annotation(said, asset.buffers, lambda: asset.mesh.triangles)
+    if clicks and not answer.clicks:
         raise UnusableClicks("; ".join(answer.problems) + "; click on the object")
-    return answer.clicks
+    return answer
 
 
-def _to_click(click: PointedClick) -> Click:
+def model_click(click: PointedClick) -> Click:
+    """The model's form of a click."""
     return Click(
         face=click.face,
         xyz=click.xyz,

@@ -1,8 +1,9 @@
-"""Which clicks count for a live answer: those of the request and those the reviewer made before.
+"""What counts for a live answer: the clicks of the request, those made before, and command lines.
 
 The editor sends only the smart clicks of one label. Others come from what this process saw earlier
-and from the reviewer's autosaved draft, so that a restart forgets nothing that was saved. Label
-Studio does not say who asks: the owner is the draft's user, or nobody when that is not clear.
+and from the reviewer's autosaved draft, so that a restart forgets nothing that was saved. Command
+lines come from the draft alone. Label Studio does not say who asks: the owner is the draft's user,
+or nobody when that is not clear.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from tasks.review.config import CLICK
+from tasks.review.config import CLICK, VERBS
 from tasks.review.live import echo_id
 
 Result = Mapping[str, Any]
@@ -31,11 +32,13 @@ class Draft:
         user: e-mail address or id, "" when not told.
         saved_s: when, seconds since 1970.
         clicks: its keypoints.
+        lines: its command lines, as they came.
     """
 
     user: str
     saved_s: float
     clicks: tuple[Result, ...]
+    lines: tuple[Result, ...] = ()
 
 
 @dataclass(slots=True)
@@ -62,8 +65,15 @@ def read_drafts(task: Mapping[str, Any]) -> tuple[Draft, ...]:
     for row in rows if isinstance(rows, list) else []:
         if isinstance(row, Mapping):
             saved_s = _seconds(row.get("updated_at") or row.get("created_at"))
-            found.append(Draft(str(row.get("user") or ""), saved_s, keypoints(row.get("result"))))
+            user, results = str(row.get("user") or ""), row.get("result")
+            found.append(Draft(user, saved_s, keypoints(results), _lines(results)))
     return tuple(sorted(found, key=lambda draft: draft.saved_s))
+
+
+def command_lines(sent: Sequence[Result], drafts: Sequence[Draft]) -> tuple[Result, ...]:
+    """The command lines of whoever made these clicks, as their newest draft has them."""
+    _, mine = _owner(sent, drafts)
+    return mine.lines if mine is not None else ()
 
 
 class ClickBook:
@@ -157,6 +167,12 @@ def _owner(sent: Sequence[Result], drafts: Sequence[Draft]) -> tuple[str, Draft 
         return "", None
     (user,) = users
     return user, next(draft for draft in reversed(drafts) if draft.user == user)
+
+
+def _lines(results: Any) -> tuple[Result, ...]:
+    rows = results if isinstance(results, list) else []
+    mine = [row for row in rows if isinstance(row, Mapping) and row.get("from_name") == VERBS]
+    return tuple({name: row[name] for name in FIELDS if name in row} for row in mine)
 
 
 def _label(row: Result) -> str:

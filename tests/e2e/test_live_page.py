@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from infra.local import start_refine, stop_service
+from tasks.assets import load_proposal
 from tasks.catalogue import AssetState
 from tasks.review.buffers import buffers_from_bytes
 from tasks.review.desk import open_desk
@@ -149,3 +150,29 @@ def test_an_accepted_alt_click_stays_negative(live_world, visitor):
     assert [(click.kind, click.part, click.is_positive) for click in clicks] == [
         ("belongs", 0, False)
     ]
+
+
+def test_a_merge_said_before_is_in_the_preview(live_world, visitor):
+    world, page = live_world, visitor.page
+    asset, buffers, _ = open_robot(visitor, world, 5)
+    last = int(buffers.part.max())
+    field = page.get_by_placeholder("merge 1 2")
+    field.fill(f"merge {last} {last - 1}")
+    with page.expect_response(lambda r: "/drafts" in r.url and r.request.method != "GET"):
+        field.press("Enter")
+    page.evaluate("() => document.activeElement.blur()")
+    box = visitor.settled_box()
+    page.keyboard.press("1")
+    press(page, box, buffers, 0)
+    page.wait_for_function(f"() => {STORE}.suggestions.size === 2")
+    shot(page, "live-preview-merge")
+    meta = page.evaluate(
+        f"() => [...{STORE}.suggestions.values()].find(s => s.type === 'brushregion').meta.preview"
+    )
+    held = load_proposal(world.store, world.catalogue.proposal(asset.asset_id, 0))
+    num_merged = int((held.face_labels == last - 1).sum())
+    assert sum(meta["parts"][str(last)][1::2]) == num_merged > 0
+    finish(page)
+    world.pull()
+    (verb,) = world.catalogue.reviews.verbs(asset.asset_id, 0)
+    assert (verb.kind, verb.parts) == ("merge", (last, last - 1))

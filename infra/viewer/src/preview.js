@@ -12,10 +12,13 @@ export function previewOf(page, suggestions) {
     const part = Number(name);
     return { part, color: page.parts[part]?.color ?? NEW_PART, faces: facesOf(runs, told.num_faces) };
   });
-  const count = groups.reduce((sum, group) => sum + group.faces.length, 0);
-  const verb = told.is_positive === false ? "leave" : "come to";
+  const all = groups.reduce((sum, group) => sum + group.faces.length, 0);
+  const isAway = told.is_positive === false;
+  const own = groups.find((group) => group.part === told.part)?.faces.length ?? 0;
+  const count = isAway ? all : own; // what leaves a part may go to several
   const label = told.label || page.parts[told.part]?.label || "a new part";
-  return { groups, text: `Suggested: ${count} faces ${verb} "${String(label)}".` };
+  const rest = all > count ? `, ${all - count} more change by what else you said` : "";
+  return { groups, text: `Suggested: ${count} faces ${isAway ? "leave" : "come to"} "${String(label)}"${rest}.` };
 }
 
 function fits(page, told) {

@@ -7,7 +7,10 @@ import json
 import numpy as np
 import pytest
 
+from tasks.catalogue import VerbRow
 from tasks.review.brush import rle_to_mask
+from tasks.review.live_asset import model_click, read_said
+from tasks.rounds import Said, next_proposal
 
 STRANGER = ("label-studio", "wrong")
 
@@ -77,6 +80,43 @@ def test_earlier_clicks_of_the_draft_count(live_client, live_world):
     about = answer(live_client, body)["result"][0]["meta"]["preview"]
     num_shown = int(world.shown.max()) + 1
     assert str(num_shown) in about["parts"], "the new part of the draft is not there"
+
+
+def lines(*texts: str) -> dict:
+    """Command lines as the draft holds them."""
+    ends = {"from_name": "verbs", "to_name": "sheet", "type": "textarea"}
+    return {"id": "lines", **ends, "value": {"text": list(texts)}}
+
+
+def test_merges_and_splits_of_the_draft_count_as_in_the_next_round(
+    live_client, live_world, open_live_desk
+):
+    world = live_world
+    click = world.point("new part", 1, name="after verbs")
+    said = lines("merge 3 2", "nonsense 4", "split 0 into 2", "name 3 legs")
+    brush = answer(live_client, world.body(click, saved=(said,)))["result"][0]
+    live = faces_after(world, brush["meta"]["preview"])
+    merged = np.isin(world.shown, (2, 3))
+    assert set(live[merged]) == {3}, "merged parts go by the first that was named"
+    assert len(np.unique(live[world.shown == 0])) == 2, "the split is not there"
+
+    desk = open_live_desk()
+    asset = desk.load(world.key)
+    reply = read_said(asset, [click], [said])
+    rows = [
+        VerbRow("u", "t", v.number, asset.asset.asset_id, 0, "r", v.kind, v.parts, v.text, v.count)
+        for v in reply.verbs
+    ]
+    after = next_proposal(
+        asset.shown,
+        Said(tuple(model_click(point) for point in reply.clicks), tuple(rows)),
+        asset.mesh,
+        encoding=asset.encoding,
+        segmenter=desk.segmenter,
+        seed=world.settings.model.seed,
+    )
+    pairs = np.unique(np.stack([live, after.face_labels]), axis=1)
+    assert pairs.shape[1] == after.num_parts == len(np.unique(live)), "another partition"
 
 
 def test_without_a_context_nothing_is_stored(live_client, live_world):

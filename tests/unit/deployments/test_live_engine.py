@@ -26,12 +26,12 @@ class SlowDesk(LiveDesk):
         self.entered = threading.Event()
         self.error: Exception | None = None
 
-    def refine(self, asset, clicks):
+    def refine(self, asset, said):
         self.entered.set()
         assert self.gate.wait(30)
         if self.error is not None:
             raise self.error
-        return super().refine(asset, clicks)
+        return super().refine(asset, said)
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from tasks.review.brush import mask_to_rle, rle_to_mask
 from tasks.review.live import echo_id, face_runs
-from tasks.review.live_clicks import ClickBook, Draft, keypoints, read_drafts
+from tasks.review.live_clicks import ClickBook, Draft, command_lines, keypoints, read_drafts
 
 NOW = 1_000_000.0
 
@@ -78,6 +78,29 @@ def test_two_reviewers_do_not_share_clicks(book):
     assert names(book.clicks("t", [click("a", "part 0")], both)) == ["a"]
     assert names(book.clicks("t", [click("b", "part 0")], both)) == ["b"]
     assert names(book.clicks("t", [click("x", "part 3")], both)) == ["x"], "nobody's: no guess"
+
+
+def test_command_lines_come_from_the_newest_draft_of_whoever_clicked():
+    def verbs(text: str) -> dict:
+        return {"id": "l", "from_name": "verbs", "value": {"text": [text]}, "type": "textarea"}
+
+    def task(*drafts: tuple[str, str, list]) -> dict:
+        return {"drafts": [{"user": u, "updated_at": t, "result": r} for u, t, r in drafts]}
+
+    a, b = click("a", "part 0"), click("b", "part 0")
+    old = ("ann", "2026-01-01T00:00:00Z", [a, verbs("merge 0 1")])
+    new = ("ann", "2026-01-01T00:01:00Z", [a, verbs("split 2"), 7])
+    bob = ("bob", "2026-01-01T00:02:00Z", [b, verbs("merge 4 5")])
+
+    def found(sent: list, *drafts: tuple[str, str, list]) -> list[str]:
+        rows = command_lines(sent, read_drafts(task(*drafts)))
+        return [text for row in rows for text in row["value"]["text"]]
+
+    assert found([a], new, old) == ["split 2"], "not the newest"
+    assert found([a], old, new, bob) == ["split 2"], "another reviewer's"
+    assert found([b], old, new, bob) == ["merge 4 5"]
+    assert found([click("x", "part 3")], new, bob) == [], "nobody's: no guess"
+    assert found([a]) == []
 
 
 def test_memory_is_bounded(book):
