@@ -37,6 +37,7 @@ from segvigen_model.labelled_folder import (
     load_object,
     row_name,
 )
+from segvigen_model.mask_choice import WEIGHTS_FILE as CHOICE_WEIGHTS
 from segvigen_model.metrics import boundary_f1, mask_iou, miou_best, miou_matched
 from segvigen_model.patch_network import WEIGHTS_FILE as PATCH_WEIGHTS
 from segvigen_model.segmenter import Segmenter
@@ -153,8 +154,9 @@ def evaluate(
     report = summary(list(bar), protocol)
     report.setdefault("seconds", {})["total"] = time.monotonic() - started
     settings = {"surface": surface, "labels": labels, "seed": seed, "seeds": seeds, "split": split}
-    patches = file_sha256(PATCH_WEIGHTS) if PATCH_WEIGHTS.exists() else None
-    return {**report, **settings, "workers": workers, "patch_network": patches}
+    files = {"patch_network": PATCH_WEIGHTS, "choice_network": CHOICE_WEIGHTS}
+    networks = {name: file_sha256(path) for name, path in files.items()}
+    return {**report, **settings, "workers": workers, **networks}
 
 
 def in_processes(

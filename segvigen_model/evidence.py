@@ -18,6 +18,7 @@ from torch import Tensor
 
 from segvigen_model.atoms import Atoms
 from segvigen_model.geometry import Surface
+from segvigen_model.mask_choice import Terrain, chosen_mask, terrain_of
 from segvigen_model.patch_network import Encoded, load_patch_network, tensors_of
 from segvigen_model.patches import NORMAL_WEIGHT, patch_facts
 from segvigen_model.segments import SegmentTree
@@ -32,6 +33,9 @@ CUT_ELSEWHERE = 0.4
 MASK_RANGE = (0.02, 0.98)
 DRAW_RANGE = (0.05, 0.95)
 NEVER = -20.0  # log odds
+FIRM = 0.5  # log odds, at least, of a patch inside the chosen mask; its negative outside
+# A flow model trusted this much beside geometry decides by itself: choosing was learned without.
+TRUSTED = 0.5
 _QUESTIONS_AT_ONCE = 16
 _NUM_BLENDED = 4
 _BLEND_FLOOR = 1e-3  # longest sides
@@ -46,12 +50,14 @@ class Reading:
         together: (A, A) float64 log odds that two patches are of one part.
         blend: (F, A) sparse, rows sum to 1: how much of each patch a face takes.
         pieces: (A,) int, the connected component of each patch.
+        terrain: for choosing masks.
     """
 
     encoded: Encoded
     together: FloatArray
     blend: csr_matrix
     pieces: IntArray
+    terrain: Terrain
 
 
 @torch.no_grad()
@@ -70,7 +76,9 @@ def read_patches(surface: Surface, tree: SegmentTree, atoms: Atoms) -> Reading:
     places = np.concatenate([facts.centers, NORMAL_WEIGHT * facts.normals], axis=1)
     first = np.unique(atoms.of_face, return_index=True)[1]
     blend = _blend(surface, atoms, places)
-    return Reading(encoded, 0.5 * (odds + odds.T), blend, surface.components[first])
+    odds = 0.5 * (odds + odds.T)
+    terrain = terrain_of(atoms, sigmoid(odds))
+    return Reading(encoded, odds, blend, surface.components[first], terrain)
 
 
 @torch.no_grad()
@@ -100,18 +108,28 @@ def part_probability(
     clicked = atoms.of_face[faces]
     question = _tensor(clicked[is_positive]), _tensor(clicked[~is_positive])
     odds = load_patch_network().ask(reading.encoded, [question])[0].double().numpy()
-    cut = CUT - CUT_DROP / math.sqrt(max(int(is_positive.sum()), 1))
+    cut = plain_cut(int(is_positive.sum()))
     is_near = np.isin(reading.pieces, reading.pieces[clicked[is_positive]])
     cuts = np.where(is_near, cut, CUT_ELSEWHERE)
     odds = odds + np.log((1.0 - cuts) / cuts)
     if mask is not None:
         mean = np.clip(atoms.mean(mask, areas), *MASK_RANGE)
         odds = odds + trust * np.log(mean / (1.0 - mean))
+    if trust < TRUSTED:
+        inside, outside = np.unique(clicked[is_positive]), clicked[~is_positive]
+        shift = math.log((1.0 - cut) / cut)
+        chosen = chosen_mask(reading.terrain, odds - shift, cut, inside, outside)
+        odds = np.where(chosen, np.maximum(odds, FIRM), np.minimum(odds, -FIRM))
     probability = sigmoid(reading.blend @ odds)
     result: FloatArray = np.clip(probability, 0.001, 0.999)
     result[faces[is_positive]] = 1.0
     result[faces[~is_positive]] = 0.0
     return result
+
+
+def plain_cut(num_positive: int) -> float:
+    """Probability at which odds are cut when nothing better is known."""
+    return CUT - CUT_DROP / math.sqrt(max(num_positive, 1))
 
 
 @torch.no_grad()

@@ -6,17 +6,20 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
+from scipy.sparse import coo_matrix
+from scipy.sparse.csgraph import connected_components, dijkstra
 from torch import Tensor
 
 from segvigen_model.patch_network import Encoded, PatchNetwork
 from segvigen_model.patches import FAR
 from segvigen_model.procedural.builder import turn
 from segvigen_model.training.patch_data import PatchExample
-from segvigen_model.types import FloatArray, IntArray
+from segvigen_model.types import BoolArray, FloatArray, IntArray
 
 CLICK_COUNTS = (1, 1, 1, 2, 3, 3, 5, 7, 10)
 NEGATIVE_SHARE = 0.3
 MIN_PART_SHARE = 0.001
+LEAST_ERROR = 0.25  # share of a patch
 _ROUND_TO = 16  # few sizes: a CPU's matrix kernels are made for each size anew
 
 
@@ -84,13 +87,22 @@ def draw_question(example: PatchExample, rng: np.random.Generator) -> Question:
     target = shares[:, part]
     positive = draw_patches(areas * target, int(rng.choice(CLICK_COUNTS)), rng)
     negative: IntArray = np.zeros(0, np.int64)
-    outside = areas * (1 - target)
-    if rng.random() < NEGATIVE_SHARE and outside.sum() > 1e-4:
-        middle = example.facts.centers[positive].mean(axis=0)
-        gap = np.linalg.norm(example.facts.centers - middle, axis=1)
-        chance = outside * (np.exp(-gap / rng.choice([0.05, 0.2, 3.0])) + 1e-9)
-        negative = draw_patches(chance, int(rng.integers(1, 6)), rng)
+    if rng.random() < NEGATIVE_SHARE:
+        negative = draw_negative(example, positive, target, rng)
     return Question(positive, negative, target)
+
+
+def draw_negative(
+    example: PatchExample, positive: IntArray, target: FloatArray, rng: np.random.Generator
+) -> IntArray:
+    """(0 to 5,) patches outside a part, near the positive clicks or anywhere."""
+    outside = example.facts.areas * (1 - target)
+    if outside.sum() <= 1e-4:
+        return np.zeros(0, np.int64)
+    middle = example.facts.centers[positive].mean(axis=0)
+    gap = np.linalg.norm(example.facts.centers - middle, axis=1)
+    chance = outside * (np.exp(-gap / rng.choice([0.05, 0.2, 3.0])) + 1e-9)
+    return draw_patches(chance, int(rng.integers(1, 6)), rng)
 
 
 def draw_patches(chance: FloatArray, count: int, rng: np.random.Generator) -> IntArray:
@@ -123,6 +135,38 @@ def corrected(
             )
         longer.append(question)
     return longer
+
+
+def correction(example: PatchExample, target: FloatArray, mask: BoolArray) -> int | None:
+    """The patch in the middle of the largest wrong region, as `clicks.error_click` has it.
+
+    Args:
+        example: patches as they are seen.
+        target: (A,) share of each patch in the part.
+        mask: (A,) bool, what was answered.
+
+    Returns:
+        The patch; to be clicked positive where `mask` lacks it. None when little is wrong.
+    """
+    error = np.where(mask, 1 - target, target)
+    is_wrong = error > LEAST_ERROR
+    if not is_wrong.any():
+        return None
+    left, right = example.pairs.astype(np.int64).T
+    is_inner = is_wrong[left] & is_wrong[right] & (mask[left] == mask[right])
+    gaps = np.linalg.norm(example.facts.centers[left] - example.facts.centers[right], axis=1)
+    inner = (np.maximum(gaps, 1e-9)[is_inner], (left[is_inner], right[is_inner]))
+    graph = coo_matrix(inner, (len(mask), len(mask))).tocsr()
+    regions = connected_components(graph, directed=False)[1]
+    largest = int(np.bincount(regions, example.facts.areas * error * is_wrong).argmax())
+    region = np.flatnonzero(regions == largest)
+    is_border = np.zeros(len(mask), bool)
+    is_border[np.concatenate([left[~is_inner], right[~is_inner]])] = True
+    border = region[is_border[region]]
+    if len(border) in (0, len(region)):
+        return int(region[(example.facts.areas * error)[region].argmax()])
+    depth = dijkstra(graph, directed=False, indices=border, min_only=True)[region]
+    return int(region[depth.argmax()])
 
 
 def click_tensors(question: Question, device: torch.device) -> tuple[Tensor, Tensor]:

@@ -20,7 +20,10 @@ from segvigen_model.evaluate import (
     evaluate,
     measure_row,
 )
+from segvigen_model.evaluation_tables import markdown
 from segvigen_model.labelled_folder import chosen_rows, labelled_object, load_object
+from segvigen_model.mask_choice import WEIGHTS_FILE as CHOICE
+from segvigen_model.patch_network import WEIGHTS_FILE as PATCHES
 from segvigen_model.procedural import make_asset, primitives
 from segvigen_model.segmenter import Segmenter
 from segvigen_model.training.data import load_labelled
@@ -227,6 +230,9 @@ def test_workers_give_the_same_numbers_in_the_same_order(pack, tmp_path):
     }
     alone, together = evaluate(pack, **wanted), evaluate(pack, **wanted, workers=2)
     assert together["workers"] == 2 and together["checkpoint"] == saved.sha256
+    for name, path in (("patch_network", PATCHES), ("choice_network", CHOICE)):
+        assert together[name] == checkpoint.file_sha256(path)
+        assert together[name][:12] in markdown({"fused": together})
     for key in ("interactive", "baselines", "intervals", "margins", "parts"):
         assert alone[key] == together[key], key
 

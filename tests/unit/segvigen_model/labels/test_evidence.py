@@ -1,4 +1,4 @@
-"""What loose pieces mean to clicks and to parts: those that nobody clicked need more."""
+"""What loose pieces mean to clicks and to parts, and what the chosen mask decides."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from segvigen_model import evidence
 from segvigen_model.atoms import patch_atoms
 from segvigen_model.evidence import part_probability, read_patches, togetherness
 from segvigen_model.geometry import surface_of
@@ -22,7 +23,8 @@ def read(two_boxes):
     return surface, atoms, read_patches(surface, tree, atoms)
 
 
-def test_pieces_that_nobody_clicked_are_cut_higher(read):
+def test_pieces_that_nobody_clicked_are_cut_higher(read, monkeypatch):
+    monkeypatch.setattr(evidence, "TRUSTED", 0.0)  # before any mask is chosen
     surface, atoms, reading = read
     assert np.array_equal(reading.pieces == reading.pieces[0], np.arange(24) < 12)
     as_one = replace(reading, pieces=np.zeros(24, int))
@@ -35,6 +37,36 @@ def test_pieces_that_nobody_clicked_are_cut_higher(read):
     both = (np.array([0, 12]), np.array([True, True]), None)
     clicked = part_probability(reading, atoms, surface.areas, *both)
     assert np.allclose(clicked, part_probability(as_one, atoms, surface.areas, *both))
+
+
+def test_the_chosen_mask_decides_and_sure_odds_stay(read, monkeypatch):
+    surface, atoms, reading = read
+    one_click = (np.array([0]), np.array([True]))
+    told = {}
+
+    def every_third(terrain, odds, cut, positive, negative):
+        told.update(terrain=terrain, positive=positive, negative=negative)
+        return np.arange(24) % 3 == 0
+
+    monkeypatch.setattr(evidence, "chosen_mask", every_third)
+    probability = part_probability(reading, atoms, surface.areas, *one_click, None)
+    assert told["terrain"] is reading.terrain
+    assert list(told["positive"]) == [0] and len(told["negative"]) == 0
+    assert ((reading.blend @ (np.arange(24) % 3 == 0.0) > 0.5) == (probability > 0.5)).all()
+    firm = 1 / (1 + np.exp(-evidence.FIRM))
+    assert (np.maximum(probability, 1 - probability) > firm - 1e-3).all()
+
+
+def test_a_trusted_flow_mask_needs_no_choice(read, monkeypatch):
+    surface, atoms, reading = read
+    asked = []
+    monkeypatch.setattr(evidence, "chosen_mask", lambda *given: asked.append(1) or given[1] > 0)
+    flow = np.where(np.arange(24) < 12, 0.9, 0.1)
+    ask = (reading, atoms, surface.areas, np.array([0]), np.array([True]), flow)
+    part_probability(*ask, trust=evidence.TRUSTED)
+    assert not asked
+    part_probability(*ask, trust=evidence.TRUSTED - 0.1)
+    assert asked
 
 
 def test_a_reserve_counts_between_pieces_only(read):
