@@ -108,19 +108,18 @@ def part_probability(
     clicked = atoms.of_face[faces]
     question = _tensor(clicked[is_positive]), _tensor(clicked[~is_positive])
     odds = load_patch_network().ask(reading.encoded, [question])[0].double().numpy()
-    cut = plain_cut(int(is_positive.sum()))
-    is_near = np.isin(reading.pieces, reading.pieces[clicked[is_positive]])
-    cuts = np.where(is_near, cut, CUT_ELSEWHERE)
-    odds = odds + np.log((1.0 - cuts) / cuts)
     if mask is not None:
         mean = np.clip(atoms.mean(mask, areas), *MASK_RANGE)
         odds = odds + trust * np.log(mean / (1.0 - mean))
-    if trust < TRUSTED:
-        inside, outside = np.unique(clicked[is_positive]), clicked[~is_positive]
-        shift = math.log((1.0 - cut) / cut)
-        chosen = chosen_mask(reading.terrain, odds - shift, cut, inside, outside)
-        odds = np.where(chosen, np.maximum(odds, FIRM), np.minimum(odds, -FIRM))
-    probability = sigmoid(reading.blend @ odds)
+    cut = plain_cut(int(is_positive.sum()))
+    inside, outside = np.unique(clicked[is_positive]), clicked[~is_positive]
+    is_near = np.isin(reading.pieces, reading.pieces[inside])
+    cuts = np.where(is_near, cut, CUT_ELSEWHERE)
+    known = odds + np.log((1.0 - cuts) / cuts)
+    if trust < TRUSTED:  # asked as in training, where loose pieces are not told apart
+        chosen = chosen_mask(reading.terrain, odds, cut, inside, outside)
+        known = np.where(chosen, np.maximum(known, FIRM), np.minimum(known, -FIRM))
+    probability = sigmoid(reading.blend @ known)
     result: FloatArray = np.clip(probability, 0.001, 0.999)
     result[faces[is_positive]] = 1.0
     result[faces[~is_positive]] = 0.0

@@ -57,6 +57,17 @@ def test_the_chosen_mask_decides_and_sure_odds_stay(read, monkeypatch):
     assert (np.maximum(probability, 1 - probability) > firm - 1e-3).all()
 
 
+def test_masks_are_chosen_by_odds_that_know_no_pieces(read, monkeypatch):
+    surface, atoms, reading = read
+    odds = []
+    monkeypatch.setattr(
+        evidence, "chosen_mask", lambda *given: odds.append(given[1]) or given[1] > 0
+    )
+    for each in (reading, replace(reading, pieces=np.zeros(24, int))):
+        part_probability(each, atoms, surface.areas, np.array([0]), np.array([True]), None)
+    assert np.array_equal(*odds)
+
+
 def test_a_trusted_flow_mask_needs_no_choice(read, monkeypatch):
     surface, atoms, reading = read
     asked = []
