@@ -6,7 +6,6 @@ the network. Faces between the middles of patches get blended odds.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -18,18 +17,13 @@ from torch import Tensor
 
 from segvigen_model.atoms import Atoms
 from segvigen_model.geometry import Surface
-from segvigen_model.mask_choice import Terrain, chosen_mask, terrain_of
+from segvigen_model.mask_choice import chosen_mask
+from segvigen_model.mask_proposals import Answer, Terrain, terrain_of
 from segvigen_model.patch_network import Encoded, load_patch_network, tensors_of
 from segvigen_model.patches import NORMAL_WEIGHT, patch_facts
 from segvigen_model.segments import SegmentTree
 from segvigen_model.types import BoolArray, FloatArray, IntArray
 
-# Where to cut for the best IoU on 838 parts of sources that the network had not seen: the less is
-# known, the lower (.12 after one click, .31 after ten). The cut is moved to 0.5. Loose pieces that
-# nobody clicked need more: it costs nothing on average, and one click takes what is connected.
-CUT = 0.4
-CUT_DROP = 0.28
-CUT_ELSEWHERE = 0.4
 MASK_RANGE = (0.02, 0.98)
 DRAW_RANGE = (0.05, 0.95)
 NEVER = -20.0  # log odds
@@ -49,14 +43,12 @@ class Reading:
         encoded: for questions.
         together: (A, A) float64 log odds that two patches are of one part.
         blend: (F, A) sparse, rows sum to 1: how much of each patch a face takes.
-        pieces: (A,) int, the connected component of each patch.
-        terrain: for choosing masks.
+        terrain: for choosing masks; knows the loose piece of each patch.
     """
 
     encoded: Encoded
     together: FloatArray
     blend: csr_matrix
-    pieces: IntArray
     terrain: Terrain
 
 
@@ -74,11 +66,9 @@ def read_patches(surface: Surface, tree: SegmentTree, atoms: Atoms) -> Reading:
     encoded = network.encode(tensors_of(facts))
     odds = network.together(encoded).double().numpy()
     places = np.concatenate([facts.centers, NORMAL_WEIGHT * facts.normals], axis=1)
-    first = np.unique(atoms.of_face, return_index=True)[1]
     blend = _blend(surface, atoms, places)
     odds = 0.5 * (odds + odds.T)
-    terrain = terrain_of(atoms, sigmoid(odds))
-    return Reading(encoded, odds, blend, surface.components[first], terrain)
+    return Reading(encoded, odds, blend, terrain_of(atoms, sigmoid(odds), facts.levels))
 
 
 @torch.no_grad()
@@ -111,24 +101,15 @@ def part_probability(
     if mask is not None:
         mean = np.clip(atoms.mean(mask, areas), *MASK_RANGE)
         odds = odds + trust * np.log(mean / (1.0 - mean))
-    cut = plain_cut(int(is_positive.sum()))
-    inside, outside = np.unique(clicked[is_positive]), clicked[~is_positive]
-    is_near = np.isin(reading.pieces, reading.pieces[inside])
-    cuts = np.where(is_near, cut, CUT_ELSEWHERE)
-    known = odds + np.log((1.0 - cuts) / cuts)
-    if trust < TRUSTED:  # asked as in training, where loose pieces are not told apart
-        chosen = chosen_mask(reading.terrain, odds, cut, inside, outside)
-        known = np.where(chosen, np.maximum(known, FIRM), np.minimum(known, -FIRM))
+    answer = Answer(reading.terrain, odds, clicked[is_positive], clicked[~is_positive])
+    known = answer.above_cut(odds)
+    if trust < TRUSTED:
+        known = np.where(chosen_mask(answer), np.maximum(known, FIRM), np.minimum(known, -FIRM))
     probability = sigmoid(reading.blend @ known)
     result: FloatArray = np.clip(probability, 0.001, 0.999)
     result[faces[is_positive]] = 1.0
     result[faces[~is_positive]] = 0.0
     return result
-
-
-def plain_cut(num_positive: int) -> float:
-    """Probability at which odds are cut when nothing better is known."""
-    return CUT - CUT_DROP / math.sqrt(max(num_positive, 1))
 
 
 @torch.no_grad()
@@ -165,7 +146,8 @@ def togetherness(
     """
     odds = reading.together
     if reserve:
-        odds = odds - reserve * (reading.pieces[:, None] != reading.pieces)
+        pieces = reading.terrain.pieces
+        odds = odds - reserve * (pieces[:, None] != pieces)
     if agreement is not None:
         agreed = np.clip(agreement, *DRAW_RANGE)
         odds = odds + trust * np.log(agreed / (1.0 - agreed))

@@ -26,17 +26,10 @@ from torch import Tensor
 from tqdm import tqdm
 
 from segvigen_model.atoms import Atoms
-from segvigen_model.evidence import plain_cut, sigmoid
-from segvigen_model.mask_choice import (
-    EXPECTED,
-    NUM_MEASURES,
-    ChoiceNetwork,
-    Masks,
-    Terrain,
-    measure_masks,
-    propose_masks,
-    terrain_of,
-)
+from segvigen_model.evidence import sigmoid
+from segvigen_model.mask_choice import ChoiceNetwork
+from segvigen_model.mask_measures import EXPECTED, NUM_MEASURES, measure_masks
+from segvigen_model.mask_proposals import Answer, Masks, Terrain, propose_masks, terrain_of
 from segvigen_model.patch_network import Encoded, PatchNetwork, load_patch_network, tensors_of
 from segvigen_model.training.patch_data import PatchExample, read_file
 from segvigen_model.training.patch_questions import (
@@ -48,10 +41,12 @@ from segvigen_model.training.patch_questions import (
     draw_patches,
     turned,
 )
-from segvigen_model.types import FloatArray
+from segvigen_model.types import BoolArray, FloatArray
 
 CLICK_COUNTS = (1, 2, 3, 5, 10)
 MAX_PARTS = 4  # asked for of one object
+FEW_PIECES = 2  # loose pieces of an object that counts as one skin
+IS_PIECES = 0.8  # IoU of the clicked pieces from which on they are the part
 BATCH = 64
 MAX_RATE = 4e-3
 NOT_THERE = -1e4  # score of what pads a question's masks
@@ -63,12 +58,15 @@ class Asked:
     """One question with its masks.
 
     Attributes:
+        regime: "skin", or of loose pieces "pieces" where the clicked ones are the part and
+            "scattered" where they are not.
         count: clicks; without the negative ones where they were drawn.
         is_corrected: whether the clicks were set on errors, not drawn on the part.
         measures: (C, M) float32.
         iou: (C,) float32 with the true part; the plain mask first.
     """
 
+    regime: str
     count: int
     is_corrected: bool
     measures: FloatArray
@@ -92,14 +90,13 @@ def ask_object(network_path: Path, example: PatchExample, rng: np.random.Generat
     moved = turned(example, rng)
     areas = moved.facts.areas.astype(np.float64)
     areas /= areas.sum()
-    with torch.autocast("cpu", dtype=torch.bfloat16):
-        encoded = network.encode(tensors_of(moved.facts))
-        odds = network.together(encoded).double().numpy()
+    encoded = network.encode(tensors_of(moved.facts))
+    odds = network.together(encoded).double().numpy()
     pairs = moved.pairs.astype(np.int64)
     atoms = Atoms(
         np.arange(len(areas)), areas, pairs, np.ones(len(pairs)), np.zeros(len(pairs)), "patches"
     )
-    terrain = terrain_of(atoms, sigmoid(0.5 * (odds + odds.T)))
+    terrain = terrain_of(atoms, sigmoid(0.5 * (odds + odds.T)), moved.facts.levels)
     parts = np.flatnonzero(areas @ moved.shares > MIN_PART_SHARE)
     found = []
     object_ = _Object(network, encoded, moved, areas, terrain)
@@ -121,21 +118,32 @@ class _Object:
     def ask(self, questions: Sequence[Question]) -> tuple[list[Asked], list[Masks]]:
         """What was asked, and its masks."""
         device = torch.device("cpu")
-        with torch.autocast("cpu", dtype=torch.bfloat16):
-            clicks = [click_tensors(each, device) for each in questions]
-            answers = self.network.ask(self.encoded, clicks).double().numpy()
+        clicks = [click_tensors(each, device) for each in questions]
+        answers = self.network.ask(self.encoded, clicks).double().numpy()
         rows = [self._measured(*pair) for pair in zip(questions, answers, strict=True)]
         return [asked for asked, _ in rows], [masks for _, masks in rows]
 
     def _measured(self, question: Question, odds: FloatArray) -> tuple[Asked, Masks]:
-        positive, negative = np.unique(question.positive), question.negative
-        target = question.target
-        cut = plain_cut(len(question.positive))
-        found = propose_masks(self.terrain, odds, cut, positive, negative)
-        shared = found.masks @ (self.areas * target)
-        iou = shared / (found.masks @ self.areas + self.areas @ target - shared)
-        told = measure_masks(self.terrain, odds, cut, positive, negative, found)
-        return Asked(len(question.positive), False, told, iou.astype(np.float32)), found
+        answer = Answer(self.terrain, odds, question.positive, question.negative)
+        found = propose_masks(answer)
+        iou = self._iou(found.masks, question.target).astype(np.float32)
+        regime = self._regime(question)
+        told = measure_masks(answer, found)
+        return Asked(regime, len(question.positive), False, told, iou), found
+
+    def _iou(self, masks: BoolArray, target: FloatArray) -> FloatArray:
+        """(C,) of (C, A) masks with the part."""
+        shared = masks @ (self.areas * target)
+        iou: FloatArray = shared / (masks @ self.areas + self.areas @ target - shared)
+        return iou
+
+    def _regime(self, question: Question) -> str:
+        pieces = self.terrain.pieces
+        if pieces.max() < FEW_PIECES:
+            return "skin"
+        clicked = np.isin(pieces, pieces[question.positive])
+        is_part = self._iou(clicked[None], question.target)[0] >= IS_PIECES
+        return "pieces" if is_part else "scattered"
 
 
 def _corrections(object_: _Object, target: FloatArray, rng: np.random.Generator) -> list[Asked]:
@@ -229,7 +237,9 @@ def compare(network: ChoiceNetwork, asked: Sequence[Asked]) -> list[tuple[str, t
     measures, iou = padded(asked)
     best = _scores(network, measures, iou).argmax(dim=1)
     rows = torch.stack([iou[:, 0], iou[torch.arange(len(iou)), best], iou.amax(dim=1)]).T.numpy()
-    kinds = np.array([f"{'corrected' if a.is_corrected else 'drawn'} {a.count:2}" for a in asked])
+    kinds = np.array(
+        [f"{a.regime} {'corrected' if a.is_corrected else 'drawn'} {a.count:2}" for a in asked]
+    )
     found = [(str(kind), rows[kinds == kind].mean(axis=0)) for kind in np.unique(kinds)]
     return [(kind, tuple(float(value) for value in row)) for kind, row in found]
 

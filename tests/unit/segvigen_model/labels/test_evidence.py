@@ -23,11 +23,19 @@ def read(two_boxes):
     return surface, atoms, read_patches(surface, tree, atoms)
 
 
+def as_one_piece(reading):
+    """The same reading of an object that nobody knows to have loose pieces."""
+    levels = reading.terrain.levels.copy()
+    levels[-1] = 0
+    return replace(reading, terrain=replace(reading.terrain, levels=levels))
+
+
 def test_pieces_that_nobody_clicked_are_cut_higher(read, monkeypatch):
     monkeypatch.setattr(evidence, "TRUSTED", 0.0)  # before any mask is chosen
     surface, atoms, reading = read
-    assert np.array_equal(reading.pieces == reading.pieces[0], np.arange(24) < 12)
-    as_one = replace(reading, pieces=np.zeros(24, int))
+    pieces = reading.terrain.pieces
+    assert np.array_equal(pieces == pieces[0], np.arange(24) < 12)
+    as_one = as_one_piece(reading)
     one_click = (np.array([0]), np.array([True]), None)
     probability = part_probability(reading, atoms, surface.areas, *one_click)
     if_one = part_probability(as_one, atoms, surface.areas, *one_click)
@@ -42,36 +50,25 @@ def test_pieces_that_nobody_clicked_are_cut_higher(read, monkeypatch):
 def test_the_chosen_mask_decides_and_sure_odds_stay(read, monkeypatch):
     surface, atoms, reading = read
     one_click = (np.array([0]), np.array([True]))
-    told = {}
+    told = []
 
-    def every_third(terrain, odds, cut, positive, negative):
-        told.update(terrain=terrain, positive=positive, negative=negative)
+    def every_third(answer):
+        told.append(answer)
         return np.arange(24) % 3 == 0
 
     monkeypatch.setattr(evidence, "chosen_mask", every_third)
     probability = part_probability(reading, atoms, surface.areas, *one_click, None)
-    assert told["terrain"] is reading.terrain
-    assert list(told["positive"]) == [0] and len(told["negative"]) == 0
+    assert told[0].terrain is reading.terrain
+    assert list(told[0].positive) == [0] and len(told[0].negative) == 0
     assert ((reading.blend @ (np.arange(24) % 3 == 0.0) > 0.5) == (probability > 0.5)).all()
     firm = 1 / (1 + np.exp(-evidence.FIRM))
     assert (np.maximum(probability, 1 - probability) > firm - 1e-3).all()
 
 
-def test_masks_are_chosen_by_odds_that_know_no_pieces(read, monkeypatch):
-    surface, atoms, reading = read
-    odds = []
-    monkeypatch.setattr(
-        evidence, "chosen_mask", lambda *given: odds.append(given[1]) or given[1] > 0
-    )
-    for each in (reading, replace(reading, pieces=np.zeros(24, int))):
-        part_probability(each, atoms, surface.areas, np.array([0]), np.array([True]), None)
-    assert np.array_equal(*odds)
-
-
 def test_a_trusted_flow_mask_needs_no_choice(read, monkeypatch):
     surface, atoms, reading = read
     asked = []
-    monkeypatch.setattr(evidence, "chosen_mask", lambda *given: asked.append(1) or given[1] > 0)
+    monkeypatch.setattr(evidence, "chosen_mask", lambda answer: asked.append(1) or answer.odds > 0)
     flow = np.where(np.arange(24) < 12, 0.9, 0.1)
     ask = (reading, atoms, surface.areas, np.array([0]), np.array([True]), flow)
     part_probability(*ask, trust=evidence.TRUSTED)
@@ -83,7 +80,8 @@ def test_a_trusted_flow_mask_needs_no_choice(read, monkeypatch):
 def test_a_reserve_counts_between_pieces_only(read):
     _, _, reading = read
     plain, reserved = (togetherness(reading, None, reserve=each) for each in (0.0, 0.6))
-    is_same = reading.pieces[:, None] == reading.pieces
+    pieces = reading.terrain.pieces
+    is_same = pieces[:, None] == pieces
     assert np.array_equal(plain[is_same], reserved[is_same])
     odds = [np.log(table / (1 - table)) for table in (plain, reserved)]
     known = ~is_same & (np.abs(odds[0]) < 12)  # beyond, a probability has no digits left

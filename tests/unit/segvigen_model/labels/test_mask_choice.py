@@ -10,21 +10,17 @@ from hypothesis import strategies as st
 
 from segvigen_model import mask_choice
 from segvigen_model.atoms import Atoms
-from segvigen_model.mask_choice import (
-    NUM_MEASURES,
-    ChoiceNetwork,
-    chosen_mask,
-    load_choice_network,
-    measure_masks,
-    propose_masks,
-    terrain_of,
-)
+from segvigen_model.mask_choice import ChoiceNetwork, chosen_mask, load_choice_network
+from segvigen_model.mask_measures import NUM_MEASURES, measure_masks
+from segvigen_model.mask_proposals import CUT_ELSEWHERE, Answer, propose_masks, terrain_of
 
+NUM_LEVELS = 9
+PIECE_MEASURES = 37  # the first of them
 NONE = np.zeros(0, np.int64)
 
 
 def terrain_by(rng: np.random.Generator, count: int):
-    """A random object: patches on a line with some further contacts."""
+    """A random object: patches on a line with some further contacts, in some loose pieces."""
     areas = rng.random(count) + 0.01
     line = np.stack([np.arange(count - 1), np.arange(1, count)], axis=1)
     more = np.sort(rng.integers(0, count, (count // 3, 2)), axis=1)
@@ -33,41 +29,59 @@ def terrain_by(rng: np.random.Generator, count: int):
     odds = rng.normal(0, 3, (count, count))
     together = 1 / (1 + np.exp(-(odds + odds.T)))
     atoms = Atoms(np.arange(count), areas / areas.sum(), pairs, same, same, "patches")
-    return terrain_of(atoms, together)
+    levels = [rng.integers(0, rng.integers(1, count + 1), count) for _ in range(NUM_LEVELS)]
+    return terrain_of(atoms, together, np.stack(levels))
 
 
-def question(seed: int, count: int):
-    """Terrain, odds, cut, positive and negative patches."""
+def answer_by(seed: int, count: int) -> Answer:
     rng = np.random.default_rng(seed)
     terrain = terrain_by(rng, count)
     odds = rng.normal(0, 10.0 ** rng.integers(-2, 3), count)
     clicked = rng.permutation(count)[: rng.integers(1, min(count, 12) + 1)]
     split = rng.integers(1, len(clicked) + 1)
-    return terrain, odds, float(rng.uniform(0.1, 0.4)), clicked[:split], clicked[split:]
+    return Answer(terrain, odds, clicked[:split], clicked[split:])
 
 
 @settings(max_examples=60, deadline=None)
 @given(st.integers(0, 2**32 - 1), st.integers(1, 40))
 def test_every_mask_holds_every_click_and_is_measured(seed, count):
-    terrain, odds, cut, positive, negative = question(seed, count)
-    found = propose_masks(terrain, odds, cut, positive, negative)
-    assert found.masks[:, positive].all() and not found.masks[:, negative].any()
+    answer = answer_by(seed, count)
+    found = propose_masks(answer)
+    assert found.masks[:, answer.positive].all() and not found.masks[:, answer.negative].any()
     assert len(np.unique(found.masks, axis=0)) == len(found.masks)
-    plain = odds > np.log(cut / (1 - cut))
-    plain[positive], plain[negative] = True, False
-    assert (found.masks[0] == plain).all()
-    told = measure_masks(terrain, odds, cut, positive, negative, found)
+    told = measure_masks(answer, found)
     assert told.shape == (len(found.masks), NUM_MEASURES) and np.isfinite(told).all()
-    mask = chosen_mask(terrain, odds, cut, positive, negative)
-    assert (found.masks == mask).all(axis=1).any()
+    assert (found.masks == chosen_mask(answer)).all(axis=1).any()
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(0, 2**32 - 1), st.integers(1, 40))
+def test_the_plain_mask_is_first_and_cut_higher_in_pieces_that_nobody_clicked(seed, count):
+    answer = answer_by(seed, count)
+    plain = propose_masks(answer).masks[0]
+    chance = 1 / (1 + np.exp(-answer.odds))
+    pieces, clicked = answer.terrain.pieces, set(answer.terrain.pieces[answer.positive])
+    for patch in range(count):
+        cut = answer.cut if pieces[patch] in clicked else CUT_ELSEWHERE
+        is_in = (chance[patch] > cut or patch in answer.positive) and patch not in answer.negative
+        assert plain[patch] == is_in
+    assert answer.cut <= CUT_ELSEWHERE
+
+
+def test_a_patch_that_is_both_counts_as_positive():
+    answer = answer_by(5, 20)
+    both = Answer(answer.terrain, answer.odds, np.array([3, 4]), np.array([4, 5]))
+    masks = propose_masks(both).masks
+    assert masks[:, [3, 4]].all() and not masks[:, 5].any()
 
 
 @settings(max_examples=30, deadline=None)
 @given(st.integers(0, 2**32 - 1), st.integers(4, 30))
 def test_measures_are_what_they_are_called(seed, count):
-    terrain, odds, cut, positive, negative = question(seed, count)
-    found = propose_masks(terrain, odds, cut, positive, negative)
-    told = measure_masks(terrain, odds, cut, positive, negative, found)
+    answer = answer_by(seed, count)
+    terrain, odds, cut = answer.terrain, answer.odds, answer.cut
+    found = propose_masks(answer)
+    told = measure_masks(answer, found)
     chance = 1 / (1 + np.exp(-odds))
     for mask, row in zip(found.masks, told, strict=True):
         ids, rest = np.flatnonzero(mask), np.flatnonzero(~mask)
@@ -77,7 +91,7 @@ def test_measures_are_what_they_are_called(seed, count):
         assert row[:3] == pytest.approx([np.log(size), size, hit / size], abs=1e-4)
         assert row[4] == pytest.approx(hit / (size + claimed - hit), abs=1e-4)
         cut_once = odds > np.log(cut / (1 - cut))
-        cut_once[positive] = True
+        cut_once[answer.positive] = True
         shared = terrain.areas[mask & cut_once].sum()
         assert row[5 + 3] == pytest.approx(shared / terrain.areas[mask | cut_once].sum(), abs=1e-4)
         border = [terrain.together[i, j] for i, j in terrain.pairs if mask[i] != mask[j]]
@@ -90,9 +104,55 @@ def test_measures_are_what_they_are_called(seed, count):
         assert row[22] == pytest.approx(min(bond[i] for i in ids) / size, abs=1e-4)
         nearest = max(bond[i] for i in rest) / size if len(rest) else -1.0
         assert row[23] == pytest.approx(nearest, abs=1e-4)
+        negative = answer.negative
         refused = terrain.together[negative].mean(axis=0) if len(negative) else np.zeros(count)
         inner = sum(terrain.areas[i] * refused[i] for i in ids) / size
         assert row[24] == pytest.approx(inner, abs=1e-4)
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(0, 2**32 - 1), st.integers(4, 30))
+def test_measures_know_the_loose_pieces_and_segments(seed, count):
+    answer = answer_by(seed, count)
+    terrain, found = answer.terrain, propose_masks(answer)
+    chance = 1 / (1 + np.exp(-answer.odds))
+    pieces = {
+        number: [i for i in range(count) if terrain.pieces[i] == number]
+        for number in set(terrain.pieces)
+    }
+    clicked = {terrain.pieces[i] for i in answer.positive}
+    sizes = {number: terrain.areas[ids].sum() for number, ids in pieces.items()}
+    chances = {n: terrain.areas[ids] @ chance[ids] / sizes[n] for n, ids in pieces.items()}
+    for mask, row in zip(found.masks, measure_masks(answer, found), strict=True):
+        row = row[PIECE_MEASURES:]
+        held = {n: terrain.areas[[i for i in ids if mask[i]]].sum() for n, ids in pieces.items()}
+        torn = {n: min(held[n], sizes[n] - held[n]) for n in pieces}
+        total, clicked_size = sum(held.values()), sum(sizes[n] for n in clicked)
+        inside = sum(held[n] for n in clicked)
+        assert row[:2] == pytest.approx([inside / total, inside / clicked_size], abs=1e-4)
+        assert row[2] == pytest.approx(sum(torn.values()) / total, abs=1e-4)
+        assert row[3] == pytest.approx(sum(torn[n] for n in clicked) / clicked_size, abs=1e-4)
+        if all(abs(held[n] / sizes[n] - 0.5) > 1e-9 for n in pieces):
+            taken = {n for n in pieces if held[n] / sizes[n] > 0.5}
+            assert row[4] == pytest.approx(np.log(1 + len(taken)), abs=1e-4)
+            out = [chances[n] for n in pieces if n not in taken]
+            assert row[6] == pytest.approx(max(out, default=0.0), abs=1e-4)
+            assert row[7] == pytest.approx(min((chances[n] for n in taken), default=1), abs=1e-4)
+            others = [sizes[n] for n in taken - clicked]
+            if others:
+                ratio = np.log(max(sizes[n] for n in clicked) / max(others))
+                assert row[5] == pytest.approx(np.clip(ratio, -5, 5), abs=1e-4)
+            else:
+                assert row[5] == 5
+        assert row[8:11] == pytest.approx(
+            [np.log(clicked_size), np.log(len(pieces)), max(sizes.values())], abs=1e-4
+        )
+        regions = terrain.levels[-2]
+        torn_regions = 0.0
+        for number in set(regions):
+            of = terrain.areas * (regions == number)
+            torn_regions += min(of[mask].sum(), of[~mask].sum())
+        assert row[-1] == pytest.approx(torn_regions / total, abs=1e-4)
 
 
 def test_groups_are_nested_and_follow_what_belongs_together():
@@ -104,41 +164,41 @@ def test_groups_are_nested_and_follow_what_belongs_together():
 
 
 def test_the_order_of_patches_does_not_matter():
-    terrain, odds, cut, positive, negative = question(11, 30)
-    mask = chosen_mask(terrain, odds, cut, positive, negative)
+    answer = answer_by(11, 30)
+    terrain, mask = answer.terrain, chosen_mask(answer)
     order = np.random.default_rng(0).permutation(30)
     place = np.argsort(order)
     same = np.ones(len(terrain.pairs))
     pairs = np.sort(place[terrain.pairs], axis=1)
     atoms = Atoms(np.arange(30), terrain.areas[order], pairs, same, same, "patches")
-    moved = terrain_of(atoms, terrain.together[np.ix_(order, order)])
-    again = chosen_mask(moved, odds[order], cut, place[positive], place[negative])
-    assert (again == mask[order]).all()
+    moved = terrain_of(atoms, terrain.together[np.ix_(order, order)], terrain.levels[:, order])
+    clicks = place[answer.positive], place[answer.negative]
+    assert (chosen_mask(Answer(moved, answer.odds[order], *clicks)) == mask[order]).all()
 
 
 def test_the_best_score_wins(monkeypatch):
-    terrain, odds, cut, positive, _ = question(5, 30)
+    answer = answer_by(5, 30)
 
     class Largest(ChoiceNetwork):
         def forward(self, measures):
             return measures[:, 1]
 
     monkeypatch.setattr(mask_choice, "load_choice_network", Largest)
-    found = propose_masks(terrain, odds, cut, positive, NONE)
-    mask = chosen_mask(terrain, odds, cut, positive, NONE)
-    assert mask @ terrain.areas == pytest.approx((found.masks @ terrain.areas).max())
+    largest = (propose_masks(answer).masks @ answer.terrain.areas).max()
+    assert chosen_mask(answer) @ answer.terrain.areas == pytest.approx(largest)
 
 
-def test_the_shipped_network_prefers_the_clear_answer():
-    """Two halves that nothing joins, and odds that say the same."""
+@pytest.mark.parametrize("is_loose", [False, True])
+def test_the_shipped_network_prefers_the_clear_answer(is_loose):
+    """Two halves that nothing joins, of one skin or loose, and odds that say the same."""
     halves = np.arange(40) < 20
     pairs = np.stack([np.arange(39), np.arange(1, 40)], axis=1)
     same = np.ones(39)
     atoms = Atoms(np.arange(40), np.full(40, 1 / 40), pairs, same, same, "patches")
-    terrain = terrain_of(atoms, np.where(halves[:, None] == halves, 0.98, 0.02))
-    odds = np.where(halves, 4.0, -4.0)
-    assert (chosen_mask(terrain, odds, 0.12, np.array([3]), NONE) == halves).all()
+    levels = np.tile(halves, (NUM_LEVELS, 1)) if is_loose else np.zeros((NUM_LEVELS, 40), int)
+    terrain = terrain_of(atoms, np.where(halves[:, None] == halves, 0.98, 0.02), levels)
+    answer = Answer(terrain, np.where(halves, 4.0, -4.0), np.array([3]), NONE)
+    assert (chosen_mask(answer) == halves).all()
     assert load_choice_network().mean.any()
-    assert torch.isfinite(
-        torch.cat([p.flatten() for p in load_choice_network().parameters()])
-    ).all()
+    weights = torch.cat([p.flatten() for p in load_choice_network().parameters()])
+    assert torch.isfinite(weights).all()

@@ -2,13 +2,24 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
-from segvigen_model.mask_choice import NUM_MEASURES, load_choice_network
+from segvigen_model.mask_choice import load_choice_network
+from segvigen_model.mask_measures import NUM_MEASURES
 from segvigen_model.patch_network import WEIGHTS_FILE
 from segvigen_model.training import choice_fit, patch_data
-from segvigen_model.training.choice_fit import Asked, ask_file, compare, fit, padded
+from segvigen_model.training.choice_fit import (
+    Asked,
+    ask_file,
+    ask_object,
+    compare,
+    fit,
+    padded,
+)
+from segvigen_model.training.patch_data import read_file
 
 FEW = (40, 60)  # patches
 
@@ -27,7 +38,9 @@ def test_the_same_seed_asks_the_same_questions(folder):
     other = ask_file(WEIGHTS_FILE, path, 8)
     assert len(first) == len(second) >= 20
     for left, right in zip(first, second, strict=True):
-        assert (left.count, left.is_corrected) == (right.count, right.is_corrected)
+        assert (left.regime, left.count, left.is_corrected) == (
+            *(right.regime, right.count, right.is_corrected),
+        )
         assert (left.measures == right.measures).all()
         assert (left.iou == right.iou).all() and (left.iou >= 0).all() and (left.iou <= 1).all()
     assert {each.count for each in first} == set(choice_fit.CLICK_COUNTS)
@@ -45,7 +58,8 @@ def planted(number: int) -> list[Asked]:
         iou = 1 / (1 + np.exp(2 * measures[:, 2]))
         found.append(
             Asked(
-                int(rng.choice([1, 5])), bool(rng.random() < 0.5), measures, iou.astype(np.float32)
+                *(str(rng.choice(["skin", "scattered"])), int(rng.choice([1, 5]))),
+                *(bool(rng.random() < 0.5), measures, iou.astype(np.float32)),
             )
         )
     return found
@@ -53,9 +67,28 @@ def planted(number: int) -> list[Asked]:
 
 def test_what_makes_masks_good_is_learned():
     asked = planted(400)
-    network = fit(asked, epochs=12, seed=0)
+    network = fit(asked, epochs=24, seed=0)
     for _, (plain, chosen, best) in compare(network, asked):
         assert plain < 0.1 < chosen and chosen > best - 0.02
+
+
+def test_a_regime_is_told_by_the_pieces_that_are_clicked(folder):
+    """Halves as parts, of one piece, of two and of four; then four parts that are the pieces."""
+    (example, *_) = read_file(folder / "train-00000.npz")
+    count = example.facts.count
+    halves = np.arange(count) < count // 2
+    quarters = np.arange(count) * 4 // count
+    shares = np.stack([halves, ~halves], axis=1).astype(np.uint8) * 255
+    for pieces, regime in ((halves * 0, "skin"), (quarters // 2, "skin"), (quarters, "scattered")):
+        facts = replace(example.facts, levels=np.tile(pieces, (9, 1)))
+        known = replace(example, facts=facts, shares=shares)
+        asked = ask_object(WEIGHTS_FILE, known, np.random.default_rng(0))
+        assert {each.regime for each in asked if each.count == 1} == {regime}
+    many = replace(example.facts, levels=np.tile(quarters, (9, 1)))
+    shares = (quarters[:, None] == np.arange(4)).astype(np.uint8) * 255
+    own = replace(example, facts=many, shares=shares)
+    asked = ask_object(WEIGHTS_FILE, own, np.random.default_rng(0))
+    assert {each.regime for each in asked if not each.is_corrected} == {"pieces"}
 
 
 def test_padding_is_never_chosen():
@@ -73,4 +106,4 @@ def test_the_command_writes_weights_that_load_and_says_what_they_do(folder, tmp_
     with caplog.at_level("INFO"):
         choice_fit.main([*arguments, "--workers", "1"])
     assert load_choice_network.__wrapped__(out).mean.any()
-    assert "questions=" in caplog.text and "clicks=drawn 10 plain=" in caplog.text
+    assert "questions=" in caplog.text and " drawn 10 plain=" in caplog.text

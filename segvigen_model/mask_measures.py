@@ -1,0 +1,158 @@
+"""What is told of a proposed mask: how it lies to the odds, to what belongs together, and to the
+segments and loose pieces that geometry gives. mask_choice.py judges by these numbers alone.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from scipy.special import expit
+
+from segvigen_model.geometry import TINY
+from segvigen_model.mask_proposals import KINDS, LEAST_AREA, Answer, Masks, Terrain, log_odds
+from segvigen_model.types import BoolArray, FloatArray, IntArray
+
+_NEARBY_CUTS = (0.25, 0.5, 0.75, 1.0, 1.4, 2.0, 3.0)  # times the plain cut
+_SEGMENT_LEVELS = (-7, -5, -3, -2)  # 80, 20, 5 segments; regions of one material and piece
+_MUCH_LARGER = 5.0  # log; larger ratios are not told apart
+NUM_MEASURES = 5 + len(_NEARBY_CUTS) + 6 + 6 + 2 + 5 + len(KINDS) + 1 + 14 + len(_SEGMENT_LEVELS)
+EXPECTED = 4  # the measure that is the IoU to be expected of the odds
+
+
+def measure_masks(answer: Answer, found: Masks) -> FloatArray:
+    """What is told of each mask: (C, NUM_MEASURES) float32.
+
+    Args:
+        answer: of the network.
+        found: the masks proposed for it.
+    """
+    terrain, masks = answer.terrain, found.masks
+    areas = np.maximum(terrain.areas, LEAST_AREA)
+    chance = expit(answer.odds)
+    claimed = float(areas @ chance)
+    size = masks @ areas
+    hit = masks @ (areas * chance)
+    context = (
+        np.log(claimed),
+        1.0 / np.sqrt(len(answer.positive)),
+        1.0 / np.sqrt(1 + len(answer.negative)),
+        float(areas @ chance**2) / claimed,
+    )
+    columns = [
+        *(np.log(size), size, hit / size, (claimed - hit) / _rest(size)),
+        hit / (size + claimed - hit),
+        *_overlaps(answer, masks, areas).T,
+        *_borders(terrain, masks, chance),
+        *_bonds(terrain, masks, areas, answer.positive),
+        *_bond_with(terrain, masks, areas, answer.negative),
+        np.log(size / claimed),
+        *(np.full(len(size), value) for value in context),
+        *(found.kinds == kind for kind in KINDS),
+        found.levels,
+        *_pieces(answer, masks, areas, chance),
+        *(_torn(terrain.levels[level], masks, areas) / size for level in _SEGMENT_LEVELS),
+    ]
+    return np.stack(columns, axis=1).astype(np.float32)
+
+
+def _overlaps(answer: Answer, masks: BoolArray, areas: FloatArray) -> FloatArray:
+    """(C, len(_NEARBY_CUTS)) IoU of each mask with the odds cut lower and higher."""
+    cuts = [log_odds(min(answer.cut * factor, 0.95)) for factor in _NEARBY_CUTS]
+    others = np.stack([answer.odds > cut for cut in cuts])
+    others[:, answer.positive] = True
+    shared = (masks * areas) @ others.T.astype(np.float64)
+    iou: FloatArray = shared / ((masks @ areas)[:, None] + others @ areas - shared)
+    return iou
+
+
+def _borders(terrain: Terrain, masks: BoolArray, chance: FloatArray) -> list[FloatArray]:
+    """Togetherness and step of the chance over the mask's border and inside it; its length."""
+    left, right = terrain.pairs.T
+    is_border = masks[:, left] != masks[:, right]
+    is_inside = masks[:, left] & masks[:, right]
+    bond = terrain.together[left, right]
+    step = np.abs(chance[left] - chance[right])
+    length, inside = is_border.sum(axis=1) + TINY, is_inside.sum(axis=1) + TINY
+    return [
+        *(is_border @ bond / length, is_border @ step / length),
+        *(is_inside @ bond / inside, is_inside @ step / inside),
+        *(np.sqrt(length) / 10.0, length / np.sqrt(masks.sum(axis=1)) / 10.0),
+    ]
+
+
+def _bonds(
+    terrain: Terrain, masks: BoolArray, areas: FloatArray, positive: IntArray
+) -> list[FloatArray]:
+    """Togetherness with the clicks, within the mask, across it; its loosest and nearest patch."""
+    size = masks @ areas
+    rest = _rest(size)
+    to_mask = (masks * areas) @ terrain.together
+    mean = to_mask / size[:, None]
+    return [
+        *_bond_with(terrain, masks, areas, positive),
+        *((to_mask * masks) @ areas / size**2, (to_mask * ~masks) @ areas / (size * rest)),
+        np.where(masks, mean, 2.0).min(axis=1),
+        np.where(masks, -1.0, mean).max(axis=1),
+    ]
+
+
+def _bond_with(
+    terrain: Terrain, masks: BoolArray, areas: FloatArray, clicked: IntArray
+) -> list[FloatArray]:
+    """Mean togetherness with clicked patches inside each mask and outside; 0 without any."""
+    size = masks @ areas
+    bond = terrain.together[clicked].sum(axis=0) * areas / max(len(clicked), 1)
+    return [masks @ bond / size, ~masks @ bond / _rest(size)]
+
+
+def _pieces(
+    answer: Answer, masks: BoolArray, areas: FloatArray, chance: FloatArray
+) -> list[FloatArray]:
+    """How each mask lies to the mesh's loose pieces, clicked and others."""
+    ids = answer.terrain.pieces
+    held, size = _held(ids, masks, areas)
+    share = held / size
+    is_clicked = np.isin(np.arange(len(size)), ids[answer.positive])
+    clicked_size, total = size[is_clicked].sum(), masks @ areas
+    torn = np.minimum(held, size - held)
+    chances = np.bincount(ids, areas * chance) / size
+    is_taken = share >= 0.5
+    largest_other = (size * (is_taken & ~is_clicked)).max(axis=1)
+    ratio = np.log(size[is_clicked].max() / np.maximum(largest_other, LEAST_AREA))
+    clicked_chance = float(size[is_clicked] @ chances[is_clicked])
+    context = (
+        np.log(clicked_size),
+        np.log(len(size)),
+        size.max(),
+        is_clicked.sum() / len(answer.positive),
+        clicked_chance / clicked_size,
+        1.0 - clicked_chance / float(areas @ chance),
+    )
+    return [
+        *(held[:, is_clicked].sum(axis=1) / each for each in (total, clicked_size)),
+        *(torn.sum(axis=1) / total, torn[:, is_clicked].sum(axis=1) / clicked_size),
+        np.log1p(is_taken.sum(axis=1)),
+        np.clip(ratio, -_MUCH_LARGER, _MUCH_LARGER),
+        np.where(is_taken, 0.0, chances).max(axis=1),
+        np.where(is_taken, chances, 1.0).min(axis=1),
+        *(np.full(len(masks), value) for value in context),
+    ]
+
+
+def _torn(ids: IntArray, masks: BoolArray, areas: FloatArray) -> FloatArray:
+    """(C,) area of the lesser side of every segment that a mask's border runs through."""
+    held, size = _held(ids, masks, areas)
+    torn: FloatArray = np.minimum(held, size - held).sum(axis=1)
+    return torn
+
+
+def _held(ids: IntArray, masks: BoolArray, areas: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """(C, S) area of each segment within each mask, (S,) area of each."""
+    member = np.zeros((len(ids), int(ids.max()) + 1))
+    member[np.arange(len(ids)), ids] = areas
+    return masks @ member, member.sum(axis=0)
+
+
+def _rest(size: FloatArray) -> FloatArray:
+    """Share of the surface outside masks; never 0."""
+    rest: FloatArray = np.maximum(1.0 - size, LEAST_AREA)
+    return rest
