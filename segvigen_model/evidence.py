@@ -17,7 +17,7 @@ from torch import Tensor
 
 from segvigen_model.atoms import Atoms
 from segvigen_model.geometry import Surface
-from segvigen_model.mask_choice import chosen_mask
+from segvigen_model.mask_choice import chosen_mask, is_choice
 from segvigen_model.mask_proposals import Answer, Terrain, terrain_of
 from segvigen_model.patch_network import Encoded, load_patch_network, tensors_of
 from segvigen_model.patches import NORMAL_WEIGHT, patch_facts
@@ -103,7 +103,7 @@ def part_probability(
         odds = odds + trust * np.log(mean / (1.0 - mean))
     answer = Answer(reading.terrain, odds, clicked[is_positive], clicked[~is_positive])
     known = answer.above_cut(odds)
-    if trust < TRUSTED:
+    if trust < TRUSTED and is_choice(answer):
         known = np.where(chosen_mask(answer), np.maximum(known, FIRM), np.minimum(known, -FIRM))
     probability = sigmoid(reading.blend @ known)
     result: FloatArray = np.clip(probability, 0.001, 0.999)

@@ -1,5 +1,5 @@
 """What is told of a proposed mask: how it lies to the odds, to what belongs together, and to the
-segments and loose pieces that geometry gives. mask_choice.py judges by these numbers alone.
+segments that geometry gives. mask_choice.py judges by these numbers alone.
 """
 
 from __future__ import annotations
@@ -13,8 +13,7 @@ from segvigen_model.types import BoolArray, FloatArray, IntArray
 
 _NEARBY_CUTS = (0.25, 0.5, 0.75, 1.0, 1.4, 2.0, 3.0)  # times the plain cut
 _SEGMENT_LEVELS = (-7, -5, -3, -2)  # 80, 20, 5 segments; regions of one material and piece
-_MUCH_LARGER = 5.0  # log; larger ratios are not told apart
-NUM_MEASURES = 5 + len(_NEARBY_CUTS) + 6 + 6 + 2 + 5 + len(KINDS) + 1 + 14 + len(_SEGMENT_LEVELS)
+NUM_MEASURES = 5 + len(_NEARBY_CUTS) + 6 + 6 + 2 + 5 + len(KINDS) + 1 + len(_SEGMENT_LEVELS)
 EXPECTED = 4  # the measure that is the IoU to be expected of the odds
 
 
@@ -48,7 +47,6 @@ def measure_masks(answer: Answer, found: Masks) -> FloatArray:
         *(np.full(len(size), value) for value in context),
         *(found.kinds == kind for kind in KINDS),
         found.levels,
-        *_pieces(answer, masks, areas, chance),
         *(_torn(terrain.levels[level], masks, areas) / size for level in _SEGMENT_LEVELS),
     ]
     return np.stack(columns, axis=1).astype(np.float32)
@@ -104,52 +102,13 @@ def _bond_with(
     return [masks @ bond / size, ~masks @ bond / _rest(size)]
 
 
-def _pieces(
-    answer: Answer, masks: BoolArray, areas: FloatArray, chance: FloatArray
-) -> list[FloatArray]:
-    """How each mask lies to the mesh's loose pieces, clicked and others."""
-    ids = answer.terrain.pieces
-    held, size = _held(ids, masks, areas)
-    share = held / size
-    is_clicked = np.isin(np.arange(len(size)), ids[answer.positive])
-    clicked_size, total = size[is_clicked].sum(), masks @ areas
-    torn = np.minimum(held, size - held)
-    chances = np.bincount(ids, areas * chance) / size
-    is_taken = share >= 0.5
-    largest_other = (size * (is_taken & ~is_clicked)).max(axis=1)
-    ratio = np.log(size[is_clicked].max() / np.maximum(largest_other, LEAST_AREA))
-    clicked_chance = float(size[is_clicked] @ chances[is_clicked])
-    context = (
-        np.log(clicked_size),
-        np.log(len(size)),
-        size.max(),
-        is_clicked.sum() / len(answer.positive),
-        clicked_chance / clicked_size,
-        1.0 - clicked_chance / float(areas @ chance),
-    )
-    return [
-        *(held[:, is_clicked].sum(axis=1) / each for each in (total, clicked_size)),
-        *(torn.sum(axis=1) / total, torn[:, is_clicked].sum(axis=1) / clicked_size),
-        np.log1p(is_taken.sum(axis=1)),
-        np.clip(ratio, -_MUCH_LARGER, _MUCH_LARGER),
-        np.where(is_taken, 0.0, chances).max(axis=1),
-        np.where(is_taken, chances, 1.0).min(axis=1),
-        *(np.full(len(masks), value) for value in context),
-    ]
-
-
 def _torn(ids: IntArray, masks: BoolArray, areas: FloatArray) -> FloatArray:
     """(C,) area of the lesser side of every segment that a mask's border runs through."""
-    held, size = _held(ids, masks, areas)
-    torn: FloatArray = np.minimum(held, size - held).sum(axis=1)
-    return torn
-
-
-def _held(ids: IntArray, masks: BoolArray, areas: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """(C, S) area of each segment within each mask, (S,) area of each."""
     member = np.zeros((len(ids), int(ids.max()) + 1))
     member[np.arange(len(ids)), ids] = areas
-    return masks @ member, member.sum(axis=0)
+    held, size = masks @ member, member.sum(axis=0)
+    torn: FloatArray = np.minimum(held, size - held).sum(axis=1)
+    return torn
 
 
 def _rest(size: FloatArray) -> FloatArray:

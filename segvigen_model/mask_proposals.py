@@ -83,6 +83,12 @@ class Answer:
         """Probability at which odds are cut when nothing better is known."""
         return CUT - CUT_DROP / math.sqrt(max(len(self.positive), 1))
 
+    @property
+    def clicked_share(self) -> float:
+        """Share of the surface that the clicked loose pieces hold."""
+        pieces = self.terrain.pieces
+        return float(self.terrain.areas[np.isin(pieces, pieces[self.positive])].sum())
+
     def above_cut(self, odds: FloatArray) -> FloatArray:
         """(A,) odds above the plain cut, which is higher in loose pieces that nobody clicked."""
         pieces = self.terrain.pieces

@@ -27,7 +27,7 @@ from tqdm import tqdm
 
 from segvigen_model.atoms import Atoms
 from segvigen_model.evidence import sigmoid
-from segvigen_model.mask_choice import ChoiceNetwork
+from segvigen_model.mask_choice import ChoiceNetwork, is_choice
 from segvigen_model.mask_measures import EXPECTED, NUM_MEASURES, measure_masks
 from segvigen_model.mask_proposals import Answer, Masks, Terrain, propose_masks, terrain_of
 from segvigen_model.patch_network import Encoded, PatchNetwork, load_patch_network, tensors_of
@@ -41,12 +41,10 @@ from segvigen_model.training.patch_questions import (
     draw_patches,
     turned,
 )
-from segvigen_model.types import BoolArray, FloatArray
+from segvigen_model.types import FloatArray
 
 CLICK_COUNTS = (1, 2, 3, 5, 10)
 MAX_PARTS = 4  # asked for of one object
-FEW_PIECES = 2  # loose pieces of an object that counts as one skin
-IS_PIECES = 0.8  # IoU of the clicked pieces from which on they are the part
 BATCH = 64
 MAX_RATE = 4e-3
 NOT_THERE = -1e4  # score of what pads a question's masks
@@ -58,17 +56,16 @@ class Asked:
     """One question with its masks.
 
     Attributes:
-        regime: "skin", or of loose pieces "pieces" where the clicked ones are the part and
-            "scattered" where they are not.
         count: clicks; without the negative ones where they were drawn.
         is_corrected: whether the clicks were set on errors, not drawn on the part.
+        is_choice: whether the product would choose here; nothing is learned from others.
         measures: (C, M) float32.
         iou: (C,) float32 with the true part; the plain mask first.
     """
 
-    regime: str
     count: int
     is_corrected: bool
+    is_choice: bool
     measures: FloatArray
     iou: FloatArray
 
@@ -85,7 +82,10 @@ def ask_file(network_path: Path, path: Path, seed: int) -> list[Asked]:
 
 @torch.no_grad()
 def ask_object(network_path: Path, example: PatchExample, rng: np.random.Generator) -> list[Asked]:
-    """Questions about some parts: more and more clicks, drawn on the part or set on errors."""
+    """Questions about some parts: more and more clicks, drawn on the part or set on errors.
+
+    Only those where the product would choose.
+    """
     network = load_patch_network(network_path)
     moved = turned(example, rng)
     areas = moved.facts.areas.astype(np.float64)
@@ -104,7 +104,7 @@ def ask_object(network_path: Path, example: PatchExample, rng: np.random.Generat
         target = moved.shares[:, part]
         found += object_.ask(_ladder(moved, target, rng))[0]
         found += _corrections(object_, target, rng)
-    return found
+    return [each for each in found if each.is_choice]
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,24 +126,14 @@ class _Object:
     def _measured(self, question: Question, odds: FloatArray) -> tuple[Asked, Masks]:
         answer = Answer(self.terrain, odds, question.positive, question.negative)
         found = propose_masks(answer)
-        iou = self._iou(found.masks, question.target).astype(np.float32)
-        regime = self._regime(question)
+        shared = found.masks @ (self.areas * question.target)
+        iou = shared / (found.masks @ self.areas + self.areas @ question.target - shared)
         told = measure_masks(answer, found)
-        return Asked(regime, len(question.positive), False, told, iou), found
-
-    def _iou(self, masks: BoolArray, target: FloatArray) -> FloatArray:
-        """(C,) of (C, A) masks with the part."""
-        shared = masks @ (self.areas * target)
-        iou: FloatArray = shared / (masks @ self.areas + self.areas @ target - shared)
-        return iou
-
-    def _regime(self, question: Question) -> str:
-        pieces = self.terrain.pieces
-        if pieces.max() < FEW_PIECES:
-            return "skin"
-        clicked = np.isin(pieces, pieces[question.positive])
-        is_part = self._iou(clicked[None], question.target)[0] >= IS_PIECES
-        return "pieces" if is_part else "scattered"
+        asked = Asked(
+            *(len(question.positive), False, is_choice(answer)),
+            *(told, iou.astype(np.float32)),
+        )
+        return asked, found
 
 
 def _corrections(object_: _Object, target: FloatArray, rng: np.random.Generator) -> list[Asked]:
@@ -237,9 +227,7 @@ def compare(network: ChoiceNetwork, asked: Sequence[Asked]) -> list[tuple[str, t
     measures, iou = padded(asked)
     best = _scores(network, measures, iou).argmax(dim=1)
     rows = torch.stack([iou[:, 0], iou[torch.arange(len(iou)), best], iou.amax(dim=1)]).T.numpy()
-    kinds = np.array(
-        [f"{a.regime} {'corrected' if a.is_corrected else 'drawn'} {a.count:2}" for a in asked]
-    )
+    kinds = np.array([f"{'corrected' if a.is_corrected else 'drawn'} {a.count:2}" for a in asked])
     found = [(str(kind), rows[kinds == kind].mean(axis=0)) for kind in np.unique(kinds)]
     return [(kind, tuple(float(value) for value in row)) for kind, row in found]
 

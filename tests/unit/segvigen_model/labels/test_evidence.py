@@ -65,6 +65,17 @@ def test_the_chosen_mask_decides_and_sure_odds_stay(read, monkeypatch):
     assert (np.maximum(probability, 1 - probability) > firm - 1e-3).all()
 
 
+def test_a_small_loose_piece_needs_no_choice(read, monkeypatch):
+    surface, atoms, reading = read
+    asked = []
+    monkeypatch.setattr(evidence, "chosen_mask", lambda answer: asked.append(1) or answer.odds > 0)
+    areas = np.where(reading.terrain.pieces == reading.terrain.pieces[0], 0.4, 0.6) / 12
+    small = replace(reading, terrain=replace(reading.terrain, areas=areas))
+    for clicked, is_asked in ((0, False), (12, True)):
+        part_probability(small, atoms, surface.areas, np.array([clicked]), np.array([True]), None)
+        assert bool(asked) == is_asked
+
+
 def test_a_trusted_flow_mask_needs_no_choice(read, monkeypatch):
     surface, atoms, reading = read
     asked = []

@@ -10,12 +10,11 @@ from hypothesis import strategies as st
 
 from segvigen_model import mask_choice
 from segvigen_model.atoms import Atoms
-from segvigen_model.mask_choice import ChoiceNetwork, chosen_mask, load_choice_network
+from segvigen_model.mask_choice import ChoiceNetwork, chosen_mask, is_choice, load_choice_network
 from segvigen_model.mask_measures import NUM_MEASURES, measure_masks
 from segvigen_model.mask_proposals import CUT_ELSEWHERE, Answer, propose_masks, terrain_of
 
 NUM_LEVELS = 9
-PIECE_MEASURES = 37  # the first of them
 NONE = np.zeros(0, np.int64)
 
 
@@ -112,47 +111,28 @@ def test_measures_are_what_they_are_called(seed, count):
 
 @settings(max_examples=30, deadline=None)
 @given(st.integers(0, 2**32 - 1), st.integers(4, 30))
-def test_measures_know_the_loose_pieces_and_segments(seed, count):
+def test_measures_know_the_segments_that_a_mask_tears(seed, count):
     answer = answer_by(seed, count)
     terrain, found = answer.terrain, propose_masks(answer)
-    chance = 1 / (1 + np.exp(-answer.odds))
-    pieces = {
-        number: [i for i in range(count) if terrain.pieces[i] == number]
-        for number in set(terrain.pieces)
-    }
-    clicked = {terrain.pieces[i] for i in answer.positive}
-    sizes = {number: terrain.areas[ids].sum() for number, ids in pieces.items()}
-    chances = {n: terrain.areas[ids] @ chance[ids] / sizes[n] for n, ids in pieces.items()}
     for mask, row in zip(found.masks, measure_masks(answer, found), strict=True):
-        row = row[PIECE_MEASURES:]
-        held = {n: terrain.areas[[i for i in ids if mask[i]]].sum() for n, ids in pieces.items()}
-        torn = {n: min(held[n], sizes[n] - held[n]) for n in pieces}
-        total, clicked_size = sum(held.values()), sum(sizes[n] for n in clicked)
-        inside = sum(held[n] for n in clicked)
-        assert row[:2] == pytest.approx([inside / total, inside / clicked_size], abs=1e-4)
-        assert row[2] == pytest.approx(sum(torn.values()) / total, abs=1e-4)
-        assert row[3] == pytest.approx(sum(torn[n] for n in clicked) / clicked_size, abs=1e-4)
-        if all(abs(held[n] / sizes[n] - 0.5) > 1e-9 for n in pieces):
-            taken = {n for n in pieces if held[n] / sizes[n] > 0.5}
-            assert row[4] == pytest.approx(np.log(1 + len(taken)), abs=1e-4)
-            out = [chances[n] for n in pieces if n not in taken]
-            assert row[6] == pytest.approx(max(out, default=0.0), abs=1e-4)
-            assert row[7] == pytest.approx(min((chances[n] for n in taken), default=1), abs=1e-4)
-            others = [sizes[n] for n in taken - clicked]
-            if others:
-                ratio = np.log(max(sizes[n] for n in clicked) / max(others))
-                assert row[5] == pytest.approx(np.clip(ratio, -5, 5), abs=1e-4)
-            else:
-                assert row[5] == 5
-        assert row[8:11] == pytest.approx(
-            [np.log(clicked_size), np.log(len(pieces)), max(sizes.values())], abs=1e-4
-        )
-        regions = terrain.levels[-2]
-        torn_regions = 0.0
-        for number in set(regions):
-            of = terrain.areas * (regions == number)
-            torn_regions += min(of[mask].sum(), of[~mask].sum())
-        assert row[-1] == pytest.approx(torn_regions / total, abs=1e-4)
+        for number, level in enumerate((2, 4, 6, 7)):
+            torn = 0.0
+            for segment in set(terrain.levels[level]):
+                of = terrain.areas * (terrain.levels[level] == segment)
+                torn += min(of[mask].sum(), of[~mask].sum())
+            told = row[NUM_MEASURES - 4 + number]
+            assert told == pytest.approx(torn / terrain.areas[mask].sum(), abs=1e-4)
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(0, 2**32 - 1), st.integers(1, 30))
+def test_a_mask_is_chosen_where_the_clicked_pieces_hold_most(seed, count):
+    answer = answer_by(seed, count)
+    pieces = answer.terrain.pieces
+    clicked = {pieces[patch] for patch in answer.positive}
+    share = sum(answer.terrain.areas[patch] for patch in range(count) if pieces[patch] in clicked)
+    assert answer.clicked_share == pytest.approx(share)
+    assert is_choice(answer) == (answer.clicked_share >= mask_choice.MIN_CLICKED_SHARE)
 
 
 def test_groups_are_nested_and_follow_what_belongs_together():

@@ -38,9 +38,7 @@ def test_the_same_seed_asks_the_same_questions(folder):
     other = ask_file(WEIGHTS_FILE, path, 8)
     assert len(first) == len(second) >= 20
     for left, right in zip(first, second, strict=True):
-        assert (left.regime, left.count, left.is_corrected) == (
-            *(right.regime, right.count, right.is_corrected),
-        )
+        assert (left.count, left.is_corrected) == (right.count, right.is_corrected)
         assert (left.measures == right.measures).all()
         assert (left.iou == right.iou).all() and (left.iou >= 0).all() and (left.iou <= 1).all()
     assert {each.count for each in first} == set(choice_fit.CLICK_COUNTS)
@@ -58,8 +56,8 @@ def planted(number: int) -> list[Asked]:
         iou = 1 / (1 + np.exp(2 * measures[:, 2]))
         found.append(
             Asked(
-                *(str(rng.choice(["skin", "scattered"])), int(rng.choice([1, 5]))),
-                *(bool(rng.random() < 0.5), measures, iou.astype(np.float32)),
+                *(int(rng.choice([1, 5])), bool(rng.random() < 0.5), True),
+                *(measures, iou.astype(np.float32)),
             )
         )
     return found
@@ -72,23 +70,22 @@ def test_what_makes_masks_good_is_learned():
         assert plain < 0.1 < chosen and chosen > best - 0.02
 
 
-def test_a_regime_is_told_by_the_pieces_that_are_clicked(folder):
-    """Halves as parts, of one piece, of two and of four; then four parts that are the pieces."""
+def test_only_what_the_product_would_choose_is_asked(folder):
+    """Halves as parts: of one piece, and of four, two of which must be clicked."""
     (example, *_) = read_file(folder / "train-00000.npz")
     count = example.facts.count
     halves = np.arange(count) < count // 2
     quarters = np.arange(count) * 4 // count
+    areas = np.full(count, 1 / count, np.float32)
     shares = np.stack([halves, ~halves], axis=1).astype(np.uint8) * 255
-    for pieces, regime in ((halves * 0, "skin"), (quarters // 2, "skin"), (quarters, "scattered")):
-        facts = replace(example.facts, levels=np.tile(pieces, (9, 1)))
+    asked = []
+    for pieces in (halves * 0, quarters):
+        facts = replace(example.facts, levels=np.tile(pieces, (9, 1)), areas=areas)
         known = replace(example, facts=facts, shares=shares)
-        asked = ask_object(WEIGHTS_FILE, known, np.random.default_rng(0))
-        assert {each.regime for each in asked if each.count == 1} == {regime}
-    many = replace(example.facts, levels=np.tile(quarters, (9, 1)))
-    shares = (quarters[:, None] == np.arange(4)).astype(np.uint8) * 255
-    own = replace(example, facts=many, shares=shares)
-    asked = ask_object(WEIGHTS_FILE, own, np.random.default_rng(0))
-    assert {each.regime for each in asked if not each.is_corrected} == {"pieces"}
+        asked.append(ask_object(WEIGHTS_FILE, known, np.random.default_rng(0)))
+    drawn = [[each.count for each in rows if not each.is_corrected] for rows in asked]
+    assert drawn[0].count(1) >= 2 and drawn[0].count(10) == 2
+    assert 1 not in drawn[1] and drawn[1].count(10) >= 1  # of an odd count, one half is under .5
 
 
 def test_padding_is_never_chosen():
@@ -106,4 +103,4 @@ def test_the_command_writes_weights_that_load_and_says_what_they_do(folder, tmp_
     with caplog.at_level("INFO"):
         choice_fit.main([*arguments, "--workers", "1"])
     assert load_choice_network.__wrapped__(out).mean.any()
-    assert "questions=" in caplog.text and " drawn 10 plain=" in caplog.text
+    assert "questions=" in caplog.text and "clicks=drawn 10 plain=" in caplog.text
