@@ -68,7 +68,7 @@ def read_patches(surface: Surface, tree: SegmentTree, atoms: Atoms) -> Reading:
     places = np.concatenate([facts.centers, NORMAL_WEIGHT * facts.normals], axis=1)
     blend = _blend(surface, atoms, places)
     odds = 0.5 * (odds + odds.T)
-    return Reading(encoded, odds, blend, terrain_of(atoms, sigmoid(odds), facts.levels))
+    return Reading(encoded, odds, blend, terrain_of(atoms, sigmoid(odds), facts))
 
 
 @torch.no_grad()

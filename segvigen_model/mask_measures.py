@@ -13,7 +13,9 @@ from segvigen_model.types import BoolArray, FloatArray, IntArray
 
 _NEARBY_CUTS = (0.25, 0.5, 0.75, 1.0, 1.4, 2.0, 3.0)  # times the plain cut
 _SEGMENT_LEVELS = (-7, -5, -3, -2)  # 80, 20, 5 segments; regions of one material and piece
-NUM_MEASURES = 5 + len(_NEARBY_CUTS) + 6 + 6 + 2 + 5 + len(KINDS) + 1 + len(_SEGMENT_LEVELS)
+NUM_MEASURES = (
+    5 + len(_NEARBY_CUTS) + 6 + 6 + 2 + 5 + len(KINDS) + 1 + len(_SEGMENT_LEVELS) + 4
+)
 EXPECTED = 4  # the measure that is the IoU to be expected of the odds
 
 
@@ -48,6 +50,7 @@ def measure_masks(answer: Answer, found: Masks) -> FloatArray:
         *(found.kinds == kind for kind in KINDS),
         found.levels,
         *(_torn(terrain.levels[level], masks, areas) / size for level in _SEGMENT_LEVELS),
+        *_folds(terrain, masks),
     ]
     return np.stack(columns, axis=1).astype(np.float32)
 
@@ -74,6 +77,21 @@ def _borders(terrain: Terrain, masks: BoolArray, chance: FloatArray) -> list[Flo
         *(is_border @ bond / length, is_border @ step / length),
         *(is_inside @ bond / inside, is_inside @ step / inside),
         *(np.sqrt(length) / 10.0, length / np.sqrt(masks.sum(axis=1)) / 10.0),
+    ]
+
+
+def _folds(terrain: Terrain, masks: BoolArray) -> list[FloatArray]:
+    """How much the surface folds inwards at the mask's border and inside, with and without what
+    folds outwards: parts tend to meet in hollows (the minima rule of Hoffman and Richards, 1984).
+    """
+    left, right = terrain.pairs.T
+    is_border = masks[:, left] != masks[:, right]
+    is_inside = masks[:, left] & masks[:, right]
+    length, inside = is_border.sum(axis=1) + TINY, is_inside.sum(axis=1) + TINY
+    return [
+        where @ fold / count
+        for fold in (terrain.hollows, np.maximum(terrain.hollows, 0.0))
+        for where, count in ((is_border, length), (is_inside, inside))
     ]
 
 

@@ -17,7 +17,8 @@ from scipy.sparse.csgraph import connected_components
 
 from segvigen_model.agglomeration import PartMerger
 from segvigen_model.atoms import Atoms
-from segvigen_model.geometry import dense_ids
+from segvigen_model.geometry import TINY, dense_ids
+from segvigen_model.patches import PatchFacts
 from segvigen_model.types import BoolArray, FloatArray, IntArray
 
 # Where to cut for the best IoU on 838 parts of sources that the network had not seen: the less is
@@ -43,6 +44,8 @@ class Terrain:
     Attributes:
         areas: (A,) float64 shares of the surface.
         pairs: (B, 2) int64 touching patches.
+        hollows: (B,) float64 -2..2, how much the surface folds inwards between touching patches;
+            below 0 it folds outwards.
         together: (A, A) float64 probability that two patches are of one part.
         groups: (L, A) int64, nested groups by falling togetherness.
         levels: (K, A) int64, geometric segment of each patch, dense ids; the last are loose
@@ -51,6 +54,7 @@ class Terrain:
 
     areas: FloatArray
     pairs: IntArray
+    hollows: FloatArray
     together: FloatArray
     groups: IntArray
     levels: IntArray
@@ -119,21 +123,32 @@ class Masks:
     levels: FloatArray
 
 
-def terrain_of(atoms: Atoms, together: FloatArray, levels: IntArray) -> Terrain:
+def terrain_of(atoms: Atoms, together: FloatArray, facts: PatchFacts) -> Terrain:
     """Join patches level by level.
 
     Args:
         atoms: the patches.
         together: (A, A) probability that two of them are of one part.
-        levels: (K, A) int, the segment of each patch on every level, loose pieces last.
+        facts: of the patches.
     """
     merger = PartMerger(atoms, together)
     groups = []
     for level in GROUP_LEVELS:
         merger.merge_above(level)
         groups.append(merger.labels)
-    segments = np.stack([dense_ids(row.astype(np.int64)) for row in levels])
-    return Terrain(atoms.areas, atoms.pairs, together, np.stack(groups), segments)
+    segments = np.stack([dense_ids(row.astype(np.int64)) for row in facts.levels])
+    hollows = _hollows(facts, atoms.pairs)
+    return Terrain(atoms.areas, atoms.pairs, hollows, together, np.stack(groups), segments)
+
+
+def _hollows(facts: PatchFacts, pairs: IntArray) -> FloatArray:
+    """(B,) sines of how far each of two patches lies above the other's plane, summed."""
+    centers, normals = facts.centers.astype(np.float64), facts.normals.astype(np.float64)
+    left, right = pairs.T
+    step = centers[right] - centers[left]
+    rise = ((normals[left] - normals[right]) * step).sum(axis=1)
+    hollows: FloatArray = rise / np.maximum(np.linalg.norm(step, axis=1), TINY)
+    return hollows
 
 
 def propose_masks(answer: Answer) -> Masks:

@@ -96,7 +96,7 @@ def ask_object(network_path: Path, example: PatchExample, rng: np.random.Generat
     atoms = Atoms(
         np.arange(len(areas)), areas, pairs, np.ones(len(pairs)), np.zeros(len(pairs)), "patches"
     )
-    terrain = terrain_of(atoms, sigmoid(0.5 * (odds + odds.T)), moved.facts.levels)
+    terrain = terrain_of(atoms, sigmoid(0.5 * (odds + odds.T)), moved.facts)
     parts = np.flatnonzero(areas @ moved.shares > MIN_PART_SHARE)
     found = []
     object_ = _Object(network, encoded, moved, areas, terrain)
@@ -239,7 +239,7 @@ def main(arguments: list[str] | None = None) -> None:
     pair("--ask", metavar=("WEIGHTS", "FOLDER"), required=True)
     pair("--check", metavar=("WEIGHTS", "FOLDER"), default=[])
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--epochs", type=int, default=16)
+    parser.add_argument("--epochs", type=int, default=32)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--workers", type=int, default=2)
     args = parser.parse_args(arguments)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -13,12 +15,20 @@ from segvigen_model.atoms import Atoms
 from segvigen_model.mask_choice import ChoiceNetwork, chosen_mask, is_choice, load_choice_network
 from segvigen_model.mask_measures import NUM_MEASURES, measure_masks
 from segvigen_model.mask_proposals import CUT_ELSEWHERE, Answer, propose_masks, terrain_of
+from segvigen_model.patches import PatchFacts
 
 NUM_LEVELS = 9
 NONE = np.zeros(0, np.int64)
 
 
-def terrain_by(rng: np.random.Generator, count: int):
+def facts_of(centers, normals, areas, levels) -> PatchFacts:
+    count = len(areas)
+    ids = np.zeros(count, np.int32)
+    ways, scalars = np.zeros((count, count), np.float32), np.zeros((count, 34), np.float32)
+    return PatchFacts(centers, normals, areas, levels, ids, ways, scalars)
+
+
+def object_by(rng: np.random.Generator, count: int):
     """A random object: patches on a line with some further contacts, in some loose pieces."""
     areas = rng.random(count) + 0.01
     line = np.stack([np.arange(count - 1), np.arange(1, count)], axis=1)
@@ -29,12 +39,14 @@ def terrain_by(rng: np.random.Generator, count: int):
     together = 1 / (1 + np.exp(-(odds + odds.T)))
     atoms = Atoms(np.arange(count), areas / areas.sum(), pairs, same, same, "patches")
     levels = [rng.integers(0, rng.integers(1, count + 1), count) for _ in range(NUM_LEVELS)]
-    return terrain_of(atoms, together, np.stack(levels))
+    centers, normals = rng.normal(0, 1, (2, count, 3))
+    normals /= np.linalg.norm(normals, axis=1, keepdims=True)
+    return atoms, together, facts_of(centers, normals, atoms.areas, np.stack(levels))
 
 
 def answer_by(seed: int, count: int) -> Answer:
     rng = np.random.default_rng(seed)
-    terrain = terrain_by(rng, count)
+    terrain = terrain_of(*object_by(rng, count))
     odds = rng.normal(0, 10.0 ** rng.integers(-2, 3), count)
     clicked = rng.permutation(count)[: rng.integers(1, min(count, 12) + 1)]
     split = rng.integers(1, len(clicked) + 1)
@@ -120,8 +132,40 @@ def test_measures_know_the_segments_that_a_mask_tears(seed, count):
             for segment in set(terrain.levels[level]):
                 of = terrain.areas * (terrain.levels[level] == segment)
                 torn += min(of[mask].sum(), of[~mask].sum())
-            told = row[NUM_MEASURES - 4 + number]
+            told = row[NUM_MEASURES - 8 + number]
             assert told == pytest.approx(torn / terrain.areas[mask].sum(), abs=1e-4)
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(0, 2**32 - 1), st.integers(4, 30))
+def test_measures_know_how_the_surface_folds_at_the_border_and_inside(seed, count):
+    _, _, facts = object_by(np.random.default_rng(seed), count)
+    answer = answer_by(seed, count)
+    terrain, found = answer.terrain, propose_masks(answer)
+    for mask, row in zip(found.masks, measure_masks(answer, found), strict=True):
+        folds: dict[bool, list[float]] = {True: [], False: []}
+        for i, j in terrain.pairs:
+            gap = facts.centers[j] - facts.centers[i]
+            fold = (facts.normals[i] - facts.normals[j]) @ gap / np.linalg.norm(gap)
+            if mask[i] or mask[j]:
+                folds[bool(mask[i] != mask[j])].append(fold)
+        told = [
+            np.mean(np.maximum(folds[where], least)) if folds[where] else 0.0
+            for least in (-np.inf, 0)
+            for where in (True, False)
+        ]
+        assert row[NUM_MEASURES - 4 :] == pytest.approx(told, abs=1e-4)
+
+
+@pytest.mark.parametrize(("side", "sign"), [(1.0, 1.0), (-1.0, -1.0)])
+def test_a_floor_and_a_wall_fold_inwards_from_inside_the_room(side, sign):
+    centers = np.array([[-1.0, 0.0, 0.0], [0.0, 1.0, 0.0]])
+    normals = side * np.array([[0.0, 1.0, 0.0], [-1.0, 0.0, 0.0]])
+    pairs, one = np.array([[0, 1]]), np.ones(1)
+    atoms = Atoms(np.arange(2), np.full(2, 0.5), pairs, one, one, "patches")
+    facts = facts_of(centers, normals, atoms.areas, np.zeros((NUM_LEVELS, 2), np.int64))
+    terrain = terrain_of(atoms, np.full((2, 2), 0.5), facts)
+    assert terrain.hollows == pytest.approx([sign * np.sqrt(2)])
 
 
 @settings(max_examples=30, deadline=None)
@@ -136,7 +180,7 @@ def test_a_mask_is_chosen_where_the_clicked_pieces_hold_most(seed, count):
 
 
 def test_groups_are_nested_and_follow_what_belongs_together():
-    terrain = terrain_by(np.random.default_rng(3), 30)
+    terrain = terrain_of(*object_by(np.random.default_rng(3), 30))
     counts = [len(np.unique(ids)) for ids in terrain.groups]
     assert counts == sorted(counts, reverse=True) and counts[0] > counts[-1]
     for fine, coarse in zip(terrain.groups, terrain.groups[1:], strict=False):
@@ -145,15 +189,18 @@ def test_groups_are_nested_and_follow_what_belongs_together():
 
 def test_the_order_of_patches_does_not_matter():
     answer = answer_by(11, 30)
-    terrain, mask = answer.terrain, chosen_mask(answer)
+    atoms, together, facts = object_by(np.random.default_rng(11), 30)
+    mask = chosen_mask(answer)
     order = np.random.default_rng(0).permutation(30)
     place = np.argsort(order)
-    same = np.ones(len(terrain.pairs))
-    pairs = np.sort(place[terrain.pairs], axis=1)
-    atoms = Atoms(np.arange(30), terrain.areas[order], pairs, same, same, "patches")
-    moved = terrain_of(atoms, terrain.together[np.ix_(order, order)], terrain.levels[:, order])
+    pairs = np.sort(place[atoms.pairs], axis=1)
+    moved = facts_of(
+        facts.centers[order], facts.normals[order], facts.areas[order], facts.levels[:, order]
+    )
+    atoms = replace(atoms, areas=atoms.areas[order], pairs=pairs)
+    terrain = terrain_of(atoms, together[np.ix_(order, order)], moved)
     clicks = place[answer.positive], place[answer.negative]
-    assert (chosen_mask(Answer(moved, answer.odds[order], *clicks)) == mask[order]).all()
+    assert (chosen_mask(Answer(terrain, answer.odds[order], *clicks)) == mask[order]).all()
 
 
 def test_the_best_score_wins(monkeypatch):
@@ -176,7 +223,9 @@ def test_the_shipped_network_prefers_the_clear_answer(is_loose):
     same = np.ones(39)
     atoms = Atoms(np.arange(40), np.full(40, 1 / 40), pairs, same, same, "patches")
     levels = np.tile(halves, (NUM_LEVELS, 1)) if is_loose else np.zeros((NUM_LEVELS, 40), int)
-    terrain = terrain_of(atoms, np.where(halves[:, None] == halves, 0.98, 0.02), levels)
+    flat = np.zeros((40, 3))
+    facts = facts_of(flat, flat, atoms.areas, levels)
+    terrain = terrain_of(atoms, np.where(halves[:, None] == halves, 0.98, 0.02), facts)
     answer = Answer(terrain, np.where(halves, 4.0, -4.0), np.array([3]), NONE)
     assert (chosen_mask(answer) == halves).all()
     assert load_choice_network().mean.any()
