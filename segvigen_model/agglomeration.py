@@ -14,6 +14,7 @@ from segvigen_model.geometry import dense_ids
 from segvigen_model.types import BoolArray, FloatArray, IntArray
 
 ALONE = -np.inf
+LEAST_SHARE = 1e-12  # of the surface: patches without area, of degenerate faces, weigh that much
 
 
 class PartMerger:
@@ -28,7 +29,7 @@ class PartMerger:
     def __init__(self, atoms: Atoms, together: FloatArray, kept: BoolArray | None = None) -> None:
         pairs = atoms.pairs if kept is None else atoms.pairs[kept]
         count = atoms.count
-        self.areas = atoms.areas.astype(np.float64).copy()
+        self.areas = np.maximum(atoms.areas.astype(np.float64), LEAST_SHARE)
         self._group: IntArray = np.arange(count)
         self._alive = np.ones(count, bool)
         self._sums = together * self.areas[:, None] * self.areas

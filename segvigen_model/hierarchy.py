@@ -77,7 +77,8 @@ def coarse_groups(
     """
     member = _shares(labels, atoms, areas)
     own, size = member.argmax(axis=1), np.maximum(member.sum(axis=0), TINY)
-    alike = member.T @ together @ member / (size[:, None] * size)
+    mean = member / size
+    alike = mean.T @ together @ mean
     pairs = np.unique(np.sort(own[atoms.pairs], axis=1), axis=0)
     pairs = pairs[pairs[:, 0] != pairs[:, 1]]
     blank = np.zeros(len(pairs))

@@ -13,9 +13,7 @@ from segvigen_model.types import BoolArray, FloatArray, IntArray
 
 _NEARBY_CUTS = (0.25, 0.5, 0.75, 1.0, 1.4, 2.0, 3.0)  # times the plain cut
 _SEGMENT_LEVELS = (-7, -5, -3, -2)  # 80, 20, 5 segments; regions of one material and piece
-NUM_MEASURES = (
-    5 + len(_NEARBY_CUTS) + 6 + 6 + 2 + 5 + len(KINDS) + 1 + len(_SEGMENT_LEVELS) + 4
-)
+NUM_MEASURES = 5 + len(_NEARBY_CUTS) + 6 + 6 + 2 + 5 + len(KINDS) + 1 + len(_SEGMENT_LEVELS) + 4
 EXPECTED = 4  # the measure that is the IoU to be expected of the odds
 
 

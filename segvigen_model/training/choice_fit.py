@@ -29,7 +29,14 @@ from segvigen_model.atoms import Atoms
 from segvigen_model.evidence import sigmoid
 from segvigen_model.mask_choice import ChoiceNetwork, is_choice
 from segvigen_model.mask_measures import EXPECTED, NUM_MEASURES, measure_masks
-from segvigen_model.mask_proposals import Answer, Masks, Terrain, propose_masks, terrain_of
+from segvigen_model.mask_proposals import (
+    LEAST_AREA,
+    Answer,
+    Masks,
+    Terrain,
+    propose_masks,
+    terrain_of,
+)
 from segvigen_model.patch_network import Encoded, PatchNetwork, load_patch_network, tensors_of
 from segvigen_model.training.patch_data import PatchExample, read_file
 from segvigen_model.training.patch_questions import (
@@ -88,7 +95,7 @@ def ask_object(network_path: Path, example: PatchExample, rng: np.random.Generat
     """
     network = load_patch_network(network_path)
     moved = turned(example, rng)
-    areas = moved.facts.areas.astype(np.float64)
+    areas = np.maximum(moved.facts.areas.astype(np.float64), LEAST_AREA)
     areas /= areas.sum()
     encoded = network.encode(tensors_of(moved.facts))
     odds = network.together(encoded).double().numpy()
