@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from segvigen_model.atoms import Atoms, patch_atoms
-from segvigen_model.evidence import Reading, read_patches
 from segvigen_model.geometry import Surface, surface_of
+from segvigen_model.looks import Looks
+from segvigen_model.reading import Reading, read_patches
 from segvigen_model.segments import SegmentTree, segment_tree
 from segvigen_model.transfer import FaceVoxels, face_voxels
 from segvigen_model.types import AssetMesh, Encoding
@@ -22,6 +23,7 @@ class Geometry:
     tree: SegmentTree
     atoms: Atoms
     reading: Reading
+    looks: Looks
     relation: FaceVoxels
 
 
@@ -32,4 +34,5 @@ def geometry_of(mesh: AssetMesh, encoding: Encoding) -> Geometry:
     atoms = patch_atoms(surface, tree)
     reading = read_patches(surface, tree, atoms)
     relation = face_voxels(mesh, surface, encoding.coords, encoding.grid, encoding.frame)
-    return Geometry(mesh, encoding, surface, tree, atoms, reading, relation)
+    looks = Looks(surface, atoms, reading)
+    return Geometry(mesh, encoding, surface, tree, atoms, reading, looks, relation)

@@ -1,27 +1,21 @@
 """What geometry and clicks say about every patch of the surface, read by the patch network.
 
 Its odds and those of the flow model's mask add up, so that a new checkpoint needs no new fit of
-the network. Faces between the middles of patches get blended odds.
+the network. Closer looks at the clicks answer beside the whole object.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import torch
-from scipy.sparse import csr_matrix
-from scipy.spatial import cKDTree
 from torch import Tensor
 
-from segvigen_model.atoms import Atoms
-from segvigen_model.geometry import Surface
+from segvigen_model.looks import Look
 from segvigen_model.mask_choice import chosen_mask, is_choice
-from segvigen_model.mask_proposals import Answer, Terrain, terrain_of
-from segvigen_model.patch_network import Encoded, load_patch_network, tensors_of
-from segvigen_model.patches import NORMAL_WEIGHT, patch_facts
-from segvigen_model.segments import SegmentTree
+from segvigen_model.mask_proposals import Answer
+from segvigen_model.reading import Reading, sigmoid
 from segvigen_model.types import BoolArray, FloatArray, IntArray
 
 MASK_RANGE = (0.02, 0.98)
@@ -31,51 +25,10 @@ FIRM = 0.5  # log odds, at least, of a patch inside the chosen mask; its negativ
 # A flow model trusted this much beside geometry decides by itself: choosing was learned without.
 TRUSTED = 0.5
 _QUESTIONS_AT_ONCE = 16
-_NUM_BLENDED = 4
-_BLEND_FLOOR = 1e-3  # longest sides
 
 
-@dataclass(frozen=True, slots=True)
-class Reading:
-    """What the network read of one object, before any click.
-
-    Attributes:
-        encoded: for questions.
-        together: (A, A) float64 log odds that two patches are of one part.
-        blend: (F, A) sparse, rows sum to 1: how much of each patch a face takes.
-        terrain: for choosing masks; knows the loose piece of each patch.
-    """
-
-    encoded: Encoded
-    together: FloatArray
-    blend: csr_matrix
-    terrain: Terrain
-
-
-@torch.no_grad()
-def read_patches(surface: Surface, tree: SegmentTree, atoms: Atoms) -> Reading:
-    """Measure patches and read them.
-
-    Args:
-        surface: geometry.
-        tree: its segments.
-        atoms: the patches.
-    """
-    network = load_patch_network()
-    facts = patch_facts(surface, tree.levels, atoms.of_face, atoms.pairs, atoms.folds)
-    encoded = network.encode(tensors_of(facts))
-    odds = network.together(encoded).double().numpy()
-    places = np.concatenate([facts.centers, NORMAL_WEIGHT * facts.normals], axis=1)
-    blend = _blend(surface, atoms, places)
-    odds = 0.5 * (odds + odds.T)
-    return Reading(encoded, odds, blend, terrain_of(atoms, sigmoid(odds), facts))
-
-
-@torch.no_grad()
 def part_probability(
-    reading: Reading,
-    atoms: Atoms,
-    areas: FloatArray,
+    looks: Sequence[Look],
     faces: IntArray,
     is_positive: BoolArray,
     mask: FloatArray | None,
@@ -84,9 +37,7 @@ def part_probability(
     """Probability that each face belongs to the clicked part.
 
     Args:
-        reading: of the object.
-        atoms: its patches.
-        areas: (F,) face areas.
+        looks: at the object, the whole first; others show every positive click.
         faces: (K,) int clicked faces, at least one positive.
         is_positive: (K,) bool.
         mask: (F,) float 0..1, the flow model's opinion, or None.
@@ -95,21 +46,83 @@ def part_probability(
     Returns:
         (F,) float64, 0..1; exactly 1 on positive and 0 on negative faces.
     """
-    clicked = atoms.of_face[faces]
-    question = _tensor(clicked[is_positive]), _tensor(clicked[~is_positive])
-    odds = load_patch_network().ask(reading.encoded, [question])[0].double().numpy()
-    if mask is not None:
-        mean = np.clip(atoms.mean(mask, areas), *MASK_RANGE)
-        odds = odds + trust * np.log(mean / (1.0 - mean))
-    answer = Answer(reading.terrain, odds, clicked[is_positive], clicked[~is_positive])
-    known = answer.above_cut(odds)
-    if trust < TRUSTED and is_choice(answer):
-        known = np.where(chosen_mask(answer), np.maximum(known, FIRM), np.minimum(known, -FIRM))
-    probability = sigmoid(reading.blend @ known)
-    result: FloatArray = np.clip(probability, 0.001, 0.999)
+    answers = ask_looks(looks, faces, is_positive, mask, trust)
+    whole = answers[0]
+    odds = looks[0].reading.blend @ whole.above_cut(whole.odds)
+    if trust < TRUSTED and is_choice(whole.terrain, whole.positive):
+        number, chosen = chosen_mask(answers)
+        odds = _decided(odds, looks, answers, number, chosen)
+    result: FloatArray = np.clip(sigmoid(odds), 0.001, 0.999)
     result[faces[is_positive]] = 1.0
     result[faces[~is_positive]] = 0.0
     return result
+
+
+@torch.no_grad()
+def ask_looks(
+    looks: Sequence[Look],
+    faces: IntArray,
+    is_positive: BoolArray,
+    mask: FloatArray | None = None,
+    trust: float = 0.0,
+) -> list[Answer]:
+    """Answer clicks once per look; see `part_probability`. The flow's opinion is of the whole."""
+    clicked = [_clicked(look, faces, is_positive) for look in looks]
+    odds = [
+        look.reading.network.ask(look.reading.encoded, [(_tensor(yes), _tensor(no))])[0]
+        .double()
+        .numpy()
+        for look, (yes, no) in zip(looks, clicked, strict=True)
+    ]
+    if mask is not None:
+        mean = np.clip(looks[0].atoms.mean(mask, looks[0].areas), *MASK_RANGE)
+        odds[0] = odds[0] + trust * np.log(mean / (1.0 - mean))
+    shared = _shared_odds(looks, odds)
+    return [
+        Answer(look.reading.terrain, own, *clicks, every, look.rim, look.share)
+        for look, own, clicks, every in zip(looks, odds, clicked, shared, strict=True)
+    ]
+
+
+def _clicked(look: Look, faces: IntArray, is_positive: BoolArray) -> tuple[IntArray, IntArray]:
+    """Positive and negative patches of a look; clicks that it does not show are left out."""
+    rows = look.rows(faces)
+    yes, no = rows[is_positive & (rows >= 0)], rows[~is_positive & (rows >= 0)]
+    return look.atoms.of_face[yes], look.atoms.of_face[no]
+
+
+def _shared_odds(looks: Sequence[Look], odds: Sequence[FloatArray]) -> list[FloatArray]:
+    """What all looks say together, on the patches of each: the mean of those that show a face."""
+    if len(looks) == 1:
+        return list(odds)
+    total = np.zeros(len(looks[0].faces))
+    count = np.zeros(len(total))
+    for look, own in zip(looks, odds, strict=True):
+        total[look.faces] += look.reading.blend @ own
+        count[look.faces] += 1
+    mean = total / count
+    return [look.atoms.mean(mean[look.faces], look.areas) for look in looks]
+
+
+def _decided(
+    odds: FloatArray,
+    looks: Sequence[Look],
+    answers: Sequence[Answer],
+    number: int,
+    chosen: BoolArray,
+) -> FloatArray:
+    """(F,) log odds after a mask of one look was chosen.
+
+    Beyond a closer look the clicked loose pieces are no part of it; others stay as they were.
+    """
+    look, answer, whole = looks[number], answers[number], answers[0]
+    known = answer.above_cut(answer.odds)
+    firm = np.where(chosen, np.maximum(known, FIRM), np.minimum(known, -FIRM))
+    pieces = whole.terrain.pieces[looks[0].atoms.of_face]
+    is_near = np.isin(pieces, whole.terrain.pieces[whole.positive])
+    decided: FloatArray = np.where(is_near, np.minimum(odds, -FIRM), odds)
+    decided[look.faces] = look.reading.blend @ firm
+    return decided
 
 
 @torch.no_grad()
@@ -123,13 +136,12 @@ def part_odds(reading: Reading, clicks: Sequence[tuple[IntArray, IntArray]]) -> 
     Returns:
         (P, A) float64 log odds; very low where a part has no positive patch.
     """
-    network = load_patch_network()
     odds = np.full((len(clicks), len(reading.together)), NEVER)
     asked = [row for row, (positive, _) in enumerate(clicks) if len(positive)]
     for start in range(0, len(asked), _QUESTIONS_AT_ONCE):
         rows = asked[start : start + _QUESTIONS_AT_ONCE]
         questions = [(_tensor(clicks[row][0]), _tensor(clicks[row][1])) for row in rows]
-        odds[rows] = network.ask(reading.encoded, questions).double().numpy()
+        odds[rows] = reading.network.ask(reading.encoded, questions).double().numpy()
     return odds
 
 
@@ -154,30 +166,5 @@ def togetherness(
     return sigmoid(odds)
 
 
-def sigmoid(odds: FloatArray) -> FloatArray:
-    """Log odds to probability, without overflow."""
-    result: FloatArray = 0.5 * (1.0 + np.tanh(0.5 * odds))
-    return result
-
-
 def _tensor(ids: IntArray) -> Tensor:
     return torch.from_numpy(np.unique(ids).astype(np.int64))
-
-
-def _blend(surface: Surface, atoms: Atoms, places: FloatArray) -> csr_matrix:
-    """Inverse-square weights of the nearest patches of the same region, the own one included."""
-    middle = 0.5 * (surface.triangles.min(axis=(0, 1)) + surface.triangles.max(axis=(0, 1)))
-    at = (surface.centers - middle) / surface.extent
-    points = np.concatenate([at, NORMAL_WEIGHT * surface.normals], axis=1)
-    count = min(_NUM_BLENDED, atoms.count)
-    near = cKDTree(places).query(points, k=count)[1].reshape(len(points), count)
-    near = np.concatenate([atoms.of_face[:, None], near], axis=1)
-    first = np.unique(atoms.of_face, return_index=True)[1]
-    is_used = surface.regions[first][near] == surface.regions[:, None]
-    is_used[:, 1:] &= near[:, 1:] != near[:, :1]  # the own patch once
-    gaps = np.linalg.norm(points[:, None] - places[near], axis=2)
-    weight = np.where(is_used, 1.0 / (gaps + _BLEND_FLOOR) ** 2, 0.0)
-    weight[:, 0] = np.maximum(weight[:, 0], 1e-12)
-    weight /= weight.sum(axis=1, keepdims=True)
-    rows = np.repeat(np.arange(len(points)), near.shape[1])
-    return csr_matrix((weight.reshape(-1), (rows, near.reshape(-1))), (len(points), atoms.count))

@@ -91,6 +91,35 @@ def surface_of(mesh: AssetMesh) -> Surface:
     )
 
 
+def cut_out(surface: Surface, faces: IntArray) -> Surface:
+    """The part of a surface that some faces make; which way is out stays as it was.
+
+    Args:
+        surface: geometry of the whole.
+        faces: (N,) int64 ascending, at least one.
+    """
+    row = np.full(surface.num_faces, -1)
+    row[faces] = np.arange(len(faces))
+    inside = (row[surface.pairs] >= 0).all(axis=1)
+    pairs = row[surface.pairs[inside]]
+    triangles, materials = surface.triangles[faces], dense_ids(surface.materials[faces])
+    corners = triangles.reshape(-1, 3)
+    same = materials[pairs[:, 0]] == materials[pairs[:, 1]]
+    return Surface(
+        triangles=triangles,
+        areas=surface.areas[faces],
+        normals=surface.normals[faces],
+        centers=surface.centers[faces],
+        pairs=pairs,
+        lengths=surface.lengths[inside],
+        angles=surface.angles[inside],
+        components=label_components(len(faces), pairs),
+        regions=label_components(len(faces), pairs[same]),
+        materials=materials,
+        extent=max(float(np.ptp(corners, axis=0).max()), TINY),
+    )
+
+
 def weld(vertices: FloatArray, low: FloatArray, extent: float) -> IntArray:
     """Give vertices at the same place the same id.
 

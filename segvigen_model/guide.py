@@ -12,7 +12,7 @@ import numpy as np
 from segvigen_model.atoms import Atoms
 from segvigen_model.condition_view import OFFICIAL_CAMERA
 from segvigen_model.coords import mesh_to_unit
-from segvigen_model.evidence import Reading, part_odds, sigmoid
+from segvigen_model.evidence import part_odds
 from segvigen_model.geometry import TINY, Surface, sum_by
 from segvigen_model.partition import (
     Partition,
@@ -22,6 +22,7 @@ from segvigen_model.partition import (
     label_histograms,
 )
 from segvigen_model.raster import project, rasterize
+from segvigen_model.reading import Reading, sigmoid
 from segvigen_model.types import AssetMesh, ByteArray, FloatArray, Frame, IntArray
 
 FRONT_PIXELS = 512

@@ -11,16 +11,18 @@ Departs from paper: SegviGen cuts its mask at one threshold.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
 
+import numpy as np
 import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from segvigen_model.mask_measures import NUM_MEASURES, measure_masks
-from segvigen_model.mask_proposals import Answer, propose_masks
-from segvigen_model.types import BoolArray
+from segvigen_model.mask_proposals import Answer, Terrain, clicked_share, propose_masks
+from segvigen_model.types import BoolArray, IntArray
 
 WEIGHTS_FILE = Path(__file__).parent / "weights" / "choice.safetensors"
 WIDTH = 48
@@ -60,18 +62,32 @@ def load_choice_network(path: Path = WEIGHTS_FILE) -> ChoiceNetwork:
     return network.eval().requires_grad_(False)
 
 
-def is_choice(answer: Answer) -> bool:
-    """Whether a mask is to be chosen: the clicked loose pieces hold most of the surface."""
-    return answer.clicked_share >= MIN_CLICKED_SHARE
+def is_choice(terrain: Terrain, positive: IntArray) -> bool:
+    """Whether a mask is to be chosen: the clicked loose pieces hold most of the surface.
 
-
-def chosen_mask(answer: Answer) -> BoolArray:
-    """(A,) bool, the mask that promises the greatest IoU with what was clicked.
-
-    It has the positive patches and lacks the negative ones.
+    Args:
+        terrain: of the whole object.
+        positive: clicked patches.
     """
-    found = propose_masks(answer)
+    return clicked_share(terrain, positive) >= MIN_CLICKED_SHARE
+
+
+def chosen_mask(answers: Sequence[Answer]) -> tuple[int, BoolArray]:
+    """The mask that promises the greatest IoU with what was clicked.
+
+    Args:
+        answers: of all looks at one object.
+
+    Returns:
+        Which answer it is of, and (A,) bool of that look's patches. It has the positive patches
+        and lacks the negative ones.
+    """
+    found = [propose_masks(answer) for answer in answers]
+    told = [measure_masks(*each) for each in zip(answers, found, strict=True)]
     with torch.no_grad():
-        scores = load_choice_network()(torch.from_numpy(measure_masks(answer, found)))
-    mask: BoolArray = found.masks[int(scores.argmax())]
-    return mask
+        scores = load_choice_network()(torch.from_numpy(np.concatenate(told)))
+    best, number = int(scores.argmax()), 0
+    while best >= len(found[number].masks):
+        best, number = best - len(found[number].masks), number + 1
+    mask: BoolArray = found[number].masks[best]
+    return number, mask

@@ -13,7 +13,9 @@ from segvigen_model.types import BoolArray, FloatArray, IntArray
 
 _NEARBY_CUTS = (0.25, 0.5, 0.75, 1.0, 1.4, 2.0, 3.0)  # times the plain cut
 _SEGMENT_LEVELS = (-7, -5, -3, -2)  # 80, 20, 5 segments; regions of one material and piece
-NUM_MEASURES = 5 + len(_NEARBY_CUTS) + 6 + 6 + 2 + 5 + len(KINDS) + 1 + len(_SEGMENT_LEVELS) + 4
+_NUM_LOOKING = 10
+_NUM_OWN = 5 + len(_NEARBY_CUTS) + 6 + 6 + 2 + 5 + len(KINDS) + 1 + len(_SEGMENT_LEVELS) + 4
+NUM_MEASURES = _NUM_OWN + _NUM_LOOKING
 EXPECTED = 4  # the measure that is the IoU to be expected of the odds
 
 
@@ -49,8 +51,28 @@ def measure_masks(answer: Answer, found: Masks) -> FloatArray:
         found.levels,
         *(_torn(terrain.levels[level], masks, areas) / size for level in _SEGMENT_LEVELS),
         *_folds(terrain, masks),
+        *_looking(answer, masks, areas),
     ]
     return np.stack(columns, axis=1).astype(np.float32)
+
+
+def _looking(answer: Answer, masks: BoolArray, areas: FloatArray) -> list[FloatArray]:
+    """What all looks say of each mask together; how much the look shows and what it cuts off."""
+    left, right = answer.terrain.pairs.T
+    chance, size = expit(answer.shared), masks @ areas
+    claimed, hit = float(areas @ chance), masks @ (areas * chance)
+    is_border = masks[:, left] != masks[:, right]
+    plain = answer.obeying(answer.above_cut(answer.shared) > 0)
+    both = masks @ (areas * plain)
+    return [
+        *(hit / size, (claimed - hit) / _rest(size), hit / (size + claimed - hit)),
+        np.log(size / claimed),
+        is_border @ np.abs(chance[left] - chance[right]) / (is_border.sum(axis=1) + TINY),
+        both / (size + float(areas @ plain) - both),
+        *(np.full(len(size), value) for value in (np.log(answer.share), answer.share < 1.0)),
+        np.log(size * answer.share),
+        masks @ (areas * answer.rim) / size,
+    ]
 
 
 def _overlaps(answer: Answer, masks: BoolArray, areas: FloatArray) -> FloatArray:

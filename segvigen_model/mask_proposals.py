@@ -31,7 +31,9 @@ LEVEL_CUTS = (0.06, 0.12, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7)
 GROUP_LEVELS = tuple(
     0.97 - 0.03 * step for step in range(32)
 )  # togetherness down to which groups join
-KINDS = range(5)  # plain, smoothed, group, level set, its touching piece
+# Plain, smoothed, group, level set, its touching piece; the same of shared odds without groups.
+KINDS = range(9)
+_SHARED = 5  # first kind of shared odds
 LEAST_AREA = 1e-6  # share of the surface
 _SMOOTH = 0.35  # share of the groups' mean odds in the smoothed odds
 _SMOOTH_EVERY = 3  # of the group levels
@@ -68,30 +70,30 @@ class Terrain:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What the patch network answered to clicks on one object.
+    """What the patch network answered to clicks, of one look (looks.py) at an object.
 
     Attributes:
-        terrain: of the object.
+        terrain: of the look.
         odds: (A,) float64 log odds of each patch.
         positive, negative: int64 clicked patches, one entry per click; a patch that is both
             counts as positive.
+        shared: (A,) float64 log odds that all looks give together; `odds` where there is one.
+        rim: (A,) bool, patches where the surface goes on outside the look.
+        share: of the object's surface that the look shows.
     """
 
     terrain: Terrain
     odds: FloatArray
     positive: IntArray
     negative: IntArray
+    shared: FloatArray
+    rim: BoolArray
+    share: float
 
     @property
     def cut(self) -> float:
         """Probability at which odds are cut when nothing better is known."""
         return CUT - CUT_DROP / math.sqrt(max(len(self.positive), 1))
-
-    @property
-    def clicked_share(self) -> float:
-        """Share of the surface that the clicked loose pieces hold."""
-        pieces = self.terrain.pieces
-        return float(self.terrain.areas[np.isin(pieces, pieces[self.positive])].sum())
 
     def above_cut(self, odds: FloatArray) -> FloatArray:
         """(A,) odds above the plain cut, which is higher in loose pieces that nobody clicked."""
@@ -141,6 +143,11 @@ def terrain_of(atoms: Atoms, together: FloatArray, facts: PatchFacts) -> Terrain
     return Terrain(atoms.areas, atoms.pairs, hollows, together, np.stack(groups), segments)
 
 
+def clicked_share(terrain: Terrain, positive: IntArray) -> float:
+    """Share of the surface that the loose pieces of clicked patches hold."""
+    return float(terrain.areas[np.isin(terrain.pieces, terrain.pieces[positive])].sum())
+
+
 def _hollows(facts: PatchFacts, pairs: IntArray) -> FloatArray:
     """(B,) sines of how far each of two patches lies above the other's plane, summed."""
     centers, normals = facts.centers.astype(np.float64), facts.normals.astype(np.float64)
@@ -153,7 +160,6 @@ def _hollows(facts: PatchFacts, pairs: IntArray) -> FloatArray:
 
 def propose_masks(answer: Answer) -> Masks:
     """Masks to choose from; every one has the positive patches and lacks the negative ones."""
-    smooth = _smoothed(answer.terrain, answer.odds)
     positive = answer.positive
     kept: dict[bytes, tuple[BoolArray, int, float]] = {}
 
@@ -161,14 +167,19 @@ def propose_masks(answer: Answer) -> Masks:
         mask = answer.obeying(mask)
         kept.setdefault(mask.tobytes(), (mask, kind, level))
 
-    for kind, odds in enumerate((answer.odds, smooth)):
-        add(answer.above_cut(odds) > 0, kind, answer.cut)
+    def add_level_sets(odds: FloatArray, first: int, after: int) -> None:
+        smooth = _smoothed(answer.terrain, odds)
+        for kind, each in enumerate((odds, smooth), first):
+            add(answer.above_cut(each) > 0, kind, answer.cut)
+        for level in LEVEL_CUTS:
+            likely = answer.obeying(smooth > log_odds(level))
+            add(likely, after, level)
+            add(_touching(answer.terrain, likely, positive), after + 1, level)
+
+    add_level_sets(answer.odds, 0, 3)
     for level, ids in zip(GROUP_LEVELS, answer.terrain.groups, strict=True):
         add(np.isin(ids, ids[positive]), 2, level)
-    for level in LEVEL_CUTS:
-        likely = answer.obeying(smooth > log_odds(level))
-        add(likely, 3, level)
-        add(_touching(answer.terrain, likely, positive), 4, level)
+    add_level_sets(answer.shared, _SHARED, _SHARED + 2)
     masks, kinds, levels = zip(*kept.values(), strict=True)
     return Masks(np.stack(masks), np.array(kinds), np.array(levels))
 

@@ -13,9 +13,10 @@ import numpy as np
 
 from segvigen_model.agglomeration import PartMerger
 from segvigen_model.atoms import Atoms, border_weights
-from segvigen_model.evidence import Reading, togetherness
+from segvigen_model.evidence import togetherness
 from segvigen_model.geometry import TINY, sum_by
 from segvigen_model.graph_cut import expand_labels
+from segvigen_model.reading import Reading
 from segvigen_model.types import FloatArray, IntArray
 
 # Share of the surface below which a part is a fragment; PartSAM's rule is 0.003.

@@ -19,7 +19,7 @@ from segvigen_model.checkpoint import Bundle, load
 from segvigen_model.coords import grid_to_latent, mesh_to_unit
 from segvigen_model.edits import Edited, Edits, apply_edits
 from segvigen_model.errors import CheckpointMismatch
-from segvigen_model.evidence import part_probability, togetherness
+from segvigen_model.evidence import TRUSTED, part_probability, togetherness
 from segvigen_model.guide import (
     camera_faces,
     front_faces,
@@ -354,10 +354,10 @@ class Segmenter:
     def _probability(
         self, geometry: Geometry, faces: IntArray, is_positive: BoolArray, mask: FloatArray
     ) -> FloatArray:
-        pieces = (geometry.reading, geometry.atoms, geometry.surface.areas)
-        on_faces = geometry.relation.to_faces(mask)
-        trust = self.bundle.config.trust.mask
-        return part_probability(*pieces, faces, is_positive, on_faces, trust)
+        trust, on_faces = self.bundle.config.trust.mask, geometry.relation.to_faces(mask)
+        is_looking = trust < TRUSTED
+        looks = geometry.looks.at(faces[is_positive]) if is_looking else (geometry.looks.whole,)
+        return part_probability(looks, faces, is_positive, on_faces, trust)
 
     def _click_set(
         self, encoding: Encoding, points: FloatArray, is_positive: BoolArray

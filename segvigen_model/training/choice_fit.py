@@ -1,11 +1,12 @@
 """Train the network that chooses a mask (mask_choice.py).
 
     python -m segvigen_model.training.choice_fit --out choice.safetensors
-        --ask OLD.safetensors UNSEEN --ask NEW.safetensors MADE --check NEW.safetensors DATA
+        --ask OLD UNSEEN 400 --ask NEW made 90 --check NEW PACK 50
 
-Each `--ask` names a patch network and a folder of shards (patch_data.py) that it was NOT trained
-on: a network is too sure of what it has seen. `--check` prints IoU before and after on the
-validation split of a folder. The same seed asks the same questions.
+Each `--ask` names weights of a patch network, a labelled folder that it was NOT trained on
+("made": shapes made in code) and how many objects to ask about: a network is too sure of what it
+has seen. `--check` prints IoU before and after on the validation split of a folder. The same seed
+asks the same questions; they are kept in a file beside the weights, for other fits (`--asked`).
 """
 
 from __future__ import annotations
@@ -25,37 +26,49 @@ from safetensors.torch import save_file
 from torch import Tensor
 from tqdm import tqdm
 
-from segvigen_model.atoms import Atoms
-from segvigen_model.evidence import sigmoid
+from segvigen_model.atoms import patch_atoms
+from segvigen_model.clicks import error_click, surface_clicks
+from segvigen_model.errors import SegvigenError
+from segvigen_model.evidence import ask_looks
+from segvigen_model.geometry import Surface, surface_of
+from segvigen_model.looks import Look, Looks
 from segvigen_model.mask_choice import ChoiceNetwork, is_choice
 from segvigen_model.mask_measures import EXPECTED, NUM_MEASURES, measure_masks
-from segvigen_model.mask_proposals import (
-    LEAST_AREA,
-    Answer,
-    Masks,
-    Terrain,
-    propose_masks,
-    terrain_of,
-)
-from segvigen_model.patch_network import Encoded, PatchNetwork, load_patch_network, tensors_of
-from segvigen_model.training.patch_data import PatchExample, read_file
-from segvigen_model.training.patch_questions import (
-    MIN_PART_SHARE,
-    Question,
-    click_tensors,
-    correction,
-    draw_negative,
-    draw_patches,
-    turned,
-)
-from segvigen_model.types import FloatArray
+from segvigen_model.mask_proposals import propose_masks
+from segvigen_model.patch_network import load_patch_network
+from segvigen_model.reading import read_patches
+from segvigen_model.segments import segment_tree
+from segvigen_model.training.patch_data import labelled_object
+from segvigen_model.types import AssetMesh, BoolArray, Click, FloatArray, IntArray
 
 CLICK_COUNTS = (1, 2, 3, 5, 10)
-MAX_PARTS = 4  # asked for of one object
+NUM_DRAWN = 3  # of these counts, one of them 1, are drawn for a part
+NUM_CORRECTED = 2  # of these counts are set on errors
+MAX_PARTS = 2  # asked for of one object
+MIN_PART_SHARE = 0.001  # of the surface
+NEGATIVE_REACHES = (0.05, 0.2, 3.0)  # longest sides: how near the part wrong points lie
+MADE = "made"  # in code
 BATCH = 64
 MAX_RATE = 4e-3
 NOT_THERE = -1e4  # score of what pads a question's masks
 log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """Whom to ask about what.
+
+    Attributes:
+        network: weights of a patch network.
+        folder: labelled objects; None = made in code.
+        count: how many objects, at most.
+        split: "train" or "validation".
+    """
+
+    network: Path
+    folder: Path | None
+    count: int
+    split: str = "train"
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,127 +78,144 @@ class Asked:
     Attributes:
         count: clicks; without the negative ones where they were drawn.
         is_corrected: whether the clicks were set on errors, not drawn on the part.
-        is_choice: whether the product would choose here; nothing is learned from others.
-        measures: (C, M) float32.
-        iou: (C,) float32 with the true part; the plain mask first.
+        measures: (C, M) float32, of all looks, the whole first.
+        iou: (C,) float32 with the true part; the plain mask of the whole first.
     """
 
     count: int
     is_corrected: bool
-    is_choice: bool
     measures: FloatArray
     iou: FloatArray
 
 
-def ask_file(network_path: Path, path: Path, seed: int) -> list[Asked]:
-    """All questions about the objects of one shard."""
+def ask_object(ask: Ask, index: int, seed: int) -> list[Asked]:
+    """Questions about some parts of object `index`; none where it cannot be used."""
     torch.set_num_threads(1)
-    number = int(path.stem.rpartition("-")[2])
-    found = []
-    for index, example in enumerate(read_file(path)):
-        found += ask_object(network_path, example, np.random.default_rng([seed, number, index]))
-    return found
+    rng = np.random.default_rng([seed, index])
+    try:
+        pack_share = 0.0 if ask.folder is None else 1.0
+        made = labelled_object(index, seed, ask.folder, ask.split, pack_share)
+        return [] if made is None else ask_mesh(ask.network, *made, rng)
+    except SegvigenError as err:
+        log.warning("object=%d refused=%s", index, err)
+        return []
 
 
-@torch.no_grad()
-def ask_object(network_path: Path, example: PatchExample, rng: np.random.Generator) -> list[Asked]:
-    """Questions about some parts: more and more clicks, drawn on the part or set on errors.
+def ask_mesh(
+    network: Path, mesh: AssetMesh, labels: IntArray, rng: np.random.Generator
+) -> list[Asked]:
+    """Questions about some parts of a mesh, more and more clicks, drawn or set on errors.
 
     Only those where the product would choose.
     """
-    network = load_patch_network(network_path)
-    moved = turned(example, rng)
-    areas = np.maximum(moved.facts.areas.astype(np.float64), LEAST_AREA)
-    areas /= areas.sum()
-    encoded = network.encode(tensors_of(moved.facts))
-    odds = network.together(encoded).double().numpy()
-    pairs = moved.pairs.astype(np.int64)
-    atoms = Atoms(
-        np.arange(len(areas)), areas, pairs, np.ones(len(pairs)), np.zeros(len(pairs)), "patches"
-    )
-    terrain = terrain_of(atoms, sigmoid(0.5 * (odds + odds.T)), moved.facts)
-    parts = np.flatnonzero(areas @ moved.shares > MIN_PART_SHARE)
+    surface = surface_of(mesh)
+    tree = segment_tree(surface)
+    atoms = patch_atoms(surface, tree)
+    reading = read_patches(surface, tree, atoms, load_patch_network(network))
+    known = _Object(surface, Looks(surface, atoms, reading))
+    areas = np.bincount(labels, surface.areas)
+    parts = np.flatnonzero(areas > MIN_PART_SHARE * areas.sum())
     found = []
-    object_ = _Object(network, encoded, moved, areas, terrain)
     for part in rng.permutation(parts)[:MAX_PARTS]:
-        target = moved.shares[:, part]
-        found += object_.ask(_ladder(moved, target, rng))[0]
-        found += _corrections(object_, target, rng)
-    return [each for each in found if each.is_choice]
+        mask = labels == part
+        found += known.drawn(mask, rng)
+        found += known.corrected(mask, rng)
+    return found
 
 
 @dataclass(frozen=True, slots=True)
 class _Object:
-    network: PatchNetwork
-    encoded: Encoded
-    seen: PatchExample
-    areas: FloatArray
-    terrain: Terrain
+    surface: Surface
+    looks: Looks
 
-    def ask(self, questions: Sequence[Question]) -> tuple[list[Asked], list[Masks]]:
-        """What was asked, and its masks."""
-        device = torch.device("cpu")
-        clicks = [click_tensors(each, device) for each in questions]
-        answers = self.network.ask(self.encoded, clicks).double().numpy()
-        rows = [self._measured(*pair) for pair in zip(questions, answers, strict=True)]
-        return [asked for asked, _ in rows], [masks for _, masks in rows]
+    def drawn(self, part: BoolArray, rng: np.random.Generator) -> list[Asked]:
+        """Clicks on the part, once with some beside it."""
+        points = surface_clicks(self.surface, part, max(CLICK_COUNTS), rng)
+        counts = sorted({1, *map(int, rng.choice(CLICK_COUNTS[1:], NUM_DRAWN - 1, replace=False))})
+        sets = [points[:count] for count in counts]
+        count = int(rng.choice(CLICK_COUNTS[:4]))
+        beside = self._beside(part, points[:count], rng)
+        sets += [[*points[:count], *beside]] if beside else []
+        rows = [self.ask(part, clicks) for clicks in sets]
+        return [row for row in rows if row is not None]
 
-    def _measured(self, question: Question, odds: FloatArray) -> tuple[Asked, Masks]:
-        answer = Answer(self.terrain, odds, question.positive, question.negative)
+    def corrected(self, part: BoolArray, rng: np.random.Generator) -> list[Asked]:
+        """One click after the other on what a mask has wrong: the plain one, or the likeliest."""
+        by_chance = rng.random() < 0.5
+        recorded = rng.choice(CLICK_COUNTS, NUM_CORRECTED, replace=False)
+        clicks: list[Click] = []
+        mask: BoolArray = np.zeros(len(part), bool)
+        found = []
+        for count in range(1, int(recorded.max()) + 1):
+            click = error_click(self.surface, mask, part)
+            if click is None:
+                break
+            clicks.append(click)
+            asked = self.ask(part, clicks) if count in recorded else None
+            if asked is not None:
+                found.append(replace(asked, count=count, is_corrected=True))
+            mask = self._whole_mask(clicks, by_chance)
+        return found
+
+    def ask(self, part: BoolArray, clicks: Sequence[Click]) -> Asked | None:
+        """A question with its masks; None where there is no choice."""
+        faces, is_positive = _signed_faces(clicks)
+        whole = self.looks.whole
+        if not is_choice(whole.reading.terrain, whole.atoms.of_face[faces[is_positive]]):
+            return None
+        looks = self.looks.at(faces[is_positive])
+        told, ious = [], []
+        for look, answer in zip(looks, ask_looks(looks, faces, is_positive), strict=True):
+            found = propose_masks(answer)
+            told.append(measure_masks(answer, found))
+            ious.append(iou_on_faces(look, found.masks, part, self.surface.areas))
+        iou = np.concatenate(ious).astype(np.float32)
+        return Asked(int(is_positive.sum()), False, np.concatenate(told), iou)
+
+    def _whole_mask(self, clicks: Sequence[Click], by_chance: bool) -> BoolArray:
+        """(F,) what the whole answers alone: the plain mask, or the likeliest."""
+        whole = self.looks.whole
+        (answer,) = ask_looks([whole], *_signed_faces(clicks))
         found = propose_masks(answer)
-        shared = found.masks @ (self.areas * question.target)
-        iou = shared / (found.masks @ self.areas + self.areas @ question.target - shared)
-        told = measure_masks(answer, found)
-        asked = Asked(
-            *(len(question.positive), False, is_choice(answer)),
-            *(told, iou.astype(np.float32)),
-        )
-        return asked, found
+        number = int(measure_masks(answer, found)[:, EXPECTED].argmax()) if by_chance else 0
+        mask: BoolArray = found.masks[number][whole.atoms.of_face]
+        return mask
+
+    def _beside(
+        self, part: BoolArray, points: Sequence[Click], rng: np.random.Generator
+    ) -> list[Click]:
+        """One to five negative clicks outside a part, near its clicks or anywhere."""
+        middle = np.mean([click.xyz for click in points], axis=0)
+        gaps = np.linalg.norm(self.surface.centers - middle, axis=1) / self.surface.extent
+        chance = self.surface.areas * ~part * (np.exp(-gaps / rng.choice(NEGATIVE_REACHES)) + 1e-9)
+        if not chance.sum() > 0:
+            return []
+        faces = rng.choice(len(part), int(rng.integers(1, 6)), p=chance / chance.sum())
+        at = self.surface.centers
+        return [Click(int(face), at[face], is_positive=False) for face in faces]
 
 
-def _corrections(object_: _Object, target: FloatArray, rng: np.random.Generator) -> list[Asked]:
-    """One click after the other on what a mask has wrong: the plain mask's, or the likeliest's."""
-    none = np.zeros(0, np.int64)
-    by_chance = rng.random() < 0.5
-    question, mask = Question(none, none, target), np.zeros(len(target), bool)
-    found = []
-    for count in range(1, max(CLICK_COUNTS) + 1):
-        patch = correction(object_.seen, target, mask)
-        if patch is None:
-            break
-        if mask[patch]:
-            question = replace(question, negative=np.append(question.negative, patch))
-        else:
-            question = replace(question, positive=np.append(question.positive, patch))
-        (asked,), (masks,) = object_.ask([question])
-        if count in CLICK_COUNTS:
-            found.append(replace(asked, count=count, is_corrected=True))
-        mask = masks.masks[int(asked.measures[:, EXPECTED].argmax()) if by_chance else 0]
-    return found
+def _signed_faces(clicks: Sequence[Click]) -> tuple[IntArray, BoolArray]:
+    faces = np.array([click.face for click in clicks], np.int64)
+    return faces, np.array([click.is_positive for click in clicks], bool)
 
 
-def _ladder(example: PatchExample, target: FloatArray, rng: np.random.Generator) -> list[Question]:
-    points = draw_patches(example.facts.areas * target, max(CLICK_COUNTS), rng)
-    none = np.zeros(0, np.int64)
-    plain = [Question(points[:count], none, target) for count in CLICK_COUNTS]
-    counts = rng.choice(CLICK_COUNTS[:4], 2)
-    return plain + [
-        Question(points[:count], draw_negative(example, points[:count], target, rng), target)
-        for count in counts
-    ]
+def iou_on_faces(look: Look, masks: BoolArray, part: BoolArray, areas: FloatArray) -> FloatArray:
+    """(C,) IoU of masks (C, A) of a look's patches with a part (F,) of the whole surface."""
+    of_face, count = look.atoms.of_face, look.atoms.count
+    size = masks @ np.bincount(of_face, look.areas, count)
+    shared = masks @ np.bincount(of_face, look.areas * part[look.faces], count)
+    iou: FloatArray = shared / np.maximum(size + float(areas @ part) - shared, 1e-30)
+    return iou
 
 
-def ask_all(asks: Sequence[tuple[Path, Path]], split: str, seed: int, workers: int) -> list[Asked]:
-    """Questions about all shards of a split, in a fixed order."""
-    jobs = [
-        (network, path, seed)
-        for network, folder in asks
-        for path in sorted(folder.glob(f"{split}-*[0-9].npz"))
-    ]
+def ask_all(asks: Sequence[Ask], seed: int, workers: int) -> list[Asked]:
+    """Questions about all objects, in a fixed order."""
+    jobs = [(ask, index, seed) for ask in asks for index in range(ask.count)]
     found: list[Asked] = []
     with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
-        answers = pool.map(ask_file, *zip(*jobs, strict=True))
-        for rows in tqdm(answers, total=len(jobs), desc="questions", mininterval=10):
+        answers = pool.map(ask_object, *zip(*jobs, strict=True))
+        for rows in tqdm(answers, total=len(jobs), desc="objects", mininterval=10):
             found += rows
     return found
 
@@ -239,27 +269,59 @@ def compare(network: ChoiceNetwork, asked: Sequence[Asked]) -> list[tuple[str, t
     return [(kind, tuple(float(value) for value in row)) for kind, row in found]
 
 
+def save_asked(path: Path, asked: Sequence[Asked]) -> None:
+    """Keep questions in one file, for other fits."""
+    np.savez(
+        path,
+        counts=np.array([each.count for each in asked]),
+        is_corrected=np.array([each.is_corrected for each in asked]),
+        sizes=np.array([len(each.iou) for each in asked]),
+        measures=np.concatenate([each.measures for each in asked]),
+        iou=np.concatenate([each.iou for each in asked]),
+    )
+
+
+def load_asked(path: Path) -> list[Asked]:
+    """Questions that were kept."""
+    with np.load(path, allow_pickle=False) as stored:
+        ends = np.cumsum(stored["sizes"])[:-1]
+        measures, iou = (np.split(stored[name], ends) for name in ("measures", "iou"))
+        rows = zip(stored["counts"], stored["is_corrected"], measures, iou, strict=True)
+        return [Asked(int(count), bool(late), told, each) for count, late, told, each in rows]
+
+
 def main(arguments: list[str] | None = None) -> None:
     """Command line."""
     parser = argparse.ArgumentParser(description=__doc__)
-    pair = partial(parser.add_argument, type=Path, nargs=2, action="append")
-    pair("--ask", metavar=("WEIGHTS", "FOLDER"), required=True)
-    pair("--check", metavar=("WEIGHTS", "FOLDER"), default=[])
+    triple = partial(parser.add_argument, nargs=3, action="append", default=[])
+    triple("--ask", metavar=("WEIGHTS", "FOLDER", "COUNT"))
+    triple("--check", metavar=("WEIGHTS", "FOLDER", "COUNT"))
+    parser.add_argument("--asked", type=Path, nargs="*", default=(), help="kept questions")
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--epochs", type=int, default=32)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--workers", type=int, default=2)
     args = parser.parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(message)s")
-    asked = ask_all(args.ask, "train", args.seed, args.workers)
+    asked = [each for path in args.asked for each in load_asked(path)]
+    args.out.parent.mkdir(parents=True, exist_ok=True)
+    if args.ask:
+        fresh = ask_all([_ask(*each) for each in args.ask], args.seed, args.workers)
+        save_asked(args.out.with_suffix(".asked.npz"), fresh)
+        asked += fresh
+    if not asked:
+        parser.error("no questions; give --ask or --asked")
     log.info("questions=%d masks=%d", len(asked), sum(len(each.iou) for each in asked))
     network = fit(asked, args.epochs, args.seed)
-    args.out.parent.mkdir(parents=True, exist_ok=True)
     save_file(network.state_dict(), args.out)
     if args.check:
-        held = ask_all(args.check, "validation", args.seed, args.workers)
-        for kind, (plain, chosen, best) in compare(network, held):
+        asks = [replace(_ask(*each), split="validation") for each in args.check]
+        for kind, (plain, chosen, best) in compare(network, ask_all(asks, args.seed, args.workers)):
             log.info("clicks=%s plain=%.3f chosen=%.3f best=%.3f", kind, plain, chosen, best)
+
+
+def _ask(network: str, folder: str, count: str) -> Ask:
+    return Ask(Path(network), None if folder == MADE else Path(folder), int(count))
 
 
 if __name__ == "__main__":

@@ -55,6 +55,12 @@ def bumpy_grid(side: int) -> AssetMesh:
     return mesh_of(vertices, np.concatenate([first, second]))
 
 
+@pytest.fixture(scope="session")
+def sheet_of() -> Callable[[int], AssetMesh]:
+    """Make a wavy sheet of 2 * side^2 faces."""
+    return bumpy_grid
+
+
 @pytest.fixture
 def two_boxes() -> AssetMesh:
     """Two separate boxes of different size, 24 faces."""

@@ -14,11 +14,18 @@ from segvigen_model import mask_choice
 from segvigen_model.atoms import Atoms
 from segvigen_model.mask_choice import ChoiceNetwork, chosen_mask, is_choice, load_choice_network
 from segvigen_model.mask_measures import NUM_MEASURES, measure_masks
-from segvigen_model.mask_proposals import CUT_ELSEWHERE, Answer, propose_masks, terrain_of
+from segvigen_model.mask_proposals import (
+    CUT_ELSEWHERE,
+    Answer,
+    clicked_share,
+    propose_masks,
+    terrain_of,
+)
 from segvigen_model.patches import PatchFacts
 
 NUM_LEVELS = 9
 NONE = np.zeros(0, np.int64)
+LOOKING = NUM_MEASURES - 10  # first measure of what looks say together
 
 
 def facts_of(centers, normals, areas, levels) -> PatchFacts:
@@ -44,13 +51,29 @@ def object_by(rng: np.random.Generator, count: int):
     return atoms, together, facts_of(centers, normals, atoms.areas, np.stack(levels))
 
 
+def whole_answer(terrain, odds, positive, negative=NONE) -> Answer:
+    """Of the only look, which shows everything."""
+    return Answer(terrain, odds, positive, negative, odds, np.zeros(len(odds), bool), 1.0)
+
+
 def answer_by(seed: int, count: int) -> Answer:
+    """A random answer of a closer look."""
     rng = np.random.default_rng(seed)
     terrain = terrain_of(*object_by(rng, count))
     odds = rng.normal(0, 10.0 ** rng.integers(-2, 3), count)
     clicked = rng.permutation(count)[: rng.integers(1, min(count, 12) + 1)]
     split = rng.integers(1, len(clicked) + 1)
-    return Answer(terrain, odds, clicked[:split], clicked[split:])
+    shared = odds + rng.normal(0, 2, count)
+    rim = rng.random(count) < 0.2
+    clicks = clicked[:split], clicked[split:]
+    return Answer(terrain, odds, *clicks, shared, rim, float(rng.uniform(0.05, 1)))
+
+
+def chosen(answer: Answer):
+    """What is chosen where there is one look."""
+    number, mask = chosen_mask([answer])
+    assert number == 0
+    return mask
 
 
 @settings(max_examples=60, deadline=None)
@@ -62,7 +85,7 @@ def test_every_mask_holds_every_click_and_is_measured(seed, count):
     assert len(np.unique(found.masks, axis=0)) == len(found.masks)
     told = measure_masks(answer, found)
     assert told.shape == (len(found.masks), NUM_MEASURES) and np.isfinite(told).all()
-    assert (found.masks == chosen_mask(answer)).all(axis=1).any()
+    assert (found.masks == chosen(answer)).all(axis=1).any()
 
 
 @settings(max_examples=40, deadline=None)
@@ -81,7 +104,7 @@ def test_the_plain_mask_is_first_and_cut_higher_in_pieces_that_nobody_clicked(se
 
 def test_a_patch_that_is_both_counts_as_positive():
     answer = answer_by(5, 20)
-    both = Answer(answer.terrain, answer.odds, np.array([3, 4]), np.array([4, 5]))
+    both = replace(answer, positive=np.array([3, 4]), negative=np.array([4, 5]))
     masks = propose_masks(both).masks
     assert masks[:, [3, 4]].all() and not masks[:, 5].any()
 
@@ -132,8 +155,38 @@ def test_measures_know_the_segments_that_a_mask_tears(seed, count):
             for segment in set(terrain.levels[level]):
                 of = terrain.areas * (terrain.levels[level] == segment)
                 torn += min(of[mask].sum(), of[~mask].sum())
-            told = row[NUM_MEASURES - 8 + number]
+            told = row[LOOKING - 8 + number]
             assert told == pytest.approx(torn / terrain.areas[mask].sum(), abs=1e-4)
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(0, 2**32 - 1), st.integers(4, 30))
+def test_measures_know_what_all_looks_say_and_what_a_look_cuts_off(seed, count):
+    answer = answer_by(seed, count)
+    areas, found = answer.terrain.areas, propose_masks(answer)
+    chance = 1 / (1 + np.exp(-answer.shared))
+    for mask, row in zip(found.masks, measure_masks(answer, found), strict=True):
+        size, claimed, hit = areas[mask].sum(), areas @ chance, areas[mask] @ chance[mask]
+        told = row[LOOKING:]
+        assert told[0] == pytest.approx(hit / size, abs=1e-4)
+        assert told[2] == pytest.approx(hit / (size + claimed - hit), abs=1e-4)
+        assert told[3] == pytest.approx(np.log(size / claimed), abs=1e-4)
+        pairs = answer.terrain.pairs
+        step = [abs(chance[i] - chance[j]) for i, j in pairs if mask[i] != mask[j]]
+        assert told[4] == pytest.approx(np.mean(step) if step else 0.0, abs=1e-4)
+        assert told[6:9] == pytest.approx(
+            [np.log(answer.share), 1.0, np.log(size * answer.share)], abs=1e-4
+        )
+        assert told[9] == pytest.approx(areas[mask & answer.rim].sum() / size, abs=1e-4)
+
+
+def test_what_all_looks_say_is_proposed_too():
+    """Odds that know nothing, and what all looks say together finds the half."""
+    halves = np.arange(30) < 15
+    answer = answer_by(3, 30)
+    clicks = {"positive": np.array([2]), "negative": NONE}
+    answer = replace(answer, odds=np.zeros(30), shared=np.where(halves, 6.0, -6.0), **clicks)
+    assert (propose_masks(answer).masks == halves).all(axis=1).any()
 
 
 @settings(max_examples=30, deadline=None)
@@ -154,7 +207,7 @@ def test_measures_know_how_the_surface_folds_at_the_border_and_inside(seed, coun
             for least in (-np.inf, 0)
             for where in (True, False)
         ]
-        assert row[NUM_MEASURES - 4 :] == pytest.approx(told, abs=1e-4)
+        assert row[LOOKING - 4 : LOOKING] == pytest.approx(told, abs=1e-4)
 
 
 @pytest.mark.parametrize(("side", "sign"), [(1.0, 1.0), (-1.0, -1.0)])
@@ -175,8 +228,9 @@ def test_a_mask_is_chosen_where_the_clicked_pieces_hold_most(seed, count):
     pieces = answer.terrain.pieces
     clicked = {pieces[patch] for patch in answer.positive}
     share = sum(answer.terrain.areas[patch] for patch in range(count) if pieces[patch] in clicked)
-    assert answer.clicked_share == pytest.approx(share)
-    assert is_choice(answer) == (answer.clicked_share >= mask_choice.MIN_CLICKED_SHARE)
+    told = clicked_share(answer.terrain, answer.positive)
+    assert told == pytest.approx(share)
+    assert is_choice(answer.terrain, answer.positive) == (told >= mask_choice.MIN_CLICKED_SHARE)
 
 
 def test_groups_are_nested_and_follow_what_belongs_together():
@@ -190,7 +244,7 @@ def test_groups_are_nested_and_follow_what_belongs_together():
 def test_the_order_of_patches_does_not_matter():
     answer = answer_by(11, 30)
     atoms, together, facts = object_by(np.random.default_rng(11), 30)
-    mask = chosen_mask(answer)
+    mask = chosen(answer)
     order = np.random.default_rng(0).permutation(30)
     place = np.argsort(order)
     pairs = np.sort(place[atoms.pairs], axis=1)
@@ -199,20 +253,31 @@ def test_the_order_of_patches_does_not_matter():
     )
     atoms = replace(atoms, areas=atoms.areas[order], pairs=pairs)
     terrain = terrain_of(atoms, together[np.ix_(order, order)], moved)
-    clicks = place[answer.positive], place[answer.negative]
-    assert (chosen_mask(Answer(terrain, answer.odds[order], *clicks)) == mask[order]).all()
+    again = replace(
+        answer,
+        terrain=terrain,
+        odds=answer.odds[order],
+        positive=place[answer.positive],
+        negative=place[answer.negative],
+        shared=answer.shared[order],
+        rim=answer.rim[order],
+    )
+    assert (chosen(again) == mask[order]).all()
 
 
-def test_the_best_score_wins(monkeypatch):
-    answer = answer_by(5, 30)
+def test_the_best_score_of_all_looks_wins(monkeypatch):
+    answers = [answer_by(seed, 30) for seed in (5, 6, 7)]
 
     class Largest(ChoiceNetwork):
         def forward(self, measures):
             return measures[:, 1]
 
     monkeypatch.setattr(mask_choice, "load_choice_network", Largest)
-    largest = (propose_masks(answer).masks @ answer.terrain.areas).max()
-    assert chosen_mask(answer) @ answer.terrain.areas == pytest.approx(largest)
+    sizes = [(propose_masks(each).masks @ each.terrain.areas).max() for each in answers]
+    for order in ([0, 1, 2], [2, 0, 1], [1, 2, 0]):
+        number, mask = chosen_mask([answers[look] for look in order])
+        assert order[number] == int(np.argmax(sizes))
+        assert mask @ answers[order[number]].terrain.areas == pytest.approx(max(sizes))
 
 
 @pytest.mark.parametrize("is_loose", [False, True])
@@ -226,8 +291,8 @@ def test_the_shipped_network_prefers_the_clear_answer(is_loose):
     flat = np.zeros((40, 3))
     facts = facts_of(flat, flat, atoms.areas, levels)
     terrain = terrain_of(atoms, np.where(halves[:, None] == halves, 0.98, 0.02), facts)
-    answer = Answer(terrain, np.where(halves, 4.0, -4.0), np.array([3]), NONE)
-    assert (chosen_mask(answer) == halves).all()
+    answer = whole_answer(terrain, np.where(halves, 4.0, -4.0), np.array([3]))
+    assert (chosen(answer) == halves).all()
     assert load_choice_network().mean.any()
     weights = torch.cat([p.flatten() for p in load_choice_network().parameters()])
     assert torch.isfinite(weights).all()

@@ -6,7 +6,6 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from segvigen_model.atoms import patch_atoms
-from segvigen_model.evidence import read_patches
 from segvigen_model.geometry import surface_of
 from segvigen_model.graph_cut import energy, expand_labels
 from segvigen_model.metrics import miou_matched
@@ -16,6 +15,7 @@ from segvigen_model.partition import (
     densify,
     exclusive_labels,
 )
+from segvigen_model.reading import read_patches
 from segvigen_model.segments import segment_tree
 
 # The fixtures are frozen values, so examples may share them.

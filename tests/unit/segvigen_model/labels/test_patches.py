@@ -12,11 +12,13 @@ from hypothesis import strategies as st
 
 from segvigen_model.agglomeration import PartMerger
 from segvigen_model.atoms import Atoms, patch_atoms
-from segvigen_model.evidence import part_probability, read_patches
+from segvigen_model.evidence import part_probability
 from segvigen_model.geometry import surface_of
+from segvigen_model.looks import Looks
 from segvigen_model.patch_network import PatchNetwork, load_patch_network, tensors_of
 from segvigen_model.patches import MAX_REGIONS, patch_facts, patch_ids
 from segvigen_model.rays import LONGEST, occupancy_grid, ray_lengths
+from segvigen_model.reading import read_patches
 from segvigen_model.segments import segment_tree
 from segvigen_model.training.patch_fit import save_weights
 
@@ -199,7 +201,7 @@ def test_one_click_on_a_loose_box_takes_all_of_it_and_nothing_else(two_boxes):
     reading = read_patches(surface, tree, atoms)
     for face in range(24):
         clicked, sign = np.array([face]), np.array([True])
-        chance = part_probability(reading, atoms, surface.areas, clicked, sign, None)
+        chance = part_probability([Looks(surface, atoms, reading).whole], clicked, sign, None)
         assert ((chance > 0.5) == (surface.components == surface.components[face])).all()
 
 

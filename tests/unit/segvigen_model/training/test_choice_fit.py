@@ -2,48 +2,82 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 import pytest
 
-from segvigen_model.mask_choice import load_choice_network
+from segvigen_model.geometry import surface_of
+from segvigen_model.mask_choice import MIN_CLICKED_SHARE, load_choice_network
 from segvigen_model.mask_measures import NUM_MEASURES
 from segvigen_model.patch_network import WEIGHTS_FILE
-from segvigen_model.training import choice_fit, patch_data
+from segvigen_model.procedural import make_asset
+from segvigen_model.training import choice_fit
 from segvigen_model.training.choice_fit import (
+    Ask,
     Asked,
-    ask_file,
+    ask_mesh,
     ask_object,
     compare,
     fit,
+    iou_on_faces,
+    load_asked,
     padded,
+    save_asked,
 )
-from segvigen_model.training.patch_data import read_file
+from segvigen_model.training.fuse import fused_skin
 
-FEW = (40, 60)  # patches
+MADE = Ask(WEIGHTS_FILE, None, 10)
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    out = tmp_path_factory.mktemp("patches")
-    for split in ("train", "validation"):
-        patch_data.make_file(out / f"{split}-00000.npz", range(4), 0, None, split, FEW)
-    return out
+def skin():
+    made = make_asset("chair", 2)
+    return fused_skin(made.mesh, made.face_labels, grid=48)
 
 
-def test_the_same_seed_asks_the_same_questions(folder):
-    path = folder / "train-00000.npz"
-    first, second = (ask_file(WEIGHTS_FILE, path, 7) for _ in range(2))
-    other = ask_file(WEIGHTS_FILE, path, 8)
-    assert len(first) == len(second) >= 20
-    for left, right in zip(first, second, strict=True):
+@pytest.fixture(scope="module")
+def asked(skin):
+    return ask_mesh(WEIGHTS_FILE, *skin, np.random.default_rng(0))
+
+
+def test_the_same_seed_asks_the_same_questions(skin, asked):
+    again = ask_mesh(WEIGHTS_FILE, *skin, np.random.default_rng(0))
+    assert len(again) == len(asked) >= 8
+    for left, right in zip(asked, again, strict=True):
         assert (left.count, left.is_corrected) == (right.count, right.is_corrected)
-        assert (left.measures == right.measures).all()
-        assert (left.iou == right.iou).all() and (left.iou >= 0).all() and (left.iou <= 1).all()
-    assert {each.count for each in first} == set(choice_fit.CLICK_COUNTS)
-    assert {each.is_corrected for each in first} == {False, True}
-    assert any(len(a.iou) != len(b.iou) for a, b in zip(first, other, strict=False))
+        assert (left.measures == right.measures).all() and (left.iou == right.iou).all()
+        assert left.measures.shape == (len(left.iou), NUM_MEASURES)
+        assert (left.iou >= 0).all() and (left.iou <= 1).all()
+    assert {each.is_corrected for each in asked} == {False, True}
+    assert {each.count for each in asked} <= set(choice_fit.CLICK_COUNTS)
+    other = ask_mesh(WEIGHTS_FILE, *skin, np.random.default_rng(1))
+    assert any(len(a.iou) != len(b.iou) for a, b in zip(asked, other, strict=False))
+
+
+def test_masks_of_closer_looks_are_asked_about_too(asked):
+    """By the measure that is the logarithm of a look's share."""
+    shares = np.exp(np.concatenate([each.measures[:, -4] for each in asked]))
+    told = {round(float(share), 1) for share in shares}
+    assert 1.0 in told and len(told) >= 2
+    for each in asked:
+        assert each.measures[0, -4] == 0.0  # the whole's plain mask comes first
+
+
+def test_iou_is_of_the_whole_surface(skin):
+    """A look's mask of all its patches, against a part that is partly outside."""
+    mesh, _ = skin
+    surface = surface_of(mesh)
+    tree = choice_fit.segment_tree(surface)
+    atoms = choice_fit.patch_atoms(surface, tree)
+    reading = choice_fit.read_patches(surface, tree, atoms)
+    for look in choice_fit.Looks(surface, atoms, reading).at(np.array([0])):
+        part = surface.centers[:, 1] > np.median(surface.centers[:, 1])
+        rng = np.random.default_rng(0)
+        masks = rng.random((3, look.atoms.count)) < 0.5
+        for mask, iou in zip(masks, iou_on_faces(look, masks, part, surface.areas), strict=True):
+            shown = np.zeros(len(part), bool)
+            shown[look.faces] = mask[look.atoms.of_face]
+            expected = surface.areas[shown & part].sum() / surface.areas[shown | part].sum()
+            assert iou == pytest.approx(expected)
 
 
 def planted(number: int) -> list[Asked]:
@@ -54,12 +88,8 @@ def planted(number: int) -> list[Asked]:
         measures = rng.normal(size=(rng.integers(3, 9), NUM_MEASURES)).astype(np.float32)
         measures[0, 2] = 3.0
         iou = 1 / (1 + np.exp(2 * measures[:, 2]))
-        found.append(
-            Asked(
-                *(int(rng.choice([1, 5])), bool(rng.random() < 0.5), True),
-                *(measures, iou.astype(np.float32)),
-            )
-        )
+        kind = int(rng.choice([1, 5])), bool(rng.random() < 0.5)
+        found.append(Asked(*kind, measures, iou.astype(np.float32)))
     return found
 
 
@@ -70,22 +100,14 @@ def test_what_makes_masks_good_is_learned():
         assert plain < 0.1 < chosen and chosen > best - 0.02
 
 
-def test_only_what_the_product_would_choose_is_asked(folder):
-    """Halves as parts: of one piece, and of four, two of which must be clicked."""
-    (example, *_) = read_file(folder / "train-00000.npz")
-    count = example.facts.count
-    halves = np.arange(count) < count // 2
-    quarters = np.arange(count) * 4 // count
-    areas = np.full(count, 1 / count, np.float32)
-    shares = np.stack([halves, ~halves], axis=1).astype(np.uint8) * 255
-    asked = []
-    for pieces in (halves * 0, quarters):
-        facts = replace(example.facts, levels=np.tile(pieces, (9, 1)), areas=areas)
-        known = replace(example, facts=facts, shares=shares)
-        asked.append(ask_object(WEIGHTS_FILE, known, np.random.default_rng(0)))
-    drawn = [[each.count for each in rows if not each.is_corrected] for rows in asked]
-    assert drawn[0].count(1) >= 2 and drawn[0].count(10) == 2
-    assert 1 not in drawn[1] and drawn[1].count(10) >= 1  # of an odd count, one half is under .5
+def test_only_what_the_product_would_choose_is_asked():
+    """Of an object whose largest loose piece is under a half of it, one click asks nothing."""
+    made = make_asset("lamp", 2)
+    surface = surface_of(made.mesh)
+    pieces = np.bincount(surface.components, surface.areas) / surface.areas.sum()
+    assert pieces.max() < MIN_CLICKED_SHARE
+    asked = ask_mesh(WEIGHTS_FILE, made.mesh, made.face_labels, np.random.default_rng(0))
+    assert not any(each.count == 1 for each in asked)
 
 
 def test_padding_is_never_chosen():
@@ -96,11 +118,36 @@ def test_padding_is_never_chosen():
     assert (iou.gather(1, scores.argmax(dim=1, keepdim=True)) >= 0).all()
 
 
-def test_the_command_writes_weights_that_load_and_says_what_they_do(folder, tmp_path, caplog):
+def test_questions_are_kept_as_they_were(asked, tmp_path):
+    save_asked(tmp_path / "asked.npz", asked)
+    for left, right in zip(asked, load_asked(tmp_path / "asked.npz"), strict=True):
+        assert (left.count, left.is_corrected) == (right.count, right.is_corrected)
+        assert (left.measures == right.measures).all() and (left.iou == right.iou).all()
+
+
+def test_an_object_that_cannot_be_used_asks_nothing(monkeypatch, caplog):
+    def refuse(*_):
+        raise choice_fit.SegvigenError("no such object")
+
+    monkeypatch.setattr(choice_fit, "labelled_object", refuse)
+    assert ask_object(MADE, 3, 0) == []
+    assert "object=3 refused=no such object" in caplog.text
+
+
+def test_the_command_writes_weights_that_load_and_says_what_they_do(asked, tmp_path, caplog):
     out = tmp_path / "new" / "choice.safetensors"
-    pair = [str(WEIGHTS_FILE), str(folder)]
-    arguments = ["--ask", *pair, "--check", *pair, "--out", str(out), "--epochs", "2"]
+    save_asked(tmp_path / "asked.npz", asked)
+    made = [str(WEIGHTS_FILE), "made", "2"]
+    arguments = ["--ask", *made, "--asked", str(tmp_path / "asked.npz"), "--out", str(out)]
     with caplog.at_level("INFO"):
-        choice_fit.main([*arguments, "--workers", "1"])
+        choice_fit.main([*arguments, "--check", *made, "--epochs", "2", "--workers", "1"])
     assert load_choice_network.__wrapped__(out).mean.any()
-    assert "questions=" in caplog.text and "clicks=drawn 10 plain=" in caplog.text
+    assert "questions=" in caplog.text and " plain=" in caplog.text
+    kept = load_asked(out.with_suffix(".asked.npz"))
+    assert f"questions={len(kept) + len(asked)} " in caplog.text
+
+
+def test_the_command_needs_questions(tmp_path, capsys):
+    with pytest.raises(SystemExit):
+        choice_fit.main(["--out", str(tmp_path / "choice.safetensors")])
+    assert "no questions; give --ask or --asked" in capsys.readouterr().err
