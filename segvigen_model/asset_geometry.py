@@ -9,6 +9,7 @@ from segvigen_model.geometry import Surface, surface_of
 from segvigen_model.looks import Looks
 from segvigen_model.reading import Reading, read_patches
 from segvigen_model.segments import SegmentTree, segment_tree
+from segvigen_model.survey import Survey
 from segvigen_model.transfer import FaceVoxels, face_voxels
 from segvigen_model.types import AssetMesh, Encoding
 
@@ -24,6 +25,7 @@ class Geometry:
     atoms: Atoms
     reading: Reading
     looks: Looks
+    survey: Survey
     relation: FaceVoxels
 
 
@@ -35,4 +37,5 @@ def geometry_of(mesh: AssetMesh, encoding: Encoding) -> Geometry:
     reading = read_patches(surface, tree, atoms)
     relation = face_voxels(mesh, surface, encoding.coords, encoding.grid, encoding.frame)
     looks = Looks(surface, atoms, reading)
-    return Geometry(mesh, encoding, surface, tree, atoms, reading, looks, relation)
+    survey = Survey(surface, tree, looks.whole)
+    return Geometry(mesh, encoding, surface, tree, atoms, reading, looks, survey, relation)

@@ -15,7 +15,7 @@ from torch import Tensor
 from segvigen_model.looks import Look
 from segvigen_model.mask_choice import chosen_mask, is_choice
 from segvigen_model.mask_proposals import Answer
-from segvigen_model.reading import Reading, sigmoid
+from segvigen_model.reading import Bonds, Reading, sigmoid
 from segvigen_model.types import BoolArray, FloatArray, IntArray
 
 MASK_RANGE = (0.02, 0.98)
@@ -146,20 +146,19 @@ def part_odds(reading: Reading, clicks: Sequence[tuple[IntArray, IntArray]]) -> 
 
 
 def togetherness(
-    reading: Reading, agreement: FloatArray | None, trust: float = 0.0, reserve: float = 0.0
+    bonds: Bonds, agreement: FloatArray | None, trust: float = 0.0, reserve: float = 0.0
 ) -> FloatArray:
     """(A, A) probability that two patches are of one part, after geometry and draws.
 
     Args:
-        reading: of the object.
+        bonds: of the patches.
         agreement: (A, A) share of draws that give two patches one label; None without draws.
         trust: in the draws, a factor of their log odds.
         reserve: log odds taken from patches of different loose pieces.
     """
-    odds = reading.together
+    odds = bonds.together
     if reserve:
-        pieces = reading.terrain.pieces
-        odds = odds - reserve * (pieces[:, None] != pieces)
+        odds = odds - reserve * (bonds.pieces[:, None] != bonds.pieces)
     if agreement is not None:
         agreed = np.clip(agreement, *DRAW_RANGE)
         odds = odds + trust * np.log(agreed / (1.0 - agreed))

@@ -74,6 +74,15 @@ def camera_faces(mesh: AssetMesh, frame: Frame, pixels: int) -> IntArray:
     return rasterize(project(corners, OFFICIAL_CAMERA, pixels), pixels).face
 
 
+def resized(part_map: ByteArray, size: int) -> ByteArray:
+    """A painted view at (size, size, 3): nearest pixels, so that no colour is mixed."""
+    if len(part_map) == size:
+        return part_map
+    rows = ((np.arange(size) + 0.5) * len(part_map) / size).astype(np.int64)
+    smaller: ByteArray = part_map[rows][:, rows]
+    return smaller
+
+
 def seen_labels(
     faces: IntArray, part_map: ByteArray, palette: ByteArray, num_faces: int
 ) -> FloatArray:
@@ -153,7 +162,7 @@ def unclaimed_parts(
     Returns:
         (A,) dense id of an unclaimed part, or HIDDEN where a painted part has the patch.
     """
-    group, number = grown_parts(atoms, reading)
+    group, number = grown_parts(atoms, reading.bonds)
     shown = sum_by(group, counts.sum(axis=1), number) > 0
     claim = sum_by(group, atoms.areas * sigmoid(odds.max(axis=1)), number)
     is_own = ~shown & (claim < 0.5 * sum_by(group, atoms.areas, number))

@@ -98,7 +98,7 @@ def closer_looks(surface: Surface, whole: Look, clicked: IntArray) -> Iterator[L
 
     Left out where the mesh has hardly more faces there than the whole has patches.
     """
-    gaps = _ways(surface, clicked)
+    gaps = ways_over(surface, clicked)
     order = np.argsort(gaps, kind="stable")
     held = np.cumsum(surface.areas[order]) / max(float(surface.areas.sum()), TINY)
     for share in SHARES:
@@ -131,7 +131,7 @@ def look_at(surface: Surface, faces: IntArray, network: PatchNetwork) -> Look:
     return Look(faces, shown.areas, share, atoms, reading, rim)
 
 
-def _ways(surface: Surface, clicked: IntArray) -> FloatArray:
+def ways_over(surface: Surface, clicked: IntArray) -> FloatArray:
     """(F,) length of the way over the surface to the nearest clicked face; inf between pieces."""
     left, right = surface.pairs.T
     step = np.linalg.norm(surface.centers[left] - surface.centers[right], axis=1)

@@ -16,7 +16,7 @@ from segvigen_model.atoms import Atoms, border_weights
 from segvigen_model.evidence import togetherness
 from segvigen_model.geometry import TINY, sum_by
 from segvigen_model.graph_cut import expand_labels
-from segvigen_model.reading import Reading
+from segvigen_model.reading import Bonds
 from segvigen_model.types import FloatArray, IntArray
 
 # Share of the surface below which a part is a fragment; PartSAM's rule is 0.003.
@@ -56,7 +56,7 @@ class Partition:
 def consensus(
     draws: IntArray,
     atoms: Atoms,
-    reading: Reading,
+    bonds: Bonds,
     areas: FloatArray,
     granularity: str = "medium",
     *,
@@ -67,7 +67,7 @@ def consensus(
     Args:
         draws: (K, F) int, one labeling per draw, ids 0-based; K = 0 uses geometry only.
         atoms: patches to be labelled.
-        reading: what the patch network read of them.
+        bonds: what the patch network read of them.
         areas: (F,) float64 face areas.
         granularity: "fine", "medium" or "coarse".
         trust: in the draws, beside geometry.
@@ -78,8 +78,8 @@ def consensus(
     if granularity not in GRANULARITIES:
         raise ValueError(f"granularity {granularity!r} is none of {GRANULARITIES}")
     agreement = label_agreement(draws, atoms, areas) if len(draws) else None
-    together = togetherness(reading, agreement, trust)
-    merger = PartMerger(atoms, togetherness(reading, agreement, trust, PIECE_RESERVE))
+    together = togetherness(bonds, agreement, trust)
+    merger = PartMerger(atoms, togetherness(bonds, agreement, trust, PIECE_RESERVE))
     for name in GRANULARITIES[: GRANULARITIES.index(granularity) + 1]:
         merger.merge_above(1.0 - MERGE_THRESHOLDS[name])
         merger.absorb_small(MIN_PART_AREAS[name])
@@ -91,11 +91,9 @@ def consensus(
     return Partition(labels, confidence, float(np.average(confidence, weights=shares)), notes)
 
 
-def grown_parts(
-    atoms: Atoms, reading: Reading, granularity: str = "medium"
-) -> tuple[IntArray, int]:
+def grown_parts(atoms: Atoms, bonds: Bonds, granularity: str = "medium") -> tuple[IntArray, int]:
     """Parts that geometry alone gives: (A,) dense part of each atom, and how many there are."""
-    merger = PartMerger(atoms, togetherness(reading, None, reserve=PIECE_RESERVE))
+    merger = PartMerger(atoms, togetherness(bonds, None, reserve=PIECE_RESERVE))
     merger.merge_above(1.0 - MERGE_THRESHOLDS[granularity])
     merger.absorb_small(MIN_PART_AREAS[granularity])
     return merger.labels, merger.count

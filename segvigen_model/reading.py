@@ -13,16 +13,29 @@ import torch
 from scipy.sparse import csr_matrix
 from scipy.spatial import cKDTree
 
-from segvigen_model.atoms import Atoms
+from segvigen_model.atoms import Atoms, patch_atoms
 from segvigen_model.geometry import Surface
 from segvigen_model.mask_proposals import Terrain, terrain_of
 from segvigen_model.patch_network import Encoded, PatchNetwork, load_patch_network, tensors_of
-from segvigen_model.patches import NORMAL_WEIGHT, patch_facts
-from segvigen_model.segments import SegmentTree
-from segvigen_model.types import FloatArray
+from segvigen_model.patches import NORMAL_WEIGHT, PatchFacts, patch_facts
+from segvigen_model.segments import SegmentTree, segment_tree
+from segvigen_model.types import FloatArray, IntArray
 
 _NUM_BLENDED = 4
 _BLEND_FLOOR = 1e-3  # longest sides
+
+
+@dataclass(frozen=True, slots=True)
+class Bonds:
+    """What belongs together, before any click.
+
+    Attributes:
+        together: (A, A) float64 log odds that two patches are of one part.
+        pieces: (A,) int64, the loose piece that each patch lies in.
+    """
+
+    together: FloatArray
+    pieces: IntArray
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,8 +56,12 @@ class Reading:
     blend: csr_matrix
     terrain: Terrain
 
+    @property
+    def bonds(self) -> Bonds:
+        """What of it parts are grown from."""
+        return Bonds(self.together, self.terrain.pieces)
 
-@torch.no_grad()
+
 def read_patches(
     surface: Surface, tree: SegmentTree, atoms: Atoms, network: PatchNetwork | None = None
 ) -> Reading:
@@ -57,13 +74,32 @@ def read_patches(
         network: reads them; the shipped one when None.
     """
     network = network or load_patch_network()
+    facts, encoded, odds, blend = _read(surface, tree, atoms, network)
+    return Reading(network, encoded, odds, blend, terrain_of(atoms, sigmoid(odds), facts))
+
+
+def patch_bonds(
+    surface: Surface, count: int, network: PatchNetwork
+) -> tuple[FloatArray, csr_matrix]:
+    """Cut a surface into about `count` patches, and read only what belongs together.
+
+    Returns:
+        `together` and `blend` as in `Reading`.
+    """
+    tree = segment_tree(surface)
+    _, _, odds, blend = _read(surface, tree, patch_atoms(surface, tree, count), network)
+    return odds, blend
+
+
+@torch.no_grad()
+def _read(
+    surface: Surface, tree: SegmentTree, atoms: Atoms, network: PatchNetwork
+) -> tuple[PatchFacts, Encoded, FloatArray, csr_matrix]:
     facts = patch_facts(surface, tree.levels, atoms.of_face, atoms.pairs, atoms.folds)
     encoded = network.encode(tensors_of(facts))
     odds = network.together(encoded).double().numpy()
     places = np.concatenate([facts.centers, NORMAL_WEIGHT * facts.normals], axis=1)
-    blend = _blend(surface, atoms, places)
-    odds = 0.5 * (odds + odds.T)
-    return Reading(network, encoded, odds, blend, terrain_of(atoms, sigmoid(odds), facts))
+    return facts, encoded, 0.5 * (odds + odds.T), _blend(surface, atoms, places)
 
 
 def sigmoid(odds: FloatArray) -> FloatArray:

@@ -25,6 +25,7 @@ from segvigen_model.guide import (
     front_faces,
     guided_partition,
     map_colors,
+    resized,
     seen_labels,
 )
 from segvigen_model.hierarchy import first_levels
@@ -41,6 +42,7 @@ from segvigen_model.refinement import (
     resolve_clicks,
     settled_wishes,
 )
+from segvigen_model.survey import Patches
 from segvigen_model.transfer import nearest_voxels
 from segvigen_model.types import (
     AssetMesh,
@@ -119,19 +121,20 @@ class Segmenter:
         )
         trust = self.bundle.config.trust.draws
         areas = geometry.surface.areas
-        partition = consensus(
-            draws, geometry.atoms, geometry.reading, areas, granularity, trust=trust
-        )
+        survey = geometry.survey
+        atoms, bonds = survey.closely() if trust < TRUSTED else survey.at_once()
+        partition = consensus(draws, atoms, bonds, areas, granularity, trust=trust)
         logger.info("propose parts=%d agreement=%.3f", partition.count, partition.confidence)
         return self._with_levels(
             geometry,
             partition,
+            (atoms, bonds),
             labels_source="draw_consensus",
             seed=seed,
             num_draws=num_draws,
             num_steps=num_steps,
             granularity=granularity,
-            atoms=geometry.atoms.source,
+            atoms=atoms.source,
         )
 
     def part_mask(
@@ -267,7 +270,7 @@ class Segmenter:
             num_draws=1,
             num_steps=num_steps,
             seed=seed,
-            view=self._model_view(part_map).astype(np.float32) / 255.0,
+            view=resized(part_map, self._view_size(part_map)).astype(np.float32) / 255.0,
         )[0]
         drawn = nearest_colors(np.clip(colors, 0, 1), palette)
         partition = guided_partition(
@@ -281,21 +284,17 @@ class Segmenter:
         return self._with_levels(
             geometry,
             partition,
+            geometry.survey.at_once(),
             labels_source="view_palette",
             seed=seed,
             num_steps=num_steps,
             num_map_colors=len(palette),
         )
 
-    def _model_view(self, part_map: ByteArray) -> ByteArray:
-        """The painted view at the size that the model's own view encoder reads."""
+    def _view_size(self, part_map: ByteArray) -> int:
+        """Pixels of a side that the model's own view encoder reads; any where it has none."""
         config = self.bundle.config.flow.view
-        if config is None or len(part_map) == config.image_size:
-            return part_map
-        step = len(part_map) / config.image_size
-        rows = ((np.arange(config.image_size) + 0.5) * step).astype(np.int64)
-        smaller: ByteArray = part_map[rows][:, rows]
-        return smaller
+        return len(part_map) if config is None else config.image_size
 
     def geometry(self, mesh: AssetMesh, encoding: Encoding) -> Geometry:
         """Surface, segments and voxel relation of an asset; kept for the last few assets."""
@@ -313,7 +312,7 @@ class Segmenter:
 
     def _edited(self, geometry: Geometry, face_labels: IntArray, edits: Edits) -> Edited:
         """Merges and splits."""
-        together = togetherness(geometry.reading, None)
+        together = togetherness(geometry.reading.bonds, None)
         areas = geometry.surface.areas
         return apply_edits(face_labels, edits, geometry.atoms, together, areas)
 
@@ -375,11 +374,13 @@ class Segmenter:
         stayed[list(touched)] = CLICK_CONFIDENCE
         return stayed
 
-    def _with_levels(self, geometry: Geometry, partition: Partition, **provenance: Any) -> Proposal:
-        """A proposal with the levels below and above its parts."""
-        together = togetherness(geometry.reading, None)
-        areas = geometry.surface.areas
-        finer, groups = first_levels(partition.labels, geometry.atoms, together, areas)
+    def _with_levels(
+        self, geometry: Geometry, partition: Partition, patches: Patches, **provenance: Any
+    ) -> Proposal:
+        """A proposal with the levels below and above its parts, grown from some patches."""
+        atoms, bonds = patches
+        together, areas = togetherness(bonds, None), geometry.surface.areas
+        finer, groups = first_levels(partition.labels, atoms, together, areas)
         proposal = self._proposal(geometry, partition, **provenance)
         return replace(proposal, finer=finer, groups=groups)
 

@@ -43,7 +43,7 @@ def test_groups_that_share_a_part_become_one():
 def known(table, segmenter):
     mesh, parts = table
     geometry = segmenter.geometry(mesh, segmenter.encode(mesh))
-    together = togetherness(geometry.reading, None)
+    together = togetherness(geometry.reading.bonds, None)
     return parts, geometry.atoms, together, geometry.surface.areas
 
 

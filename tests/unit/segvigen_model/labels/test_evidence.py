@@ -161,7 +161,7 @@ def test_a_trusted_flow_mask_needs_no_choice(read, monkeypatch):
 
 
 def test_a_reserve_counts_between_pieces_only(read):
-    plain, reserved = (togetherness(read.reading, None, reserve=each) for each in (0.0, 0.6))
+    plain, reserved = (togetherness(read.reading.bonds, None, reserve=each) for each in (0.0, 0.6))
     pieces = read.reading.terrain.pieces
     is_same = pieces[:, None] == pieces
     assert np.array_equal(plain[is_same], reserved[is_same])

@@ -90,7 +90,7 @@ def test_what_nobody_painted_and_nobody_claims_is_a_part_of_its_own(table, segme
     mesh, _ = table
     geometry = segmenter.geometry(mesh, segmenter.encode(mesh))
     atoms, reading = geometry.atoms, geometry.reading
-    group, number = grown_parts(atoms, reading)
+    group, number = grown_parts(atoms, reading.bonds)
     counts = np.zeros((atoms.count, 1))
     counts[group == 0] = 3.0
     nothing = np.full((atoms.count, 1), -9.0)

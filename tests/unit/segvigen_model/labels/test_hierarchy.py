@@ -66,7 +66,7 @@ def test_learned_borders_make_the_level_below_and_above(table, segmenter):
     mesh, parts = table
     geometry = segmenter.geometry(mesh, segmenter.encode(mesh))
     atoms, areas = geometry.atoms, geometry.surface.areas
-    together = togetherness(geometry.reading, None)
+    together = togetherness(geometry.reading.bonds, None)
     whole = np.zeros(60, np.int32)
     fine = fine_pieces(whole, atoms, together, areas)
     assert is_nested(fine, np.unique(fine, return_inverse=True)[1])

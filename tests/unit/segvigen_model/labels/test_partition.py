@@ -26,7 +26,7 @@ def prepared(mesh):
     surface = surface_of(mesh)
     tree = segment_tree(surface)
     atoms = patch_atoms(surface, tree)
-    return surface.areas, atoms, read_patches(surface, tree, atoms)
+    return surface.areas, atoms, read_patches(surface, tree, atoms).bonds
 
 
 def assert_dense(labels, num_faces):

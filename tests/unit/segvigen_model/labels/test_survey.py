@@ -1,0 +1,97 @@
+"""A survey covers what is large and fine enough, and changes nothing elsewhere."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from segvigen_model import survey
+from segvigen_model.atoms import patch_atoms
+from segvigen_model.geometry import surface_of
+from segvigen_model.looks import Looks
+from segvigen_model.partition import consensus
+from segvigen_model.reading import read_patches
+from segvigen_model.segments import segment_tree
+from segvigen_model.survey import Survey, tiles
+
+
+def survey_of(mesh) -> Survey:
+    surface = surface_of(mesh)
+    tree = segment_tree(surface)
+    atoms = patch_atoms(surface, tree)
+    return Survey(surface, tree, Looks(surface, atoms, read_patches(surface, tree, atoms)).whole)
+
+
+def beside(sheet, count: int, smaller: float):
+    """A sheet and others above it, of a fraction of its size."""
+    step = np.array([0.0, 20.0, 0.0])
+    places = [sheet.vertices] + [
+        sheet.vertices * smaller + (number + 1) * step for number in range(count)
+    ]
+    return replace(
+        sheet,
+        vertices=np.concatenate(places),
+        faces=np.concatenate(
+            [sheet.faces + number * len(sheet.vertices) for number in range(len(places))]
+        ),
+        face_material=np.zeros(len(places) * len(sheet.faces), np.int32),
+    )
+
+
+@pytest.fixture(scope="module")
+def sheet(sheet_of):
+    return sheet_of(40)
+
+
+def test_tiles_cover_large_pieces_and_leave_small_ones(sheet):
+    surface = surface_of(beside(sheet, 2, 0.1))
+    shown = np.zeros(surface.num_faces, int)
+    shares = surface.areas / surface.areas.sum()
+    found = list(tiles(surface))
+    for faces in found:
+        assert (np.diff(faces) > 0).all() and len(np.unique(surface.components[faces])) == 1
+        assert shares[faces].sum() <= survey.SHARE + 2 * shares.max()
+        shown[faces] += 1
+    is_large = surface.components == surface.components[0]
+    assert (shown[is_large] >= 1).all() and (shown[~is_large] == 0).all()
+    assert shown[is_large].mean() > 1.3  # they overlap
+    assert len(found) < survey.MAX_LOOKS
+
+
+def test_fine_patches_are_half_as_large_and_know_their_pieces(sheet):
+    found = survey_of(sheet)
+    atoms, bonds = found.closely()
+    coarse, plain = found.at_once()
+    assert atoms.count == pytest.approx(survey.NUM_FINE, rel=0.1) and atoms.count > coarse.count
+    assert bonds.together.shape == (atoms.count, atoms.count)
+    assert np.isfinite(bonds.together).all() and np.allclose(bonds.together, bonds.together.T)
+    assert found.closely()[0] is atoms  # looked at once
+    assert len(bonds.pieces) == atoms.count and (bonds.pieces == bonds.pieces[0]).all()
+    # A gentle sheet is of one part for both.
+    areas = surface_of(sheet).areas
+    for each in ((atoms, bonds), (coarse, plain)):
+        assert consensus(np.zeros((0, len(areas)), int), *each, areas, "coarse").count <= 4
+
+
+def test_without_looks_the_whole_and_a_bias_are_left(sheet, monkeypatch):
+    """What is averaged is the whole's reading, moved onto finer patches."""
+    monkeypatch.setattr(survey, "tiles", lambda surface: iter(()))
+    found = survey_of(sheet)
+    atoms, bonds = found.closely()
+    coarse, plain = found.at_once()
+    at = np.unique(atoms.of_face, return_index=True)[1]
+    own = coarse.of_face[at]
+    told = bonds.together - survey.BIAS
+    expected = plain.together[np.ix_(own, own)]
+    assert np.corrcoef(told.reshape(-1), expected.reshape(-1))[0, 1] > 0.97
+    assert told.min() >= plain.together.min() - 1e-9 and told.max() <= plain.together.max() + 1e-9
+
+
+@pytest.mark.parametrize("kind", ["coarse mesh", "many pieces"])
+def test_where_looks_tell_nothing_the_whole_stays(kind, table, sheet):
+    mesh = table[0] if kind == "coarse mesh" else beside(sheet, 2, 1.0)
+    found = survey_of(mesh)
+    assert found.closely()[0] is found.at_once()[0]
+    assert found.closely()[1].together is found.at_once()[1].together
