@@ -298,7 +298,7 @@ def main(arguments: list[str] | None = None) -> None:
     triple("--check", metavar=("WEIGHTS", "FOLDER", "COUNT"))
     parser.add_argument("--asked", type=Path, nargs="*", default=(), help="kept questions")
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--epochs", type=int, default=32)
+    parser.add_argument("--epochs", type=int, default=48)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--workers", type=int, default=2)
     args = parser.parse_args(arguments)
