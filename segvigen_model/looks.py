@@ -22,13 +22,15 @@ from segvigen_model.geometry import TINY, Surface, cut_out
 from segvigen_model.mask_choice import is_choice
 from segvigen_model.patch_network import PatchNetwork
 from segvigen_model.reading import Reading, read_patches
-from segvigen_model.segments import segment_tree
+from segvigen_model.segments import SegmentTree, segment_tree
 from segvigen_model.types import BoolArray, FloatArray, IntArray
 
 SHARES = (0.35, 0.12)  # of the surface, round the clicks
 NUM_LOOK_PATCHES = 384
 MIN_GAIN = 1.5  # patches of a look by those of the whole object there; less is not worth reading
-NUM_KEPT = 6  # looks at different clicks on one asset, 40 MB each
+# Finding and cutting what is near takes longer than reading it above these: seconds a click.
+MAX_FACES_SHOWN = 40_000
+NUM_KEPT = 4  # looks at different clicks on one asset, about 60 MB for each set of clicks
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +76,18 @@ class Looks:
         self._surface = surface
         self._kept: OrderedDict[bytes, tuple[Look, ...]] = OrderedDict()
 
+    @classmethod
+    def of(cls, surface: Surface, tree: SegmentTree, network: PatchNetwork | None = None) -> Looks:
+        """Cut the whole into patches and read them.
+
+        Args:
+            surface: geometry of the asset.
+            tree: its segments.
+            network: reads the whole and every look; the shipped one when None.
+        """
+        atoms = patch_atoms(surface, tree)
+        return cls(surface, atoms, read_patches(surface, tree, atoms, network))
+
     def at(self, clicked: IntArray) -> tuple[Look, ...]:
         """The whole, and closer looks where they can tell more.
 
@@ -96,16 +110,26 @@ class Looks:
 def closer_looks(surface: Surface, whole: Look, clicked: IntArray) -> Iterator[Look]:
     """Looks at the nearest shares of the surface round clicked faces, the larger first.
 
-    Left out where the mesh has hardly more faces there than the whole has patches.
+    Left out where the mesh has hardly more faces there than the whole has patches, or too many.
+
+    Args:
+        surface: geometry of the asset.
+        whole: look at everything.
+        clicked: (K,) int64, all different.
     """
+    if surface.num_faces < MIN_GAIN * whole.atoms.count:
+        return
+    if min(SHARES) * surface.num_faces > MAX_FACES_SHOWN:
+        return
     gaps = ways_over(surface, clicked)
-    order = np.argsort(gaps, kind="stable")
+    order = np.argsort(gaps, kind="stable")  # the clicked faces come first
     held = np.cumsum(surface.areas[order]) / max(float(surface.areas.sum()), TINY)
     for share in SHARES:
-        faces = order[: int(np.searchsorted(held, share)) + 1]
+        faces = order[: max(int(np.searchsorted(held, share)) + 1, len(clicked))]
         faces = np.sort(faces[np.isfinite(gaps[faces])])
         known = len(np.unique(whole.atoms.of_face[faces]))
-        if min(len(faces), NUM_LOOK_PATCHES) >= MIN_GAIN * known:
+        is_finer = min(len(faces), NUM_LOOK_PATCHES) >= MIN_GAIN * known
+        if is_finer and len(faces) <= MAX_FACES_SHOWN:
             yield look_at(surface, faces, whole.reading.network)
 
 

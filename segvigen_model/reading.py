@@ -6,7 +6,7 @@ the middles of patches get blended odds.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -75,6 +75,8 @@ def read_patches(
     """
     network = network or load_patch_network()
     facts, encoded, odds, blend = _read(surface, tree, atoms, network)
+    # A view of it would keep the encoder's biases as well, twice as large.
+    encoded = replace(encoded, biases=encoded.biases.contiguous())
     return Reading(network, encoded, odds, blend, terrain_of(atoms, sigmoid(odds), facts))
 
 

@@ -25,6 +25,7 @@ SHARE = 0.15  # of the surface, in one look
 NUM_LOOK_PATCHES = 256
 CORE = 0.7  # of a look: the rest overlaps with others
 MAX_LOOKS = 40
+MAX_FACES = 100_000  # of a mesh: above, looking everywhere takes longer than a proposal may
 MIN_PIECE = 0.05  # of the surface; smaller loose pieces are left as the whole reads them
 MIN_LARGEST = 0.5  # of the surface, in the largest piece; connected pieces answer elsewhere
 # Log odds. Looks see more reasons to part than the whole does; with this the thresholds of the
@@ -105,11 +106,12 @@ def tiles(surface: Surface) -> Iterator[IntArray]:
 
 
 def _is_worth(surface: Surface, whole: Look) -> bool:
-    """Whether a mesh has the faces for finer patches, and one piece that is most of it."""
+    """Whether a mesh has faces for finer patches, not too many, and one piece is most of it."""
     count = int(surface.components.max(initial=0)) + 1
     largest = sum_by(surface.components, surface.areas, count).max()
     is_fine = min(surface.num_faces, NUM_FINE) >= MIN_GAIN * whole.atoms.count
-    return bool(is_fine and largest >= MIN_LARGEST * surface.areas.sum())
+    is_large = surface.num_faces > MAX_FACES
+    return bool(is_fine and not is_large and largest >= MIN_LARGEST * surface.areas.sum())
 
 
 def _projection(

@@ -26,7 +26,6 @@ from safetensors.torch import save_file
 from torch import Tensor
 from tqdm import tqdm
 
-from segvigen_model.atoms import patch_atoms
 from segvigen_model.clicks import error_click, surface_clicks
 from segvigen_model.errors import SegvigenError
 from segvigen_model.evidence import ask_looks
@@ -36,7 +35,6 @@ from segvigen_model.mask_choice import ChoiceNetwork, is_choice
 from segvigen_model.mask_measures import EXPECTED, NUM_MEASURES, measure_masks
 from segvigen_model.mask_proposals import propose_masks
 from segvigen_model.patch_network import load_patch_network
-from segvigen_model.reading import read_patches
 from segvigen_model.segments import segment_tree
 from segvigen_model.training.patch_data import labelled_object
 from segvigen_model.types import AssetMesh, BoolArray, Click, FloatArray, IntArray
@@ -109,10 +107,8 @@ def ask_mesh(
     Only those where the product would choose.
     """
     surface = surface_of(mesh)
-    tree = segment_tree(surface)
-    atoms = patch_atoms(surface, tree)
-    reading = read_patches(surface, tree, atoms, load_patch_network(network))
-    known = _Object(surface, Looks(surface, atoms, reading))
+    looks = Looks.of(surface, segment_tree(surface), load_patch_network(network))
+    known = _Object(surface, looks)
     areas = np.bincount(labels, surface.areas)
     parts = np.flatnonzero(areas > MIN_PART_SHARE * areas.sum())
     found = []

@@ -9,11 +9,9 @@ import pytest
 import torch
 
 from segvigen_model import evidence
-from segvigen_model.atoms import patch_atoms
 from segvigen_model.evidence import ask_looks, part_probability, togetherness
 from segvigen_model.geometry import surface_of
 from segvigen_model.looks import Looks
-from segvigen_model.reading import read_patches
 from segvigen_model.segments import segment_tree
 
 
@@ -21,9 +19,7 @@ from segvigen_model.segments import segment_tree
 def read(two_boxes):
     """The look at two boxes; faces are patches, the first twelve one box."""
     surface = surface_of(two_boxes)
-    tree = segment_tree(surface)
-    atoms = patch_atoms(surface, tree)
-    return Looks(surface, atoms, read_patches(surface, tree, atoms)).whole
+    return Looks.of(surface, segment_tree(surface)).whole
 
 
 def with_terrain(look, **changes):

@@ -10,18 +10,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from segvigen_model import looks
-from segvigen_model.atoms import patch_atoms
 from segvigen_model.geometry import cut_out, surface_of
 from segvigen_model.looks import SHARES, Looks
-from segvigen_model.reading import read_patches
 from segvigen_model.segments import segment_tree
 
 
 def looks_at(mesh) -> Looks:
     surface = surface_of(mesh)
-    tree = segment_tree(surface)
-    atoms = patch_atoms(surface, tree)
-    return Looks(surface, atoms, read_patches(surface, tree, atoms))
+    return Looks.of(surface, segment_tree(surface))
 
 
 @pytest.fixture(scope="module")
@@ -128,3 +124,23 @@ def test_clicks_on_small_loose_pieces_get_no_closer_look(sheet_of):
     whole, *closer = found.at(np.array([5, count + 5]))
     assert whole is found.whole and closer
     assert all((look.faces < 2 * count).all() for look in closer)
+
+
+def test_every_click_is_shown_however_much_they_hold(sheet):
+    """More clicked surface than a look takes: the look grows."""
+    _, found = sheet
+    clicked = np.arange(0, 9800, 2)  # half of it
+    for look in found.at(clicked)[1:]:
+        assert (look.rows(clicked) >= 0).all()
+
+
+def test_what_would_take_too_long_is_not_looked_at(sheet, monkeypatch):
+    surface, found = sheet
+    whole = found.whole
+    clicked = np.array([77])
+    monkeypatch.setattr(looks, "MAX_FACES_SHOWN", 2000)  # .12 of 9,800 faces, not .35
+    (look,) = looks.closer_looks(surface, whole, clicked)
+    assert look.share == pytest.approx(0.12, abs=0.01)
+    monkeypatch.setattr(looks, "MAX_FACES_SHOWN", 1000)
+    monkeypatch.setattr(looks, "ways_over", None)  # not even measured
+    assert list(looks.closer_looks(surface, whole, clicked)) == []

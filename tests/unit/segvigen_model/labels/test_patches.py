@@ -196,12 +196,10 @@ def _touches(labels, pairs, groups):
 
 def test_one_click_on_a_loose_box_takes_all_of_it_and_nothing_else(two_boxes):
     surface = surface_of(two_boxes)
-    tree = segment_tree(surface)
-    atoms = patch_atoms(surface, tree)
-    reading = read_patches(surface, tree, atoms)
+    whole = Looks.of(surface, segment_tree(surface)).whole
     for face in range(24):
         clicked, sign = np.array([face]), np.array([True])
-        chance = part_probability([Looks(surface, atoms, reading).whole], clicked, sign, None)
+        chance = part_probability([whole], clicked, sign, None)
         assert ((chance > 0.5) == (surface.components == surface.components[face])).all()
 
 

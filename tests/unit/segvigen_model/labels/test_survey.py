@@ -8,11 +8,9 @@ import numpy as np
 import pytest
 
 from segvigen_model import survey
-from segvigen_model.atoms import patch_atoms
 from segvigen_model.geometry import surface_of
 from segvigen_model.looks import Looks
 from segvigen_model.partition import consensus
-from segvigen_model.reading import read_patches
 from segvigen_model.segments import segment_tree
 from segvigen_model.survey import Survey, tiles
 
@@ -20,8 +18,7 @@ from segvigen_model.survey import Survey, tiles
 def survey_of(mesh) -> Survey:
     surface = surface_of(mesh)
     tree = segment_tree(surface)
-    atoms = patch_atoms(surface, tree)
-    return Survey(surface, tree, Looks(surface, atoms, read_patches(surface, tree, atoms)).whole)
+    return Survey(surface, tree, Looks.of(surface, tree).whole)
 
 
 def beside(sheet, count: int, smaller: float):
@@ -89,9 +86,11 @@ def test_without_looks_the_whole_and_a_bias_are_left(sheet, monkeypatch):
     assert told.min() >= plain.together.min() - 1e-9 and told.max() <= plain.together.max() + 1e-9
 
 
-@pytest.mark.parametrize("kind", ["coarse mesh", "many pieces"])
-def test_where_looks_tell_nothing_the_whole_stays(kind, table, sheet):
-    mesh = table[0] if kind == "coarse mesh" else beside(sheet, 2, 1.0)
+@pytest.mark.parametrize("kind", ["coarse mesh", "many pieces", "very fine mesh"])
+def test_where_looks_tell_nothing_or_take_long_the_whole_stays(kind, table, sheet, monkeypatch):
+    mesh = {"coarse mesh": table[0], "many pieces": beside(sheet, 2, 1.0)}.get(kind, sheet)
+    if kind == "very fine mesh":
+        monkeypatch.setattr(survey, "MAX_FACES", 3000)
     found = survey_of(mesh)
     assert found.closely()[0] is found.at_once()[0]
     assert found.closely()[1].together is found.at_once()[1].together

@@ -6,10 +6,12 @@ import numpy as np
 import pytest
 
 from segvigen_model.geometry import surface_of
+from segvigen_model.looks import Looks
 from segvigen_model.mask_choice import MIN_CLICKED_SHARE, load_choice_network
 from segvigen_model.mask_measures import NUM_MEASURES
 from segvigen_model.patch_network import WEIGHTS_FILE
 from segvigen_model.procedural import make_asset
+from segvigen_model.segments import segment_tree
 from segvigen_model.training import choice_fit
 from segvigen_model.training.choice_fit import (
     Ask,
@@ -66,10 +68,7 @@ def test_iou_is_of_the_whole_surface(skin):
     """A look's mask of all its patches, against a part that is partly outside."""
     mesh, _ = skin
     surface = surface_of(mesh)
-    tree = choice_fit.segment_tree(surface)
-    atoms = choice_fit.patch_atoms(surface, tree)
-    reading = choice_fit.read_patches(surface, tree, atoms)
-    for look in choice_fit.Looks(surface, atoms, reading).at(np.array([0])):
+    for look in Looks.of(surface, segment_tree(surface)).at(np.array([0])):
         part = surface.centers[:, 1] > np.median(surface.centers[:, 1])
         rng = np.random.default_rng(0)
         masks = rng.random((3, look.atoms.count)) < 0.5
