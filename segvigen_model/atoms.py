@@ -1,6 +1,7 @@
 """Atoms: the smallest pieces that get labels, and who touches whom.
 
-Pieces touch over shared edges or, in meshes made of loose components, through small gaps.
+Pieces touch over shared edges or, in meshes made of loose components, through small gaps; a crumb
+that touches nothing reaches to what is nearest.
 """
 
 from __future__ import annotations
@@ -8,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.spatial import cKDTree
 
 from segvigen_model.geometry import TINY, Surface, contacts, sample_faces, sum_by
 from segvigen_model.patches import NUM_PATCHES, patch_ids
@@ -15,6 +17,7 @@ from segvigen_model.segments import SegmentTree
 from segvigen_model.types import FloatArray, IntArray
 
 CONTACT_CELL = 1 / 96  # of the longest side: pieces this close touch
+CRUMB = 0.003  # of the surface: smaller loose pieces are no parts (PartSAM's rule)
 GAP_FOLD = 0.8  # how strongly two loose pieces that merely touch are separate; 1 = surely
 
 
@@ -80,9 +83,13 @@ def _touching(
     # The level on which two atoms first share a segment says how strong the fold between is.
     edge_folds = (~together).sum(axis=0) / len(tree.levels)
     gap_pairs, gap_lengths = _gaps(surface, of_face)
-    pairs = np.concatenate([edge_pairs, gap_pairs])
-    lengths = np.concatenate([edge_lengths, gap_lengths / surface.extent])
-    folds = np.concatenate([edge_folds, np.full(len(gap_pairs), GAP_FOLD)])
+    far_pairs = _bridges(surface, of_face, gap_pairs)
+    loose = np.concatenate([gap_pairs, far_pairs])
+    pairs = np.concatenate([edge_pairs, loose])
+    # A bridge has no border: as little as may be, so that no length is 0.
+    widths = np.concatenate([gap_lengths / surface.extent, np.full(len(far_pairs), TINY)])
+    lengths = np.concatenate([edge_lengths, widths])
+    folds = np.concatenate([edge_folds, np.full(len(loose), GAP_FOLD)])
     return join_pairs(pairs, lengths, folds)
 
 
@@ -96,6 +103,31 @@ def _gaps(surface: Surface, of_face: IntArray) -> tuple[IntArray, FloatArray]:
     sides = surface.components[_first_face(of_face)][pairs]
     is_gap = sides[:, 0] != sides[:, 1]
     return pairs[is_gap], lengths[is_gap]
+
+
+def _bridges(surface: Surface, of_face: IntArray, gaps: IntArray) -> IntArray:
+    """Pairs of a crumb that touches nothing and the patch nearest to it.
+
+    Skins of scans and generated meshes enclose bubbles; without a neighbour each would stay a part.
+
+    Args:
+        surface: geometry.
+        of_face: (F,) int atom of each face.
+        gaps: (G, 2) int atoms of different loose pieces that nearly touch.
+    """
+    pieces = surface.components
+    shares = sum_by(pieces, surface.areas, int(pieces.max(initial=0)) + 1)
+    is_lonely = shares < CRUMB * max(float(surface.areas.sum()), TINY)
+    is_lonely[pieces[_first_face(of_face)][gaps.reshape(-1)]] = False
+    lonely, others = np.flatnonzero(is_lonely[pieces]), np.flatnonzero(~is_lonely[pieces])
+    if not len(lonely) or not len(others):
+        return np.zeros((0, 2), np.int64)
+    ways, rows = cKDTree(surface.centers[others]).query(surface.centers[lonely])
+    order = np.lexsort((ways, pieces[lonely]))  # the nearest face of every crumb comes first
+    first = order[np.unique(pieces[lonely][order], return_index=True)[1]]
+    ends = np.stack([of_face[lonely[first]], of_face[others[rows[first]]]], axis=1)
+    bridges: IntArray = np.sort(ends[ends[:, 0] != ends[:, 1]], axis=1)
+    return bridges
 
 
 def join_pairs(

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -17,6 +19,7 @@ from segvigen_model.partition import (
 )
 from segvigen_model.reading import read_patches
 from segvigen_model.segments import segment_tree
+from segvigen_model.types import AssetMesh, Material
 
 # The fixtures are frozen values, so examples may share them.
 FROZEN = [HealthCheck.function_scoped_fixture]
@@ -126,3 +129,44 @@ def test_densify_keeps_order():
     labels, mapping = densify(np.array([7, 2, 7, 9]))
     assert labels.tolist() == [1, 0, 1, 2]
     assert mapping == {2: 0, 7: 1, 9: 2}
+
+
+def with_crumbs(mesh: AssetMesh, places: list[tuple[float, float, float]]) -> AssetMesh:
+    """A mesh and copies of its first twelve faces, a fiftieth as large, at some places."""
+    box = mesh.vertices[mesh.faces[:12]].reshape(-1, 3)
+    small = [np.array(place) + 0.02 * (box - box.mean(axis=0)) for place in places]
+    vertices = np.concatenate([mesh.vertices, *small])
+    fresh = np.arange(36 * len(places)).reshape(-1, 3) + len(mesh.vertices)
+    return replace(
+        mesh,
+        vertices=vertices,
+        faces=np.concatenate([mesh.faces, fresh]),
+        face_material=np.zeros(len(mesh.faces) + len(fresh), np.int32),
+    )
+
+
+def test_crumbs_that_touch_nothing_go_to_what_is_nearest(two_boxes):
+    """A bubble inside each box and two beside one another outside, as skins of scans have them."""
+    places = [(0.4, 0.5, 0.5), (1.75, 0.4, 0.5), (2.2, 0.5, 0.5), (2.3, 0.5, 0.5)]
+    mesh = with_crumbs(two_boxes, places)
+    surface = surface_of(mesh)
+    tree = segment_tree(surface)
+    atoms = patch_atoms(surface, tree)
+    bonds = read_patches(surface, tree, atoms).bonds
+    for granularity in GRANULARITIES:
+        found = consensus(np.zeros((0, 72), int), atoms, bonds, surface.areas, granularity)
+        crumbs = found.labels[24:].reshape(4, 12)
+        assert (crumbs == crumbs[:, :1]).all()
+        assert crumbs[0, 0] in found.labels[:12]
+        assert set(crumbs[1:, 0]) <= set(found.labels[12:24])
+
+
+def test_a_mesh_of_nothing_but_crumbs_keeps_them():
+    crumb = np.array([[0.0, 0, 0], [0.01, 0, 0], [0, 0.01, 0]])
+    places = np.stack(np.meshgrid(*[np.arange(8.0)] * 3), axis=-1).reshape(-1, 3)[:400]
+    vertices = (places[:, None] + crumb).reshape(-1, 3)
+    faces = np.arange(1200).reshape(-1, 3)
+    mesh = AssetMesh(vertices, faces, np.zeros(400, np.int32), (Material("one"),))
+    surface = surface_of(mesh)
+    atoms = patch_atoms(surface, segment_tree(surface))
+    assert atoms.count == 400 and len(atoms.pairs) == 0
