@@ -1,4 +1,4 @@
-"""Closer looks: the surroundings of clicks, read as if they were an object.
+"""Closer looks (crops): the surroundings of clicks, read as if they were an object.
 
 The patches of a whole object are coarser than many of its parts: a perfect labelling of 512
 patches reaches an IoU of .64 on fused development objects. Round the positive clicks a smaller
