@@ -122,15 +122,28 @@ def closer_looks(surface: Surface, whole: Look, clicked: IntArray) -> Iterator[L
     if min(SHARES) * surface.num_faces > MAX_FACES_SHOWN:
         return
     gaps = ways_over(surface, clicked)
-    order = np.argsort(gaps, kind="stable")  # the clicked faces come first
-    held = np.cumsum(surface.areas[order]) / max(float(surface.areas.sum()), TINY)
     for share in SHARES:
-        faces = order[: max(int(np.searchsorted(held, share)) + 1, len(clicked))]
-        faces = np.sort(faces[np.isfinite(gaps[faces])])
+        faces = nearest_faces(surface, gaps, share, len(clicked))
         known = len(np.unique(whole.atoms.of_face[faces]))
         is_finer = min(len(faces), NUM_LOOK_PATCHES) >= MIN_GAIN * known
         if is_finer and len(faces) <= MAX_FACES_SHOWN:
             yield look_at(surface, faces, whole.reading.network)
+
+
+def nearest_faces(surface: Surface, gaps: FloatArray, share: float, least: int = 1) -> IntArray:
+    """(N,) int64 ascending: the nearest faces that hold a share of the surface.
+
+    Args:
+        surface: geometry.
+        gaps: (F,) as `ways_over` gives them; what cannot be reached is left out.
+        share: of the surface, 0..1.
+        least: faces at least, the clicked ones.
+    """
+    order = np.argsort(gaps, kind="stable")  # the clicked faces come first
+    held = np.cumsum(surface.areas[order]) / max(float(surface.areas.sum()), TINY)
+    faces = order[: max(int(np.searchsorted(held, share)) + 1, least)]
+    found: IntArray = np.sort(faces[np.isfinite(gaps[faces])])
+    return found
 
 
 def look_at(surface: Surface, faces: IntArray, network: PatchNetwork) -> Look:

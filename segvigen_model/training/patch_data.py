@@ -2,7 +2,8 @@
 
     python -m segvigen_model.training.patch_data --out FOLDER --files 0 100 [--parts PACK]
 
-Object i of seed s is always the same object. A shard that exists is not made again, so the
+With `--looks N` every object is followed by N closer looks at it (looks.py), as clicks on a random
+part would have them. Object i of seed s is always the same object. A shard that exists is not made again, so the
 command continues where it stopped, and several processes may make different shards.
 """
 
@@ -21,7 +22,8 @@ from tqdm import tqdm
 
 from segvigen_model.atoms import patch_atoms
 from segvigen_model.errors import SegvigenError
-from segvigen_model.geometry import surface_of
+from segvigen_model.geometry import Surface, cut_out, dense_ids, surface_of
+from segvigen_model.looks import nearest_faces, ways_over
 from segvigen_model.patches import FAR, PatchFacts, patch_facts
 from segvigen_model.procedural import make_asset
 from segvigen_model.segments import segment_tree
@@ -37,6 +39,9 @@ FEW_PARTS_SHARE = 0.12
 FUSED_GRIDS = (48, 128)
 COUNTS = (192, 384)  # patches of an object
 MAX_PATCHES = 900  # objects of more loose pieces are left out
+LOOK_SHARES = (0.08, 0.45)  # of the surface, evenly by their logarithm
+LOOK_COUNTS = (208, 400)  # patches of a look
+LOOK_CLICKS = (1, 1, 1, 1, 2, 3, 5)  # that a look is round
 _WAY_UNIT = FAR / 255
 log = logging.getLogger(__name__)
 
@@ -80,9 +85,14 @@ def labelled_object(
     return (mesh, dense) if dense.max(initial=0) > 0 else None
 
 
-def make_example(mesh: AssetMesh, labels: IntArray, count: int) -> PatchExample:
-    """Patches of one labelled mesh."""
-    surface = surface_of(mesh)
+def make_example(surface: Surface, labels: IntArray, count: int) -> PatchExample:
+    """Patches of one labelled surface.
+
+    Args:
+        surface: geometry, of an object or a look at one.
+        labels: (F,) int64 dense.
+        count: about how many patches.
+    """
     tree = segment_tree(surface)
     atoms = patch_atoms(surface, tree, count)
     facts = patch_facts(surface, tree.levels, atoms.of_face, atoms.pairs, atoms.folds)
@@ -94,6 +104,30 @@ def make_example(mesh: AssetMesh, labels: IntArray, count: int) -> PatchExample:
     return PatchExample(facts, atoms.pairs, shares)
 
 
+def look_examples(
+    surface: Surface, labels: IntArray, number: int, rng: np.random.Generator
+) -> Iterator[PatchExample]:
+    """Looks round clicks on random parts, whatever their size; none where the mesh is too coarse.
+
+    Args:
+        surface: geometry of an object.
+        labels: (F,) int64 dense.
+        number: of looks, at most.
+        rng: source of chance.
+    """
+    for _ in range(number):
+        inside = np.where(labels == rng.integers(labels.max() + 1), surface.areas, 0.0)
+        count = int(rng.integers(*LOOK_COUNTS))
+        share = float(np.exp(rng.uniform(*np.log(LOOK_SHARES))))
+        num_clicks = int(rng.choice(LOOK_CLICKS))
+        if not inside.sum() > 0:
+            continue
+        clicked = np.unique(rng.choice(len(labels), num_clicks, p=inside / inside.sum()))
+        faces = nearest_faces(surface, ways_over(surface, clicked), share)
+        if len(faces) >= count:
+            yield make_example(cut_out(surface, faces), dense_ids(labels[faces]), count)
+
+
 def make_file(
     path: Path,
     indices: range,
@@ -102,8 +136,9 @@ def make_file(
     split: str,
     counts: tuple[int, int] = COUNTS,
     pack_share: float = PACK_SHARE,
+    looks: int = 0,
 ) -> None:
-    """Make one shard of objects cut into `counts` (at least, below) patches each."""
+    """Make one shard of objects cut into `counts` (at least, below) patches, with looks at each."""
     packed: dict[str, Any] = {}
     number = 0
     for index in indices:
@@ -112,14 +147,20 @@ def make_file(
             if made is None:
                 continue
             rng = np.random.default_rng([seed, index])
-            example = make_example(*made, int(rng.integers(*counts)))
+            mesh, labels = made
+            surface = surface_of(mesh)
+            examples = [
+                make_example(surface, labels, int(rng.integers(*counts))),
+                *look_examples(surface, labels, looks, rng),
+            ]
         except SegvigenError as err:
             log.warning("object=%d refused=%s", index, err)
             continue
-        if example.facts.count > MAX_PATCHES:
-            continue
-        packed |= {f"{number}|{name}": value for name, value in _arrays(example).items()}
-        number += 1
+        for example in examples:
+            if example.facts.count <= MAX_PATCHES:
+                stored = {f"{number}|{name}": value for name, value in _arrays(example).items()}
+                packed |= stored
+                number += 1
     partial = path.with_suffix(".partial.npz")
     np.savez(partial, **packed)
     partial.rename(path)
@@ -176,6 +217,7 @@ def main(arguments: list[str] | None = None) -> None:
         "--patches", type=int, nargs=2, default=COUNTS, help="of an object: at least, below"
     )
     parser.add_argument("--pack-share", type=float, default=PACK_SHARE, help="of objects")
+    parser.add_argument("--looks", type=int, default=0, help="closer looks at each object")
     parser.add_argument("--split", default="train", choices=("train", "validation"))
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args(arguments)
@@ -185,9 +227,16 @@ def main(arguments: list[str] | None = None) -> None:
         path = args.out / f"{args.split}-{number:05d}.npz"
         if not path.exists():
             start = number * OBJECTS_PER_FILE
-            indices = range(start, start + OBJECTS_PER_FILE)
-            counts = tuple(args.patches)
-            make_file(path, indices, args.seed, args.parts, args.split, counts, args.pack_share)
+            make_file(
+                path,
+                range(start, start + OBJECTS_PER_FILE),
+                args.seed,
+                args.parts,
+                args.split,
+                tuple(args.patches),
+                args.pack_share,
+                args.looks,
+            )
 
 
 if __name__ == "__main__":
