@@ -3,8 +3,8 @@
     python -m segvigen_model.training.patch_data --out FOLDER --files 0 100 [--parts PACK]
 
 With `--looks N` every object is followed by N closer looks at it (looks.py), as clicks on a random
-part would have them. Object i of seed s is always the same object. A shard that exists is not made again, so the
-command continues where it stopped, and several processes may make different shards.
+part would have them. Object i of seed s is always the same object. A shard that exists is not made
+again, so the command continues where it stopped, and several processes may make different shards.
 """
 
 from __future__ import annotations
