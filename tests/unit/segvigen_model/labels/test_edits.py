@@ -11,7 +11,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from segvigen_model.agglomeration import PartMerger
 from segvigen_model.edits import Edits, apply_edits, merged_ids, settle_ids
 from segvigen_model.evidence import togetherness
 from segvigen_model.labelled_folder import chosen_rows, load_object
@@ -127,7 +126,6 @@ def test_what_is_no_object_may_be_merged_away(table, segmenter):
 
 SHARED = os.environ.get("SEGVIGEN_SHARED", Path(__file__).resolve().parents[5] / "shared")
 PARTS = Path(SHARED) / "data" / "parts"
-NUM_SHOWN = 80  # parts of a real object that has a dozen
 
 
 @pytest.mark.skipif(not PARTS.is_dir(), reason="the labelled parts of the shared folder are absent")
@@ -136,16 +134,15 @@ def test_merges_mend_an_over_segmented_real_object(segmenter):
     found = load_object(PARTS, row, "face_inst", "fused")
     truth, areas = np.unique(found.labels, return_inverse=True)[1], found.areas
     encoding = segmenter.encode(found.mesh)
-    geometry = segmenter.geometry(found.mesh, encoding)
-    merger = PartMerger(geometry.atoms, togetherness(geometry.reading.bonds, None))
-    merger.merge_to(NUM_SHOWN)
-    shown = merger.labels[geometry.atoms.of_face].astype(np.int32)
+    shown = segmenter.propose(
+        found.mesh, encoding, num_draws=1, num_steps=1, granularity="fine"
+    ).face_labels
     inside = np.zeros((shown.max() + 1, truth.max() + 1))
     np.add.at(inside, (shown, truth), areas)
     owner = inside.argmax(axis=1)  # a person joins what lies mostly in one true part
     groups = [np.flatnonzero(owner == part).tolist() for part in range(truth.max() + 1)]
     merges = tuple(tuple(group) for group in groups if len(group) > 1)
-    assert merges, "there is more than people would cut"
+    assert merges, "the fine granularity cuts more than people do"
     made = segmenter.refine(found.mesh, encoding, shown, [], edits=Edits(merges))
     assert made.num_parts == shown.max() + 1 - sum(len(group) - 1 for group in merges)
 
