@@ -15,7 +15,7 @@ from scipy.sparse import csr_matrix
 
 from segvigen_model.atoms import Atoms, patch_atoms
 from segvigen_model.geometry import TINY, Surface, cut_out, sum_by
-from segvigen_model.looks import MIN_GAIN, Look, ways_over
+from segvigen_model.looks import MIN_GAIN, Look, nearest_faces, ways_over
 from segvigen_model.reading import Bonds, patch_bonds
 from segvigen_model.segments import SegmentTree
 from segvigen_model.types import BoolArray, FloatArray, IntArray
@@ -94,15 +94,9 @@ def tiles(surface: Surface) -> Iterator[IntArray]:
             return
         far = np.where(np.isfinite(gaps), gaps, 1e9 + remote)
         ways = ways_over(surface, np.array([np.where(is_open, far, -1.0).argmax()]))
-        order = np.argsort(ways, kind="stable")
-        held = np.cumsum(shares[order])
-        for share, is_core in ((CORE * SHARE, True), (SHARE, False)):
-            faces = order[: int(np.searchsorted(held, share)) + 1]
-            faces = faces[np.isfinite(ways[faces])]
-            if is_core:
-                is_open[faces] = False
+        is_open[nearest_faces(surface, ways, CORE * SHARE)] = False
         gaps = np.minimum(gaps, ways)
-        yield np.sort(faces)
+        yield nearest_faces(surface, ways, SHARE)
 
 
 def _is_worth(surface: Surface, whole: Look) -> bool:

@@ -158,8 +158,7 @@ def make_file(
             continue
         for example in examples:
             if example.facts.count <= MAX_PATCHES:
-                stored = {f"{number}|{name}": value for name, value in _arrays(example).items()}
-                packed |= stored
+                packed |= {f"{number}|{name}": array for name, array in _arrays(example).items()}
                 number += 1
     partial = path.with_suffix(".partial.npz")
     np.savez(partial, **packed)
@@ -233,9 +232,9 @@ def main(arguments: list[str] | None = None) -> None:
                 args.seed,
                 args.parts,
                 args.split,
-                tuple(args.patches),
-                args.pack_share,
-                args.looks,
+                counts=tuple(args.patches),
+                pack_share=args.pack_share,
+                looks=args.looks,
             )
 
 
