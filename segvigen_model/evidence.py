@@ -58,7 +58,6 @@ def part_probability(
     return result
 
 
-@torch.no_grad()
 def ask_looks(
     looks: Sequence[Look],
     faces: IntArray,
@@ -68,15 +67,40 @@ def ask_looks(
 ) -> list[Answer]:
     """Answer clicks once per look; see `part_probability`. The flow's opinion is of the whole."""
     clicked = [_clicked(look, faces, is_positive) for look in looks]
-    odds = [
-        look.reading.network.ask(look.reading.encoded, [(_tensor(yes), _tensor(no))])[0]
-        .double()
-        .numpy()
-        for look, (yes, no) in zip(looks, clicked, strict=True)
-    ]
+    odds = [part_odds(look.reading, [own])[0] for look, own in zip(looks, clicked, strict=True)]
     if mask is not None:
         mean = np.clip(looks[0].atoms.mean(mask, looks[0].areas), *MASK_RANGE)
         odds[0] = odds[0] + trust * np.log(mean / (1.0 - mean))
+    return _answers(looks, odds, clicked)
+
+
+def ask_each(looks: Sequence[Look], faces: IntArray) -> list[list[Answer]]:
+    """Answer positive clicks, every one as a question of its own.
+
+    Args:
+        looks: at the object, the whole first; each shows every face.
+        faces: (K,) int clicked faces.
+
+    Returns:
+        Per click the answers of all looks.
+    """
+    clicked = [
+        [_clicked(look, faces[[row]], np.array([True])) for look in looks]
+        for row in range(len(faces))
+    ]
+    odds = [
+        part_odds(look.reading, [each[number] for each in clicked])
+        for number, look in enumerate(looks)
+    ]
+    return [_answers(looks, [each[row] for each in odds], own) for row, own in enumerate(clicked)]
+
+
+def _answers(
+    looks: Sequence[Look],
+    odds: Sequence[FloatArray],
+    clicked: Sequence[tuple[IntArray, IntArray]],
+) -> list[Answer]:
+    """Odds of each look, and what all say together."""
     shared = _shared_odds(looks, odds)
     return [
         Answer(look.reading.terrain, own, *clicks, every, look.rim, look.share)

@@ -250,6 +250,21 @@ def contacts(points: SamplePoints, groups: IntArray, cell: float) -> tuple[IntAr
     return np.stack([keys // count, keys % count], axis=1), times * (0.5 * cell)
 
 
+def farthest(points: FloatArray, count: int) -> IntArray:
+    """Rows of points far from each other: each next one is the farthest from those before.
+
+    Args:
+        points: (N, 3), at least one; the first is taken first.
+        count: at most so many.
+    """
+    rows = [0]
+    gaps = np.linalg.norm(points - points[0], axis=1)
+    while len(rows) < min(count, len(points)):
+        rows.append(int(gaps.argmax()))
+        gaps = np.minimum(gaps, np.linalg.norm(points - points[rows[-1]], axis=1))
+    return np.array(rows)
+
+
 def sum_by(ids: IntArray, weights: FloatArray, count: int) -> FloatArray:
     """Sum of weights for every id 0..count-1; (count,) float64."""
     sums: FloatArray = np.bincount(ids, weights=weights, minlength=count).astype(np.float64)

@@ -146,17 +146,20 @@ def nearest_faces(surface: Surface, gaps: FloatArray, share: float, least: int =
     return found
 
 
-def look_at(surface: Surface, faces: IntArray, network: PatchNetwork) -> Look:
+def look_at(
+    surface: Surface, faces: IntArray, network: PatchNetwork, count: int = NUM_LOOK_PATCHES
+) -> Look:
     """Cut some faces of a surface into patches and read them.
 
     Args:
         surface: geometry of the asset.
         faces: (N,) int64 ascending.
         network: reads.
+        count: patches wanted.
     """
     shown = cut_out(surface, faces)
     tree = segment_tree(shown)
-    atoms = patch_atoms(shown, tree, NUM_LOOK_PATCHES)
+    atoms = patch_atoms(shown, tree, count)
     reading = read_patches(shown, tree, atoms, network)
     is_shown = np.zeros(surface.num_faces, bool)
     is_shown[faces] = True

@@ -72,22 +72,30 @@ def is_choice(terrain: Terrain, positive: IntArray) -> bool:
     return clicked_share(terrain, positive) >= MIN_CLICKED_SHARE
 
 
-def chosen_mask(answers: Sequence[Answer]) -> tuple[int, BoolArray]:
-    """The mask that promises the greatest IoU with what was clicked.
+def best_masks(answers: Sequence[Answer]) -> list[tuple[float, BoolArray]]:
+    """Of each look the mask that promises the greatest IoU with what was clicked.
 
     Args:
         answers: of all looks at one object.
 
     Returns:
-        Which answer it is of, and (A,) bool of that look's patches. It has the positive patches
-        and lacks the negative ones.
+        Per look its promise, comparable between looks, and (A,) bool of the look's patches. The
+        mask has the positive patches and lacks the negative ones.
     """
     found = [propose_masks(answer) for answer in answers]
     told = [measure_masks(*each) for each in zip(answers, found, strict=True)]
     with torch.no_grad():
-        scores = load_choice_network()(torch.from_numpy(np.concatenate(told)))
-    best, number = int(scores.argmax()), 0
-    while best >= len(found[number].masks):
-        best, number = best - len(found[number].masks), number + 1
-    mask: BoolArray = found[number].masks[best]
-    return number, mask
+        scores = load_choice_network()(torch.from_numpy(np.concatenate(told))).numpy()
+    best, start = [], 0
+    for each in found:
+        own = scores[start : start + len(each.masks)]
+        best.append((float(own.max()), each.masks[own.argmax()]))
+        start += len(own)
+    return best
+
+
+def chosen_mask(answers: Sequence[Answer]) -> tuple[int, BoolArray]:
+    """The best mask of all looks: which answer it is of, and (A,) bool of that look's patches."""
+    best = best_masks(answers)
+    number = max(range(len(best)), key=lambda each: best[each][0])
+    return number, best[number][1]

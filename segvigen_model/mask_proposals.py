@@ -171,14 +171,17 @@ def propose_masks(answer: Answer) -> Masks:
         smooth = _smoothed(answer.terrain, odds)
         for kind, each in enumerate((odds, smooth), first):
             add(answer.above_cut(each) > 0, kind, answer.cut)
-        for level in LEVEL_CUTS:
-            likely = answer.obeying(smooth > log_odds(level))
-            add(likely, after, level)
-            add(_touching(answer.terrain, likely, positive), after + 1, level)
+        likely = np.stack([answer.obeying(smooth > log_odds(level)) for level in LEVEL_CUTS])
+        touching = _touching(answer.terrain, likely, positive)
+        for level, loose, held in zip(LEVEL_CUTS, likely, touching, strict=True):
+            add(loose, after, level)
+            add(held, after + 1, level)
 
     add_level_sets(answer.odds, 0, 3)
     for level, ids in zip(GROUP_LEVELS, answer.terrain.groups, strict=True):
-        add(np.isin(ids, ids[positive]), 2, level)
+        is_clicked = np.zeros(int(ids.max()) + 1, bool)
+        is_clicked[ids[positive]] = True
+        add(is_clicked[ids], 2, level)
     add_level_sets(answer.shared, _SHARED, _SHARED + 2)
     masks, kinds, levels = zip(*kept.values(), strict=True)
     return Masks(np.stack(masks), np.array(kinds), np.array(levels))
@@ -195,12 +198,20 @@ def _smoothed(terrain: Terrain, odds: FloatArray) -> FloatArray:
     return smooth
 
 
-def _touching(terrain: Terrain, mask: BoolArray, positive: IntArray) -> BoolArray:
-    """The pieces of a mask that hold a click."""
-    left, right = terrain.pairs[mask[terrain.pairs].all(axis=1)].T
-    graph = coo_matrix((np.ones(len(left)), (left, right)), (len(mask), len(mask)))
-    piece = connected_components(graph, directed=False)[1]
-    reached: BoolArray = mask & np.isin(piece, piece[positive])
+def _touching(terrain: Terrain, masks: BoolArray, positive: IntArray) -> BoolArray:
+    """The pieces of each of some masks (M, A) that hold a click."""
+    left, right = terrain.pairs.T
+    row, pair = np.nonzero(masks[:, left] & masks[:, right])
+    first = row * masks.shape[1]  # every mask is a graph of its own, side by side
+    graph = coo_matrix(
+        (np.ones(len(row), bool), (first + left[pair], first + right[pair])),
+        (masks.size, masks.size),
+    )
+    count, piece = connected_components(graph, directed=False)
+    piece = piece.reshape(masks.shape)
+    is_clicked = np.zeros(count, bool)
+    is_clicked[piece[:, positive]] = True
+    reached: BoolArray = masks & is_clicked[piece]
     return reached
 
 

@@ -1,9 +1,11 @@
-"""A survey: overlapping closer looks all over an object, for parts grown from fine patches.
+"""A survey: overlapping closer looks and tried clicks all over an object, for parts that nobody
+clicked.
 
 What the whole's reading and every look say of two patches is averaged, on patches of half the
-whole's size. Looks are made only of large loose pieces, and only once somebody asks.
+whole's size, and joined with what clicks would take (votes.py). Looks are made only of large
+loose pieces, and only once somebody asks.
 
-Departs from paper: SegviGen colours at one resolution.
+Departs from paper: SegviGen colours at one resolution, and draws from noise where this clicks.
 """
 
 from __future__ import annotations
@@ -11,26 +13,25 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import numpy as np
-from scipy.sparse import csr_matrix
+from scipy.sparse import csc_matrix
 
 from segvigen_model.atoms import Atoms, patch_atoms
-from segvigen_model.geometry import TINY, Surface, cut_out, sum_by
-from segvigen_model.looks import MIN_GAIN, Look, nearest_faces, ways_over
-from segvigen_model.reading import Bonds, patch_bonds
+from segvigen_model.geometry import TINY, Surface, farthest, sum_by
+from segvigen_model.looks import MIN_GAIN, Look, look_at, nearest_faces, ways_over
+from segvigen_model.reading import Bonds
 from segvigen_model.segments import SegmentTree
 from segvigen_model.types import BoolArray, FloatArray, IntArray
+from segvigen_model.votes import taken, with_votes
 
 NUM_FINE = 1024  # patches that parts are grown from
+NUM_CLICKS = 96  # that are tried
 SHARE = 0.15  # of the surface, in one look
 NUM_LOOK_PATCHES = 256
 CORE = 0.7  # of a look: the rest overlaps with others
 MAX_LOOKS = 40
 MAX_FACES = 100_000  # of a mesh: above, looking everywhere takes longer than a proposal may
 MIN_PIECE = 0.05  # of the surface; smaller loose pieces are left as the whole reads them
-MIN_LARGEST = 0.5  # of the surface, in the largest piece; connected pieces answer elsewhere
-# Log odds. Looks see more reasons to part than the whole does; with this the thresholds of the
-# whole serve both.
-BIAS = 0.4
+MIN_LARGEST = 0.95  # of the surface, in the largest piece; loose pieces answer elsewhere
 
 Patches = tuple[Atoms, Bonds]  # to grow parts from
 
@@ -49,43 +50,111 @@ class Survey:
         self._found: Patches | None = None
 
     def closely(self) -> Patches:
-        """Fine patches where looks can tell more, else those of the whole."""
+        """What looks and tried clicks tell where one piece is most of the object, else the whole's
+        reading. Patches are finer where looks can tell more."""
         if self._found is None:
-            is_worth = _is_worth(self._surface, self._whole)
+            is_worth = _is_connected(self._surface)
             self._found = self._look() if is_worth else self.at_once()
         return self._found
 
     def at_once(self) -> Patches:
-        """Patches of the whole."""
+        """Patches of the whole, as it was read."""
         return self._whole.atoms, self._whole.reading.bonds
 
     def _look(self) -> Patches:
-        surface, reading = self._surface, self._whole.reading
-        atoms = patch_atoms(surface, self._tree, NUM_FINE)
-        everything = np.arange(surface.num_faces)
-        within, _ = _projection(surface, atoms, everything, reading.blend)
-        total = within @ reading.together @ within.T
-        count = np.ones_like(total)
-        for faces in tiles(surface):
-            shown = cut_out(surface, faces)
-            odds, blend = patch_bonds(shown, NUM_LOOK_PATCHES, reading.network)
-            within, rows = _projection(surface, atoms, faces, blend)
-            inner = np.ix_(rows, rows)
-            total[inner] += within[rows] @ odds @ within[rows].T
-            count[inner] += 1
+        surface, whole = self._surface, self._whole
+        is_finer = _is_finer(surface, whole)
+        atoms = patch_atoms(surface, self._tree, NUM_FINE) if is_finer else whole.atoms
+        canvas = _Canvas(surface, atoms)
+        clicked = canvas.spread(_is_in_large_piece(surface), NUM_CLICKS)
+        votes: list[FloatArray] = []
+        if is_finer:
+            total, count = canvas.moved(whole), np.ones((atoms.count, atoms.count))
+            for faces, own in clicked_tiles(surface, clicked):
+                look = look_at(surface, faces, whole.reading.network, NUM_LOOK_PATCHES)
+                rows = canvas.shown(faces)
+                total[np.ix_(rows, rows)] += canvas.moved(look, rows)
+                count[np.ix_(rows, rows)] += 1
+                votes += [canvas.share_of(mask) for mask in taken((whole, look), own)]
+            read: FloatArray = total / count
+        else:
+            votes += [canvas.share_of(mask) for mask in taken((whole,), clicked)]
+            read = whole.reading.together
+        odds = with_votes(read, np.reshape(votes, (-1, atoms.count)))
         first = np.unique(atoms.of_face, return_index=True)[1]
-        pieces = surface.components[first]
-        return atoms, Bonds(total / count + BIAS, pieces)
+        return atoms, Bonds(odds, surface.components[first])
 
 
-def tiles(surface: Surface) -> Iterator[IntArray]:
-    """Faces of overlapping looks that cover the large loose pieces: (N,) int64 ascending each.
+class _Canvas:
+    """Patches that parts are grown from: what is said of faces or other patches is moved onto them.
+
+    Args:
+        surface: geometry.
+        atoms: (A) the patches.
+    """
+
+    def __init__(self, surface: Surface, atoms: Atoms) -> None:
+        weight = np.maximum(surface.areas, TINY)
+        self._size = sum_by(atoms.of_face, weight, atoms.count)
+        self._held = csc_matrix(
+            (weight, (atoms.of_face, np.arange(len(weight)))), (atoms.count, len(weight))
+        )
+        self._largest = np.lexsort((-weight, atoms.of_face))[
+            np.searchsorted(np.sort(atoms.of_face), np.arange(atoms.count))
+        ]
+        self._centers = (self._held @ surface.centers) / self._size[:, None]
+
+    def spread(self, is_open: BoolArray, count: int) -> IntArray:
+        """(K,) faces far from each other, one a patch, among those that are open (F,)."""
+        is_open = is_open[self._largest]
+        faces: IntArray = self._largest[is_open][farthest(self._centers[is_open], count)]
+        return faces
+
+    def shown(self, faces: IntArray) -> BoolArray:
+        """(A,) which patches some faces mostly hold."""
+        held = np.asarray(self._held[:, faces].sum(axis=1)).reshape(-1)
+        rows: BoolArray = held > 0.5 * self._size
+        return rows
+
+    def share_of(self, mask: BoolArray) -> FloatArray:
+        """(A,) how much of each patch a face mask holds."""
+        share: FloatArray = (self._held @ mask.astype(np.float64)) / self._size
+        return share
+
+    def moved(self, look: Look, rows: BoolArray | slice = slice(None)) -> FloatArray:
+        """(R, R) what a look says of every two of some patches: the mean over their faces."""
+        held = self._held[:, look.faces]
+        size = np.asarray(held.sum(axis=1))
+        within = ((held @ look.reading.blend).toarray() / np.maximum(size, TINY))[rows]
+        together: FloatArray = within @ look.reading.together @ within.T
+        return together
+
+
+def clicked_tiles(surface: Surface, clicked: IntArray) -> Iterator[tuple[IntArray, IntArray]]:
+    """Tiles, each with the clicked faces that lie nearest to its middle; others get no tile.
+
+    Args:
+        surface: geometry.
+        clicked: (K,) int faces.
+    """
+    found = []
+    nearest, owner = np.full(len(clicked), np.inf), np.full(len(clicked), -1)
+    for number, (faces, ways) in enumerate(tiles(surface)):
+        found.append(faces)
+        is_nearer = (ways[clicked] < nearest) & np.isin(clicked, faces)
+        nearest[is_nearer], owner[is_nearer] = ways[clicked][is_nearer], number
+    for number, faces in enumerate(found):
+        yield faces, clicked[owner == number]
+
+
+def tiles(surface: Surface) -> Iterator[tuple[IntArray, FloatArray]]:
+    """Overlapping looks that cover the large loose pieces: (N,) int64 faces, ascending, and (F,)
+    the way of every face to the look's middle.
 
     The next look is round the face that is furthest from the middles of those before.
     """
     shares = surface.areas / max(float(surface.areas.sum()), TINY)
-    count = int(surface.components.max(initial=0)) + 1
-    is_open = (sum_by(surface.components, shares, count) >= MIN_PIECE)[surface.components]
+    is_open = _is_in_large_piece(surface)
     gaps = np.full(surface.num_faces, np.inf)
     middle = (surface.centers * shares[:, None]).sum(axis=0)
     remote = np.linalg.norm(surface.centers - middle, axis=1)
@@ -96,36 +165,27 @@ def tiles(surface: Surface) -> Iterator[IntArray]:
         ways = ways_over(surface, np.array([np.where(is_open, far, -1.0).argmax()]))
         is_open[nearest_faces(surface, ways, CORE * SHARE)] = False
         gaps = np.minimum(gaps, ways)
-        yield nearest_faces(surface, ways, SHARE)
+        yield nearest_faces(surface, ways, SHARE), ways
 
 
-def _is_worth(surface: Surface, whole: Look) -> bool:
-    """Whether a mesh has faces for finer patches, not too many, and one piece is most of it."""
+def _piece_shares(surface: Surface) -> FloatArray:
+    """(F,) share of the surface that the loose piece of each face holds."""
     count = int(surface.components.max(initial=0)) + 1
-    largest = sum_by(surface.components, surface.areas, count).max()
+    areas = sum_by(surface.components, surface.areas, count)
+    shares: FloatArray = areas[surface.components] / max(float(surface.areas.sum()), TINY)
+    return shares
+
+
+def _is_in_large_piece(surface: Surface) -> BoolArray:
+    return _piece_shares(surface) >= MIN_PIECE
+
+
+def _is_connected(surface: Surface) -> bool:
+    """Whether one loose piece is most of the surface."""
+    return bool(_piece_shares(surface).max() >= MIN_LARGEST)
+
+
+def _is_finer(surface: Surface, whole: Look) -> bool:
+    """Whether a mesh has faces for finer patches, and not too many to look everywhere."""
     is_fine = min(surface.num_faces, NUM_FINE) >= MIN_GAIN * whole.atoms.count
-    is_large = surface.num_faces > MAX_FACES
-    return bool(is_fine and not is_large and largest >= MIN_LARGEST * surface.areas.sum())
-
-
-def _projection(
-    surface: Surface, atoms: Atoms, faces: IntArray, blend: csr_matrix
-) -> tuple[FloatArray, BoolArray]:
-    """Each patch as a mean of a look's patches, and which of them the look mostly shows.
-
-    Args:
-        surface: geometry of the whole.
-        atoms: (A) patches of the whole.
-        faces: (N,) that the look shows.
-        blend: (N, B) of the look.
-
-    Returns:
-        (A, B) float64, rows sum to 1 or 0, and (A,) bool.
-    """
-    weight = np.maximum(surface.areas, TINY)
-    held = csr_matrix(
-        (weight[faces], (atoms.of_face[faces], np.arange(len(faces)))), (atoms.count, len(faces))
-    )
-    size = np.asarray(held.sum(axis=1)).reshape(-1)
-    within = (held @ blend).toarray() / np.maximum(size, TINY)[:, None]
-    return within, size > 0.5 * sum_by(atoms.of_face, weight, atoms.count)
+    return bool(is_fine and surface.num_faces <= MAX_FACES)

@@ -80,8 +80,8 @@ def closer(look, faces):
         groups=reading.terrain.groups[:, faces],
         levels=reading.terrain.levels[:, faces],
     )
-    blend = reading.blend[faces][:, faces]
-    seen = replace(reading, blend=blend, terrain=terrain)
+    blend, together = reading.blend[faces][:, faces], reading.together[np.ix_(faces, faces)]
+    seen = replace(reading, blend=blend, together=together, terrain=terrain)
     return replace(look, faces=faces, areas=look.areas[faces], atoms=atoms, reading=seen)
 
 

@@ -10,7 +10,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from segvigen_model import mask_choice
+from segvigen_model import mask_choice, mask_proposals
 from segvigen_model.atoms import Atoms
 from segvigen_model.mask_choice import ChoiceNetwork, chosen_mask, is_choice, load_choice_network
 from segvigen_model.mask_measures import NUM_MEASURES, measure_masks
@@ -86,6 +86,23 @@ def test_every_mask_holds_every_click_and_is_measured(seed, count):
     told = measure_masks(answer, found)
     assert told.shape == (len(found.masks), NUM_MEASURES) and np.isfinite(told).all()
     assert (found.masks == chosen(answer)).all(axis=1).any()
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(0, 2**32 - 1), st.integers(1, 40))
+def test_touching_pieces_are_what_clicks_reach_inside_each_mask(seed, count):
+    answer = answer_by(seed, count)
+    masks = np.random.default_rng(seed).random((3, count)) < 0.6
+    masks[:, answer.positive] = True
+    found = mask_proposals._touching(answer.terrain, masks, answer.positive)
+    for mask, reached in zip(masks, found, strict=True):
+        expected = np.zeros(count, bool)
+        expected[answer.positive] = True
+        for _ in range(count):
+            for left, right in answer.terrain.pairs:
+                if mask[left] and mask[right] and expected[left] != expected[right]:
+                    expected[[left, right]] = True
+        assert np.array_equal(reached, expected)
 
 
 @settings(max_examples=40, deadline=None)

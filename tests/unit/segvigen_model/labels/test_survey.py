@@ -8,11 +8,12 @@ import numpy as np
 import pytest
 
 from segvigen_model import survey
+from segvigen_model.atoms import patch_atoms
 from segvigen_model.geometry import surface_of
 from segvigen_model.looks import Looks
 from segvigen_model.partition import consensus
 from segvigen_model.segments import segment_tree
-from segvigen_model.survey import Survey, tiles
+from segvigen_model.survey import Survey, clicked_tiles, tiles
 
 
 def survey_of(mesh) -> Survey:
@@ -47,7 +48,8 @@ def test_tiles_cover_large_pieces_and_leave_small_ones(sheet):
     shown = np.zeros(surface.num_faces, int)
     shares = surface.areas / surface.areas.sum()
     found = list(tiles(surface))
-    for faces in found:
+    for faces, ways in found:
+        assert ways[faces].max() <= np.delete(ways, faces).min()
         assert (np.diff(faces) > 0).all() and len(np.unique(surface.components[faces])) == 1
         assert shares[faces].sum() <= survey.SHARE + 2 * shares.max()
         shown[faces] += 1
@@ -72,7 +74,33 @@ def test_fine_patches_are_half_as_large_and_know_their_pieces(sheet):
         assert consensus(np.zeros((0, len(areas)), int), *each, areas, "coarse").count <= 4
 
 
-def test_without_looks_the_whole_and_a_bias_are_left(sheet, monkeypatch):
+def test_clicks_go_to_the_tile_whose_middle_is_nearest(sheet):
+    surface = surface_of(beside(sheet, 1, 0.1))
+    is_large = surface.components == surface.components[0]
+    clicked = np.arange(0, surface.num_faces, 17)
+    ways = {faces.tobytes(): ways for faces, ways in tiles(surface)}
+    nearest = np.min([way[clicked] for way in ways.values()], axis=0)
+    found = list(clicked_tiles(surface, clicked))
+    assert np.array_equal(
+        np.sort(np.concatenate([own for _, own in found])), clicked[is_large[clicked]]
+    )
+    for faces, own in found:
+        assert np.isin(own, faces).all()
+        assert np.allclose(ways[faces.tobytes()][own], nearest[np.isin(clicked, own)])
+
+
+def test_clicks_are_spread_over_large_pieces_only(sheet):
+    surface = surface_of(beside(sheet, 2, 0.1))
+    atoms = patch_atoms(surface, segment_tree(surface))
+    is_open = surface.components == surface.components[0]
+    faces = survey._Canvas(surface, atoms).spread(is_open, 30)
+    assert is_open[faces].all() and len(np.unique(atoms.of_face[faces])) == 30
+    centers = surface.centers[faces]
+    gaps = np.linalg.norm(centers[:, None] - centers, axis=2) + 1e9 * np.eye(30)
+    assert gaps.min() > 0.4 * gaps.min(axis=1).max()
+
+
+def test_without_looks_and_clicks_the_whole_is_left(sheet, monkeypatch):
     """What is averaged is the whole's reading, moved onto finer patches."""
     monkeypatch.setattr(survey, "tiles", lambda surface: iter(()))
     found = survey_of(sheet)
@@ -80,17 +108,26 @@ def test_without_looks_the_whole_and_a_bias_are_left(sheet, monkeypatch):
     coarse, plain = found.at_once()
     at = np.unique(atoms.of_face, return_index=True)[1]
     own = coarse.of_face[at]
-    told = bonds.together - survey.BIAS
+    told = bonds.together
     expected = plain.together[np.ix_(own, own)]
     assert np.corrcoef(told.reshape(-1), expected.reshape(-1))[0, 1] > 0.97
     assert told.min() >= plain.together.min() - 1e-9 and told.max() <= plain.together.max() + 1e-9
 
 
-@pytest.mark.parametrize("kind", ["coarse mesh", "many pieces", "very fine mesh"])
-def test_where_looks_tell_nothing_or_take_long_the_whole_stays(kind, table, sheet, monkeypatch):
-    mesh = {"coarse mesh": table[0], "many pieces": beside(sheet, 2, 1.0)}.get(kind, sheet)
-    if kind == "very fine mesh":
-        monkeypatch.setattr(survey, "MAX_FACES", 3000)
-    found = survey_of(mesh)
+def test_many_pieces_stay_as_the_whole_reads_them(sheet):
+    found = survey_of(beside(sheet, 2, 1.0))
     assert found.closely()[0] is found.at_once()[0]
     assert found.closely()[1].together is found.at_once()[1].together
+
+
+@pytest.mark.parametrize("kind", ["coarse mesh", "very fine mesh"])
+def test_where_looks_tell_nothing_or_take_long_clicks_alone_are_tried(kind, sheet, monkeypatch):
+    if kind == "very fine mesh":
+        monkeypatch.setattr(survey, "MAX_FACES", 3000)
+    else:
+        monkeypatch.setattr(survey, "MIN_GAIN", 1e9)
+    found = survey_of(sheet)
+    (atoms, bonds), (coarse, plain) = found.closely(), found.at_once()
+    assert atoms is coarse and np.array_equal(bonds.pieces, plain.pieces)
+    assert not np.allclose(bonds.together, plain.together)
+    assert np.allclose(bonds.together, bonds.together.T)
