@@ -97,5 +97,10 @@ def best_masks(answers: Sequence[Answer]) -> list[tuple[float, BoolArray]]:
 def chosen_mask(answers: Sequence[Answer]) -> tuple[int, BoolArray]:
     """The best mask of all looks: which answer it is of, and (A,) bool of that look's patches."""
     best = best_masks(answers)
-    number = max(range(len(best)), key=lambda each: best[each][0])
+    number = most_promising(best)
     return number, best[number][1]
+
+
+def most_promising(best: Sequence[tuple[float, BoolArray]]) -> int:
+    """Which of the looks' best masks promises the greatest IoU; the first of equals."""
+    return max(range(len(best)), key=lambda number: best[number][0])

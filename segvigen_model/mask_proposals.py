@@ -179,9 +179,7 @@ def propose_masks(answer: Answer) -> Masks:
 
     add_level_sets(answer.odds, 0, 3)
     for level, ids in zip(GROUP_LEVELS, answer.terrain.groups, strict=True):
-        is_clicked = np.zeros(int(ids.max()) + 1, bool)
-        is_clicked[ids[positive]] = True
-        add(is_clicked[ids], 2, level)
+        add(_among(ids, ids[positive]), 2, level)
     add_level_sets(answer.shared, _SHARED, _SHARED + 2)
     masks, kinds, levels = zip(*kept.values(), strict=True)
     return Masks(np.stack(masks), np.array(kinds), np.array(levels))
@@ -207,12 +205,17 @@ def _touching(terrain: Terrain, masks: BoolArray, positive: IntArray) -> BoolArr
         (np.ones(len(row), bool), (first + left[pair], first + right[pair])),
         (masks.size, masks.size),
     )
-    count, piece = connected_components(graph, directed=False)
-    piece = piece.reshape(masks.shape)
-    is_clicked = np.zeros(count, bool)
-    is_clicked[piece[:, positive]] = True
-    reached: BoolArray = masks & is_clicked[piece]
+    piece = connected_components(graph, directed=False)[1].reshape(masks.shape)
+    reached: BoolArray = masks & _among(piece, piece[:, positive])
     return reached
+
+
+def _among(ids: IntArray, wanted: IntArray) -> BoolArray:
+    """Which of some small ids are wanted ones, by a table."""
+    is_wanted = np.zeros(int(ids.max()) + 1, bool)
+    is_wanted[wanted] = True
+    found: BoolArray = is_wanted[ids]
+    return found
 
 
 def log_odds(chance: float) -> float:

@@ -142,7 +142,7 @@ def patch_facts(
     normals = mean(surface.normals)
     flatness = np.linalg.norm(normals, axis=1)
     normals /= np.maximum(flatness, TINY)[:, None]
-    largest = _largest_face(of_face, weight)
+    largest = largest_faces(of_face, weight)
     areas = total / total.sum()
     left, right = pairs.T
     step = np.linalg.norm(centers[left] - centers[right], axis=1) + 1e-6
@@ -170,8 +170,8 @@ def patch_facts(
     )
 
 
-def _largest_face(of_face: IntArray, weight: FloatArray) -> IntArray:
-    """(A,) the largest face of each patch."""
+def largest_faces(of_face: IntArray, weight: FloatArray) -> IntArray:
+    """(A,) the largest face of each patch, of (F,) ids and face weights."""
     order = np.lexsort((-weight, of_face))
     rows: IntArray = order[np.searchsorted(of_face[order], np.arange(of_face.max() + 1))]
     return rows

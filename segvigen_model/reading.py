@@ -13,12 +13,12 @@ import torch
 from scipy.sparse import csr_matrix
 from scipy.spatial import cKDTree
 
-from segvigen_model.atoms import Atoms, patch_atoms
+from segvigen_model.atoms import Atoms
 from segvigen_model.geometry import Surface
 from segvigen_model.mask_proposals import Terrain, terrain_of
 from segvigen_model.patch_network import Encoded, PatchNetwork, load_patch_network, tensors_of
-from segvigen_model.patches import NORMAL_WEIGHT, PatchFacts, patch_facts
-from segvigen_model.segments import SegmentTree, segment_tree
+from segvigen_model.patches import NORMAL_WEIGHT, patch_facts
+from segvigen_model.segments import SegmentTree
 from segvigen_model.types import FloatArray, IntArray
 
 _NUM_BLENDED = 4
@@ -62,6 +62,7 @@ class Reading:
         return Bonds(self.together, self.terrain.pieces)
 
 
+@torch.no_grad()
 def read_patches(
     surface: Surface, tree: SegmentTree, atoms: Atoms, network: PatchNetwork | None = None
 ) -> Reading:
@@ -74,34 +75,15 @@ def read_patches(
         network: reads them; the shipped one when None.
     """
     network = network or load_patch_network()
-    facts, encoded, odds, blend = _read(surface, tree, atoms, network)
-    # A view of it would keep the encoder's biases as well, twice as large.
-    encoded = replace(encoded, biases=encoded.biases.contiguous())
-    return Reading(network, encoded, odds, blend, terrain_of(atoms, sigmoid(odds), facts))
-
-
-def patch_bonds(
-    surface: Surface, count: int, network: PatchNetwork
-) -> tuple[FloatArray, csr_matrix]:
-    """Cut a surface into about `count` patches, and read only what belongs together.
-
-    Returns:
-        `together` and `blend` as in `Reading`.
-    """
-    tree = segment_tree(surface)
-    _, _, odds, blend = _read(surface, tree, patch_atoms(surface, tree, count), network)
-    return odds, blend
-
-
-@torch.no_grad()
-def _read(
-    surface: Surface, tree: SegmentTree, atoms: Atoms, network: PatchNetwork
-) -> tuple[PatchFacts, Encoded, FloatArray, csr_matrix]:
     facts = patch_facts(surface, tree.levels, atoms.of_face, atoms.pairs, atoms.folds)
     encoded = network.encode(tensors_of(facts))
     odds = network.together(encoded).double().numpy()
+    odds = 0.5 * (odds + odds.T)
+    # A view of it would keep the encoder's biases as well, twice as large.
+    encoded = replace(encoded, biases=encoded.biases.contiguous())
     places = np.concatenate([facts.centers, NORMAL_WEIGHT * facts.normals], axis=1)
-    return facts, encoded, 0.5 * (odds + odds.T), _blend(surface, atoms, places)
+    blend = _blend(surface, atoms, places)
+    return Reading(network, encoded, odds, blend, terrain_of(atoms, sigmoid(odds), facts))
 
 
 def sigmoid(odds: FloatArray) -> FloatArray:

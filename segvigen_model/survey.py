@@ -2,8 +2,8 @@
 clicked.
 
 What the whole's reading and every look say of two patches is averaged, on patches of half the
-whole's size, and joined with what clicks would take (votes.py). Looks are made only of large
-loose pieces, and only once somebody asks.
+whole's size, and joined with what clicks would take (votes.py). All this is done on a skin only,
+a loose piece that is nearly everything, and only once somebody asks.
 
 Departs from paper: SegviGen colours at one resolution, and draws from noise where this clicks.
 """
@@ -18,6 +18,7 @@ from scipy.sparse import csc_matrix
 from segvigen_model.atoms import Atoms, patch_atoms
 from segvigen_model.geometry import TINY, Surface, farthest, sum_by
 from segvigen_model.looks import MIN_GAIN, Look, look_at, nearest_faces, ways_over
+from segvigen_model.patches import largest_faces
 from segvigen_model.reading import Bonds
 from segvigen_model.segments import SegmentTree
 from segvigen_model.types import BoolArray, FloatArray, IntArray
@@ -30,8 +31,7 @@ NUM_LOOK_PATCHES = 256
 CORE = 0.7  # of a look: the rest overlaps with others
 MAX_LOOKS = 40
 MAX_FACES = 100_000  # of a mesh: above, looking everywhere takes longer than a proposal may
-MIN_PIECE = 0.05  # of the surface; smaller loose pieces are left as the whole reads them
-MIN_LARGEST = 0.95  # of the surface, in the largest piece; loose pieces answer elsewhere
+MIN_SKIN = 0.95  # of the surface, in the largest loose piece; elsewhere pieces answer
 
 Patches = tuple[Atoms, Bonds]  # to grow parts from
 
@@ -50,11 +50,15 @@ class Survey:
         self._found: Patches | None = None
 
     def closely(self) -> Patches:
-        """What looks and tried clicks tell where one piece is most of the object, else the whole's
-        reading. Patches are finer where looks can tell more."""
+        """What looks and tried clicks tell of a skin, else the whole's reading.
+
+        Patches are finer where looks can tell more.
+        """
         if self._found is None:
-            is_worth = _is_connected(self._surface)
-            self._found = self._look() if is_worth else self.at_once()
+            surface = self._surface
+            skin = float(surface.areas[_in_largest_piece(surface)].sum())
+            is_skin = skin >= MIN_SKIN * max(float(surface.areas.sum()), TINY)
+            self._found = self._look() if is_skin else self.at_once()
         return self._found
 
     def at_once(self) -> Patches:
@@ -65,32 +69,34 @@ class Survey:
         surface, whole = self._surface, self._whole
         is_finer = _is_finer(surface, whole)
         atoms = patch_atoms(surface, self._tree, NUM_FINE) if is_finer else whole.atoms
-        canvas = _Canvas(surface, atoms)
-        clicked = canvas.spread(_is_in_large_piece(surface), NUM_CLICKS)
+        onto = _PatchMap(surface, atoms)
+        clicked = onto.spread(_in_largest_piece(surface), NUM_CLICKS)
         votes: list[FloatArray] = []
         if is_finer:
-            total, count = canvas.moved(whole), np.ones((atoms.count, atoms.count))
+            total, count = onto.moved(whole), np.ones((atoms.count, atoms.count))
             for faces, own in clicked_tiles(surface, clicked):
                 look = look_at(surface, faces, whole.reading.network, NUM_LOOK_PATCHES)
-                rows = canvas.shown(faces)
-                total[np.ix_(rows, rows)] += canvas.moved(look, rows)
+                rows = onto.shown(faces)
+                total[np.ix_(rows, rows)] += onto.moved(look, rows)
                 count[np.ix_(rows, rows)] += 1
-                votes += [canvas.share_of(mask) for mask in taken((whole, look), own)]
+                votes += [onto.share_of(mask) for mask in taken((whole, look), own)]
             read: FloatArray = total / count
         else:
-            votes += [canvas.share_of(mask) for mask in taken((whole,), clicked)]
+            votes += [onto.share_of(mask) for mask in taken((whole,), clicked)]
             read = whole.reading.together
         odds = with_votes(read, np.reshape(votes, (-1, atoms.count)))
-        first = np.unique(atoms.of_face, return_index=True)[1]
-        return atoms, Bonds(odds, surface.components[first])
+        return atoms, Bonds(odds, surface.components[onto.largest])
 
 
-class _Canvas:
-    """Patches that parts are grown from: what is said of faces or other patches is moved onto them.
+class _PatchMap:
+    """What is said of faces or of other patches, moved onto the patches that parts are grown from.
 
     Args:
         surface: geometry.
         atoms: (A) the patches.
+
+    Attributes:
+        largest: (A,) int64 largest face of each patch.
     """
 
     def __init__(self, surface: Surface, atoms: Atoms) -> None:
@@ -99,15 +105,13 @@ class _Canvas:
         self._held = csc_matrix(
             (weight, (atoms.of_face, np.arange(len(weight)))), (atoms.count, len(weight))
         )
-        self._largest = np.lexsort((-weight, atoms.of_face))[
-            np.searchsorted(np.sort(atoms.of_face), np.arange(atoms.count))
-        ]
+        self.largest = largest_faces(atoms.of_face, weight)
         self._centers = (self._held @ surface.centers) / self._size[:, None]
 
     def spread(self, is_open: BoolArray, count: int) -> IntArray:
         """(K,) faces far from each other, one a patch, among those that are open (F,)."""
-        is_open = is_open[self._largest]
-        faces: IntArray = self._largest[is_open][farthest(self._centers[is_open], count)]
+        is_open = is_open[self.largest]
+        faces: IntArray = self.largest[is_open][farthest(self._centers[is_open], count)]
         return faces
 
     def shown(self, faces: IntArray) -> BoolArray:
@@ -148,15 +152,14 @@ def clicked_tiles(surface: Surface, clicked: IntArray) -> Iterator[tuple[IntArra
 
 
 def tiles(surface: Surface) -> Iterator[tuple[IntArray, FloatArray]]:
-    """Overlapping looks that cover the large loose pieces: (N,) int64 faces, ascending, and (F,)
+    """Overlapping looks that cover the largest loose piece: (N,) int64 faces, ascending, and (F,)
     the way of every face to the look's middle.
 
     The next look is round the face that is furthest from the middles of those before.
     """
-    shares = surface.areas / max(float(surface.areas.sum()), TINY)
-    is_open = _is_in_large_piece(surface)
+    is_open = _in_largest_piece(surface)
     gaps = np.full(surface.num_faces, np.inf)
-    middle = (surface.centers * shares[:, None]).sum(axis=0)
+    middle = np.average(surface.centers, axis=0, weights=np.maximum(surface.areas, TINY))
     remote = np.linalg.norm(surface.centers - middle, axis=1)
     for _ in range(MAX_LOOKS):
         if not is_open.any():
@@ -168,21 +171,11 @@ def tiles(surface: Surface) -> Iterator[tuple[IntArray, FloatArray]]:
         yield nearest_faces(surface, ways, SHARE), ways
 
 
-def _piece_shares(surface: Surface) -> FloatArray:
-    """(F,) share of the surface that the loose piece of each face holds."""
-    count = int(surface.components.max(initial=0)) + 1
-    areas = sum_by(surface.components, surface.areas, count)
-    shares: FloatArray = areas[surface.components] / max(float(surface.areas.sum()), TINY)
-    return shares
-
-
-def _is_in_large_piece(surface: Surface) -> BoolArray:
-    return _piece_shares(surface) >= MIN_PIECE
-
-
-def _is_connected(surface: Surface) -> bool:
-    """Whether one loose piece is most of the surface."""
-    return bool(_piece_shares(surface).max() >= MIN_LARGEST)
+def _in_largest_piece(surface: Surface) -> BoolArray:
+    """(F,) which faces lie in the loose piece that holds most of the surface."""
+    sizes = np.bincount(surface.components, surface.areas)
+    inside: BoolArray = surface.components == sizes.argmax()
+    return inside
 
 
 def _is_finer(surface: Surface, whole: Look) -> bool:

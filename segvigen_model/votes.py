@@ -15,7 +15,7 @@ import numpy as np
 from segvigen_model.evidence import ask_each
 from segvigen_model.geometry import TINY
 from segvigen_model.looks import Look
-from segvigen_model.mask_choice import best_masks
+from segvigen_model.mask_choice import best_masks, most_promising
 from segvigen_model.types import BoolArray, FloatArray, IntArray
 
 VOTE_RANGE = (0.01, 0.99)
@@ -27,7 +27,9 @@ BIAS = -0.8
 
 
 def taken(looks: Sequence[Look], faces: IntArray) -> Iterator[BoolArray]:
-    """What a click on each face would take: by the whole alone, and by the best of all looks.
+    """What a click on each face would take: by the whole, and by the most promising look.
+
+    That may be the whole again, whose mask then counts twice.
 
     Args:
         looks: at the object, the whole first; each shows every face.
@@ -38,7 +40,7 @@ def taken(looks: Sequence[Look], faces: IntArray) -> Iterator[BoolArray]:
     """
     for answers in ask_each(looks, faces):
         best = best_masks(answers)
-        for number in (0, best.index(max(best, key=lambda each: each[0]))):
+        for number in (0, most_promising(best)):
             held = np.zeros(len(looks[0].faces), bool)
             held[looks[number].faces] = best[number][1][looks[number].atoms.of_face]
             yield held

@@ -43,7 +43,7 @@ def sheet(sheet_of):
     return sheet_of(40)
 
 
-def test_tiles_cover_large_pieces_and_leave_small_ones(sheet):
+def test_tiles_cover_the_largest_piece_and_leave_others(sheet):
     surface = surface_of(beside(sheet, 2, 0.1))
     shown = np.zeros(surface.num_faces, int)
     shares = surface.areas / surface.areas.sum()
@@ -89,11 +89,11 @@ def test_clicks_go_to_the_tile_whose_middle_is_nearest(sheet):
         assert np.allclose(ways[faces.tobytes()][own], nearest[np.isin(clicked, own)])
 
 
-def test_clicks_are_spread_over_large_pieces_only(sheet):
+def test_clicks_are_spread_over_open_faces_only(sheet):
     surface = surface_of(beside(sheet, 2, 0.1))
     atoms = patch_atoms(surface, segment_tree(surface))
     is_open = surface.components == surface.components[0]
-    faces = survey._Canvas(surface, atoms).spread(is_open, 30)
+    faces = survey._PatchMap(surface, atoms).spread(is_open, 30)
     assert is_open[faces].all() and len(np.unique(atoms.of_face[faces])) == 30
     centers = surface.centers[faces]
     gaps = np.linalg.norm(centers[:, None] - centers, axis=2) + 1e9 * np.eye(30)
@@ -114,20 +114,28 @@ def test_without_looks_and_clicks_the_whole_is_left(sheet, monkeypatch):
     assert told.min() >= plain.together.min() - 1e-9 and told.max() <= plain.together.max() + 1e-9
 
 
-def test_many_pieces_stay_as_the_whole_reads_them(sheet):
-    found = survey_of(beside(sheet, 2, 1.0))
+@pytest.mark.parametrize("kind", ["many pieces", "loose parts", "no area"])
+def test_what_is_no_skin_stays_as_the_whole_reads_it(kind, sheet, table):
+    mesh = {"many pieces": beside(sheet, 2, 1.0), "loose parts": table[0]}.get(kind)
+    found = survey_of(mesh or replace(sheet, vertices=sheet.vertices * [1.0, 0.0, 0.0]))
     assert found.closely()[0] is found.at_once()[0]
     assert found.closely()[1].together is found.at_once()[1].together
 
 
 @pytest.mark.parametrize("kind", ["coarse mesh", "very fine mesh"])
-def test_where_looks_tell_nothing_or_take_long_clicks_alone_are_tried(kind, sheet, monkeypatch):
-    if kind == "very fine mesh":
-        monkeypatch.setattr(survey, "MAX_FACES", 3000)
-    else:
-        monkeypatch.setattr(survey, "MIN_GAIN", 1e9)
-    found = survey_of(sheet)
+def test_where_looks_tell_nothing_or_take_long_clicks_alone_are_tried(
+    kind, sheet, sheet_of, monkeypatch
+):
+    monkeypatch.setattr(survey, "MAX_FACES", 3000)
+    found = survey_of(sheet_of(12) if kind == "coarse mesh" else sheet)
     (atoms, bonds), (coarse, plain) = found.closely(), found.at_once()
     assert atoms is coarse and np.array_equal(bonds.pieces, plain.pieces)
     assert not np.allclose(bonds.together, plain.together)
     assert np.allclose(bonds.together, bonds.together.T)
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_a_skin_of_a_face_or_two_is_asked_about_too(count, sheet):
+    found = survey_of(replace(sheet, faces=sheet.faces[:count], face_material=np.zeros(count, int)))
+    atoms, bonds = found.closely()
+    assert atoms.count == count and np.isfinite(bonds.together).all()
