@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from segvigen_model.atoms import Atoms
-from segvigen_model.edits import Edited, settle_ids
+from segvigen_model.edits import MIN_PIECE_SHARE, Edited, settle_ids
 from segvigen_model.geometry import TINY, Surface, label_components, sum_by
 from segvigen_model.segments import SegmentTree
 from segvigen_model.types import BoolArray, Click, ClickKind, FloatArray, IntArray
@@ -36,6 +36,11 @@ class Wish:
     target: int
     avoid: int
     is_new: bool
+
+    @property
+    def divides(self) -> bool:
+        """Whether something of the part that holds the face shall stay what it was."""
+        return self.is_new or self.target == NO_TARGET
 
     @property
     def key(self) -> tuple[int, int]:
@@ -147,18 +152,24 @@ class Refiner:
         self.labels[region] = target
 
     def _best_region(self, wish: Wish, probability: FloatArray) -> BoolArray:
-        """Largest expected IoU with the clicked part among all allowed regions."""
+        """Largest expected IoU with the clicked part among all allowed regions.
+
+        A region that leaves only a crumb of a part that shall be divided is taken as a last resort.
+        """
         inside = self.labels == self.labels[wish.face]
         weight = np.where(inside, self.surface.areas + TINY, 0.0)
         claimed = float((weight * probability).sum())
-        best, best_score = self._own_face(wish), -1.0
+        least_left = MIN_PIECE_SHARE * float(weight.sum()) if wish.divides else 0.0
+        best, best_worth = self._own_face(wish), (False, -1.0)
         for region in self._candidates(wish, inside, probability):
             if not self._is_allowed(region, inside, wish):
                 continue
             hit = float((weight * probability)[region].sum())
             union = claimed + float((weight * (1 - probability))[region].sum())
-            if hit / max(union, TINY) > best_score:
-                best, best_score = region, hit / max(union, TINY)
+            is_division = float(weight[~region].sum()) >= least_left
+            worth = (is_division, hit / max(union, TINY))
+            if worth > best_worth:
+                best, best_worth = region, worth
         return best
 
     def _candidates(
@@ -177,7 +188,7 @@ class Refiner:
 
     def _is_allowed(self, region: BoolArray, inside: BoolArray, wish: Wish) -> bool:
         """Whether a region contradicts no click and is no mere renaming of a part."""
-        if (wish.is_new or wish.target == NO_TARGET) and region.sum() == inside.sum():
+        if wish.divides and region.sum() == inside.sum():
             return False
         for other in self.wishes:
             if not region[other.face]:

@@ -5,7 +5,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from segvigen_model.refinement import NO_TARGET, resolve_clicks, unmet
+from segvigen_model.atoms import patch_atoms
+from segvigen_model.edits import MIN_PIECE_SHARE
+from segvigen_model.geometry import surface_of
+from segvigen_model.refinement import NO_TARGET, Wish, refine_labels, resolve_clicks, unmet
+from segvigen_model.segments import SegmentTree, segment_tree
 from segvigen_model.types import Click, ClickKind
 
 FLAT = np.zeros(3)
@@ -147,3 +151,31 @@ def test_scripted_reviewer_mends_a_wrong_partition(table, segmenter, click_at):
         own = np.bincount(labels[parts == part], areas[parts == part]).argmax()
         union = areas[(labels == own) | (parts == part)].sum()
         assert areas[(labels == own) & (parts == part)].sum() / union > 0.9
+
+
+def almost_all(surface, tree, wish):
+    """Refine a sheet of one part by a click that means all but the last face."""
+    probability = np.full(surface.num_faces, 0.9)
+    probability[-1] = 0.1
+    geometry = (surface, tree, patch_atoms(surface, tree))
+    start = np.zeros(surface.num_faces, np.int32)
+    answer = refine_labels(start, [wish], lambda _: probability, geometry, None)
+    assert unmet(answer.labels, [wish], answer.id_map) == []
+    return np.bincount(answer.labels, surface.areas) / surface.areas.sum()
+
+
+@pytest.mark.parametrize("wish", [Wish(0, 1, NO_TARGET, True), Wish(0, NO_TARGET, 0, False)])
+def test_a_click_that_divides_a_part_leaves_no_crumb_of_it(wish, sheet_of):
+    surface = surface_of(sheet_of(20))
+    shares = almost_all(surface, segment_tree(surface), wish)
+    assert len(shares) == 2
+    assert shares.min() >= MIN_PIECE_SHARE
+
+
+def test_a_crumb_is_left_where_nothing_else_is_proposed(sheet_of):
+    surface = surface_of(sheet_of(20))
+    undivided = SegmentTree(np.zeros((1, surface.num_faces), np.int64), ("component",))
+    shares = almost_all(surface, undivided, Wish(0, 1, NO_TARGET, True))
+    assert len(shares) == 2
+    assert shares.min() < MIN_PIECE_SHARE
+    assert shares[1] > 0.9
