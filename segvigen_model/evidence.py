@@ -137,7 +137,7 @@ def _decided(
 ) -> FloatArray:
     """(F,) log odds after a mask of one look was chosen.
 
-    Beyond a closer look the clicked loose pieces are no part of it; others stay as they were.
+    It says which faces of the clicked loose pieces are of the part; other pieces stay as they were.
     """
     look, answer, whole = looks[number], answers[number], answers[0]
     known = answer.above_cut(answer.odds)
@@ -145,7 +145,8 @@ def _decided(
     pieces = whole.terrain.pieces[looks[0].atoms.of_face]
     is_near = np.isin(pieces, whole.terrain.pieces[whole.positive])
     decided: FloatArray = np.where(is_near, np.minimum(odds, -FIRM), odds)
-    decided[look.faces] = look.reading.blend @ firm
+    shown = look.faces[is_near[look.faces]]
+    decided[shown] = (look.reading.blend @ firm)[is_near[look.faces]]
     return decided
 
 

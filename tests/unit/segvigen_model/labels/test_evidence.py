@@ -50,7 +50,7 @@ def test_pieces_that_nobody_clicked_are_cut_higher(read, monkeypatch):
     assert np.allclose(clicked, part_probability([as_one], *both))
 
 
-def test_the_chosen_mask_decides_and_sure_odds_stay(read, monkeypatch):
+def test_the_chosen_mask_decides_in_the_clicked_piece_and_sure_odds_stay(read, monkeypatch):
     one_click = (np.array([0]), np.array([True]))
     told = []
 
@@ -64,9 +64,12 @@ def test_the_chosen_mask_decides_and_sure_odds_stay(read, monkeypatch):
     assert answer.terrain is read.reading.terrain
     assert list(answer.positive) == [0] and len(answer.negative) == 0
     blend = read.reading.blend
-    assert ((blend @ (np.arange(24) % 3 == 0.0) > 0.5) == (probability > 0.5)).all()
+    chosen = blend @ (np.arange(24) % 3 == 0.0) > 0.5
+    assert (chosen == (probability > 0.5))[:12].all()
     firm = 1 / (1 + np.exp(-evidence.FIRM))
-    assert (np.maximum(probability, 1 - probability) > firm - 1e-3).all()
+    assert (np.maximum(probability, 1 - probability) > firm - 1e-3)[:12].all()
+    plain = blend @ answer.above_cut(answer.odds) > 0
+    assert chosen[12:].any() and (plain == (probability > 0.5))[12:].all()
 
 
 def closer(look, faces):
