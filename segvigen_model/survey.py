@@ -11,7 +11,6 @@ Departs from paper: SegviGen colours at one resolution, and draws from noise whe
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
 
 import numpy as np
 from scipy.sparse import csc_matrix
@@ -33,10 +32,6 @@ CORE = 0.7  # of a look: the rest overlaps with others
 MAX_LOOKS = 40
 MAX_FACES = 100_000  # of a mesh: above, looking everywhere takes longer than a proposal may
 MIN_SKIN = 0.95  # of the surface, in the largest loose piece; elsewhere pieces answer
-# Log odds by which two patches of one loose piece belong together more than the network says, on
-# meshes that are no skin: most cuts inside a piece were wrong on meshes of other makers (table in
-# the model card). Above, the finest parts are no finer than the medium ones.
-PIECE_BOND = 0.6
 
 Patches = tuple[Atoms, Bonds]  # to grow parts from
 
@@ -60,21 +55,15 @@ class Survey:
         Patches are finer where looks can tell more.
         """
         if self._found is None:
-            self._found = self._look() if self._is_skin() else self.at_once()
+            surface = self._surface
+            skin = float(surface.areas[_in_largest_piece(surface)].sum())
+            is_skin = skin >= MIN_SKIN * max(float(surface.areas.sum()), TINY)
+            self._found = self._look() if is_skin else self.at_once()
         return self._found
 
     def at_once(self) -> Patches:
-        """Patches of the whole, as it was read; loose pieces hold together better than that."""
-        bonds = self._whole.reading.bonds
-        if not self._is_skin():
-            is_same = bonds.pieces[:, None] == bonds.pieces
-            bonds = replace(bonds, together=bonds.together + PIECE_BOND * is_same)
-        return self._whole.atoms, bonds
-
-    def _is_skin(self) -> bool:
-        surface = self._surface
-        largest = float(surface.areas[_in_largest_piece(surface)].sum())
-        return largest >= MIN_SKIN * max(float(surface.areas.sum()), TINY)
+        """Patches of the whole, as it was read."""
+        return self._whole.atoms, self._whole.reading.bonds
 
     def _look(self) -> Patches:
         surface, whole = self._surface, self._whole

@@ -115,24 +115,11 @@ def test_without_looks_and_clicks_the_whole_is_left(sheet, monkeypatch):
 
 
 @pytest.mark.parametrize("kind", ["many pieces", "loose parts", "no area"])
-def test_what_is_no_skin_is_as_the_whole_reads_it_but_pieces_hold(kind, sheet, table):
+def test_what_is_no_skin_stays_as_the_whole_reads_it(kind, sheet, table):
     mesh = {"many pieces": beside(sheet, 2, 1.0), "loose parts": table[0]}.get(kind)
-    surface = surface_of(mesh or replace(sheet, vertices=sheet.vertices * [1.0, 0.0, 0.0]))
-    tree = segment_tree(surface)
-    whole = Looks.of(surface, tree).whole
-    found = Survey(surface, tree, whole)
-    atoms, bonds = found.closely()
-    assert atoms is whole.atoms and np.array_equal(bonds.together, found.at_once()[1].together)
-    is_same = bonds.pieces[:, None] == bonds.pieces
-    more = bonds.together - whole.reading.together
-    assert np.allclose(more, np.where(is_same, survey.PIECE_BOND, 0.0))
-
-
-def test_a_skin_is_read_at_once_as_it_is(sheet):
-    surface = surface_of(beside(sheet, 2, 0.1))
-    tree = segment_tree(surface)
-    whole = Looks.of(surface, tree).whole
-    assert Survey(surface, tree, whole).at_once()[1].together is whole.reading.together
+    found = survey_of(mesh or replace(sheet, vertices=sheet.vertices * [1.0, 0.0, 0.0]))
+    assert found.closely()[0] is found.at_once()[0]
+    assert found.closely()[1].together is found.at_once()[1].together
 
 
 @pytest.mark.parametrize("kind", ["coarse mesh", "very fine mesh"])
