@@ -12,9 +12,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from segvigen_model.geometry import MIN_SKIN
 from segvigen_model.looks import Look
 from segvigen_model.mask_choice import chosen_mask, is_choice
-from segvigen_model.mask_proposals import Answer
+from segvigen_model.mask_proposals import CUT_ELSEWHERE, Answer, clicked_share
 from segvigen_model.reading import Bonds, Reading, sigmoid
 from segvigen_model.types import BoolArray, FloatArray, IntArray
 
@@ -24,6 +25,10 @@ NEVER = -20.0  # log odds
 FIRM = 0.5  # log odds, at least, of a patch inside the chosen mask; its negative outside
 # A flow model trusted this much beside geometry decides by itself: choosing was learned without.
 TRUSTED = 0.5
+# How likely loose pieces that nobody clicked must be where no flow model helps and the clicked ones
+# are no skin: on meshes of other makers most of what one click took of others was wrong (table in
+# the model card).
+SURE_ELSEWHERE = 0.6
 _QUESTIONS_AT_ONCE = 16
 
 
@@ -48,10 +53,14 @@ def part_probability(
     """
     answers = ask_looks(looks, faces, is_positive, mask, trust)
     whole = answers[0]
-    odds = looks[0].reading.blend @ whole.above_cut(whole.odds)
-    if trust < TRUSTED and is_choice(whole.terrain, whole.positive):
+    is_alone = trust < TRUSTED
+    has_pieces = is_alone and clicked_share(whole.terrain, whole.positive) < MIN_SKIN
+    moved = whole.above_cut(whole.odds, SURE_ELSEWHERE if has_pieces else CUT_ELSEWHERE)
+    odds = looks[0].reading.blend @ moved
+    if is_alone and is_choice(whole.terrain, whole.positive):
         number, chosen = chosen_mask(answers)
-        odds = _decided(odds, looks, answers, number, chosen)
+        decided = _decided(odds, looks, answers, number, chosen)
+        odds = np.where(_is_near(looks[0], whole), decided, odds) if has_pieces else decided
     result: FloatArray = np.clip(sigmoid(odds), 0.001, 0.999)
     result[faces[is_positive]] = 1.0
     result[faces[~is_positive]] = 0.0
@@ -137,17 +146,22 @@ def _decided(
 ) -> FloatArray:
     """(F,) log odds after a mask of one look was chosen.
 
-    It says which faces of the clicked loose pieces are of the part; other pieces stay as they were.
+    Beyond a closer look the clicked loose pieces are no part of it; others stay as they were.
     """
-    look, answer, whole = looks[number], answers[number], answers[0]
+    look, answer = looks[number], answers[number]
     known = answer.above_cut(answer.odds)
     firm = np.where(chosen, np.maximum(known, FIRM), np.minimum(known, -FIRM))
-    pieces = whole.terrain.pieces[looks[0].atoms.of_face]
-    is_near = np.isin(pieces, whole.terrain.pieces[whole.positive])
+    is_near = _is_near(looks[0], answers[0])
     decided: FloatArray = np.where(is_near, np.minimum(odds, -FIRM), odds)
-    shown = look.faces[is_near[look.faces]]
-    decided[shown] = (look.reading.blend @ firm)[is_near[look.faces]]
+    decided[look.faces] = look.reading.blend @ firm
     return decided
+
+
+def _is_near(look: Look, whole: Answer) -> BoolArray:
+    """(F,) which faces lie in loose pieces that a positive click is on."""
+    pieces = whole.terrain.pieces
+    near: BoolArray = np.isin(pieces, pieces[whole.positive])[look.atoms.of_face]
+    return near
 
 
 @torch.no_grad()

@@ -18,6 +18,7 @@ WELD_TOLERANCE = 1e-5  # share of the longest side; the shared packs are stored 
 _OPENNESS = 0.1  # vector area of a piece by its area, below which it counts as closed
 MAX_SAMPLES = 2_000_000  # bound on sample points of one asset, 48 MB of positions
 TINY = float(np.finfo(np.float64).tiny)
+MIN_SKIN = 0.95  # of the surface, in one loose piece: then the mesh is a skin
 # R2 low-discrepancy steps (plastic number), so that samples of one face are well spread.
 _STEP_U, _STEP_V = 0.7548776662466927, 0.5698402909980532
 

@@ -16,7 +16,7 @@ import numpy as np
 from scipy.sparse import csc_matrix
 
 from segvigen_model.atoms import Atoms, patch_atoms
-from segvigen_model.geometry import TINY, Surface, farthest, sum_by
+from segvigen_model.geometry import MIN_SKIN, TINY, Surface, farthest, sum_by
 from segvigen_model.looks import MIN_GAIN, Look, look_at, nearest_faces, ways_over
 from segvigen_model.patches import largest_faces
 from segvigen_model.reading import Bonds
@@ -31,7 +31,6 @@ NUM_LOOK_PATCHES = 256
 CORE = 0.7  # of a look: the rest overlaps with others
 MAX_LOOKS = 40
 MAX_FACES = 100_000  # of a mesh: above, looking everywhere takes longer than a proposal may
-MIN_SKIN = 0.95  # of the surface, in the largest loose piece; elsewhere pieces answer
 
 Patches = tuple[Atoms, Bonds]  # to grow parts from
 

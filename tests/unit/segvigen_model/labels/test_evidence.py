@@ -50,7 +50,11 @@ def test_pieces_that_nobody_clicked_are_cut_higher(read, monkeypatch):
     assert np.allclose(clicked, part_probability([as_one], *both))
 
 
-def test_the_chosen_mask_decides_in_the_clicked_piece_and_sure_odds_stay(read, monkeypatch):
+@pytest.mark.parametrize("is_skin", [False, True])
+def test_the_chosen_mask_decides_and_sure_odds_stay(is_skin, read, monkeypatch):
+    """Of a skin everywhere, elsewhere in the clicked loose piece."""
+    read = as_one_piece(read) if is_skin else read
+    held = slice(None) if is_skin else slice(12)
     one_click = (np.array([0]), np.array([True]))
     told = []
 
@@ -65,11 +69,12 @@ def test_the_chosen_mask_decides_in_the_clicked_piece_and_sure_odds_stay(read, m
     assert list(answer.positive) == [0] and len(answer.negative) == 0
     blend = read.reading.blend
     chosen = blend @ (np.arange(24) % 3 == 0.0) > 0.5
-    assert (chosen == (probability > 0.5))[:12].all()
+    assert (chosen == (probability > 0.5))[held].all()
     firm = 1 / (1 + np.exp(-evidence.FIRM))
-    assert (np.maximum(probability, 1 - probability) > firm - 1e-3)[:12].all()
-    plain = blend @ answer.above_cut(answer.odds) > 0
-    assert chosen[12:].any() and (plain == (probability > 0.5))[12:].all()
+    assert (np.maximum(probability, 1 - probability) > firm - 1e-3)[held].all()
+    if not is_skin:
+        plain = blend @ answer.above_cut(answer.odds, evidence.SURE_ELSEWHERE) > 0
+        assert chosen[12:].any() and (plain == (probability > 0.5))[12:].all()
 
 
 def closer(look, faces):
@@ -144,6 +149,16 @@ def test_a_small_loose_piece_needs_no_choice(read, monkeypatch):
     for clicked, is_asked in ((0, False), (12, True)):
         part_probability([small], np.array([clicked]), np.array([True]), None)
         assert bool(asked) == is_asked
+
+
+def test_other_pieces_must_be_surer_where_only_the_network_answers(read):
+    """The odds are 0: a chance of .5, above .4 and below .6."""
+    pieces = read.reading.terrain.pieces
+    small = with_terrain(read, areas=np.where(pieces == pieces[0], 0.4, 0.6) / 12)
+    ask = ([saying(small, np.full(24, 0.0))], np.array([0]), np.array([True]), np.full(24, 0.5))
+    alone = part_probability(*ask)
+    assert (alone[:12] > 0.5).all() and (alone[12:] < 0.5).all()
+    assert (part_probability(*ask, trust=evidence.TRUSTED) > 0.5).all()
 
 
 def test_a_trusted_flow_mask_needs_no_choice(read, monkeypatch):
