@@ -136,7 +136,8 @@ def evaluate(
     Returns:
         Nested means: interactive["iou@1"].., full.miou_best, full.miou_matched,
         baselines[name].., guided, error_clicks, objects, parts, seconds; the same tree of
-        `intervals`; `margins` over the best baseline; `refused` and `refusals`.
+        `intervals`; `margins` over the best baseline; `refused` and `refusals`; `by_object`, the
+        same tree for every object with all its numbers, to compare two runs object by object.
     """
     unknown = set(modes) - set(MODES)
     if unknown or surface not in SURFACES:
@@ -232,6 +233,7 @@ def summary(results: Sequence[ObjectScores], protocol: Protocol) -> dict[str, An
         "checkpoint": results[0].checkpoint if results else None,
         "objects": len(measured),
         "parts": sum(scores.num_parts for scores in measured),
+        "by_object": {scores.name: nested(scores.values) for scores in measured},
         "refused": sum(not scores.num_parts for scores in results),
         "refusals": refusals,
     }

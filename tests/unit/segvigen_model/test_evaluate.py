@@ -110,7 +110,11 @@ def test_means_have_intervals_and_margins(pack, segmenter):
     assert full["baseline"] != ORACLE, "who is told the parts is not the bar"
     assert result["baselines"][ORACLE]["miou_matched"] > 0.3
     assert result["seeds"] == 2
-    json.dumps(result)
+    each = json.loads(json.dumps(result))["by_object"]
+    assert len(each) == result["objects"]
+    numbers = [n for tree in each.values() for n in tree["interactive"]["iou@1"]]
+    assert len(numbers) == 2 * result["parts"]
+    assert np.mean(numbers) == pytest.approx(result["interactive"]["iou@1"])
 
 
 def test_one_object_has_means_but_no_intervals(pack, segmenter):
