@@ -137,7 +137,7 @@ def evaluate(
         Nested means: interactive["iou@1"].., full.miou_best, full.miou_matched,
         baselines[name].., guided, error_clicks, objects, parts, seconds; the same tree of
         `intervals`; `margins` over the best baseline; `refused` and `refusals`; `by_object`, the
-        same tree for every object with all its numbers, to compare two runs object by object.
+        same tree with all numbers of one object after the other, to compare two runs.
     """
     unknown = set(modes) - set(MODES)
     if unknown or surface not in SURFACES:
@@ -233,7 +233,7 @@ def summary(results: Sequence[ObjectScores], protocol: Protocol) -> dict[str, An
         "checkpoint": results[0].checkpoint if results else None,
         "objects": len(measured),
         "parts": sum(scores.num_parts for scores in measured),
-        "by_object": {scores.name: nested(scores.values) for scores in measured},
+        "by_object": [{"object": each.name, **nested(each.values)} for each in measured],
         "refused": sum(not scores.num_parts for scores in results),
         "refusals": refusals,
     }

@@ -25,9 +25,9 @@ NEVER = -20.0  # log odds
 FIRM = 0.5  # log odds, at least, of a patch inside the chosen mask; its negative outside
 # A flow model trusted this much beside geometry decides by itself: choosing was learned without.
 TRUSTED = 0.5
-# How likely loose pieces that nobody clicked must be where no flow model helps and the clicked ones
-# are no skin: on meshes of other makers most of what one click took of others was wrong (table in
-# the model card).
+# How likely loose pieces that nobody clicked must be, unless a flow model is trusted or the clicked
+# ones are nearly everything: on meshes of other makers most of what one click took of others was
+# wrong (table in the model card).
 SURE_ELSEWHERE = 0.6
 _QUESTIONS_AT_ONCE = 16
 
@@ -53,14 +53,12 @@ def part_probability(
     """
     answers = ask_looks(looks, faces, is_positive, mask, trust)
     whole = answers[0]
-    is_alone = trust < TRUSTED
-    has_pieces = is_alone and clicked_share(whole.terrain, whole.positive) < MIN_SKIN
-    moved = whole.above_cut(whole.odds, SURE_ELSEWHERE if has_pieces else CUT_ELSEWHERE)
-    odds = looks[0].reading.blend @ moved
-    if is_alone and is_choice(whole.terrain, whole.positive):
-        number, chosen = chosen_mask(answers)
-        decided = _decided(odds, looks, answers, number, chosen)
-        odds = np.where(_is_near(looks[0], whole), decided, odds) if has_pieces else decided
+    is_trusted = trust >= TRUSTED
+    is_skin = clicked_share(whole.terrain, whole.positive) >= MIN_SKIN
+    elsewhere = CUT_ELSEWHERE if is_trusted or is_skin else SURE_ELSEWHERE
+    odds = looks[0].reading.blend @ whole.above_cut(whole.odds, elsewhere)
+    if not is_trusted and is_choice(whole.terrain, whole.positive):
+        odds = _decided(odds, looks, answers, is_skin)
     result: FloatArray = np.clip(sigmoid(odds), 0.001, 0.999)
     result[faces[is_positive]] = 1.0
     result[faces[~is_positive]] = 0.0
@@ -138,30 +136,22 @@ def _shared_odds(looks: Sequence[Look], odds: Sequence[FloatArray]) -> list[Floa
 
 
 def _decided(
-    odds: FloatArray,
-    looks: Sequence[Look],
-    answers: Sequence[Answer],
-    number: int,
-    chosen: BoolArray,
+    odds: FloatArray, looks: Sequence[Look], answers: Sequence[Answer], is_skin: bool
 ) -> FloatArray:
     """(F,) log odds after a mask of one look was chosen.
 
-    Beyond a closer look the clicked loose pieces are no part of it; others stay as they were.
+    Beyond a closer look the clicked loose pieces are no part of it. Other pieces stay as they
+    were, but crumbs beside a clicked skin go with the mask.
     """
+    number, chosen = chosen_mask(answers)
     look, answer = looks[number], answers[number]
     known = answer.above_cut(answer.odds)
     firm = np.where(chosen, np.maximum(known, FIRM), np.minimum(known, -FIRM))
-    is_near = _is_near(looks[0], answers[0])
+    is_near = answers[0].near[looks[0].atoms.of_face]
     decided: FloatArray = np.where(is_near, np.minimum(odds, -FIRM), odds)
-    decided[look.faces] = look.reading.blend @ firm
+    is_told = is_near[look.faces] | is_skin
+    decided[look.faces[is_told]] = (look.reading.blend @ firm)[is_told]
     return decided
-
-
-def _is_near(look: Look, whole: Answer) -> BoolArray:
-    """(F,) which faces lie in loose pieces that a positive click is on."""
-    pieces = whole.terrain.pieces
-    near: BoolArray = np.isin(pieces, pieces[whole.positive])[look.atoms.of_face]
-    return near
 
 
 @torch.no_grad()

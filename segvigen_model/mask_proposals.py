@@ -95,6 +95,13 @@ class Answer:
         """Probability at which odds are cut when nothing better is known."""
         return CUT - CUT_DROP / math.sqrt(max(len(self.positive), 1))
 
+    @property
+    def near(self) -> BoolArray:
+        """(A,) patches in loose pieces that a positive click is on."""
+        pieces = self.terrain.pieces
+        near: BoolArray = np.isin(pieces, pieces[self.positive])
+        return near
+
     def above_cut(self, odds: FloatArray, elsewhere: float = CUT_ELSEWHERE) -> FloatArray:
         """(A,) odds above the plain cut, which is higher in loose pieces that nobody clicked.
 
@@ -102,9 +109,7 @@ class Answer:
             odds: (A,) float64.
             elsewhere: the probability at which such pieces are cut.
         """
-        pieces = self.terrain.pieces
-        is_near = np.isin(pieces, pieces[self.positive])
-        moved: FloatArray = odds - np.where(is_near, log_odds(self.cut), log_odds(elsewhere))
+        moved: FloatArray = odds - np.where(self.near, log_odds(self.cut), log_odds(elsewhere))
         return moved
 
     def obeying(self, mask: BoolArray) -> BoolArray:

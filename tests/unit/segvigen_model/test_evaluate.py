@@ -111,8 +111,8 @@ def test_means_have_intervals_and_margins(pack, segmenter):
     assert result["baselines"][ORACLE]["miou_matched"] > 0.3
     assert result["seeds"] == 2
     each = json.loads(json.dumps(result))["by_object"]
-    assert len(each) == result["objects"]
-    numbers = [n for tree in each.values() for n in tree["interactive"]["iou@1"]]
+    assert len({tree["object"] for tree in each}) == len(each) == result["objects"]
+    numbers = [n for tree in each for n in tree["interactive"]["iou@1"]]
     assert len(numbers) == 2 * result["parts"]
     assert np.mean(numbers) == pytest.approx(result["interactive"]["iou@1"])
 
