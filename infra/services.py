@@ -232,6 +232,8 @@ def label_studio_spec(home: Path, secrets: Secrets) -> ServiceSpec:
         ],
         env=lambda port: {
             "HOME": str(data),
+            "PYTHONPATH": str(REPOSITORY / "infra" / "label-studio"),
+            "DJANGO_SETTINGS_MODULE": "partial_content",
             "LABEL_STUDIO_BASE_DATA_DIR": str(data),
             "LABEL_STUDIO_USERNAME": secrets.label_studio_username,
             "LABEL_STUDIO_PASSWORD": secrets.label_studio_password,

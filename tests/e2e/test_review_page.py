@@ -6,6 +6,7 @@ import json
 import os
 from dataclasses import replace
 from pathlib import Path
+from urllib.parse import urljoin
 
 import numpy as np
 import pytest
@@ -244,6 +245,18 @@ def test_names_are_only_text_and_a_suggestion_shows_on_the_model(desk_world, ope
     page.evaluate("results => Htx.annotationStore.selected.setSuggestions(results)", broken)
     page.wait_for_timeout(700)
     assert frame.evaluate("() => viewer.camera().eye.length") == 3  # still alive
+
+
+def test_a_range_of_the_viewer_is_no_whole_page(desk_world, open_page):
+    """A browser that resumes a broken-off load asks for one byte first (partial_content.py)."""
+    asset = desk_world.proposed("stool", 7)
+    desk_world.push()
+    page = open_page(asset).page
+    address = urljoin(page.url, page.get_attribute("object[type='text/html']", "data"))
+    whole = page.request.get(address)
+    assert (whole.status, b"3D viewer" in whole.body()) == (200, True)
+    part = page.request.get(address, headers={"Range": "bytes=9-9"})
+    assert (part.status, part.body()) == (206, whole.body()[9:10])
 
 
 def test_accept_by_key(desk_world, open_page):
