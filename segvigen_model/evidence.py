@@ -27,7 +27,7 @@ FIRM = 0.5  # log odds, at least, of a patch inside the chosen mask; its negativ
 TRUSTED = 0.5
 # How likely loose pieces that nobody clicked must be, unless a flow model is trusted or the clicked
 # ones are nearly everything: on meshes of other makers most of what one click took of others was
-# wrong (table in the model card).
+# wrong (table in docs/experiments.md).
 SURE_ELSEWHERE = 0.6
 _QUESTIONS_AT_ONCE = 16
 
