@@ -10,10 +10,12 @@ import typer
 
 from flows import cli_view as view
 from flows.cli_options import errors_told, numbers, one_of
+from segvigen_model.errors import SegvigenError
 
 SURFACES = ("as-is", "fused", "both")
 MODES = ("interactive", "full", "guided", "error_clicks")
 SPLITS = ("train", "validation", "heldout")
+COMPARED = ("labels", "seed", "seeds")
 
 
 def evaluate(
@@ -31,8 +33,13 @@ def evaluate(
     json_file: Annotated[
         Path | None, typer.Option("--json", help="Write the result here; - prints it.")
     ] = None,
+    against: Annotated[
+        Path | None, typer.Option(help="An earlier --json file: tell what changed since.")
+    ] = None,
 ) -> None:
     """Measure a checkpoint on a labelled folder, beside geometric baselines."""
+    if json_file not in (None, Path("-")) and not json_file.parent.is_dir():
+        raise typer.BadParameter(f"{json_file.parent} is no folder", param_hint="--json")
     wanted: dict[str, Any] = {
         "labels": one_of("--labels", labels, ("face_inst", "face_part")),
         "modes": tuple(one_of("--mode", name, MODES) for name in mode.split(",")),
@@ -49,21 +56,45 @@ def evaluate(
     with errors_told():
         from segvigen_model.evaluate import evaluate as measure
 
+        earlier = {} if against is None else comparable(against, regimes, wanted)
         results = {regime: measure(data, surface=regime, **wanted) for regime in regimes}
-    show(results, json_file)
+    show(results, json_file, earlier)
 
 
-def show(results: dict[str, dict[str, Any]], json_file: Path | None) -> None:
+def comparable(file: Path, regimes: list[str], wanted: dict[str, Any]) -> dict[str, Any]:
+    """Earlier results of these regimes; refused before anything is measured."""
+    from segvigen_model.comparison import check_comparable, read_results
+
+    found = read_results(file)
+    for regime in regimes:
+        if regime not in found:
+            raise SegvigenError(
+                f"{file} holds {' and '.join(found)}, not {regime}; choose the --surface it holds"
+            )
+        settings = {"surface": regime, **{name: wanted[name] for name in COMPARED}}
+        check_comparable(found[regime], settings, max(wanted["clicks"]))
+    return found
+
+
+def show(
+    results: dict[str, dict[str, Any]], json_file: Path | None, earlier: dict[str, Any]
+) -> None:
     """Write JSON (one regime: its result; both: one each under its name) and tables."""
-    from segvigen_model.evaluation_tables import markdown
+    from segvigen_model.comparison import compare
+    from segvigen_model.evaluation_tables import comparison_text, markdown
 
-    text = json.dumps(results if len(results) > 1 else next(iter(results.values())), indent=1)
+    changes = {name: compare(earlier[name], results[name]) for name in results if name in earlier}
+    kept = {name: {**results[name]} for name in results}
+    for name, comparison in changes.items():
+        kept[name]["against"] = comparison.as_json()
+    text = json.dumps(kept if len(kept) > 1 else next(iter(kept.values())), indent=1)
     if json_file == Path("-"):
         view.out.print_json(text)
         return
     if json_file is not None:
         json_file.write_text(text + "\n")
-    view.out.print(markdown(results), markup=False, highlight=False, soft_wrap=True)
+    for table in (markdown(results), *map(comparison_text, changes, changes.values())):
+        view.out.print(table, markup=False, highlight=False, soft_wrap=True)
     for regime, result in results.items():
         for name, reasons in result["refusals"].items():
             for reason in reasons:

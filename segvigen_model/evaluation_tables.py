@@ -1,4 +1,4 @@
-"""Results of `evaluate` as Markdown: both regimes side by side, then every baseline.
+"""Results of `evaluate` as Markdown: both regimes side by side, every baseline, two runs.
 
 Only formatting: a number that a result does not hold is left out, nothing is computed here.
 """
@@ -8,7 +8,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from segvigen_model.comparison import Comparison
 from segvigen_model.evaluate import MAX_ERROR_CLICKS
+from segvigen_model.intervals import nested
 
 Result = Mapping[str, Any]
 
@@ -90,6 +92,17 @@ def baseline_table(result: Result) -> str:
         for name, values in rows.items()
     ]
     return table(["method", *columns], lines)
+
+
+def comparison_text(name: str, comparison: Comparison) -> str:
+    """One line per measure: the earlier run, this one, the difference with its interval."""
+    rows = []
+    for path in measures([nested(dict(comparison.changes))]):
+        change = comparison.changes[path]
+        gain = number(change.difference, change.interval, sign="+")
+        rows.append([title_of(path), f"{change.before:.3f}", f"{change.now:.3f}", gain])
+    alike = f"{comparison.objects} objects in both runs, {comparison.left_out} in one only"
+    return f"{name}, {alike}:\n\n{table(['measure', 'before', 'now', 'difference'], rows)}\n"
 
 
 def told(result: Result) -> str:

@@ -9,22 +9,13 @@ A JSON file is what `segvigen evaluate --json` wrote, of one regime or of both. 
 from __future__ import annotations
 
 import argparse
-import json
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
+from segvigen_model.comparison import read_results
 from segvigen_model.errors import SegvigenError
 from segvigen_model.evaluation_tables import markdown
-from segvigen_model.labelled_folder import SURFACES
-
-
-def regimes(result: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
-    """A result file as regime -> result, whether it holds one or both."""
-    if "surface" in result:
-        return {str(result["surface"]): result}
-    return {name: result[name] for name in SURFACES if name in result}
 
 
 def with_table(card: str, name: str, text: str) -> str:
@@ -44,7 +35,7 @@ def fill(card: Path, tables: Mapping[str, Path]) -> None:
     """Replace tables of a card file by those of result files."""
     text = card.read_text()
     for name, file in tables.items():
-        text = with_table(text, name, markdown(regimes(json.loads(file.read_text()))))
+        text = with_table(text, name, markdown(read_results(file)))
     card.write_text(text)
 
 

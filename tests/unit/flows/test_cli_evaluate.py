@@ -52,6 +52,41 @@ def test_one_regime_is_written_as_it_is(folder):
     assert result["surface"] == "as-is" and "iou@1" in result["interactive"]
 
 
+def test_a_run_is_told_against_an_earlier_one(folder, tmp_path):
+    earlier, now = tmp_path / "earlier.json", tmp_path / "now.json"
+    asked = ("--mode", "interactive", "--clicks", "1,3", "--surface", "both")
+    assert run(folder, *asked, "--json", earlier).exit_code == cli.OK
+    answer = run(folder, *asked, "--json", now, "--against", earlier)
+    assert answer.exit_code == cli.OK, answer.output
+    for regime in ("as-is", "fused"):
+        assert f"{regime}, 1 objects in both runs, 0 in one only" in answer.stdout
+        told = json.loads(now.read_text())[regime]["against"]
+        assert told["interactive"]["iou@3"]["difference"] == 0.0, "the same seed, the same answers"
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (("--surface", "fused"), "holds as-is, not fused"),
+        (("--clicks", "1,5"), "clicks up to=1, this run has clicks up to=5"),
+    ],
+)
+def test_what_cannot_be_compared_is_refused_before_it_is_measured(
+    folder, tmp_path, monkeypatch, options, words
+):
+    earlier = tmp_path / "earlier.json"
+    run(folder, "--mode", "interactive", "--clicks", "1", "--json", earlier)
+    monkeypatch.setattr("segvigen_model.evaluate.evaluate", lambda *_, **__: pytest.fail("ran"))
+    answer = run(folder, "--mode", "interactive", *options, "--against", earlier)
+    assert answer.exit_code == cli.WENT_WRONG and words in " ".join(answer.output.split())
+
+
+def test_a_result_that_could_not_be_written_is_refused_before_it_is_measured(folder, tmp_path):
+    answer = run(folder, "--json", tmp_path / "nowhere" / "r.json")
+    assert answer.exit_code == cli.USAGE
+    assert "--json" in answer.output and "nowhere is no" in answer.output
+
+
 def test_a_folder_without_a_manifest_is_told_in_one_line(tmp_path):
     checkpoint.save(checkpoint.build("tiny"), tmp_path / "tiny")
     answer = run(tmp_path)
