@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from segvigen_model.atoms import Atoms
 from segvigen_model.geometry import Surface, surface_of
 from segvigen_model.looks import Looks
+from segvigen_model.patch_network import PatchNetwork
 from segvigen_model.reading import Reading
 from segvigen_model.segments import SegmentTree, segment_tree
 from segvigen_model.survey import Survey
@@ -37,11 +38,19 @@ class Geometry:
         return self.looks.whole.reading
 
 
-def geometry_of(mesh: AssetMesh, encoding: Encoding) -> Geometry:
-    """Measure a mesh, cut it into patches, read them, and relate its faces to its voxels."""
+def geometry_of(
+    mesh: AssetMesh, encoding: Encoding, network: PatchNetwork | None = None
+) -> Geometry:
+    """Measure a mesh, cut it into patches, read them, and relate its faces to its voxels.
+
+    Args:
+        mesh: the asset.
+        encoding: of it.
+        network: reads patches; the shipped one when None.
+    """
     surface = surface_of(mesh)
     tree = segment_tree(surface)
-    looks = Looks.of(surface, tree)
+    looks = Looks.of(surface, tree, network)
     relation = face_voxels(mesh, surface, encoding.coords, encoding.grid, encoding.frame)
     survey = Survey(surface, tree, looks.whole)
     return Geometry(mesh, encoding, surface, tree, looks, survey, relation)

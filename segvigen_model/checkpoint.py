@@ -1,13 +1,15 @@
 """Whole models on disk: a folder with `model.safetensors` and `config.json`, nothing executable.
 
 Weights may be stored in half precision; they compute in float32 unless asked otherwise. A file
-that does not fit says which tensors and what to do. `sha256` names the weights file.
+that does not fit says which tensors and what to do. `sha256` names the weights file. A folder may
+hold a patch network of its own, `patches.safetensors`; without one the shipped one serves.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -22,6 +24,8 @@ from segvigen_model.conditioning import Task, ViewConfig
 from segvigen_model.dit import FlowConfig
 from segvigen_model.errors import CheckpointMismatch
 from segvigen_model.image_tokens import ImageTokenizer
+from segvigen_model.patch_network import PATCHES_FILE
+from segvigen_model.patch_network import WEIGHTS_FILE as SHIPPED_PATCHES
 from segvigen_model.presets import PRESETS, ModelConfig, Trust
 from segvigen_model.sampler import SamplerOptions
 from segvigen_model.segmentation_flow import SegmentationConfig, SegmentationFlow
@@ -86,6 +90,7 @@ class Bundle:
         sampler: how the released weights sample; None = masks in one step.
         image_tokenizer: makes image tokens for a flow without own view encoder, when present.
         compute_device: where to compute when weights rest elsewhere (see placement.py).
+        patch_weights: file of the patch network that reads geometry beside the flow.
     """
 
     shape_encoder: Encoder
@@ -101,6 +106,7 @@ class Bundle:
     sampler: SamplerOptions | None = None
     image_tokenizer: ImageTokenizer | None = None
     compute_device: torch.device | None = None
+    patch_weights: Path = SHIPPED_PATCHES
 
     @property
     def device(self) -> torch.device:
@@ -195,16 +201,23 @@ def load(path_or_name: str | Path = "default", device: str = "cpu") -> Bundle:
             normalization=normalization_of(header["normalization"], bundle.config.latent_channels),
             sha256=file_sha256(weights),
             card=header.get("card", {}),
+            patch_weights=patch_weights_of(folder),
         ),
         device,
     )
+
+
+def patch_weights_of(folder: Path) -> Path:
+    """File of the patch network that serves a checkpoint: its own, or the shipped one."""
+    own = folder / PATCHES_FILE
+    return own if own.is_file() else SHIPPED_PATCHES
 
 
 def save(bundle: Bundle, folder: str | Path, *, is_half: bool = True) -> Bundle:
     """Write a checkpoint.
 
     Args:
-        bundle: the model; its `card` is stored too.
+        bundle: the model; its `card` and a patch network of its own are stored too.
         folder: made when absent; files in it are replaced.
         is_half: store weights in float16.
 
@@ -230,7 +243,12 @@ def save(bundle: Bundle, folder: str | Path, *, is_half: bool = True) -> Bundle:
         "card": dict(bundle.card),
     }
     (target / CONFIG_FILE).write_text(json.dumps(header, indent=1) + "\n", encoding="utf-8")
-    return replace(bundle, sha256=sha256)
+    own = target / PATCHES_FILE
+    if bundle.patch_weights == SHIPPED_PATCHES:
+        own.unlink(missing_ok=True)
+    elif bundle.patch_weights != own:
+        shutil.copyfile(bundle.patch_weights, own)
+    return replace(bundle, sha256=sha256, patch_weights=patch_weights_of(target))
 
 
 def load_weights(

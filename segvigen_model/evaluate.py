@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import os
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
 from multiprocessing import get_context
@@ -22,7 +22,6 @@ import torch
 from tqdm import tqdm
 
 from segvigen_model import baselines
-from segvigen_model.checkpoint import file_sha256
 from segvigen_model.clicks import error_click, surface_clicks
 from segvigen_model.errors import AssetRejected, SegvigenError
 from segvigen_model.geometry import dense_ids
@@ -37,9 +36,7 @@ from segvigen_model.labelled_folder import (
     load_object,
     row_name,
 )
-from segvigen_model.mask_choice import WEIGHTS_FILE as CHOICE_WEIGHTS
 from segvigen_model.metrics import boundary_f1, mask_iou, miou_best, miou_matched
-from segvigen_model.patch_network import WEIGHTS_FILE as PATCH_WEIGHTS
 from segvigen_model.segmenter import Segmenter
 from segvigen_model.training.colorings import well_separated
 from segvigen_model.types import BoolArray, ByteArray, Click, Encoding, IntArray
@@ -76,14 +73,14 @@ class ObjectScores:
 
     Attributes:
         name: its id.
-        checkpoint: sha256 of the weights that answered.
+        weights: sha256 by name of the weights that answered (`Segmenter.weights`).
         num_parts: parts that were asked for; 0 when the object was refused.
         values: dotted name -> numbers.
         refusals: why something could not be measured.
     """
 
     name: str
-    checkpoint: str
+    weights: Mapping[str, str]
     num_parts: int = 0
     values: dict[str, list[float]] = field(default_factory=dict)
     refusals: list[str] = field(default_factory=list)
@@ -155,9 +152,7 @@ def evaluate(
     report = summary(list(bar), protocol)
     report.setdefault("seconds", {})["total"] = time.monotonic() - started
     settings = {"surface": surface, "labels": labels, "seed": seed, "seeds": seeds, "split": split}
-    files = {"patch_network": PATCH_WEIGHTS, "choice_network": CHOICE_WEIGHTS}
-    networks = {name: file_sha256(path) for name, path in files.items()}
-    return {**report, **settings, "workers": workers, **networks}
+    return {**report, **settings, "workers": workers}
 
 
 def in_processes(
@@ -186,7 +181,7 @@ def _measure_in_worker(job: tuple[Path, Row, Protocol]) -> ObjectScores:
 
 def measure_row(folder: Path, row: Row, protocol: Protocol, segmenter: Segmenter) -> ObjectScores:
     """Measure one object in every mode; what cannot be done is noted."""
-    scores = ObjectScores(row_name(row), segmenter.checkpoint)
+    scores = ObjectScores(row_name(row), segmenter.weights)
     try:
         case = encoded(folder, row, protocol, segmenter, scores)
     except SegvigenError as err:
@@ -230,7 +225,7 @@ def summary(results: Sequence[ObjectScores], protocol: Protocol) -> dict[str, An
         **report,
         "intervals": nested({n: table.interval(n) for n in judged if has_intervals}),
         "margins": nested(dict(margins(table)) if has_intervals else {}),
-        "checkpoint": results[0].checkpoint if results else None,
+        **(results[0].weights if results else {"checkpoint": None}),
         "objects": len(measured),
         "parts": sum(scores.num_parts for scores in measured),
         "by_object": [{"object": each.name, **nested(each.values)} for each in measured],

@@ -27,7 +27,7 @@ TITLES = {
     "error_clicks|share_to_0.9": f"parts at 0.9 within {MAX_ERROR_CLICKS} error clicks",
 }
 CALLS = {"encode": "encode", "click": "a click", "full": "full", "guided": "guided"}
-NETWORKS = {"patch_network": "patch network", "choice_network": "mask choice"}
+NETWORKS = {"patch_network": "patch network", "mask_choice": "mask choice"}
 
 
 def markdown(results: Mapping[str, Result]) -> str:

@@ -4,7 +4,8 @@ together.
 The encoder reads geometry once per object. The decoder reads where clicks are and gives each
 patch's odds of belonging to the clicked part; a second head gives, for every two patches, the odds
 that they are of one part. Attention is biased by what geometry says of a pair. It is trained on
-labelled meshes (training/patch_fit.py) and knows no checkpoint of the flow model.
+labelled meshes (training/patch_fit.py) and knows no checkpoint of the flow model; a checkpoint may
+bring its own (training/finetune.py).
 """
 
 from __future__ import annotations
@@ -16,13 +17,15 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from segvigen_model.errors import CheckpointMismatch
 from segvigen_model.patches import FAR, PatchFacts
 
-WEIGHTS_FILE = Path(__file__).parent / "weights" / "patches.safetensors"
+PATCHES_FILE = "patches.safetensors"  # a checkpoint's own, beside its model.safetensors
+WEIGHTS_FILE = Path(__file__).parent / "weights" / PATCHES_FILE  # for those that bring none
 NUM_FREQUENCIES = 4
 NUM_LEVELS = 9
 NUM_SCALARS = 34
@@ -240,13 +243,24 @@ def grown(network: PatchNetwork, depth: tuple[int, int]) -> PatchNetwork:
 
 
 def read_patch_network(path: Path) -> PatchNetwork:
-    """Read weights, in single precision."""
-    with safe_open(path, "pt") as stored:
-        told = {name: int(value) for name, value in (stored.metadata() or {}).items()}
-    network = PatchNetwork(
-        told["width"], told["heads"], (told["encoder"], told["decoder"]), told["pair_width"]
-    )
-    network.load_state_dict({name: value.float() for name, value in load_file(path).items()})
+    """Read weights, in single precision.
+
+    Raises:
+        CheckpointMismatch: absent, damaged, or of another kind of network.
+    """
+    try:
+        with safe_open(path, "pt") as stored:
+            told = {name: int(value) for name, value in (stored.metadata() or {}).items()}
+        network = PatchNetwork(
+            told["width"], told["heads"], (told["encoder"], told["decoder"]), told["pair_width"]
+        )
+        network.load_state_dict({name: value.float() for name, value in load_file(path).items()})
+    except (SafetensorError, OSError, KeyError, ValueError, RuntimeError) as err:
+        first = str(err).strip().splitlines()[0] if str(err).strip() else type(err).__name__
+        raise CheckpointMismatch(
+            f"{path} holds no patch network: {first}; take the file that "
+            "`segvigen_model.training.patch_fit` or `segvigen finetune` wrote"
+        ) from err
     return network
 
 

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from segvigen_model.asset_geometry import Geometry, geometry_of
-from segvigen_model.checkpoint import Bundle, load
+from segvigen_model.checkpoint import Bundle, file_sha256, load
 from segvigen_model.coords import grid_to_latent, mesh_to_unit
 from segvigen_model.edits import Edited, Edits, apply_edits
 from segvigen_model.errors import CheckpointMismatch
@@ -31,9 +31,11 @@ from segvigen_model.guide import (
 from segvigen_model.hierarchy import first_levels
 from segvigen_model.image_condition import condition_of
 from segvigen_model.inference import ClickSet, draw_colorings, draw_masks, encode_voxels
+from segvigen_model.mask_choice import WEIGHTS_FILE as CHOICE_WEIGHTS
 from segvigen_model.ovoxel import mesh_to_ovoxel
 from segvigen_model.palette import decode_colors, nearest_colors
 from segvigen_model.partition import Partition, consensus, part_confidence
+from segvigen_model.patch_network import load_patch_network
 from segvigen_model.refinement import (
     NO_TARGET,
     Wish,
@@ -65,10 +67,20 @@ class Segmenter:
 
     Args:
         bundle: the model.
+
+    Attributes:
+        weights: sha256 by name of every weights file that labels depend on; encodings depend on
+            "checkpoint" alone.
     """
 
     def __init__(self, bundle: Bundle) -> None:
         self.bundle = bundle
+        self.weights = {
+            "checkpoint": bundle.sha256,
+            "patch_network": file_sha256(bundle.patch_weights),
+            "mask_choice": file_sha256(CHOICE_WEIGHTS),
+        }
+        self._network = load_patch_network(bundle.patch_weights)
         self._kept: list[Geometry] = []
 
     @classmethod
@@ -306,7 +318,7 @@ class Segmenter:
                 f"encoding is by checkpoint {encoding.checkpoint[:12]}, this model is "
                 f"{self.bundle.sha256[:12]}; encode again"
             )
-        made = geometry_of(mesh, encoding)
+        made = geometry_of(mesh, encoding, self._network)
         self._kept = [made, *self._kept[: NUM_KEPT - 1]]
         return made
 
@@ -392,7 +404,7 @@ class Segmenter:
             confidence=partition.confidence,
             provenance={
                 **provenance,
-                "checkpoint": self.bundle.sha256,
+                **self.weights,
                 "fallbacks": list(partition.notes),
             },
         )

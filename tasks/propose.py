@@ -41,7 +41,7 @@ def propose_asset(
     if asset.state is not AssetState.ENCODED:
         return not_needed("propose", catalogue, asset_id)
     how = model.model_dump(include={"num_draws", "num_steps", "granularity", "seed"})
-    recipe = {"asset": asset_id, "checkpoint": segmenter.bundle.sha256, **how}
+    recipe = {"asset": asset_id, **segmenter.weights, **how}
 
     def make() -> Proposal:
         mesh = load_asset_mesh(store, asset)

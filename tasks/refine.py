@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Mapping
 from dataclasses import replace
 from itertools import pairwise
 from typing import Any
@@ -62,8 +63,8 @@ def refine_asset(
         return replace(made, provenance={**added, **made.provenance, "seed": model.seed})
 
     round_ = asset.round + 1
-    checkpoint = segmenter.bundle.sha256 if said.needs_model else source.checkpoint
-    key = keys.proposal(asset_id, round_, digest_of(_recipe(source, said, checkpoint, model.seed)))
+    weights = segmenter.weights if said.needs_model else {"checkpoint": source.checkpoint}
+    key = keys.proposal(asset_id, round_, digest_of(_recipe(source, said, weights, model.seed)))
     row = stored_proposal(key, make, store=store, asset_id=asset_id, round_=round_)
     with catalogue.transaction():
         moved = catalogue.move(asset_id, AssetState.PROPOSED, worker=worker, round=round_)
@@ -161,7 +162,9 @@ def _lineage(source: ProposalRow, said: Said, num_given: int) -> dict[str, Any]:
     }
 
 
-def _recipe(source: ProposalRow, said: Said, checkpoint: str, seed: int) -> dict[str, Any]:
+def _recipe(
+    source: ProposalRow, said: Said, weights: Mapping[str, str], seed: int
+) -> dict[str, Any]:
     clicks = [
         [
             *(click.face, *(float(value) for value in click.xyz), str(click.kind)),
@@ -171,5 +174,5 @@ def _recipe(source: ProposalRow, said: Said, checkpoint: str, seed: int) -> dict
     ]
     verbs = [[verb.kind, list(verb.parts), verb.text, verb.count] for verb in said.verbs]
     added = {"verbs": verbs} if verbs else {}
-    made_of = {"parent": source.sha256, "checkpoint": checkpoint, "seed": seed, "clicks": clicks}
+    made_of = {"parent": source.sha256, **weights, "seed": seed, "clicks": clicks}
     return {**made_of, **added}

@@ -10,7 +10,7 @@ import errno
 import json
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -42,6 +42,10 @@ class Segmenter(Protocol):
     @property
     def bundle(self) -> Weights:
         """The weights in use."""
+
+    @property
+    def weights(self) -> Mapping[str, str]:
+        """Hash by name of every weights file that labels depend on."""
 
     def encode(self, mesh: AssetMesh) -> Encoding:
         """Voxels and latents of a mesh."""

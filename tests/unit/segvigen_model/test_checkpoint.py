@@ -12,6 +12,8 @@ from safetensors.torch import load_file, save_file
 from segvigen_model import checkpoint
 from segvigen_model.checkpoint import CONFIG_FILE, WEIGHTS_FILE, config_from_json
 from segvigen_model.errors import CheckpointMismatch
+from segvigen_model.patch_network import PATCHES_FILE, read_patch_network
+from segvigen_model.patch_network import WEIGHTS_FILE as SHIPPED_PATCHES
 from segvigen_model.presets import PRESETS
 
 
@@ -55,6 +57,34 @@ def test_normalisation_round_trips(tiny_bundle, tmp_path):
     slat = torch.randn(5, 8)
     assert torch.allclose(again.denormalize_tex(again.normalize_tex(slat)), slat, atol=1e-5)
     assert torch.allclose(again.normalize_shape(slat), (slat - 1) / 2)
+
+
+def test_a_patch_network_of_its_own_goes_where_the_checkpoint_goes(tiny_bundle, tmp_path):
+    mine, copy = tmp_path / "mine", tmp_path / "copy"
+    checkpoint.save(tiny_bundle, mine)
+    assert checkpoint.load(mine).patch_weights == SHIPPED_PATCHES
+    (mine / PATCHES_FILE).write_bytes(SHIPPED_PATCHES.read_bytes())
+    loaded = checkpoint.load(mine)
+    assert loaded.patch_weights == mine / PATCHES_FILE
+    assert checkpoint.save(loaded, copy).patch_weights == copy / PATCHES_FILE
+    assert checkpoint.save(loaded, mine).patch_weights == mine / PATCHES_FILE
+    checkpoint.save(tiny_bundle, copy)
+    assert checkpoint.load(copy).patch_weights == SHIPPED_PATCHES, "the file before is gone"
+
+
+@pytest.mark.parametrize("content", [None, b"", b"\x08\x00\x00\x00\x00\x00\x00\x00{broken}"])
+def test_what_is_no_patch_network_is_told(tmp_path, content):
+    file = tmp_path / PATCHES_FILE
+    if content is not None:
+        file.write_bytes(content)
+    with pytest.raises(CheckpointMismatch, match=r"patches.safetensors holds no patch network: "):
+        read_patch_network(file)
+
+
+def test_other_tensors_are_no_patch_network(tmp_path):
+    save_file({"a": torch.zeros(2)}, tmp_path / PATCHES_FILE)
+    with pytest.raises(CheckpointMismatch, match="holds no patch network"):
+        read_patch_network(tmp_path / PATCHES_FILE)
 
 
 @pytest.mark.parametrize("name", PRESETS)

@@ -211,7 +211,7 @@ def test_nasty_labels_do_not_stop_any_mode(pack, segmenter, tmp_path, surface):
 
 def test_too_many_colours_for_a_painted_view_are_a_told_refusal(pack, segmenter, tmp_path):
     class Refuses:
-        checkpoint = segmenter.checkpoint
+        weights = segmenter.weights
 
         def __getattr__(self, name):
             return getattr(segmenter, name)
@@ -234,7 +234,7 @@ def test_workers_give_the_same_numbers_in_the_same_order(pack, tmp_path):
     }
     alone, together = evaluate(pack, **wanted), evaluate(pack, **wanted, workers=2)
     assert together["workers"] == 2 and together["checkpoint"] == saved.sha256
-    for name, path in (("patch_network", PATCHES), ("choice_network", CHOICE)):
+    for name, path in (("patch_network", PATCHES), ("mask_choice", CHOICE)):
         assert together[name] == checkpoint.file_sha256(path)
         assert together[name][:12] in markdown({"fused": together})
     for key in ("interactive", "baselines", "intervals", "margins", "parts"):

@@ -137,6 +137,26 @@ def test_another_checkpoint_encodes_anew(world: Any, monkeypatch: pytest.MonkeyP
     assert len(list(world.store.list("encodings"))) == 2
 
 
+def test_another_patch_network_proposes_anew_on_the_same_encoding(
+    world: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.raw.put("a.glb", world_bytes(world))
+    world.ingest()
+    (asset,) = world.catalogue.assets()
+    encode_asset(asset.asset_id, **common(world))
+    with monkeypatch.context() as patch:  # killed after the blob
+        patch.setattr(world.catalogue, "move", lambda *a, **k: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            propose_asset(asset.asset_id, model=world.settings.model, **common(world))
+    tuned = {**world.segmenter.weights, "patch_network": "tuned"}
+    with monkeypatch.context() as patch:
+        patch.setattr(world.segmenter, "weights", tuned)
+        propose_asset(asset.asset_id, model=world.settings.model, **common(world))
+    assert len(list(world.store.list("proposals"))) == 2, "the other network's blob was not taken"
+    assert len(list(world.store.list("encodings"))) == 1
+    assert tuned.items() <= world.catalogue.latest_proposal(asset.asset_id).provenance.items()
+
+
 def test_attempt_records_what_goes_wrong(world: Any) -> None:
     asset = world.proposed()
 

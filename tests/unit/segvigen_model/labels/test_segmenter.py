@@ -4,14 +4,17 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 
 from segvigen_model.checkpoint import build
 from segvigen_model.encoding_io import CorruptBlob, encoding_from_bytes, encoding_to_bytes
 from segvigen_model.errors import CheckpointMismatch
 from segvigen_model.guide import map_colors
 from segvigen_model.inference import ClickSet, _slot_groups
+from segvigen_model.patch_network import PatchNetwork
 from segvigen_model.proposal_io import proposal_from_bytes, proposal_to_bytes
 from segvigen_model.segmenter import Segmenter
+from segvigen_model.training.patch_fit import save_weights
 from segvigen_model.types import Proposal
 
 
@@ -36,6 +39,22 @@ def test_propose_is_a_partition_fixed_by_its_seed(table, segmenter):
     assert np.unique(first.face_labels).tolist() == list(range(first.num_parts))
     assert first.provenance["labels_source"] == "draw_consensus"
     assert first.provenance["checkpoint"] == segmenter.bundle.sha256
+    assert segmenter.weights.items() <= first.provenance.items()
+
+
+def test_a_patch_network_of_its_own_answers_and_leaves_encodings_as_they_are(
+    table, segmenter, click_at, tmp_path
+):
+    torch.manual_seed(5)
+    save_weights(PatchNetwork(width=32, heads=2, depth=(1, 1), pair_width=8), tmp_path / "p")
+    other = Segmenter(replace(segmenter.bundle, patch_weights=tmp_path / "p"))
+    mesh, _ = table
+    encoding = segmenter.encode(mesh)
+    changed = {k for k in segmenter.weights if segmenter.weights[k] != other.weights[k]}
+    assert changed == {"patch_network"} and other.encode(mesh).checkpoint == encoding.checkpoint
+    clicks = [click_at(mesh, 0)]
+    own, theirs = (each.part_mask(mesh, encoding, clicks) for each in (segmenter, other))
+    assert not np.allclose(own, theirs), "the other network was asked"
 
 
 def test_face_order_does_not_matter(table, segmenter):
