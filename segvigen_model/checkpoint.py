@@ -182,7 +182,7 @@ def load(path_or_name: str | Path = "default", device: str = "cpu") -> Bundle:
         from segvigen_model.official_checkpoint import load_released
 
         return load_released(Path(path_or_name), device=device)
-    folder = _find(path_or_name)
+    folder = folder_of(path_or_name)
     header = _read_header(folder)
     weights = folder / WEIGHTS_FILE
     try:
@@ -249,6 +249,26 @@ def save(bundle: Bundle, folder: str | Path, *, is_half: bool = True) -> Bundle:
     elif bundle.patch_weights != own:
         shutil.copyfile(bundle.patch_weights, own)
     return replace(bundle, sha256=sha256, patch_weights=patch_weights_of(target))
+
+
+def with_patches(
+    path_or_name: str | Path, patch_weights: Path, folder: Path, told: Mapping[str, Any]
+) -> Bundle:
+    """Write a checkpoint with another patch network; its other weights stay byte for byte.
+
+    Args:
+        path_or_name: a checkpoint folder, or the name of a shipped one.
+        patch_weights: file of the patch network.
+        folder: made when absent.
+        told: what is known of that network's making, for the card; JSON-able.
+    """
+    start, header = folder_of(path_or_name), _read_header(folder_of(path_or_name))
+    header["card"] = {**header.get("card", {}), "patch_network": dict(told)}
+    folder.mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(start / WEIGHTS_FILE, folder / WEIGHTS_FILE)
+    shutil.copyfile(patch_weights, folder / PATCHES_FILE)
+    (folder / CONFIG_FILE).write_text(json.dumps(header, indent=1) + "\n", encoding="utf-8")
+    return load(folder)
 
 
 def load_weights(
@@ -325,7 +345,8 @@ def _tupled(data: Mapping[str, Any]) -> dict[str, Any]:
     return {key: tuple(value) if isinstance(value, list) else value for key, value in data.items()}
 
 
-def _find(path_or_name: str | Path) -> Path:
+def folder_of(path_or_name: str | Path) -> Path:
+    """Folder of a checkpoint that is not a released one, by path or shipped name."""
     for folder in (Path(path_or_name), WEIGHTS_FOLDER / str(path_or_name)):
         if (folder / CONFIG_FILE).is_file() and (folder / WEIGHTS_FILE).is_file():
             return folder

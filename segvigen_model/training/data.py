@@ -66,7 +66,9 @@ def holdout() -> dict[str, Any]:
 
 
 def is_held_out(row: dict[str, Any]) -> bool:
-    """Whether a pack manifest row belongs to the held-out sources or categories."""
+    """Whether a manifest row is never trained on: by its own `split`, else source or category."""
+    if "split" in row:
+        return bool(row["split"] == "heldout")
     table = holdout()
     source = str(row["source_repo"])
     return source.startswith(tuple(table["sources"])) or row["category"] in table["pack_categories"]
@@ -74,6 +76,8 @@ def is_held_out(row: dict[str, Any]) -> bool:
 
 def is_validation(row: dict[str, Any]) -> bool:
     """Whether a row that is not held out is kept for choosing the best weights."""
+    if "split" in row:
+        return bool(row["split"] == "validation")
     share = zlib.crc32(str(row["id"]).encode()) / 2**32
     return share < float(holdout()["validation_share"])
 

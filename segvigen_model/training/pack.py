@@ -55,15 +55,26 @@ def write_object(folder: Path, made: LabelledMesh) -> dict[str, object]:
     }
 
 
-def write_pack(folder: Path, *, split: str, each: int, seed: int = FIRST_SEED) -> int:
+def write_pack(
+    folder: Path, *, split: str, each: int, seed: int = FIRST_SEED, most: int | None = None
+) -> int:
     """Write `each` shapes of every category of a split ("train" or "heldout").
+
+    Args:
+        folder: root.
+        split: of the categories.
+        each: shapes of a category.
+        seed: of the first shape of a category.
+        most: categories at most, evenly spread; None = all.
 
     Returns:
         The number of objects.
     """
+    categories = procedural_categories(split=split)
+    step = 1 if most is None else -(-len(categories) // most)
     rows = [
         write_object(folder, make_asset(category, seed + number))
-        for category in procedural_categories(split=split)
+        for category in categories[::step]
         for number in range(each)
     ]
     text = "".join(json.dumps(row) + "\n" for row in rows)

@@ -62,6 +62,8 @@ class FitOptions:
         seed: of everything.
         device: torch device.
         threads: objects at once, each on one CPU core.
+        judge_every: steps between validations.
+        is_start_judged: the weights to begin with count too: what is kept is never worse.
     """
 
     minutes: float
@@ -72,6 +74,8 @@ class FitOptions:
     seed: int = 0
     device: str = "cpu"
     threads: int = 1
+    judge_every: int = 500
+    is_start_judged: bool = False
 
 
 class Examples:
@@ -205,6 +209,8 @@ def fit(
     start, losses, scores = time.monotonic(), [], {}
     bar = tqdm(total=options.total_steps, initial=run.step, desc="patches", mininterval=30)
     with ThreadPoolExecutor(options.threads, initializer=_stay_on_a_core) as pool:
+        if options.is_start_judged and run.step == 0:
+            _judge(network, run, average, judged, pool)
         while (share := _progress(run.step, start, options)) < 1:
             set_rate(optimizer, options.rate * warm_cosine(int(1e4 * share), 10_000, warmup=200))
             losses.append(_take_step(network, optimizer, feed.rows, run.step, options, pool))
@@ -215,7 +221,7 @@ def fit(
                 run.report(loss=float(np.mean(losses)), objects=len(feed.rows))
                 losses = []
                 feed.refresh()
-            if run.step % 500 == 0:
+            if run.step % options.judge_every == 0:
                 scores = _judge(network, run, average, judged, pool)
                 run.save(network, optimizer, average)
         scores = _judge(network, run, average, judged, pool)

@@ -1,0 +1,116 @@
+"""Tuning learns from a folder, keeps what it began with if nothing is better, and judges."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+
+from segvigen_model import checkpoint
+from segvigen_model.comparison import Change, Comparison
+from segvigen_model.errors import SegvigenError
+from segvigen_model.patch_network import PATCHES_FILE, read_patch_network
+from segvigen_model.procedural import make_asset
+from segvigen_model.training import finetune, verdict
+from segvigen_model.training.finetune import TuneOptions, tune
+from segvigen_model.training.pack import write_object
+from segvigen_model.training.verdict import judge, verdict_of
+
+SPLITS = ("train", "train", "validation", "heldout")
+
+
+def write_folder(folder, splits):
+    rows = [
+        {**write_object(folder, make_asset("stool", number, textured=False)), "split": split}
+        for number, split in enumerate(splits)
+    ]
+    (folder / "manifest.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return write_folder(tmp_path_factory.mktemp("labelled"), SPLITS)
+
+
+@pytest.fixture(scope="module")
+def start(tmp_path_factory):
+    made = tmp_path_factory.mktemp("checkpoints") / "tiny"
+    checkpoint.save(checkpoint.build("tiny"), made)
+    return str(made)
+
+
+@pytest.fixture(autouse=True)
+def _small(monkeypatch):
+    for name, value in {
+        "NUM_DRAWS": (4, 4),
+        "NUM_VALIDATION_DRAWS": 2,
+        "COUNTS": (40, 60),
+        "BATCH": 1,
+    }.items():
+        monkeypatch.setattr(finetune, name, value)
+
+
+def state(file):
+    return read_patch_network(file).state_dict()
+
+
+def test_a_killed_run_goes_on_and_the_checkpoint_differs_in_the_patch_network_only(
+    folder, start, tmp_path
+):
+    options = TuneOptions(start=start, steps=2, threads=1)
+    tune(folder, tmp_path, options)
+    made = {path: path.stat().st_mtime_ns for path in (tmp_path / "examples").iterdir()}
+    assert {path.name for path in made} == {"train-00000.npz", "validation-00000.npz"}
+    weights = tune(folder, tmp_path, TuneOptions(start=start, steps=3, threads=1))
+    assert made == {path: path.stat().st_mtime_ns for path in (tmp_path / "examples").iterdir()}
+    assert json.loads((tmp_path / "run/state.json").read_text())["step"] == 3
+    tuned = checkpoint.with_patches(start, weights, tmp_path / "checkpoint", {"data": "stools"})
+    assert tuned.sha256 == checkpoint.load(start).sha256, "encodings stay"
+    assert tuned.patch_weights == tmp_path / "checkpoint" / PATCHES_FILE
+    assert tuned.card["patch_network"] == {"data": "stools"}
+
+
+def test_weights_that_training_ruins_are_not_kept(folder, start, tmp_path, monkeypatch):
+    monkeypatch.setattr(finetune, "RATE", 30.0)
+    weights = tune(folder, tmp_path, TuneOptions(start=start, steps=3, threads=1))
+    kept, before = state(weights), state(checkpoint.load(start).patch_weights)
+    assert all(torch.equal(kept[name], before[name]) for name in before)
+
+
+def test_a_folder_of_held_out_objects_alone_is_refused(start, tmp_path):
+    write_folder(tmp_path, ("heldout", "validation"))
+    with pytest.raises(SegvigenError, match="no object to train on: all rows are held out"):
+        tune(tmp_path, tmp_path / "run", TuneOptions(start=start))
+
+
+def test_both_checkpoints_are_asked_about_held_out_objects_only(folder, start, tmp_path):
+    guard = write_folder(tmp_path / "guard", (None,))
+    found = judge(folder, guard, (start, start), workers=1)
+    assert found.own.objects == SPLITS.count("heldout") and found.guard.objects == 1
+    assert not found.is_better and "1 held-out objects say nothing, 5 would" in found.reason
+    assert json.loads(json.dumps(found.as_json()))["own"]["full"]["miou_matched"]["difference"] == 0
+
+
+def compared(clicks, full=None, objects=20):
+    changes = {f"interactive|iou@{n}": Change(0.5, 0.5 + clicks, None) for n in verdict.CLICKS}
+    if full is not None:
+        changes["full|miou_matched"] = Change(0.5, 0.5 + full, None)
+    return Comparison(changes, objects, 0)
+
+
+@pytest.mark.parametrize(
+    ("own", "guard", "is_better", "words"),
+    [
+        (compared(0.04, 0.02), compared(0.0), True, "better on 20 held-out objects: clicks +0.040"),
+        (compared(0.04, -0.005), compared(-0.005), True, "better"),
+        (compared(0.04, -0.02), compared(0.0), False, "proposals lost more than 0.01"),
+        (compared(0.04, 0.02), compared(-0.02), False, "clicks on shapes made in code lost"),
+        (compared(-0.005, 0.0), compared(0.0), False, "gained nothing"),
+        (compared(0.04, 0.02, objects=4), compared(0.0), False, "4 held-out objects say nothing"),
+    ],
+)
+def test_a_gain_must_not_be_paid_for_elsewhere(own, guard, is_better, words):
+    found = verdict_of(own, guard)
+    assert found.is_better is is_better and words in found.reason
