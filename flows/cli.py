@@ -16,7 +16,7 @@ from typing import Annotated, Any
 
 import typer
 
-from flows import cli_evaluate, cli_quality, cli_weights
+from flows import cli_evaluate, cli_finetune, cli_quality, cli_weights
 from flows import cli_view as view
 from flows.cli_options import NOT_READY, OK, USAGE, WENT_WRONG, errors_told, one_of
 from infra.local import DEFAULT_HOME, LocalStack
@@ -197,6 +197,66 @@ def status(home: Home = DEFAULT_HOME, config: Config = None, as_json: AsJson = F
 
 
 app.command()(cli_evaluate.evaluate)
+
+
+@app.command()
+def finetune(
+    home: Home = DEFAULT_HOME,
+    config: Config = None,
+    minutes: Annotated[float, typer.Option(min=0.1, help="Of training.")] = 20.0,
+    surface: Annotated[str, typer.Option(help="Judge as-is, or fused to skins.")] = "as-is",
+    use_if_better: Annotated[bool, typer.Option(help="Let a better one work at once.")] = True,
+    as_json: AsJson = False,
+) -> None:
+    """Tune the model on accepted labels, judge it on held-out ones, use it if it is better."""
+    one_of("--surface", surface, ("as-is", "fused"))
+    _enter(home, config)
+    from flows.finetune import finetune as flow
+
+    _run(flow, as_json, minutes=minutes, surface=surface, is_used_if_better=use_if_better)
+
+
+@app.command()
+def checkpoints(home: Home = DEFAULT_HOME, config: Config = None, as_json: AsJson = False) -> None:
+    """List tuned checkpoints, what they were judged, and which one works."""
+    with errors_told():
+        _enter(home, config, needs_store=False)
+        settings = load_settings()
+        rows = cli_finetune.read_checkpoints(settings)
+    if as_json:
+        view.out.print_json(json.dumps(rows))
+    else:
+        cli_finetune.show_checkpoints(rows, settings.model.checkpoint)
+
+
+@app.command()
+def use(
+    version: Annotated[str, typer.Argument(help="Of `segvigen checkpoints`, or default.")],
+    home: Home = DEFAULT_HOME,
+    config: Config = None,
+) -> None:
+    """Let a checkpoint work from now on; restart the refine service for live answers."""
+    from tasks.catalogue import Catalogue
+    from tasks.checkpoints import use as use_version
+
+    with errors_told():
+        _enter(home, config, needs_store=False)
+        catalogue = Catalogue(load_settings().catalogue.url.get_secret_value())
+        row = use_version(catalogue, version)
+    view.out.print(f"in use now: {row.location}")
+
+
+@app.command()
+def export(
+    out: Annotated[Path, typer.Option(file_okay=False, help="Folder to write.")],
+    home: Home = DEFAULT_HOME,
+    config: Config = None,
+) -> None:
+    """Write the newest dataset version as a labelled folder, for evaluate and training."""
+    with errors_told():
+        _enter(home, config)
+        written = cli_finetune.export_dataset(load_settings(), out)
+    cli_finetune.show_export(written, out)
 
 
 @app.command()

@@ -180,3 +180,5 @@ def show_report(report: Mapping[str, Any]) -> None:
         f"{report.get('stage', 'label_dataset')}: {counts or 'nothing to do'}"
         f" ({report.get('seconds', 0)} s)"
     )
+    if report.get("note"):
+        out.print(plain(str(report["note"])), highlight=False, soft_wrap=True)

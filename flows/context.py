@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tasks.catalogue import Catalogue, worker_id
+from tasks.checkpoints import in_use
 from tasks.settings import Settings, load_settings
 from tasks.store import Store
 
@@ -42,9 +43,12 @@ class Context:
     worker: str
 
     def segmenter(self) -> Segmenter:
-        """The model named in the settings, loaded at most once a process."""
-        model = self.settings.model
-        return _segmenter(model.checkpoint, model.device)
+        """The model that the settings mean; loaded once a process, again when another is used."""
+        return _segmenter(self.checkpoint(), self.settings.model.device)
+
+    def checkpoint(self) -> str:
+        """Path or name of that model's checkpoint, fetched when needed."""
+        return in_use(self.settings.model, self.store, self.catalogue)
 
 
 def open_context(

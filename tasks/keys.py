@@ -110,6 +110,16 @@ def shard_manifest(dataset: str, version: str) -> str:
     return f"{shard_folder(dataset, version)}/manifest.json"
 
 
+def checkpoint_folder(version: str) -> str:
+    """Folder of one tuned checkpoint."""
+    return f"checkpoints/{_word(version)}"
+
+
+def checkpoint_file(version: str, name: str) -> str:
+    """Key of one of its files."""
+    return f"{checkpoint_folder(version)}/{_word(name)}"
+
+
 def review_key(asset_id: str, round_: int) -> str:
     """Name of a review task in Label Studio (data.key); not an object key."""
     return f"{_word(asset_id)}:{_number(round_)}"

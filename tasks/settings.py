@@ -54,7 +54,8 @@ class ModelSettings(BaseSettings):
     """Which checkpoint, where it runs and how it draws."""
 
     model_config = _config("MODEL")
-    checkpoint: str = "default"
+    checkpoint: str = Field("current", description="name, folder, or the tuned one in use")
+    checkpoint_cache: Path = Field(Path(".segvigen/checkpoints"), description="fetched ones")
     device: str = "cpu"
     num_draws: int = Field(4, ge=1, le=64)
     num_steps: int = Field(8, ge=1, le=100)

@@ -11,6 +11,7 @@ from collections.abc import Callable
 
 from segvigen_model.types import Click
 from tasks.catalogue import Catalogue
+from tasks.checkpoints import in_use
 from tasks.review.live_asset import LiveDesk
 from tasks.settings import Settings
 from tasks.stage import Segmenter
@@ -28,15 +29,13 @@ def desk_opener(settings: Settings) -> Callable[[], LiveDesk]:
         from segvigen_model.segmenter import Segmenter as Loaded
 
         begin = time.perf_counter()
-        segmenter = Loaded.from_checkpoint(settings.model.checkpoint, settings.model.device)
+        store = Store.from_settings(settings.store)
+        catalogue = Catalogue(settings.catalogue.url.get_secret_value())
+        checkpoint = in_use(settings.model, store, catalogue)
+        segmenter = Loaded.from_checkpoint(checkpoint, settings.model.device)
         warm_up(segmenter)
         log.info("service=refine model_seconds=%.1f", time.perf_counter() - begin)
-        return LiveDesk(
-            Store.from_settings(settings.store),
-            Catalogue(settings.catalogue.url.get_secret_value()),
-            segmenter,
-            settings.model,
-        )
+        return LiveDesk(store, catalogue, segmenter, settings.model)
 
     return open_desk
 

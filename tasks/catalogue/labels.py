@@ -81,6 +81,11 @@ class LabelLedger:
             told = {"alias": row.alias, "sha256": row.sha256, "location": row.location}
             self._db.event("checkpoint", None, told)
 
+    def checkpoints(self) -> list[CheckpointRow]:
+        """Every alias, the one set longest ago first."""
+        query = sa.select(C).order_by(C.c.updated_at, C.c.alias)
+        return [CheckpointRow(**row) for row in self._db.rows(query)]
+
     def checkpoint(self, alias: str = "current") -> CheckpointRow | None:
         """The checkpoint behind an alias, or None."""
         found = self._db.rows(sa.select(C).where(C.c.alias == alias))

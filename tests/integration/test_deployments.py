@@ -18,6 +18,7 @@ FLOWS = {
     "pull_review": "cpu",
     "refine": "gpu",
     "build_shards": "cpu",
+    "finetune": "gpu",
     "label_dataset": "gpu",
 }
 

@@ -1,0 +1,112 @@
+"""Flow: accepted labels tune the model; a better one takes the place of the one in use.
+
+Examples, training, judgement and publishing each find what an earlier run of the same dataset
+version left, so that a killed run goes on where it stopped.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+from prefect import flow, task
+
+from flows.chunked import io_task
+from flows.context import Context, Overrides, open_context
+from flows.report import publish_table
+from segvigen_model.checkpoint import folder_of
+from tasks.catalogue import ShardVersionRow
+from tasks.checkpoints import CURRENT, VERDICT_FILE, publish, use
+from tasks.dataset_folder import DatasetFolder, latest_version, write_dataset_folder
+
+RUNS = "runs"  # in the checkpoint cache
+
+
+@flow(name="finetune")
+def finetune(
+    minutes: float = 20.0,
+    surface: str = "as-is",
+    is_used_if_better: bool = True,
+    settings_file: str | None = None,
+    overrides: Overrides | None = None,
+) -> dict[str, Any]:
+    """Tune the checkpoint in use on the newest dataset version, judge it, keep it.
+
+    Args:
+        minutes: of training; examples and the judgement come on top.
+        surface: held-out objects are judged "as-is", or "fused" to one skin each.
+        is_used_if_better: let a better one work from now on.
+        settings_file: TOML file of settings.
+        overrides: section -> field -> value; no secrets.
+
+    Returns:
+        Objects by split, the version, whether it is in use now, a note for people, seconds.
+    """
+    started = time.monotonic()
+    context = open_context(settings_file, overrides, "finetune")
+    dataset = latest_version(context.catalogue, context.settings.shard.dataset)
+    name = f"{dataset.dataset}/{dataset.version}"
+    working = context.catalogue.labels.checkpoint(CURRENT)
+    if working is not None and working.detail.get("dataset") == name:
+        note = f"the checkpoint in use was tuned on {name}; accept more assets first"
+        return {"stage": "finetune", "counts": {}, "seconds": 0.0, "note": note}
+    folder = _run_folder(context, dataset)
+
+    @io_task("write-dataset-folder")
+    def write() -> DatasetFolder:
+        return write_dataset_folder(context.store, context.catalogue, dataset, folder / "data")
+
+    @task(name="tune-and-judge")
+    def tune_and_judge() -> dict[str, Any]:
+        return _verdict(context, dataset, folder, minutes, surface)
+
+    @io_task("publish-checkpoint")
+    def keep(told: dict[str, Any]) -> str:
+        told = {**told, "dataset": name}
+        return publish(context.store, context.catalogue, folder / "checkpoint", told).alias
+
+    written: DatasetFolder = write()
+    verdict: dict[str, Any] = tune_and_judge()
+    version: str = keep(verdict)
+    is_used = is_used_if_better and bool(verdict["is_better"])
+    if is_used:
+        use(context.catalogue, version)
+    seconds = round(time.monotonic() - started, 2)
+    rows = [{"asset": asset_id, "left out because": why} for asset_id, why in written.left_out]
+    state = "in use now" if is_used else "not in use"
+    note = f"{name} -> checkpoint {version}, {state}: {verdict['reason']}"
+    publish_table("finetune", rows, f"## finetune\n\n{note}")
+    return {
+        "stage": "finetune",
+        "counts": {**written.splits, "left_out": len(written.left_out)},
+        "seconds": seconds,
+        "note": note,
+        "version": version,
+        "is_in_use": is_used,
+    }
+
+
+def _run_folder(context: Context, dataset: ShardVersionRow) -> Path:
+    """Where this version is tuned from the checkpoint in use."""
+    start = Path(context.checkpoint()).name
+    runs = context.settings.model.checkpoint_cache.absolute() / RUNS
+    return runs / f"{dataset.dataset}-{dataset.version}-from-{start}"
+
+
+def _verdict(
+    context: Context, dataset: ShardVersionRow, folder: Path, minutes: float, surface: str
+) -> dict[str, Any]:
+    """Tune and judge, unless an earlier run did."""
+    from segvigen_model.training.finetune import TuneOptions
+    from segvigen_model.training.finetune import finetune as tune
+
+    done = folder / VERDICT_FILE
+    if not done.exists():
+        start = str(folder_of(context.checkpoint()))
+        device = context.settings.model.device
+        options = TuneOptions(start=start, minutes=minutes, surface=surface, device=device)
+        tune(folder / "data", folder, options, {"dataset": dataset.dataset, "of": dataset.version})
+    verdict: dict[str, Any] = json.loads(done.read_text())
+    return verdict

@@ -1,0 +1,132 @@
+"""Checkpoints that were tuned here: kept in the store, named in the catalogue, one of them in use.
+
+`checkpoints/{version}/` is written once, its verdict last; the version is the hash of the patch
+network's weights. The alias `current` says which one works; without it the shipped one does.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from segvigen_model.checkpoint import CONFIG_FILE, WEIGHTS_FILE
+from segvigen_model.patch_network import PATCHES_FILE
+from tasks import keys
+from tasks.catalogue import Catalogue, CheckpointRow
+from tasks.settings import ModelSettings
+from tasks.stage import StageError
+from tasks.store import Store
+
+log = logging.getLogger(__name__)
+
+CURRENT = "current"
+SHIPPED = "default"
+VERSION_CHARS = 16
+VERDICT_FILE = "verdict.json"
+FILES = (WEIGHTS_FILE, PATCHES_FILE, CONFIG_FILE)
+
+
+def publish(
+    store: Store, catalogue: Catalogue, folder: Path, verdict: Mapping[str, Any]
+) -> CheckpointRow:
+    """Keep a tuned checkpoint; the same weights again change nothing.
+
+    Args:
+        store: gets the files.
+        catalogue: gets a row whose alias is the version.
+        folder: of the checkpoint.
+        verdict: JSON-able; is told beside the version.
+    """
+    sha256 = hashlib.sha256((folder / PATCHES_FILE).read_bytes()).hexdigest()
+    version = sha256[:VERSION_CHARS]
+    held = catalogue.labels.checkpoint(version)
+    if held is not None:
+        return held
+    for name in FILES:
+        store.put(keys.checkpoint_file(version, name), (folder / name).read_bytes())
+    store.put_json(keys.checkpoint_file(version, VERDICT_FILE), verdict)
+    row = CheckpointRow(version, keys.checkpoint_folder(version), sha256, dict(verdict))
+    catalogue.labels.set_checkpoint(row)
+    log.info("stage=finetune version=%s published", version)
+    return row
+
+
+def use(catalogue: Catalogue, version: str) -> CheckpointRow:
+    """Let a version work from now on; runs that have begun end with what they have.
+
+    Args:
+        catalogue: gets the alias.
+        version: of a published checkpoint, or its beginning; "default" = the shipped one.
+
+    Raises:
+        StageError: no such version, or several begin so.
+    """
+    if version == SHIPPED:
+        row = CheckpointRow(CURRENT, SHIPPED, "", {})
+    else:
+        found = [each for each in published(catalogue) if each.alias.startswith(version)]
+        if len(found) != 1:
+            known = ", ".join(each.alias for each in published(catalogue))
+            raise StageError(
+                f"{len(found)} checkpoints begin with {version[:64]!r}; "
+                f"there are: {known or 'none'}, and {SHIPPED}"
+            )
+        row = CheckpointRow(CURRENT, found[0].location, found[0].sha256, found[0].detail)
+    catalogue.labels.set_checkpoint(row)
+    return row
+
+
+def published(catalogue: Catalogue) -> list[CheckpointRow]:
+    """All versions, oldest first."""
+    return [row for row in catalogue.labels.checkpoints() if row.alias != CURRENT]
+
+
+def in_use(settings: ModelSettings, store: Store, catalogue: Catalogue) -> str:
+    """Path or name of the checkpoint that the settings mean, on this machine.
+
+    Args:
+        settings: `checkpoint` names a shipped one or a folder; "current" is the one in use.
+        store: holds the published ones; fetched once a machine, into `checkpoint_cache`.
+        catalogue: knows which is in use.
+
+    Raises:
+        StageError: the store holds other bytes than were published.
+    """
+    if settings.checkpoint != CURRENT:
+        return settings.checkpoint
+    row = catalogue.labels.checkpoint(CURRENT)
+    if row is None or row.location == SHIPPED:
+        return SHIPPED
+    version = row.location.rpartition("/")[2]
+    folder = settings.checkpoint_cache.absolute() / version
+    if not folder.is_dir():
+        _fetch(store, version, row.sha256, folder)
+    return str(folder)
+
+
+def _fetch(store: Store, version: str, sha256: str, folder: Path) -> None:
+    """Copy a published checkpoint to this machine, whole or not at all."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".tmp-") as name:
+        partial = Path(name) / version
+        partial.mkdir()
+        for file in FILES:
+            (partial / file).write_bytes(store.get(keys.checkpoint_file(version, file)))
+        found = hashlib.sha256((partial / PATCHES_FILE).read_bytes()).hexdigest()
+        wanted = json.loads((partial / CONFIG_FILE).read_text())["sha256"]
+        weights = hashlib.sha256((partial / WEIGHTS_FILE).read_bytes()).hexdigest()
+        if (found, weights) != (sha256, wanted):
+            raise StageError(
+                f"checkpoint {version} in {store.root_url} is not what was published; "
+                f"publish it again or run `segvigen use {SHIPPED}`"
+            )
+        try:
+            partial.rename(folder)
+        except OSError:
+            if not folder.is_dir():  # another process was faster otherwise
+                raise

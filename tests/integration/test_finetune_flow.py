@@ -1,0 +1,116 @@
+"""From raw meshes to a tuned checkpoint: the flows on a real Prefect server, training for real."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from flows import cli
+from flows.build_shards import build_shards
+from flows.context import open_context
+from flows.finetune import RUNS, finetune
+from flows.ingest import ingest
+from flows.model_stages import encode, propose
+from segvigen_model.mesh_io import save_glb
+from segvigen_model.procedural import make_asset
+from segvigen_model.training import finetune as training
+from segvigen_model.training import verdict
+from tasks.checkpoints import published, use
+from tasks.labels import accept_asset
+
+NUM_ASSETS = 5
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("tuning")
+
+
+@pytest.fixture
+def variables(folder, monkeypatch):
+    """Settings by environment, with the shipped checkpoint; training for seconds."""
+    for name, text in {
+        "SEGVIGEN_STORE_ROOT_URL": f"file://{folder}/store",
+        "SEGVIGEN_STORE_RAW_URL": f"file://{folder}/raw",
+        "SEGVIGEN_CATALOGUE_URL": f"sqlite:///{folder}/catalogue.db",
+        "SEGVIGEN_MODEL_CHECKPOINT_CACHE": f"{folder}/checkpoints",
+        "SEGVIGEN_MODEL_NUM_DRAWS": "1",
+        "SEGVIGEN_MODEL_NUM_STEPS": "1",
+    }.items():
+        monkeypatch.setenv(name, text)
+    for name, value in {
+        "NUM_DRAWS": (4, 4),
+        "NUM_VALIDATION_DRAWS": 2,
+        "COUNTS": (40, 60),
+        "BATCH": 1,
+    }.items():
+        monkeypatch.setattr(training, name, value)
+    monkeypatch.setattr(verdict, "GUARD_OBJECTS", 1)
+
+
+def _label(folder: Path) -> None:
+    """Accepted label sets of a few stools, in shards."""
+    (folder / "raw").mkdir()
+    for number in range(NUM_ASSETS):
+        mesh = make_asset("stool", number, textured=False).mesh
+        (folder / "raw" / f"stool-{number}.glb").write_bytes(save_glb(mesh))
+    for flow in (ingest, encode, propose):
+        flow()
+    context = open_context()
+    for asset in context.catalogue.assets("proposed"):
+        context.catalogue.move(asset.asset_id, "in_review")
+        accept_asset(
+            asset.asset_id, store=context.store, catalogue=context.catalogue, decided_by="ann"
+        )
+    assert build_shards()["counts"]["samples"] == NUM_ASSETS
+
+
+def test_accepted_labels_become_a_judged_checkpoint(folder, variables, prefect_api):
+    with pytest.raises(Exception, match="has no shards yet"):
+        finetune(minutes=0.02)
+    _label(folder)
+    first = finetune(minutes=0.02)
+    assert sum(first["counts"].values()) == NUM_ASSETS
+    assert not first["is_in_use"] and "held-out objects say nothing" in first["note"]
+    catalogue = open_context().catalogue
+    (row,) = published(catalogue)
+    assert row.alias == first["version"] and row.detail["own"]["objects"] < verdict.MIN_OBJECTS
+
+    steps = next((folder / "checkpoints" / RUNS).glob("*/run/state.json"))
+    before = steps.read_text()
+    again = finetune(minutes=0.02)
+    assert again["version"] == first["version"] and steps.read_text() == before, "found, not made"
+
+    use(catalogue, row.alias)
+    context = open_context()
+    assert context.segmenter().weights["patch_network"] == row.sha256
+    assert "accept more assets first" in finetune(minutes=0.02)["note"]
+    assert propose()["counts"] == {}, "what is labelled stays labelled"
+
+
+def test_people_see_and_choose_checkpoints(folder, variables, tmp_path):
+    (row,) = published(open_context().catalogue)
+    home = ["--home", str(tmp_path / "none")]
+    told = CliRunner().invoke(cli.app, ["use", "default", *home])
+    assert told.exit_code == cli.OK and "in use now: default" in told.output
+    listed = CliRunner().invoke(cli.app, ["checkpoints", "--json", *home])
+    rows = {each["version"]: each for each in json.loads(listed.stdout)}
+    assert rows["default"]["is_in_use"] and not rows[row.alias]["is_in_use"]
+    assert "say nothing" in rows[row.alias]["reason"]
+    shown = CliRunner().invoke(cli.app, ["checkpoints", *home], env={"COLUMNS": "200"})
+    assert row.alias in shown.stdout and "in use" in shown.stdout
+    wrong = CliRunner().invoke(cli.app, ["use", "nothing", *home])
+    assert wrong.exit_code == cli.WENT_WRONG and row.alias in " ".join(wrong.output.split())
+
+
+def test_the_dataset_comes_out_as_a_labelled_folder(folder, variables, tmp_path):
+    out = tmp_path / "labelled"
+    home = ["--home", str(tmp_path / "none")]
+    told = CliRunner().invoke(cli.app, ["export", "--out", str(out), *home])
+    assert told.exit_code == cli.OK, told.output
+    rows = [json.loads(line) for line in (out / "manifest.jsonl").read_text().splitlines()]
+    assert len(rows) == NUM_ASSETS and all((out / row["glb"]).is_file() for row in rows)
+    assert f"{sum(row['split'] == 'train' for row in rows)} train" in told.output

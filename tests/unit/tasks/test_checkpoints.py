@@ -1,0 +1,92 @@
+"""Tuned checkpoints are written once, one is in use, and a damaged one is never loaded."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from segvigen_model import checkpoint
+from segvigen_model.patch_network import PATCHES_FILE, PatchNetwork
+from segvigen_model.segmenter import Segmenter
+from segvigen_model.training.patch_fit import save_weights
+from tasks import keys
+from tasks.checkpoints import CURRENT, SHIPPED, in_use, publish, published, use
+from tasks.settings import ModelSettings
+from tasks.stage import StageError
+
+
+@pytest.fixture
+def tuned(tmp_path: Path) -> Path:
+    """A checkpoint folder with a patch network of its own."""
+    checkpoint.save(checkpoint.build("tiny"), tmp_path / "tiny")
+    save_weights(PatchNetwork(32, 2, (1, 1), 8), tmp_path / "p.safetensors")
+    made = tmp_path / "tuned"
+    checkpoint.with_patches(tmp_path / "tiny", tmp_path / "p.safetensors", made, {})
+    return made
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> ModelSettings:
+    return ModelSettings(checkpoint=CURRENT, checkpoint_cache=tmp_path / "cache")
+
+
+def test_the_shipped_one_works_until_another_is_used(
+    world: Any, tuned: Path, settings: ModelSettings
+) -> None:
+    places = (settings, world.store, world.catalogue)
+    assert in_use(*places) == SHIPPED
+    row = publish(world.store, world.catalogue, tuned, {"is_better": True, "reason": "better"})
+    assert in_use(*places) == SHIPPED, "published is not used"
+    use(world.catalogue, row.alias[:6])
+    folder = Path(in_use(*places))
+    assert (folder / PATCHES_FILE).read_bytes() == (tuned / PATCHES_FILE).read_bytes()
+    assert Segmenter.from_checkpoint(folder).weights["patch_network"] == row.sha256
+    use(world.catalogue, SHIPPED)
+    assert in_use(*places) == SHIPPED
+
+
+def test_publishing_again_changes_nothing(world: Any, tuned: Path) -> None:
+    first = publish(world.store, world.catalogue, tuned, {"reason": "a"})
+    events = len(world.catalogue.events())
+    assert publish(world.store, world.catalogue, tuned, {"reason": "b"}).detail == first.detail
+    assert len(world.catalogue.events()) == events and len(published(world.catalogue)) == 1
+    assert world.store.get_json(keys.checkpoint_file(first.alias, "verdict.json")) == first.detail
+
+
+def test_a_named_checkpoint_comes_before_the_one_in_use(
+    world: Any, tuned: Path, settings: ModelSettings
+) -> None:
+    use(world.catalogue, publish(world.store, world.catalogue, tuned, {}).alias)
+    named = settings.model_copy(update={"checkpoint": str(tuned)})
+    assert in_use(named, world.store, world.catalogue) == str(tuned)
+
+
+def test_it_is_fetched_once_a_machine(world: Any, tuned: Path, settings: ModelSettings) -> None:
+    row = publish(world.store, world.catalogue, tuned, {})
+    use(world.catalogue, row.alias)
+    first = in_use(settings, world.store, world.catalogue)
+    Path(world.store.uri(keys.checkpoint_file(row.alias, PATCHES_FILE))[7:]).unlink()
+    assert in_use(settings, world.store, world.catalogue) == first
+
+
+@pytest.mark.parametrize("file", ["model.safetensors", PATCHES_FILE])
+def test_other_bytes_than_were_published_are_refused(
+    world: Any, tuned: Path, settings: ModelSettings, file: str
+) -> None:
+    row = publish(world.store, world.catalogue, tuned, {})
+    use(world.catalogue, row.alias)
+    held = Path(world.store.uri(keys.checkpoint_file(row.alias, file)).removeprefix("file://"))
+    held.write_bytes(held.read_bytes() + b"\0")
+    with pytest.raises(StageError, match="is not what was published; publish it again or run"):
+        in_use(settings, world.store, world.catalogue)
+    assert not list(settings.checkpoint_cache.iterdir()), "nothing half there"
+
+
+def test_an_unknown_version_is_told_with_the_known_ones(world: Any, tuned: Path) -> None:
+    with pytest.raises(StageError, match=r"0 checkpoints begin with 'abc'; there are: none"):
+        use(world.catalogue, "abc")
+    row = publish(world.store, world.catalogue, tuned, {})
+    with pytest.raises(StageError, match=f"there are: {row.alias}, and default"):
+        use(world.catalogue, "zzz")
