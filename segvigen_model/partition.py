@@ -33,12 +33,13 @@ PIECE_RESERVE = 0.6
 
 @dataclass(frozen=True, slots=True)
 class Partition:
-    """One label per face, with how sure the draws are.
+    """One label per face, with how sure the model is.
 
     Attributes:
         labels: (F,) int32 dense 0..P-1.
-        part_confidence: (P,) float32, mean IoU of the part with its best match in each draw.
-        confidence: 0..1, mean one-to-one matched IoU between draws (1 for a single draw).
+        part_confidence: (P,) float32, the IoU to be expected of each part; after clicks 1 where a
+            person clicked, else how much of the part stayed.
+        confidence: 0..1, their area-weighted mean.
         notes: fallbacks that were used.
     """
 

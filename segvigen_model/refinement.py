@@ -7,7 +7,7 @@ something else, so every click holds afterwards; parts that nobody clicked are n
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -277,18 +277,6 @@ def refine_labels(
     dense, id_map = settle_ids(refiner.labels)
     final = None if aside is None else id_map.get(aside)
     return Refined(dense, id_map, final, tuple(dict.fromkeys(refiner.notes)))
-
-
-def unmet(labels: IntArray, wishes: Sequence[Wish], id_map: Mapping[int, int]) -> list[Wish]:
-    """Wishes that do not hold in a refined partition: always empty, checked by callers."""
-    failed = []
-    for wish in wishes:
-        label = int(labels[wish.face])
-        if wish.target != NO_TARGET and id_map.get(wish.target) != label:
-            failed.append(wish)
-        if wish.avoid != NO_TARGET and id_map.get(wish.avoid) == label:
-            failed.append(wish)
-    return failed
 
 
 def followed(

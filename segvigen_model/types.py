@@ -187,8 +187,8 @@ class Proposal:
     Attributes:
         face_labels: (F,) int32, dense 0..P-1, exclusive and exhaustive.
         voxel_labels: (N,) int32, the same partition on the encoding's voxels.
-        part_confidence: (P,) float32, 0..1.
-        confidence: 0..1, draw agreement (one-to-one matched IoU) of the whole asset.
+        part_confidence: (P,) float32, 0..1; 1 where a person clicked.
+        confidence: 0..1, the IoU to be expected of a part, area-weighted mean.
         provenance: JSON-able: labels_source, seeds, steps, granularity, checkpoint, fallbacks...
         finer: (L, F) int32 levels below the parts, each nested in the one before, or None.
         groups: (P,) int32 dense group of each part, the level above, or None.

@@ -58,7 +58,7 @@ def propose_asset(
         catalogue.add_proposal(row)
     seconds = time.perf_counter() - begin
     log.info(
-        "stage=propose asset=%s parts=%d draw_iou=%.3f seconds=%.2f",
+        "stage=propose asset=%s parts=%d confidence=%.3f seconds=%.2f",
         *(asset_id[:12], row.num_parts, row.confidence, seconds),
     )
     return StageResult(asset_id, "propose", moved.state, True, key, row.sha256, seconds)

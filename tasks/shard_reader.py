@@ -71,6 +71,7 @@ class ShardReader:
         self.state = state or ReaderState()
 
     def __len__(self) -> int:
+        """All samples that are kept, whatever the rank: what numbers may be asked for."""
         return len(self._lines)
 
     def __getitem__(self, number: int) -> TrainingSample:
@@ -98,14 +99,20 @@ class ShardReader:
         return {name.removeprefix(prefix): file.read() for name, file in found.items() if file}
 
     def order(self, epoch: int) -> list[int]:
-        """This rank's sample numbers in the order of one epoch."""
+        """This rank's sample numbers in the order of one epoch.
+
+        Every rank has as many, so that none waits for another at the end: where they do not
+        divide, the epoch's first samples come once more.
+        """
         salt = f"{self.state.seed}:{epoch}:"
 
         def place(number: int) -> bytes:
             return hashlib.sha256((salt + self.key(number)).encode()).digest()
 
         rank, world_size = self._share
-        return sorted(range(len(self._lines)), key=place)[rank::world_size]
+        whole = sorted(range(len(self._lines)), key=place)
+        whole += [whole[i % len(whole)] for i in range(-len(whole) % world_size)]
+        return whole[rank::world_size]
 
     def __iter__(self) -> Iterator[TrainingSample]:
         """The rest of the present epoch; `state` afterwards is the next epoch's start.

@@ -49,15 +49,17 @@ class EarlierSamples:
             [] if taxonomy is None else taxonomy.to_json(),
         )
         for row in reversed(catalogue.labels.shard_versions(settings.dataset)):
-            manifest = self._manifest(settings.dataset, row.version)
-            if manifest is None:
-                continue
-            told = (manifest["settings"], manifest["sample_schema"], manifest.get("taxonomy"))
-            if _made_by(*told) == wanted:
+            try:
+                manifest = store.get_json(keys.shard_manifest(settings.dataset, row.version))
+                told = (manifest["settings"], manifest["sample_schema"], manifest.get("taxonomy"))
+                if _made_by(*told) != wanted:
+                    continue
                 lines = map(json.loads, store.get(manifest["index"]["key"]).splitlines())
-                self._lines = {(line["key"], line["label_id"]): line for line in lines}
-                self._shards = [shard["key"] for shard in manifest["shards"]]
-                break
+            except BlobMissing:  # deleted by hand; the catalogue still knows the version
+                continue
+            self._lines = {(line["key"], line["label_id"]): line for line in lines}
+            self._shards = [shard["key"] for shard in manifest["shards"]]
+            break
 
     def sample(self, asset_id: str, label_id: str) -> bytes | None:
         """The tar blocks of an asset with a label set; None where they must be made."""
@@ -73,13 +75,6 @@ class EarlierSamples:
             log.warning("stage=shards asset=%s has changed in %s; made again", asset_id[:12], shard)
             return None
         return data
-
-    def _manifest(self, dataset: str, version: str) -> dict[str, Any] | None:
-        try:
-            found: dict[str, Any] = self._store.get_json(keys.shard_manifest(dataset, version))
-        except BlobMissing:  # deleted by hand; the catalogue still knows it
-            return None
-        return found
 
 
 def _made_by(settings: Mapping[str, Any], schema: str, categories: Any) -> tuple[Any, ...]:

@@ -52,11 +52,6 @@ class Taxonomy:
         index = self.index(category_id)
         return self.categories[index] if index >= 0 else None
 
-    def parents(self) -> list[int]:
-        """Semantic id of each category's parent, -1 at a root."""
-        ids = {each.id: index for index, each in enumerate(self.categories)}
-        return [ids.get(each.parent, -1) for each in self.categories]
-
     def to_json(self) -> list[dict[str, str]]:
         """The categories as plain values; `taxonomy_of` reads them back."""
         return [{"id": c.id, "name": c.name, "parent": c.parent} for c in self.categories]

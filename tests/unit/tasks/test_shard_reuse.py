@@ -117,3 +117,6 @@ def test_what_has_changed_or_gone_is_made_again(world: Any, tmp_path: Path) -> N
     accept(world, 1, shift=19.0)
     third = build(world)
     assert (third.num_samples, third.num_reused) == (4, 0)
+    (tmp_path / "store" / keys.shard_index(third.dataset, third.version)).unlink()
+    accept(world, 1, shift=29.0)
+    assert build(world).num_samples == 5, "a version without its index is passed over"

@@ -253,8 +253,9 @@ def test_the_reader_shuffles_resumes_and_shares(world: Any) -> None:
     rest = reader(state=part.state)
     assert names(first) + names(rest) == whole
     shares = [names(reader(state=ReaderState(seed=3), rank=rank, world_size=2)) for rank in (0, 1)]
-    assert sorted(shares[0] + shares[1]) == sorted(whole)
-    assert shares[0] == whole[::2]
+    assert shares == [whole[::2], [*whole[1::2], whole[0]]], "as many for each, none left out"
+    many = [reader(rank=rank, world_size=12).order(0) for rank in range(12)]
+    assert {len(share) for share in many} == {1} and {n for (n,) in many} == set(range(5))
     kept = reader(keep=lambda line: line["fold"] >= 5)
     assert len(kept) + len(reader(keep=lambda line: line["fold"] < 5)) == 5
     with pytest.raises(ValueError, match="rank 2"):

@@ -26,7 +26,6 @@ def test_json_and_toml_say_the_same(tmp_path: Path):
     assert [taxonomy.index(name) for name in ("car", "CAR.WHEEL", "door", "boat", "")] == [
         *(0, 1, 2, -1, -1)
     ]
-    assert taxonomy.parents() == [-1, 0, -1]
     assert taxonomy_of(taxonomy.to_json()) == taxonomy
 
 

@@ -8,11 +8,19 @@ from hypothesis import strategies as st
 from segvigen_model.atoms import patch_atoms
 from segvigen_model.edits import MIN_PIECE_SHARE
 from segvigen_model.geometry import surface_of
-from segvigen_model.refinement import NO_TARGET, Wish, refine_labels, resolve_clicks, unmet
+from segvigen_model.refinement import NO_TARGET, Wish, refine_labels, resolve_clicks
 from segvigen_model.segments import SegmentTree, segment_tree
 from segvigen_model.types import Click, ClickKind
 
 FLAT = np.zeros(3)
+
+
+def unmet(labels, wishes, id_map):
+    """Wishes that do not hold in a refined partition."""
+    wants = [w for w in wishes if w.target != NO_TARGET]
+    avoids = [w for w in wishes if w.avoid != NO_TARGET]
+    missed = [w for w in wants if id_map.get(w.target) != int(labels[w.face])]
+    return missed + [w for w in avoids if id_map.get(w.avoid) == int(labels[w.face])]
 
 
 def wrong(face: int, **what) -> Click:
