@@ -16,7 +16,7 @@ from typing import Annotated, Any
 
 import typer
 
-from flows import cli_evaluate, cli_finetune, cli_quality, cli_weights
+from flows import cli_evaluate, cli_finetune, cli_quality, cli_show, cli_weights
 from flows import cli_view as view
 from flows.cli_options import NOT_READY, OK, USAGE, WENT_WRONG, errors_told, one_of
 from infra.local import DEFAULT_HOME, LocalStack
@@ -194,6 +194,34 @@ def status(home: Home = DEFAULT_HOME, config: Config = None, as_json: AsJson = F
         view.out.print_json(json.dumps(state))
     else:
         view.show_state(state)
+
+
+@app.command()
+def show(
+    asset: Annotated[str, typer.Argument(help="Beginning of an id, or a file's name.")],
+    home: Home = DEFAULT_HOME,
+    config: Config = None,
+    glb: Annotated[
+        Path | None, typer.Option(dir_okay=False, help="Write its parts as a coloured GLB here.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """All that is known of one asset: state, rounds, answers and their problems, labels, blobs."""
+    from tasks.catalogue import Catalogue
+    from tasks.store import Store
+
+    with errors_told():
+        _enter(home, config, needs_store=glb is not None)
+        settings = load_settings()
+        catalogue = Catalogue(settings.catalogue.url.get_secret_value())
+        row = cli_show.find_asset(catalogue, asset)
+        told = cli_show.read_asset(catalogue, row)
+        if glb is not None:
+            glb.write_bytes(cli_show.parts_glb(Store.from_settings(settings.store), catalogue, row))
+    if as_json:
+        view.out.print_json(json.dumps(told))
+    else:
+        cli_show.show_asset(told)
 
 
 app.command()(cli_evaluate.evaluate)

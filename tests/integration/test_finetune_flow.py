@@ -14,7 +14,7 @@ from flows.context import open_context
 from flows.finetune import RUNS, finetune
 from flows.ingest import ingest
 from flows.model_stages import encode, propose
-from segvigen_model.mesh_io import save_glb
+from segvigen_model.mesh_io import load_mesh, save_glb
 from segvigen_model.procedural import make_asset
 from segvigen_model.training import finetune as training
 from segvigen_model.training import verdict
@@ -114,3 +114,20 @@ def test_the_dataset_comes_out_as_a_labelled_folder(folder, variables, tmp_path)
     rows = [json.loads(line) for line in (out / "manifest.jsonl").read_text().splitlines()]
     assert len(rows) == NUM_ASSETS and all((out / row["glb"]).is_file() for row in rows)
     assert f"{sum(row['split'] == 'train' for row in rows)} train" in told.output
+
+
+def test_one_asset_is_shown_whole_and_its_parts_come_out_as_a_glb(folder, variables, tmp_path):
+    home = ["--home", str(tmp_path / "none")]
+    out = tmp_path / "parts.glb"
+    told = CliRunner().invoke(cli.app, ["show", "stool-1.glb", "--glb", str(out), *home])
+    assert told.exit_code == cli.OK, told.output
+    assert "sharded, round 0" in told.output and "Label sets" in told.output
+    held = json.loads(CliRunner().invoke(cli.app, ["show", "stool-1.glb", "--json", *home]).stdout)
+    (labels,) = held["label_sets"]
+    mesh = load_mesh(out.read_bytes(), ".glb")
+    assert mesh.num_faces == held["asset"]["num_faces"]
+    colors = mesh.vertex_colors[mesh.faces[:, 0]]
+    assert len({tuple(color) for color in colors}) == labels["num_parts"]
+    assert held["events"][0]["kind"] == "registered"
+    wrong = CliRunner().invoke(cli.app, ["show", "chair.glb", *home])
+    assert wrong.exit_code == cli.WENT_WRONG and "0 assets begin with" in wrong.output
