@@ -223,10 +223,7 @@ class LabelStudioClient:
             raise DeskUnavailable(f"Label Studio at {self.url} does not answer: {err!r}") from err
         if answer.is_success:
             return answer.json() if answer.content else None
-        told = answer.text[:MAX_BODY_CHARS]
-        message = f"{method} {self.url}{path}: status {answer.status_code}: {told}"
-        if answer.status_code == 429 or answer.status_code >= 500:
-            raise DeskUnavailable(message)
+        message = _refusal(answer)
         if answer.status_code == 401:
             message += "; check SEGVIGEN_REVIEW_API_KEY"
         raise DeskError(message)
@@ -238,12 +235,23 @@ class LabelStudioClient:
             answer = self._http.post("/api/token/refresh/", json={"refresh": self._api_key})
             if not answer.is_success:
                 raise DeskError(
-                    f"{self.url}: personal access token refused, status {answer.status_code}; "
+                    f"{_refusal(answer)}; personal access token refused, "
                     "make a new one under Account & Settings"
                 )
             access = str(answer.json()["access"])
             self._bearer = (access, time.monotonic() + ACCESS_TOKEN_LIFE_S)
         return {"Authorization": f"Bearer {self._bearer[0]}"}
+
+
+def _refusal(answer: httpx.Response) -> str:
+    """Say what was refused; raises DeskUnavailable where the same request may succeed later."""
+    asked, told = answer.request, answer.text[:MAX_BODY_CHARS]
+    message = (
+        f"{asked.method} {asked.url.copy_with(query=None)}: status {answer.status_code}: {told}"
+    )
+    if answer.status_code == 429 or answer.status_code >= 500:
+        raise DeskUnavailable(message)
+    return message
 
 
 def _query(name: str, operator: str, kind: str, value: Any) -> dict[str, Any]:

@@ -98,6 +98,24 @@ def test_a_personal_token_is_exchanged_once(server):
     assert [key for *_, key in server.seen] == ["", "Bearer abc", "Bearer abc"]
 
 
+def test_a_restarting_server_is_not_a_refused_token(server):
+    client = LabelStudioClient(server.url, PERSONAL)
+    server.script += [(502, "bad gateway"), (429, "slow"), (200, {"access": "abc"})]
+    server.script += [(200, {"release": "1"})]
+    assert client.version() == "1"
+    late = LabelStudioClient(server.url, PERSONAL)
+    server.script += [(503, "starting")]
+    with pytest.raises(
+        DeskUnavailable, match="/api/token/refresh/: status 503: starting"
+    ) as caught:
+        late.import_tasks(1, [{"data": {}}])
+    assert is_surroundings(caught.value)
+    server.script += [(401, "no such token")]
+    with pytest.raises(DeskError, match="no such token; personal access token refused") as caught:
+        late.version()
+    assert not is_surroundings(caught.value) and PERSONAL not in str(caught.value)
+
+
 def test_lists_are_read_page_by_page_and_never_past_the_end(server):
     row = {"id": 1, "data": {"key": "a:0"}, "total_annotations": 1, "cancelled_annotations": 1}
     server.script += [
