@@ -12,6 +12,7 @@ import json
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import Any
 
 import httpx
@@ -137,10 +138,31 @@ class LabelStudioClient:
         return found
 
     def tasks_updated_since(self, project_id: int, since: str) -> Iterator[TaskRow]:
-        """Tasks with annotations changed after `since` (ISO time), oldest change first."""
-        query = _query("tasks:updated_at", "greater", "Datetime", since)
-        query["ordering"] = ["tasks:updated_at"]
-        yield from self._tasks(project_id, query, {"fields": "all"})
+        """Tasks with annotations changed at or after `since` (ISO time), oldest change first.
+
+        Each page begins at the time where the one before it ended: an edited task moves to the
+        end of this list, and pages by number would pass over the one that takes its place.
+        """
+        told: set[tuple[int, str]] = set()
+        begin, size = _moment(since), PAGE_SIZE
+        while True:
+            query = _query("tasks:updated_at", "greater_or_equal", "Datetime", begin)
+            query["ordering"] = ["tasks:updated_at"]
+            answer = self._page(project_id, query, {"fields": "all"}, 1, size)
+            rows = [_task(row) for row in answer["tasks"]]
+            yield from (row for row in rows if (row.task_id, row.updated_at) not in told)
+            if not rows or len(rows) >= int(answer["total"]):
+                return
+            told.update((row.task_id, row.updated_at) for row in rows)
+            end = _moment(rows[-1].updated_at)
+            if end == begin:  # all of one moment: only a longer page shows what comes after
+                if len(rows) < size:
+                    raise DeskError(
+                        f"{self.url} lists {len(rows)} tasks at a time and more changed at {end}; "
+                        "raise Label Studio's TASK_API_PAGE_SIZE_MAX"
+                    )
+                size *= 2
+            begin = end
 
     def open_tasks(self, project_id: int) -> list[TaskRow]:
         """Tasks that nobody has answered or skipped yet, oldest first."""
@@ -199,21 +221,31 @@ class LabelStudioClient:
         """Every page of a filtered list. A page past the end is an error for the server."""
         seen, page = 0, 1
         while True:
-            asked = {
-                **params,
-                "project": project_id,
-                "query": json.dumps(query),
-                "resolve_uri": "false",
-                "page": page,
-                "page_size": PAGE_SIZE,
-            }
-            answer = self.request("GET", "/api/tasks/", params=asked)
+            answer = self._page(project_id, query, params, page, PAGE_SIZE)
             for row in answer["tasks"]:
                 yield _task(row)
             seen += len(answer["tasks"])
             if not answer["tasks"] or seen >= int(answer["total"]):
                 return
             page += 1
+
+    def _page(
+        self,
+        project_id: int,
+        query: Mapping[str, Any],
+        params: Mapping[str, Any],
+        page: int,
+        size: int,
+    ) -> Any:
+        asked = {
+            **params,
+            "project": project_id,
+            "query": json.dumps(query),
+            "resolve_uri": "false",
+            "page": page,
+            "page_size": size,
+        }
+        return self.request("GET", "/api/tasks/", params=asked)
 
     def _send(self, method: str, path: str, params: Mapping[str, Any] | None, body: Any) -> Any:
         try:
@@ -257,6 +289,11 @@ def _refusal(answer: httpx.Response) -> str:
 def _query(name: str, operator: str, kind: str, value: Any) -> dict[str, Any]:
     item = {"filter": f"filter:{name}", "operator": operator, "type": kind, "value": value}
     return {"filters": {"conjunction": "and", "items": [item]}}
+
+
+def _moment(time_text: str) -> str:
+    """An ISO time as the server's filter wants it: UTC, with a fraction even where it is 0."""
+    return datetime.fromisoformat(time_text).astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
 
 
 def _task(row: Mapping[str, Any]) -> TaskRow:

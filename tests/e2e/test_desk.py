@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from tasks.catalogue import AssetState
+from tasks.review import label_studio
 from tasks.review.buffers import buffers_from_bytes
 from tasks.review.desk import open_desk
 from tasks.review.scripted import ScriptedReviewer, annotation_for, wrong_spots
@@ -131,6 +132,21 @@ def test_refine_brings_clicks_on_the_right_faces_and_pull_is_idempotent(desk_wor
     (second,) = world.pull()
     assert second.state is AssetState.ACCEPTED
     assert world.catalogue.reviews.clicks(asset.asset_id, 0) == []
+
+
+def test_an_edit_between_pages_hides_no_other_task(desk_world, monkeypatch):
+    client, project = desk_world.desk.client, desk_world.desk.project_id
+    data = [{"data": {"key": f"{n}:0", "sheet": "x", "title": "t"}} for n in range(7)]
+    parts = {"parts": [], "viewer": "v"}
+    ids = client.import_tasks(project, [{"data": {**row["data"], **parts}} for row in data])
+    monkeypatch.setattr(label_studio, "PAGE_SIZE", 2)
+    found = []
+    for task in client.tasks_updated_since(project, "1970-01-01T00:00:00Z"):
+        found.append(task.task_id)
+        if len(found) == 1:  # its page is read, the next one is not
+            client.create_annotation(task.task_id, annotation_for("accept", [], "", (768, 512)))
+    assert set(found) == set(ids)
+    assert found.count(found[0]) == 2, "the edited one is seen again, with its answer"
 
 
 def test_skip_reject_and_change_of_mind(desk_world):

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import operator
 import threading
+from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from urllib.parse import parse_qs, urlsplit
 
 import pytest
 from pydantic import SecretStr
@@ -21,9 +24,9 @@ PERSONAL = "eyJhbGciOiJIUzI1NiJ9.eyJhIjoxfQ.c2ln"
 
 @pytest.fixture
 def server(monkeypatch):
-    """Answers what `script` says, one after the other; `seen` holds the requests."""
+    """Answers what `script` says (or makes of a path), in turn; `seen` holds the requests."""
     monkeypatch.setattr(label_studio, "RETRY_PAUSE_S", 0.0)
-    script: list[tuple[int, object]] = []
+    script: list = []
     seen: list[tuple[str, str, str]] = []
 
     class Handler(BaseHTTPRequestHandler):
@@ -31,7 +34,8 @@ def server(monkeypatch):
             length = int(self.headers.get("Content-Length") or 0)
             self.rfile.read(length)
             seen.append((self.command, self.path, self.headers.get("Authorization", "")))
-            status, body = script.pop(0)
+            step = script.pop(0)
+            status, body = step(self.path) if callable(step) else step
             data = body.encode() if isinstance(body, str) else json.dumps(body).encode()
             self.send_response(status)
             self.send_header("Content-Length", str(len(data)))
@@ -125,6 +129,71 @@ def test_lists_are_read_page_by_page_and_never_past_the_end(server):
     tasks = LabelStudioClient(server.url, KEY).find_tasks(1, ["a:0"])
     assert [task.task_id for task in tasks] == [1, 1, 2]
     assert tasks[0].num_answers == 2 and tasks[0].key == "a:0"
+
+
+class Listing:
+    """A server's tasks as its list shows them: filtered, by time of change, page by page."""
+
+    def __init__(self, seconds: list[float]) -> None:
+        self.rows = [self.row(number, second) for number, second in enumerate(seconds)]
+        self.asked: list[int] = []
+        self.longest = 10**6
+
+    @staticmethod
+    def row(number, second):
+        at = datetime(2026, 11, 23, tzinfo=UTC) + timedelta(seconds=second)
+        return {"id": number, "data": {"key": f"{number}:0"}, "updated_at": wire_time(at)}
+
+    def page(self, path):
+        asked = {name: text for name, (text,) in parse_qs(urlsplit(path).query).items()}
+        (rule,) = json.loads(asked["query"])["filters"]["items"]
+        wanted = datetime.strptime(rule["value"], "%Y-%m-%dT%H:%M:%S.%fZ").replace(tzinfo=UTC)
+        compare = {"greater": operator.gt, "greater_or_equal": operator.ge}[rule["operator"]]
+        changed = [(datetime.fromisoformat(row["updated_at"]), row) for row in self.rows]
+        found = [pair for pair in changed if compare(pair[0], wanted)]
+        rows = [row for _, row in sorted(found, key=operator.itemgetter(0))]
+        size = min(int(asked["page_size"]), self.longest)
+        begin = size * (int(asked["page"]) - 1)
+        self.asked.append(size)
+        return {"total": len(rows), "tasks": rows[begin : begin + size]}
+
+
+def wire_time(moment):
+    """As Django writes it: without a fraction where it is 0."""
+    return moment.isoformat().replace("+00:00", "Z")
+
+
+def test_an_edit_between_pages_hides_no_other_task(server):
+    listing = Listing([float(number) for number in range(250)])
+
+    def then_edited(path):
+        shown = listing.page(path)
+        if len(listing.asked) == 1:
+            listing.rows[3] = listing.row(3, 900.5)
+        return 200, shown
+
+    server.script += [then_edited] * 9
+    found = list(
+        LabelStudioClient(server.url, KEY).tasks_updated_since(1, "2026-11-22T00:00:00.000000Z")
+    )
+    assert {task.task_id for task in found} == set(range(250))
+    assert [task.updated_at for task in found if task.task_id == 3] == [
+        "2026-11-23T00:00:03Z",
+        "2026-11-23T00:15:00.500000Z",
+    ]
+    assert len(found) == 251, "nothing else is told twice"
+
+
+def test_more_tasks_of_one_moment_than_a_page_holds(server):
+    listing = Listing([*[1.0] * 230, 2.0])
+    server.script += [lambda path: (200, listing.page(path))] * 20
+    client = LabelStudioClient(server.url, KEY)
+    found = client.tasks_updated_since(1, "2026-11-23T00:00:00.000000Z")
+    assert sorted(task.task_id for task in found) == list(range(231))
+    assert listing.asked == [100, 100, 200, 400]
+    listing.longest = 150
+    with pytest.raises(DeskError, match="raise Label Studio's TASK_API_PAGE_SIZE_MAX"):
+        list(client.tasks_updated_since(1, "2026-11-23T00:00:00.000000Z"))
 
 
 def test_an_unknown_user_gets_a_name_without_asking_again(server):
