@@ -186,6 +186,26 @@ class QualityLedger:
             return False
         return not self.findings(FindingKind.SECOND, asset_id)
 
+    def num_held(self) -> int:
+        """Assets in review that are accepted and only wait for their second reviewer."""
+        later = N.alias()
+        said = (N.c.asset_id == A.c.asset_id, N.c.round == A.c.round, *_says(N))
+        after = (later.c.asset_id == N.c.asset_id, later.c.round == N.c.round, *_says(later))
+        is_last = ~sa.exists(
+            sa.select(later.c.round).where(*after, later.c.updated_at > N.c.updated_at)
+        )
+        accepted = sa.select(N.c.round).where(*said, N.c.verdict == "accept", is_last)
+        copied = sa.select(C.c.asset_id).where(
+            C.c.of_asset == A.c.asset_id, C.c.role == str(CopyRole.SECOND)
+        )
+        compared = sa.select(F.c.asset_id).where(
+            F.c.asset_id == A.c.asset_id, F.c.kind == str(FindingKind.SECOND)
+        )
+        query = sa.select(sa.func.count().label("number")).select_from(A)
+        query = query.where(A.c.state == str(AssetState.IN_REVIEW), sa.exists(accepted))
+        query = query.where(sa.exists(copied), ~sa.exists(compared))
+        return int(self._db.rows(query)[0]["number"])
+
     def dataset_counts(self) -> dict[AssetState, int]:
         """Number of assets in every state, copies left out."""
         query = sa.select(A.c.state, sa.func.count().label("number")).group_by(A.c.state)
@@ -310,6 +330,11 @@ class QualityLedger:
             if not self._db.is_sqlite:
                 connection.execute(sa.select(sa.func.pg_advisory_xact_lock(CREATE_LOCK)))
             metadata.create_all(connection)
+
+
+def _says(answers: sa.FromClause) -> tuple[sa.ColumnElement[bool], ...]:
+    """Conditions: an answer that was understood."""
+    return answers.c.is_interpreted.is_(True), answers.c.verdict.is_not(None)
 
 
 def _copy(row: Mapping[str, Any]) -> CopyRow:

@@ -15,6 +15,7 @@ import numpy as np
 
 from tasks.catalogue import AssetState, Catalogue, CopyRole, FindingKind, FindingRow
 from tasks.gate import trust
+from tasks.review.queue import num_open_tasks
 from tasks.settings import GateSettings, QualitySettings
 
 VERDICTS = ("accept", "refine", "reject", "skip")
@@ -90,7 +91,7 @@ def quality_state(
         "reviewers": [asdict(row) for row in reviewer_table(catalogue)],
         "queue": {
             "waiting": counts[AssetState.PROPOSED],
-            "on_the_desk": counts[AssetState.IN_REVIEW],
+            "on_the_desk": num_open_tasks(catalogue),
             "max_open_tasks": quality.max_open_tasks,
         },
         "reviews": {"measured": len(gains), "mean_gain": _mean([1 - (r.iou or 0) for r in gains])},

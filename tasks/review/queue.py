@@ -47,7 +47,15 @@ def rank_waiting(catalogue: Catalogue, settings: QualitySettings) -> int:
 
 def num_free_places(catalogue: Catalogue, settings: QualitySettings) -> int:
     """How many more tasks the desk may show; in between, better ones can still overtake."""
-    return max(0, settings.max_open_tasks - catalogue.counts()[AssetState.IN_REVIEW])
+    return max(0, settings.max_open_tasks - num_open_tasks(catalogue))
+
+
+def num_open_tasks(catalogue: Catalogue) -> int:
+    """Tasks that a reviewer has yet to answer.
+
+    An accepted asset that waits for its second look takes no place: that look needs one.
+    """
+    return catalogue.counts()[AssetState.IN_REVIEW] - catalogue.quality.num_held()
 
 
 def priorities(

@@ -20,6 +20,7 @@ from tasks.refine import replay_labels
 from tasks.review import agreement, copies
 from tasks.review.agreement import THIRD_LOOK, disputed_faces
 from tasks.review.copies import known_labels, plan_copies, second_look
+from tasks.review.queue import num_free_places
 from tasks.review.third_look import mark_disputed, striped, third_look_title
 from tasks.settings import GateSettings, QualitySettings
 from tasks.shards import build_shards
@@ -79,6 +80,30 @@ def test_an_accepted_asset_waits_for_its_second_reviewer(desk, make_boxes):
     assert (found.reviewer, found.other, found.is_good, found.note) == (ANN, BOB, True, "")
     assert found.iou == pytest.approx(1) and found.boundary_f1 == 1
     assert desk.world.catalogue.labels.latest(asset.asset_id).decided_by == ANN
+
+
+def test_a_held_asset_takes_no_place_that_its_second_look_needs(desk, make_boxes):
+    rules = QualitySettings(max_open_tasks=1)
+    asset, copy = pair(desk, make_boxes)
+    catalogue = desk.world.catalogue
+    desk.answer(asset.asset_id, None, ANN)
+    assert num_free_places(catalogue, rules) == 0, "nobody has decided yet"
+    catalogue.move(asset.asset_id, "proposed")
+    desk.answer(asset.asset_id, "accept", ANN)
+    assert desk.asset(asset.asset_id).state is AssetState.IN_REVIEW
+    assert num_free_places(catalogue, rules) == 1
+    catalogue.move(copy.asset_id, "in_review")
+    assert num_free_places(catalogue, rules) == 0
+    catalogue.move(copy.asset_id, "proposed")
+    catalogue.move(asset.asset_id, "proposed")
+    desk.answer(asset.asset_id, "refine", ANN)  # asked again: nothing usable was said
+    assert num_free_places(catalogue, rules) == 0
+    catalogue.move(asset.asset_id, "proposed")
+    desk.answer(asset.asset_id, "accept", ANN)
+    desk.answer(copy.asset_id, "reject", BOB)
+    desk.settle()
+    catalogue.move(asset.asset_id, "in_review")
+    assert num_free_places(catalogue, rules) == 0, "the third look is a task again"
 
 
 def test_it_does_not_matter_who_is_first(desk, make_boxes):
