@@ -13,6 +13,7 @@ from tasks.catalogue.quality import (
     GateRow,
     WaitingRow,
 )
+from tasks.catalogue.reviews import LATE
 from tasks.catalogue.rows import (
     AnnotationRow,
     AssetRow,
@@ -32,6 +33,7 @@ from tasks.catalogue.states import ALLOWED_MOVES, DONE, PARKED, AssetState, Ille
 __all__ = [
     "ALLOWED_MOVES",
     "DONE",
+    "LATE",
     "PARKED",
     "AnnotationRow",
     "AssetRow",

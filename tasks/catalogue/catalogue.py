@@ -90,6 +90,14 @@ class Catalogue:
             raise CatalogueError(f"unknown asset {asset_id[:64]!r}")
         return _asset(found[0])
 
+    def locked(self, asset_id: str) -> AssetRow:
+        """One asset that nobody else can change until the open transaction ends."""
+        query = sa.select(A).where(A.c.asset_id == asset_id)
+        found = self._db.rows(query if self._db.is_sqlite else query.with_for_update())
+        if not found:
+            raise CatalogueError(f"unknown asset {asset_id[:64]!r}")
+        return _asset(found[0])
+
     def find_asset(self, asset_id: str) -> AssetRow | None:
         """One asset, or None when unknown."""
         found = self._db.rows(sa.select(A).where(A.c.asset_id == asset_id))
@@ -146,7 +154,7 @@ class Catalogue:
         """
         new = AssetState(to_state)
         with self._db.begin():
-            old = self._locked(asset_id)
+            old = self.locked(asset_id)
             _check_lease(old, worker)
             check_move(asset_id, old.state, new)
             if set(fields) - _CHANGEABLE:
@@ -174,7 +182,7 @@ class Catalogue:
         """
         text = error[:MAX_ERROR_CHARS]
         with self._db.begin():
-            old = self._locked(asset_id)
+            old = self.locked(asset_id)
             _check_lease(old, worker)
             attempts = old.attempts + 1
             self._db.event("attempt_failed", asset_id, {"n": attempts, "error": text}, worker)
@@ -296,13 +304,6 @@ class Catalogue:
         return [EventRow(**row) for row in self._db.rows(query)]
 
     # --- inner
-
-    def _locked(self, asset_id: str) -> AssetRow:
-        query = sa.select(A).where(A.c.asset_id == asset_id)
-        found = self._db.rows(query if self._db.is_sqlite else query.with_for_update())
-        if not found:
-            raise CatalogueError(f"unknown asset {asset_id[:64]!r}")
-        return _asset(found[0])
 
     def _change(self, asset_id: str, changes: Mapping[str, Any]) -> None:
         stamped = {**changes, "updated_at": self._db.clock()}

@@ -14,6 +14,8 @@ from tasks.catalogue.tables import review_annotations as N
 from tasks.catalogue.tables import review_tasks as T
 from tasks.catalogue.tables import verbs as B
 
+LATE = "#late"  # ends ids of answers to a round that was over: kept, but not part of its history
+
 
 class ReviewLedger:
     """What went to the desk and what came back."""

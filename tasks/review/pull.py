@@ -1,8 +1,8 @@
 """Fetch the reviewers' answers and act on them. Polling is the truth; a webhook only hints.
 
-Each version of an answer is stored raw first, then interpreted in one transaction with the asset's
-move. What is stored and not yet interpreted is taken up by the next pull, so that a kill costs
-nothing. The key of an answer is (its own id, when it was changed).
+Each version of an answer is stored raw first (inbox.py), then interpreted in one transaction with
+the asset's move. What is stored and not yet interpreted is taken up by the next pull, so that a
+kill costs nothing. Pulls may overlap: of two that read the same answer the first one counts.
 
 Verdicts: *accept* makes the label set: merges, names and categories that came with it count, for
 they are exact; clicks and splits are kept and change nothing. *refine* needs a usable click or
@@ -13,21 +13,28 @@ An answer to the present round also re-opens what it had decided before.
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime, timedelta
 from functools import partial
-from typing import Any
 
+from segvigen_model.errors import SegvigenError
 from segvigen_model.types import FloatArray
 from tasks.assets import load_asset_mesh
-from tasks.catalogue import AnnotationRow, AssetRow, AssetState, Catalogue, ClickRow, VerbRow
+from tasks.catalogue import (
+    LATE,
+    AnnotationRow,
+    AssetRow,
+    AssetState,
+    Catalogue,
+    ClickRow,
+    VerbRow,
+)
 from tasks.labels import Answered, record_label_set, write_label_set
 from tasks.review.buffers import buffers_from_bytes
 from tasks.review.clicks import SKIP, Answer, PointedClick, read_annotation
 from tasks.review.desk import Desk
-from tasks.review.label_studio import TaskRow
-from tasks.review.push import PROPOSAL_SHA256
+from tasks.review.inbox import store_new
 from tasks.review.verbs import Verb, VerbKind
 from tasks.settings import ReviewSettings
 from tasks.stage import is_surroundings
@@ -36,9 +43,6 @@ from tasks.taxonomy import Taxonomy, load_taxonomy
 
 log = logging.getLogger(__name__)
 
-OVERLAP_S = 120.0  # looked at again each time: clocks and long transactions differ by less
-BEGINNING = "1970-01-01T00:00:00.000000Z"
-LATE = "#late"  # marks answers to a round that was over: kept, but not part of its history
 REJECTED, SKIPPED, TOO_MANY = "reviewer_rejected", "reviewer_skipped", "max_rounds"
 # The push is not recorded yet, or the asset waits for `retry`: the answer waits with it.
 NOT_YET = (
@@ -50,6 +54,10 @@ NOT_YET = (
 NO_CLICKS = "no usable click or verb; asked again"
 OUTDATED = "the round was proposed again; answer its new task"
 SECOND_AWAITED = "accepted; waits for the second reviewer"
+
+
+class Overtaken(SegvigenError):
+    """Another run interpreted the answer or moved the asset meanwhile: what it did counts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,16 +96,10 @@ def pull_annotations(
         One reply per newly interpreted answer, oldest first.
     """
     taxonomy = None if settings.taxonomy is None else load_taxonomy(settings.taxonomy)
-    _store_new(catalogue, desk)
+    store_new(catalogue, desk)
     replies = []
     for row in catalogue.reviews.uninterpreted():
-        try:
-            reply = _interpret(row, store, catalogue, desk, settings, taxonomy)
-        except Exception as err:
-            if is_surroundings(err):
-                raise
-            log.exception("stage=pull asset=%s answer=%s failed", row.asset_id[:12], row.unique_id)
-            reply = _give_up(row, catalogue, f"{type(err).__name__}: {err}")
+        reply = _reply(row, store, catalogue, desk, settings, taxonomy)
         if reply is not None:
             told = (row.asset_id[:12], row.round, reply.verdict, reply.num_clicks)
             log.info(
@@ -108,59 +110,7 @@ def pull_annotations(
     return replies
 
 
-def _store_new(catalogue: Catalogue, desk: Desk) -> None:
-    """Store every version of every answer since the last look, then move the look's time."""
-    name = f"review:{desk.client.url}:{desk.project_id}"
-    last = catalogue.raw.cursor(name) or BEGINNING
-    newest = last
-    for task in desk.client.tasks_updated_since(desk.project_id, _earlier(last)):
-        for annotation in task.annotations:
-            row = _raw_row(task, annotation, catalogue, desk)
-            if row is not None:
-                catalogue.reviews.record_annotation(row)
-        newest = max(newest, task.updated_at)
-    if newest != last:
-        catalogue.raw.set_cursor(name, newest)
-
-
-def _raw_row(
-    task: TaskRow, annotation: Mapping[str, Any], catalogue: Catalogue, desk: Desk
-) -> AnnotationRow | None:
-    asset_id, _, number = task.key.rpartition(":")
-    asset = catalogue.find_asset(asset_id) if number.isdigit() else None
-    if asset is None:
-        log.warning("stage=pull task=%d key=%r unknown", task.task_id, task.key[:80])
-        return None
-    round_ = int(number)
-    # Ids are used again after a delete; with the time of creation they are one answer's own.
-    created = "".join(char for char in str(annotation["created_at"]) if char.isdigit())
-    unique_id = f"{desk.project_id}-{annotation['id']}-{created}"
-    updated_at = str(annotation["updated_at"])
-    if catalogue.reviews.annotation(unique_id, updated_at) is not None:
-        return None
-    return AnnotationRow(
-        unique_id=unique_id + (LATE if _is_late(task, asset, round_, catalogue) else ""),
-        updated_at=updated_at,
-        annotation_id=int(annotation["id"]),
-        task_id=task.task_id,
-        asset_id=asset_id,
-        round=round_,
-        reviewer=desk.client.user_name(annotation.get("completed_by")),
-        raw=annotation,
-        lead_time_s=float(annotation.get("lead_time") or 0.0),
-        was_cancelled=bool(annotation.get("was_cancelled")),
-    )
-
-
-def _is_late(task: TaskRow, asset: AssetRow, round_: int, catalogue: Catalogue) -> bool:
-    """Is the round over, or does the task show a proposal that counts no more?"""
-    if round_ < asset.round:
-        return True
-    shown, present = task.data.get(PROPOSAL_SHA256), catalogue.proposal(asset.asset_id, round_)
-    return shown is not None and present is not None and shown != present.sha256
-
-
-def _interpret(
+def _reply(
     row: AnnotationRow,
     store: Store,
     catalogue: Catalogue,
@@ -168,13 +118,51 @@ def _interpret(
     settings: ReviewSettings,
     taxonomy: Taxonomy | None,
 ) -> Reply | None:
-    """Act on one stored answer; None when its time has not come (the push is not recorded yet)."""
+    """Act on one stored answer so that no fault of it gets out; None when there is no reply now."""
     asset = catalogue.asset(row.asset_id)
+    try:
+        try:
+            return _interpret(row, asset, store, catalogue, desk, settings, taxonomy)
+        except Exception as err:
+            if is_surroundings(err) or isinstance(err, Overtaken):
+                raise
+            reply = _give_up(row, asset, catalogue, f"{type(err).__name__}: {err}")
+            name = (row.asset_id[:12], row.unique_id)
+            log.exception("stage=pull asset=%s answer=%s failed", *name)
+            return reply
+    except Overtaken as late:
+        log.info("stage=pull asset=%s %s", row.asset_id[:12], late)
+        return None
+
+
+@contextmanager
+def _deciding(row: AnnotationRow, asset: AssetRow, catalogue: Catalogue) -> Iterator[None]:
+    """A transaction in which the answer is still open and the asset still where it was read."""
+    with catalogue.transaction():
+        now = catalogue.locked(asset.asset_id)
+        held = catalogue.reviews.annotation(row.unique_id, row.updated_at)
+        if held is None or held.is_interpreted:
+            raise Overtaken(f"answer {row.unique_id} is interpreted already")
+        if (now.state, now.round) != (asset.state, asset.round):
+            raise Overtaken(f"is {now.state} in round {now.round} by now; the next pull sees to it")
+        yield
+
+
+def _interpret(
+    row: AnnotationRow,
+    asset: AssetRow,
+    store: Store,
+    catalogue: Catalogue,
+    desk: Desk,
+    settings: ReviewSettings,
+    taxonomy: Taxonomy | None,
+) -> Reply | None:
+    """Act on one stored answer; None when its time has not come (the push is not recorded yet)."""
     if row.round > asset.round or (row.round == asset.round and asset.state in NOT_YET):
         return None
     task = catalogue.reviews.task(row.asset_id, row.round)
     if row.round == asset.round and row.unique_id.endswith(LATE):
-        return _give_up(row, catalogue, OUTDATED)
+        return _give_up(row, asset, catalogue, OUTDATED)
     if task is None:
         return None
     buffers = buffers_from_bytes(store.get(task.buffers_key))
@@ -186,9 +174,9 @@ def _interpret(
         row.raw, buffers, triangles, max_clicks=settings.max_clicks, taxonomy=taxonomy
     )
     if row.round < asset.round:
-        return _close(row, answer, catalogue, f"late: the asset is in round {asset.round}")
+        return _close(row, asset, answer, catalogue, f"late: the asset is in round {asset.round}")
     if _is_older(row, catalogue):
-        return _close(row, answer, catalogue, "replaced by a newer version")
+        return _close(row, asset, answer, catalogue, "replaced by a newer version")
     return _act(row, asset, answer, store, catalogue, desk, settings)
 
 
@@ -203,28 +191,28 @@ def _act(
 ) -> Reply | None:
     """Do what the verdict says."""
     if answer.verdict is None:
-        return _close(row, answer, catalogue, "no verdict")
+        return _close(row, asset, answer, catalogue, "no verdict")
     if asset.state in (AssetState.REJECTED, AssetState.SKIPPED):
         return _reopen(row, asset, answer, catalogue)
-    park = partial(_park, row, answer, catalogue)
+    park = partial(_park, row, asset, answer, catalogue)
     if answer.verdict == "reject":
         return park(AssetState.REJECTED, REJECTED)
     if answer.verdict == SKIP:
         if asset.state is not AssetState.IN_REVIEW:
-            return _close(row, answer, catalogue, f"skipped after it was {asset.state}")
+            return _close(row, asset, answer, catalogue, f"skipped after it was {asset.state}")
         return park(AssetState.SKIPPED, SKIPPED)
     if answer.verdict == "accept":
         return _accept(row, asset, answer, store, catalogue)
     if not answer.clicks and not answer.verbs:
         # Gone from the desk first: killed in between, the stored answer is looked at again.
         desk.client.delete_annotation(row.annotation_id)
-        return _close(row, answer, catalogue, NO_CLICKS)
+        return _close(row, asset, answer, catalogue, NO_CLICKS)
     if row.round + 1 >= settings.max_rounds:
         if asset.state is not AssetState.IN_REVIEW:
-            return _close(row, answer, catalogue, f"no round left and it is {asset.state}")
+            return _close(row, asset, answer, catalogue, f"no round left and it is {asset.state}")
         return park(AssetState.REJECTED, TOO_MANY)
     with catalogue.transaction():
-        reply = _close(row, answer, catalogue)
+        reply = _close(row, asset, answer, catalogue)
         if asset.state is not AssetState.REFINING:
             catalogue.move(asset.asset_id, AssetState.REFINING)
     return replace(reply, state=AssetState.REFINING)
@@ -237,7 +225,7 @@ def _accept(
     told = ((answer.clicks, "clicks"), (splits, "splits"))
     problem = "; ".join(f"{len(held)} {name} came with accept" for held, name in told if held)
     if asset.state in (AssetState.ACCEPTED, AssetState.SHARDED):
-        return _close(row, answer, catalogue, problem or "accepted already")
+        return _close(row, asset, answer, catalogue, problem or "accepted already")
     label_set = None
     if not catalogue.quality.is_held(asset.asset_id):  # else `agreement.settle` accepts it
         # Blobs before the transaction: an upload may take long, and others wait for SQLite.
@@ -246,7 +234,7 @@ def _accept(
             asset, store=store, catalogue=catalogue, decided_by=row.reviewer, answered=meant
         )
     with catalogue.transaction():
-        reply = _close(row, answer, catalogue, problem)
+        reply = _close(row, asset, answer, catalogue, problem)
         if asset.state is AssetState.REFINING:  # the reviewer changed refine into accept
             catalogue.move(asset.asset_id, AssetState.IN_REVIEW, detail="verdict changed")
         if label_set is None:
@@ -256,10 +244,15 @@ def _accept(
 
 
 def _park(
-    row: AnnotationRow, answer: Answer, catalogue: Catalogue, state: AssetState, reason: str
+    row: AnnotationRow,
+    asset: AssetRow,
+    answer: Answer,
+    catalogue: Catalogue,
+    state: AssetState,
+    reason: str,
 ) -> Reply:
     with catalogue.transaction():
-        reply = _close(row, answer, catalogue)
+        reply = _close(row, asset, answer, catalogue)
         catalogue.move(row.asset_id, state, reason=reason, detail=answer.note or None)
     return replace(reply, state=state)
 
@@ -271,8 +264,9 @@ def _reopen(
     by_reviewer = asset.reason in (REJECTED, SKIPPED)
     same = {AssetState.REJECTED: "reject", AssetState.SKIPPED: SKIP}.get(asset.state)
     if not by_reviewer or answer.verdict == same:
-        return _close(row, answer, catalogue, f"the asset is {asset.state}")
-    catalogue.retry(asset.asset_id)
+        return _close(row, asset, answer, catalogue, f"the asset is {asset.state}")
+    with _deciding(row, asset, catalogue):
+        catalogue.retry(asset.asset_id)
     return None  # the next push finds the task, and the next pull this answer
 
 
@@ -284,22 +278,24 @@ def _is_older(row: AnnotationRow, catalogue: Catalogue) -> bool:
     )
 
 
-def _close(row: AnnotationRow, answer: Answer, catalogue: Catalogue, problem: str = "") -> Reply:
+def _close(
+    row: AnnotationRow, asset: AssetRow, answer: Answer, catalogue: Catalogue, problem: str = ""
+) -> Reply:
     """Store what an answer means; the asset stays where it is."""
     notes = _notes(answer, problem)
     meant = _meant(row, answer, notes)
-    catalogue.reviews.interpret(
-        row.unique_id,
-        row.updated_at,
-        verdict=answer.verdict,
-        note=answer.note,
-        problem=meant.row.problem,
-        clicks=meant.clicks,
-        verbs=meant.verbs,
-    )
-    state = catalogue.asset(row.asset_id).state
+    with _deciding(row, asset, catalogue):
+        catalogue.reviews.interpret(
+            row.unique_id,
+            row.updated_at,
+            verdict=answer.verdict,
+            note=answer.note,
+            problem=meant.row.problem,
+            clicks=meant.clicks,
+            verbs=meant.verbs,
+        )
     counts = len(answer.clicks), notes, len(answer.verbs)
-    return Reply(row.asset_id, row.round, answer.verdict, state, *counts)
+    return Reply(row.asset_id, row.round, answer.verdict, asset.state, *counts)
 
 
 def _notes(answer: Answer, problem: str) -> str:
@@ -323,13 +319,13 @@ def _meant(row: AnnotationRow, answer: Answer, notes: str) -> Answered:
     )
 
 
-def _give_up(row: AnnotationRow, catalogue: Catalogue, error: str) -> Reply:
+def _give_up(row: AnnotationRow, asset: AssetRow, catalogue: Catalogue, error: str) -> Reply:
     """Mark an answer that cannot be interpreted, so that it is told and never blocks others."""
-    catalogue.reviews.interpret(
-        row.unique_id, row.updated_at, verdict=None, problem=f"failed: {error[:500]}"
-    )
-    state = catalogue.asset(row.asset_id).state
-    return Reply(row.asset_id, row.round, None, state, note=error)
+    with _deciding(row, asset, catalogue):
+        catalogue.reviews.interpret(
+            row.unique_id, row.updated_at, verdict=None, problem=f"failed: {error[:500]}"
+        )
+    return Reply(row.asset_id, row.round, None, asset.state, note=error)
 
 
 def _click_row(row: AnnotationRow, click: PointedClick) -> ClickRow:
@@ -369,10 +365,3 @@ def _verb_row(row: AnnotationRow, verb: Verb) -> VerbRow:
         text=verb.text,
         count=verb.count,
     )
-
-
-def _earlier(time_text: str) -> str:
-    """ISO time minus the overlap."""
-    moment = datetime.fromisoformat(time_text)
-    floor = datetime(1970, 1, 1, tzinfo=UTC)
-    return max(moment - timedelta(seconds=OVERLAP_S), floor).strftime("%Y-%m-%dT%H:%M:%S.%fZ")

@@ -1,9 +1,10 @@
-"""Small meshes with known parts, their sheets, and a desk where people have answered."""
+"""Small meshes, their sheets, a desk where people have answered, a double of Label Studio."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,10 +14,14 @@ from segvigen_model.geometry import surface_of
 from segvigen_model.proposal_io import proposal_to_bytes
 from segvigen_model.types import AssetMesh, IntArray, Material, Proposal
 from tasks import keys
-from tasks.assets import load_asset_mesh
-from tasks.catalogue import AnnotationRow, ProposalRow, ReviewTaskRow, VerbRow
+from tasks.assets import load_asset_mesh, load_proposal
+from tasks.catalogue import AnnotationRow, AssetState, ProposalRow, ReviewTaskRow, VerbRow
 from tasks.labels import accept_asset
+from tasks.review import push as push_module
 from tasks.review.agreement import settle
+from tasks.review.label_studio import TaskRow
+from tasks.review.pull import pull_annotations
+from tasks.review.push import push_assets
 from tasks.review.sheet import Sheet, render_sheet
 from tasks.settings import QualitySettings
 
@@ -154,3 +159,144 @@ class Desk:
 @pytest.fixture
 def desk(world) -> Desk:
     return Desk(world)
+
+
+STAMP = "2026-11-23T10:00:{:02d}.000000Z"
+
+
+def said(verdict: str, lines: list[str]) -> list[dict[str, Any]]:
+    """An annotation's result: a verdict and command lines."""
+    verbs = {"id": "v1", "from_name": "verbs", "type": "textarea", "value": {"text": lines}}
+    return [{"from_name": "verdict", "value": {"choices": [verdict]}}, verbs]
+
+
+@dataclass
+class FakeClient:
+    """As much of Label Studio as push and pull use; ids are never reused."""
+
+    url: str = "http://desk.test"
+    held: list[TaskRow] = field(default_factory=list)
+    clock: int = 0
+
+    def find_tasks(self, _project: int, wanted: list[str]) -> list[TaskRow]:
+        return [task for task in self.held if task.key in wanted]
+
+    def import_tasks(self, _project: int, tasks: list[dict[str, Any]]) -> None:
+        for task in tasks:
+            self.clock += 1
+            data = task["data"]
+            self.held.append(TaskRow(self.clock, data["key"], 0, self.now(), data))
+
+    def delete_task(self, task_id: int) -> None:
+        self.held = [task for task in self.held if task.task_id != task_id]
+
+    def delete_annotation(self, annotation_id: int) -> None:
+        for number, task in enumerate(self.held):
+            kept = tuple(a for a in task.annotations if a["id"] != annotation_id)
+            self.held[number] = replace(task, annotations=kept, num_answers=len(kept))
+
+    def tasks_updated_since(self, _project: int, since: str) -> list[TaskRow]:
+        return [task for task in self.held if task.updated_at > since]
+
+    def user_name(self, _user: object) -> str:
+        return "ann@local.test"
+
+    def now(self) -> str:
+        return STAMP.format(self.clock)
+
+    def change(self, task_id: int, verdict: str, lines: list[str]) -> None:
+        """Update the task's one answer."""
+        self.clock += 1
+        for number, task in enumerate(self.held):
+            if task.task_id == task_id:
+                (old,) = task.annotations
+                new = {**old, "updated_at": self.now(), "result": said(verdict, lines)}
+                self.held[number] = replace(task, updated_at=self.now(), annotations=(new,))
+
+    def answer(self, task_id: int, verdict: str, lines: list[str], *more: dict) -> None:
+        """Submit: a verdict, command lines, other results."""
+        self.clock += 1
+        made = {"id": self.clock, "created_at": self.now(), "updated_at": self.now()}
+        annotation = {
+            **made,
+            "completed_by": 1,
+            "lead_time": 5.0,
+            "result": [*said(verdict, lines), *more],
+        }
+        for number, task in enumerate(self.held):
+            if task.task_id == task_id:
+                self.held[number] = replace(
+                    task,
+                    num_answers=task.num_answers + 1,
+                    updated_at=self.now(),
+                    annotations=(*task.annotations, annotation),
+                )
+
+
+@dataclass
+class FakeDesk:
+    client: FakeClient = field(default_factory=FakeClient)
+    project_id: int = 1
+
+
+@dataclass
+class Loop:
+    """Push and pull of one asset whose first proposal is known."""
+
+    world: Any
+    desk: FakeDesk
+    asset_id: str
+
+    def push(self) -> TaskRow:
+        world = self.world
+        world.catalogue.claim([AssetState.PROPOSED], 9, "w")
+        (result,) = push_assets(
+            [self.asset_id],
+            store=world.store,
+            catalogue=world.catalogue,
+            desk=self.desk,
+            settings=world.settings.review.model_copy(update={"sheet_pixels": 384}),
+            worker="w",
+        )
+        assert result.state is AssetState.IN_REVIEW, result.note
+        return self.desk.client.held[-1]
+
+    def pull(self, **review: Any) -> list[Any]:
+        world = self.world
+        settings = world.settings.review.model_copy(update=review)
+        return pull_annotations(
+            store=world.store, catalogue=world.catalogue, desk=self.desk, settings=settings
+        )
+
+    def proposes(self, labels: np.ndarray, round_: int = 0) -> str:
+        """Make this the proposal of a round; its hash."""
+        world, num_parts = self.world, int(labels.max()) + 1
+        old = world.catalogue.proposal(self.asset_id, 0)
+        voxels = load_proposal(world.store, old).voxel_labels
+        made = Proposal(
+            labels.astype(np.int32),
+            voxels % num_parts,
+            np.full(num_parts, 0.5, np.float32),
+            0.5,
+            {"checkpoint": old.checkpoint},
+        )
+        key = keys.proposal(self.asset_id, round_, f"test{num_parts}")
+        blob = world.store.put(key, proposal_to_bytes(made))
+        row = ProposalRow(self.asset_id, round_, key, blob.sha256, num_parts, 0.5, old.checkpoint)
+        world.catalogue.add_proposal(row)
+        return str(blob.sha256)
+
+
+@pytest.fixture
+def fake_desk() -> FakeDesk:
+    return FakeDesk()
+
+
+@pytest.fixture
+def loop(world: Any, monkeypatch: pytest.MonkeyPatch) -> Loop:
+    # The page needs the bundle that set-up builds; what it holds is test_viewer's business.
+    monkeypatch.setattr(push_module, "render_viewer", lambda *a, **k: b"<html></html>")
+    asset = world.proposed(num_boxes=3)
+    made = Loop(world, FakeDesk(), asset.asset_id)
+    made.proposes(np.repeat(np.arange(6), 6))
+    return made

@@ -1,0 +1,106 @@
+"""Store what the desk says before anything acts on it: every version of every answer, raw.
+
+The key of an answer is (its own id, when it was changed). Answers to a round that is over keep a
+mark in their id: they are history of the desk, not of the round.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from tasks.catalogue import LATE, AnnotationRow, AssetRow, Catalogue
+from tasks.review.desk import Desk
+from tasks.review.label_studio import TaskRow
+from tasks.review.push import PROPOSAL_SHA256
+
+log = logging.getLogger(__name__)
+
+OVERLAP_S = 120.0  # looked at again each time: clocks and long transactions differ by less
+BEGINNING = "1970-01-01T00:00:00.000000Z"
+
+
+def store_new(catalogue: Catalogue, desk: Desk) -> None:
+    """Store every version of every answer since the last look, then move the look's time.
+
+    Args:
+        catalogue: gets the answers and the time.
+        desk: open project.
+    """
+    name = f"review:{desk.client.url}:{desk.project_id}"
+    last = catalogue.raw.cursor(name) or BEGINNING
+    newest = last
+    for task in desk.client.tasks_updated_since(desk.project_id, _earlier(last)):
+        for annotation in task.annotations:
+            row = _raw_row(task, annotation, catalogue, desk)
+            if row is not None:
+                catalogue.reviews.record_annotation(row)
+        newest = max(newest, task.updated_at)
+    if newest != last:
+        catalogue.raw.set_cursor(name, newest)
+
+
+def stored_answer(
+    annotation: Mapping[str, Any], catalogue: Catalogue, desk: Desk
+) -> AnnotationRow | None:
+    """This very version of an answer as the catalogue has it, or None.
+
+    Args:
+        annotation: as the desk gives it.
+        catalogue: where to look.
+        desk: where the annotation is.
+    """
+    unique_id, updated_at = _unique_id(annotation, desk), str(annotation["updated_at"])
+    held = (
+        catalogue.reviews.annotation(name, updated_at) for name in (unique_id, unique_id + LATE)
+    )
+    return next(filter(None, held), None)
+
+
+def _unique_id(annotation: Mapping[str, Any], desk: Desk) -> str:
+    # Ids are used again after a delete; with the time of creation they are one answer's own.
+    created = "".join(char for char in str(annotation["created_at"]) if char.isdigit())
+    return f"{desk.project_id}-{annotation['id']}-{created}"
+
+
+def _raw_row(
+    task: TaskRow, annotation: Mapping[str, Any], catalogue: Catalogue, desk: Desk
+) -> AnnotationRow | None:
+    asset_id, _, number = task.key.rpartition(":")
+    asset = catalogue.find_asset(asset_id) if number.isdigit() else None
+    if asset is None:
+        log.warning("stage=pull task=%d key=%r unknown", task.task_id, task.key[:80])
+        return None
+    if stored_answer(annotation, catalogue, desk) is not None:
+        return None
+    round_ = int(number)
+    return AnnotationRow(
+        unique_id=_unique_id(annotation, desk)
+        + (LATE if _is_late(task, asset, round_, catalogue) else ""),
+        updated_at=str(annotation["updated_at"]),
+        annotation_id=int(annotation["id"]),
+        task_id=task.task_id,
+        asset_id=asset_id,
+        round=round_,
+        reviewer=desk.client.user_name(annotation.get("completed_by")),
+        raw=annotation,
+        lead_time_s=float(annotation.get("lead_time") or 0.0),
+        was_cancelled=bool(annotation.get("was_cancelled")),
+    )
+
+
+def _is_late(task: TaskRow, asset: AssetRow, round_: int, catalogue: Catalogue) -> bool:
+    """Is the round over, or does the task show a proposal that counts no more?"""
+    if round_ < asset.round:
+        return True
+    shown, present = task.data.get(PROPOSAL_SHA256), catalogue.proposal(asset.asset_id, round_)
+    return shown is not None and present is not None and shown != present.sha256
+
+
+def _earlier(time_text: str) -> str:
+    """ISO time minus the overlap."""
+    moment = datetime.fromisoformat(time_text)
+    floor = datetime(1970, 1, 1, tzinfo=UTC)
+    return max(moment - timedelta(seconds=OVERLAP_S), floor).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
