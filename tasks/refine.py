@@ -19,7 +19,7 @@ from segvigen_model.geometry import surface_of
 from segvigen_model.types import Click, ClickKind, Proposal
 from tasks import keys
 from tasks.assets import current_proposal, load_asset_mesh, load_proposal
-from tasks.catalogue import AssetRow, AssetState, Catalogue, ClickRow, ProposalRow
+from tasks.catalogue import LATE, AssetRow, AssetState, Catalogue, ClickRow, ProposalRow
 from tasks.encode import encoding_for
 from tasks.labels import accepting_verbs
 from tasks.propose import digest_of, stored_proposal
@@ -29,6 +29,8 @@ from tasks.stage import Segmenter, StageError, StageResult, not_needed
 from tasks.store import Store
 
 log = logging.getLogger(__name__)
+
+CHANGED = "an answer was changed meanwhile; refined with the next run"
 
 
 def refine_asset(
@@ -40,11 +42,17 @@ def refine_asset(
     model: ModelSettings,
     worker: str | None = None,
 ) -> StageResult:
-    """Refine one asset in state refining; it is then proposed again, one round later."""
+    """Refine one asset in state refining; it is then proposed again, one round later.
+
+    An answer that is changed meanwhile leaves the asset where it is, for the next run.
+    """
     begin = time.perf_counter()
     asset = catalogue.asset(asset_id)
+    heard = _heard(catalogue, asset)
     if asset.state is not AssetState.REFINING:
         return not_needed("refine", catalogue, asset_id)
+    if not all(is_interpreted for *_, is_interpreted in heard):
+        return StageResult(asset_id, "refine", asset.state, False, note=CHANGED)
     source = current_proposal(catalogue, asset)
     said, num_given = _usable(catalogue, asset, source)
 
@@ -66,15 +74,15 @@ def refine_asset(
     weights = segmenter.weights if said.needs_model else {"checkpoint": source.checkpoint}
     key = keys.proposal(asset_id, round_, digest_of(_recipe(source, said, weights, model.seed)))
     row = stored_proposal(key, make, store=store, asset_id=asset_id, round_=round_)
-    with catalogue.transaction():
-        moved = catalogue.move(asset_id, AssetState.PROPOSED, worker=worker, round=round_)
-        catalogue.add_proposal(row)
+    result = _record(row, asset, heard, catalogue, worker)
+    if not result.is_done:
+        return result
     seconds = time.perf_counter() - begin
     log.info(
         "stage=refine asset=%s round=%d clicks=%d verbs=%d parts=%d seconds=%.2f",
         *(asset_id[:12], round_, len(said.clicks), len(said.verbs), row.num_parts, seconds),
     )
-    return StageResult(asset_id, "refine", moved.state, True, key, row.sha256, seconds)
+    return replace(result, seconds=seconds)
 
 
 def to_click(row: ClickRow) -> Click:
@@ -129,6 +137,37 @@ def replay_labels(
         )
     verbs = accepting_verbs(catalogue, asset, proposal.num_parts)
     return edited_proposal(proposal, verbs, surface_of(mesh).areas) if verbs else proposal
+
+
+def _record(
+    row: ProposalRow,
+    asset: AssetRow,
+    heard: list[tuple[str, str, bool]],
+    catalogue: Catalogue,
+    worker: str | None,
+) -> StageResult:
+    """Make the next round count, unless its asset or what was said of it has changed."""
+    asset_id = asset.asset_id
+    with catalogue.transaction():
+        now = catalogue.locked(asset_id)
+        if (now.state, now.round) != (asset.state, asset.round):
+            return not_needed("refine", catalogue, asset_id)
+        made = (row.key, row.sha256)
+        if _heard(catalogue, asset) != heard:
+            return StageResult(asset_id, "refine", now.state, False, *made, note=CHANGED)
+        moved = catalogue.move(asset_id, AssetState.PROPOSED, worker=worker, round=row.round)
+        catalogue.add_proposal(row)
+    return StageResult(asset_id, "refine", moved.state, True, *made)
+
+
+def _heard(catalogue: Catalogue, asset: AssetRow) -> list[tuple[str, str, bool]]:
+    """The versions of the present round's answers, and whether each is interpreted."""
+    answers = catalogue.reviews.annotations(asset.asset_id, asset.round)
+    return [
+        (row.unique_id, row.updated_at, row.is_interpreted)
+        for row in answers
+        if not row.unique_id.endswith(LATE)
+    ]
 
 
 def _usable(catalogue: Catalogue, asset: AssetRow, source: ProposalRow) -> tuple[Said, int]:

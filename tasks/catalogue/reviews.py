@@ -85,6 +85,20 @@ class ReviewLedger:
             found = self.annotation(unique_id, updated_at)
             self._db.event("interpreted", found.asset_id if found else None, told)
 
+    def set_aside(self, asset_id: str, unique_id: str, updated_at: str | None = None) -> None:
+        """Take an answer, all of it or one version, out of its round's history; raw it is kept."""
+
+        def mine(table: sa.Table) -> list[sa.ColumnElement[bool]]:
+            version = [] if updated_at is None else [table.c.updated_at == updated_at]
+            return [table.c.unique_id == unique_id, *version]
+
+        with self._db.begin() as connection:
+            for table in (K, B):
+                connection.execute(sa.delete(table).where(*mine(table)))
+            late = sa.update(N).where(*mine(N)).values(unique_id=unique_id + LATE)
+            if connection.execute(late).rowcount:
+                self._db.event("set_aside", asset_id, {"unique_id": unique_id})
+
     def annotation(self, unique_id: str, updated_at: str) -> AnnotationRow | None:
         """One version of an answer, or None."""
         one = (N.c.unique_id == unique_id, N.c.updated_at == updated_at)

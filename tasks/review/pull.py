@@ -120,6 +120,8 @@ def _reply(
 ) -> Reply | None:
     """Act on one stored answer so that no fault of it gets out; None when there is no reply now."""
     asset = catalogue.asset(row.asset_id)
+    if row.round < asset.round:
+        row = _aside(row, catalogue)
     try:
         try:
             return _interpret(row, asset, store, catalogue, desk, settings, taxonomy)
@@ -133,6 +135,16 @@ def _reply(
     except Overtaken as late:
         log.info("stage=pull asset=%s %s", row.asset_id[:12], late)
         return None
+
+
+def _aside(row: AnnotationRow, catalogue: Catalogue) -> AnnotationRow:
+    """An answer whose round went on before it was read: the next round was made without it."""
+    if row.unique_id.endswith(LATE):
+        return row
+    with catalogue.transaction():
+        catalogue.locked(row.asset_id)
+        catalogue.reviews.set_aside(row.asset_id, row.unique_id, row.updated_at)
+    return replace(row, unique_id=row.unique_id + LATE)
 
 
 @contextmanager
@@ -206,7 +218,12 @@ def _act(
     if not answer.clicks and not answer.verbs:
         # Gone from the desk first: killed in between, the stored answer is looked at again.
         desk.client.delete_annotation(row.annotation_id)
-        return _close(row, asset, answer, catalogue, NO_CLICKS)
+        with catalogue.transaction():
+            reply = _close(row, asset, answer, catalogue, NO_CLICKS)
+            if asset.state is not AssetState.REFINING:
+                return reply
+            catalogue.move(asset.asset_id, AssetState.IN_REVIEW, detail="verdict changed")
+        return replace(reply, state=AssetState.IN_REVIEW)
     if row.round + 1 >= settings.max_rounds:
         if asset.state is not AssetState.IN_REVIEW:
             return _close(row, asset, answer, catalogue, f"no round left and it is {asset.state}")
