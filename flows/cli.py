@@ -171,7 +171,7 @@ def retry(
     config: Config = None,
     asset: Annotated[str, typer.Option(help="Only assets whose id begins so.")] = "",
 ) -> None:
-    """Take parked assets back to where they stood."""
+    """Take parked assets back to where they stood; their reviewers are asked anew."""
     from tasks.catalogue import PARKED, Catalogue
 
     one_of("STATE", state, tuple(sorted(PARKED)))

@@ -14,11 +14,11 @@ from typing import Any
 from tasks.catalogue import LATE, AnnotationRow, AssetRow, Catalogue
 from tasks.review.desk import Desk
 from tasks.review.label_studio import TaskRow
-from tasks.review.push import PROPOSAL_SHA256
 
 log = logging.getLogger(__name__)
 
 OVERLAP_S = 120.0  # looked at again each time: clocks and long transactions differ by less
+PROPOSAL_SHA256 = "proposal_sha256"  # in a task's data and in a sheet's meta
 BEGINNING = "1970-01-01T00:00:00.000000Z"
 
 

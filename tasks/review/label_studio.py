@@ -137,6 +137,15 @@ class LabelStudioClient:
             found += self._tasks(project_id, query, params)
         return found
 
+    def answered_tasks(self, project_id: int, keys: Sequence[str]) -> list[TaskRow]:
+        """Tasks of these keys that have answers, with all of them, skipped ones included."""
+        found: list[TaskRow] = []
+        for start in range(0, len(keys), LOOK_UP_KEYS):
+            wanted = list(keys[start : start + LOOK_UP_KEYS])
+            query = _query("tasks:data.key", "in_list", "String", wanted)
+            found += self._tasks(project_id, query, {"fields": "all"})
+        return [task for task in found if task.num_answers > 0]
+
     def tasks_updated_since(self, project_id: int, since: str) -> Iterator[TaskRow]:
         """Tasks with annotations changed at or after `since` (ISO time), oldest change first.
 

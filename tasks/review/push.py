@@ -15,10 +15,19 @@ from typing import Any
 
 from tasks import keys
 from tasks.assets import current_proposal, load_asset_mesh, load_proposal
-from tasks.catalogue import AssetRow, AssetState, Catalogue, ProposalRow, ReviewTaskRow
+from tasks.catalogue import (
+    LATE,
+    AnnotationRow,
+    AssetRow,
+    AssetState,
+    Catalogue,
+    ProposalRow,
+    ReviewTaskRow,
+)
 from tasks.review.buffers import Buffers, buffers_from_bytes, buffers_to_bytes
 from tasks.review.config import task_labels, task_title, viewer_html
 from tasks.review.desk import Desk
+from tasks.review.inbox import PROPOSAL_SHA256, stored_answer
 from tasks.review.label_studio import TaskRow
 from tasks.review.sheet import render_sheet
 from tasks.review.third_look import mark_disputed, third_look_title
@@ -30,8 +39,6 @@ from tasks.store import Store
 from tasks.taxonomy import load_taxonomy
 
 log = logging.getLogger(__name__)
-
-PROPOSAL_SHA256 = "proposal_sha256"  # in a task's data and in a sheet's meta
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +92,7 @@ def push_assets(
 
     for asset_id in asset_ids:
         results[asset_id] = attempt("push_review", asset_id, partial(prepare, asset_id), **rules)
+    _clear_answered(prepared.values(), catalogue, desk)
     tasks = ensure_tasks(desk, {ready.key: ready.data for ready in prepared.values()})
     for asset_id, ready in prepared.items():
         record = partial(_record, ready, tasks[ready.key], catalogue, worker)
@@ -121,6 +129,29 @@ def ensure_tasks(desk: Desk, wanted: Mapping[str, Mapping[str, Any]]) -> dict[st
     if absent:
         raise StageError(f"Label Studio took {len(absent)} tasks and does not list them")
     return {key: _keep_one(desk, tasks) for key, tasks in by_key.items()}
+
+
+def _clear_answered(ready: Iterable[_Prepared], catalogue: Catalogue, desk: Desk) -> None:
+    """Take tasks off the desk whose every answer has had its effect, so that they are asked anew.
+
+    That is what `retry` of a parked asset means. An answer that was changed since, or that no pull
+    has seen yet, keeps its task: it will be acted on.
+    """
+    asked = {each.key: each.data for each in ready if _past_answers(each, catalogue)}
+    for task in desk.client.answered_tasks(desk.project_id, list(asked)):
+        if not _is_of(task, asked[task.key]):
+            continue
+        held = [stored_answer(annotation, catalogue, desk) for annotation in task.annotations]
+        is_past = all(answer is not None and answer.is_interpreted for answer in held)
+        if is_past and len(held) == task.num_answers:
+            log.info("desk=asked again key=%s deleted=%d", task.key[:24], task.task_id)
+            desk.client.delete_task(task.task_id)
+
+
+def _past_answers(ready: _Prepared, catalogue: Catalogue) -> list[AnnotationRow]:
+    """Answers to a round that is proposed (again) and have had their effect."""
+    answers = catalogue.reviews.annotations(ready.asset.asset_id, ready.asset.round)
+    return [row for row in answers if row.is_interpreted and not row.unique_id.endswith(LATE)]
 
 
 def _is_of(task: TaskRow, data: Mapping[str, Any]) -> bool:
@@ -220,6 +251,10 @@ def _record(ready: _Prepared, task: TaskRow, catalogue: Catalogue, worker: str) 
     row = ready.row
     recorded = replace(row, task_id=task.task_id)
     with catalogue.transaction():
+        catalogue.locked(row.asset_id)
+        if task.num_answers == 0:  # asked anew: what was said before is no part of this round
+            for past in _past_answers(ready, catalogue):
+                catalogue.reviews.set_aside(row.asset_id, past.unique_id)
         catalogue.reviews.add_task(recorded)
         moved = catalogue.move(row.asset_id, AssetState.IN_REVIEW, worker=worker)
     note = f"task {task.task_id}"

@@ -174,6 +174,29 @@ def test_skip_reject_and_change_of_mind(desk_world):
     assert world.state(rejected) is AssetState.ACCEPTED
 
 
+def test_what_is_tried_again_is_asked_anew(desk_world):
+    world = desk_world
+    skipped, rejected = world.proposed("mug", 15), world.proposed("hammer", 16)
+    world.push()
+    client = world.desk.client
+    client.create_annotation(world.tasks_of(skipped)[0], {"result": [], "was_cancelled": True})
+    no = annotation_for("reject", [], "broken", (768, 512))
+    client.create_annotation(world.tasks_of(rejected)[0], no)
+    world.pull()
+    assert client.open_tasks(world.desk.project_id) == []
+    for asset in (skipped, rejected):
+        world.catalogue.retry(asset.asset_id)
+    world.push()
+    opened = [task.task_id for task in client.open_tasks(world.desk.project_id)]
+    assert sorted(opened) == sorted(world.tasks_of(skipped) + world.tasks_of(rejected))
+    assert world.pull() == []
+    for asset in (skipped, rejected):
+        (task_id,) = world.tasks_of(asset)
+        client.create_annotation(task_id, annotation_for("accept", [], "", (768, 512)))
+    world.pull()
+    assert {world.state(skipped), world.state(rejected)} == {AssetState.ACCEPTED}
+
+
 def test_refine_without_clicks_is_asked_again(desk_world):
     world = desk_world
     asset = world.proposed("bottle", 7)

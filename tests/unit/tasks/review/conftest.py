@@ -181,6 +181,9 @@ class FakeClient:
     def find_tasks(self, _project: int, wanted: list[str]) -> list[TaskRow]:
         return [task for task in self.held if task.key in wanted]
 
+    def answered_tasks(self, project: int, wanted: list[str]) -> list[TaskRow]:
+        return [task for task in self.find_tasks(project, wanted) if task.annotations]
+
     def import_tasks(self, _project: int, tasks: list[dict[str, Any]]) -> None:
         for task in tasks:
             self.clock += 1
@@ -217,6 +220,7 @@ class FakeClient:
         """Submit: a verdict, command lines, other results."""
         self.clock += 1
         made = {"id": self.clock, "created_at": self.now(), "updated_at": self.now()}
+        made["was_cancelled"] = verdict == "skip"
         annotation = {
             **made,
             "completed_by": 1,

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tasks.catalogue import AssetState
+from tasks.catalogue import PARKED, AssetState
 from tasks.labels import load_label_set
 from tasks.refine import refine_asset
 from tasks.review.pull import NO_CLICKS, OUTDATED
@@ -133,3 +133,57 @@ def test_unanswered_tasks_of_an_older_proposal_leave_the_desk(fake_desk: Any) ->
     third = ensure_tasks(desk, old)["a:0"]
     assert len(desk.client.held) == 2, "an answered task stays"
     assert third.task_id != second.task_id
+
+
+@pytest.mark.parametrize("verdict", ["reject", "skip"])
+def test_what_is_tried_again_is_asked_anew(loop: Any, verdict: str) -> None:
+    catalogue, client = loop.world.catalogue, loop.desk.client
+    old = loop.push()
+    client.answer(old.task_id, verdict, ["merge 0 1"])
+    (reply,) = loop.pull()
+    assert reply.state in PARKED
+    catalogue.retry(loop.asset_id)
+    new = loop.push()
+    assert [task.task_id for task in client.held] == [new.task_id] and new.num_answers == 0
+    assert loop.pull() == [] and catalogue.reviews.verbs(loop.asset_id) == []
+    (kept,) = catalogue.reviews.annotations(loop.asset_id)
+    assert kept.verdict == verdict and kept.raw["result"], "on record, and no part of the round"
+    client.answer(new.task_id, "accept", [])
+    (reply,) = loop.pull()
+    assert reply.state is AssetState.ACCEPTED
+
+
+def test_killed_between_desk_and_record_it_is_asked_anew_once(
+    loop: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    catalogue, client = loop.world.catalogue, loop.desk.client
+    client.answer(loop.push().task_id, "reject", [])
+    loop.pull()
+    catalogue.retry(loop.asset_id)
+
+    def killed(*_args: Any, **_rest: Any) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(catalogue.reviews, "add_task", killed)
+        with pytest.raises(KeyboardInterrupt):
+            loop.push()
+    catalogue.release([loop.asset_id], "w")
+    (made,) = client.held
+    client.answer(made.task_id, "accept", [])
+    assert loop.pull() == [], "the push is not recorded yet"
+    assert loop.push().task_id == made.task_id, "the new answer keeps its task"
+    (reply,) = loop.pull()
+    assert reply.state is AssetState.ACCEPTED
+
+
+def test_an_answer_that_was_changed_since_is_not_asked_anew(loop: Any) -> None:
+    catalogue, client = loop.world.catalogue, loop.desk.client
+    task = loop.push()
+    client.answer(task.task_id, "reject", [])
+    loop.pull()
+    catalogue.retry(loop.asset_id)
+    client.change(task.task_id, "accept", [])
+    assert loop.push().task_id == task.task_id
+    (reply,) = loop.pull()
+    assert reply.state is AssetState.ACCEPTED
