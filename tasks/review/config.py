@@ -23,6 +23,7 @@ NEW_PART_HOTKEYS = ("n", "m", "j")  # without one the editor would give any free
 PART_HOTKEYS = "0123456789qwertyopsdgklzc"
 NOT_OBJECT_HOTKEY = "b"
 MAX_TITLE_CHARS = 80
+LAST_ROUND = "last round: accept or reject"
 VERBS_HINT = "merge 1 2 | split 3 into 2 | name 0 left leg | category 0 leg  (Enter)"
 
 # Labels without smart="false" add a smart tool: the smart button would go on to the brush.

@@ -35,6 +35,7 @@ from tasks.review.buffers import buffers_from_bytes
 from tasks.review.clicks import SKIP, Answer, PointedClick, read_annotation
 from tasks.review.desk import Desk
 from tasks.review.inbox import store_new
+from tasks.review.third_look import is_last_round
 from tasks.review.verbs import Verb, VerbKind
 from tasks.settings import ReviewSettings
 from tasks.stage import is_surroundings
@@ -53,6 +54,10 @@ NOT_YET = (
 )
 NO_CLICKS = "no usable click or verb; asked again"
 OUTDATED = "the round was proposed again; answer its new task"
+NO_ROUND_LEFT = (
+    "no round is left: change the answer to accept or reject, "
+    "or raise SEGVIGEN_REVIEW_MAX_ROUNDS and retry"
+)
 SECOND_AWAITED = "accepted; waits for the second reviewer"
 
 
@@ -204,8 +209,9 @@ def _act(
     """Do what the verdict says."""
     if answer.verdict is None:
         return _close(row, asset, answer, catalogue, "no verdict")
+    is_last = is_last_round(catalogue, row.asset_id, row.round, settings.max_rounds)
     if asset.state in (AssetState.REJECTED, AssetState.SKIPPED):
-        return _reopen(row, asset, answer, catalogue)
+        return _reopen(row, asset, answer, catalogue, is_last)
     park = partial(_park, row, asset, answer, catalogue)
     if answer.verdict == "reject":
         return park(AssetState.REJECTED, REJECTED)
@@ -216,15 +222,8 @@ def _act(
     if answer.verdict == "accept":
         return _accept(row, asset, answer, store, catalogue)
     if not answer.clicks and not answer.verbs:
-        # Gone from the desk first: killed in between, the stored answer is looked at again.
-        desk.client.delete_annotation(row.annotation_id)
-        with catalogue.transaction():
-            reply = _close(row, asset, answer, catalogue, NO_CLICKS)
-            if asset.state is not AssetState.REFINING:
-                return reply
-            catalogue.move(asset.asset_id, AssetState.IN_REVIEW, detail="verdict changed")
-        return replace(reply, state=AssetState.IN_REVIEW)
-    if row.round + 1 >= settings.max_rounds:
+        return _ask_again(row, asset, answer, catalogue, desk)
+    if is_last:
         if asset.state is not AssetState.IN_REVIEW:
             return _close(row, asset, answer, catalogue, f"no round left and it is {asset.state}")
         return park(AssetState.REJECTED, TOO_MANY)
@@ -233,6 +232,19 @@ def _act(
         if asset.state is not AssetState.REFINING:
             catalogue.move(asset.asset_id, AssetState.REFINING)
     return replace(reply, state=AssetState.REFINING)
+
+
+def _ask_again(
+    row: AnnotationRow, asset: AssetRow, answer: Answer, catalogue: Catalogue, desk: Desk
+) -> Reply:
+    # Gone from the desk first: killed in between, the stored answer is looked at again.
+    desk.client.delete_annotation(row.annotation_id)
+    with catalogue.transaction():
+        reply = _close(row, asset, answer, catalogue, NO_CLICKS)
+        if asset.state is not AssetState.REFINING:
+            return reply
+        catalogue.move(asset.asset_id, AssetState.IN_REVIEW, detail="verdict changed")
+    return replace(reply, state=AssetState.IN_REVIEW)
 
 
 def _accept(
@@ -268,19 +280,21 @@ def _park(
     state: AssetState,
     reason: str,
 ) -> Reply:
+    cure = NO_ROUND_LEFT if reason == TOO_MANY else ""
+    detail = "; ".join(filter(None, [cure, answer.note])) or None
     with catalogue.transaction():
-        reply = _close(row, asset, answer, catalogue)
-        catalogue.move(row.asset_id, state, reason=reason, detail=answer.note or None)
+        reply = _close(row, asset, answer, catalogue, cure)
+        catalogue.move(row.asset_id, state, reason=reason, detail=detail)
     return replace(reply, state=state)
 
 
 def _reopen(
-    row: AnnotationRow, asset: AssetRow, answer: Answer, catalogue: Catalogue
+    row: AnnotationRow, asset: AssetRow, answer: Answer, catalogue: Catalogue, is_last: bool
 ) -> Reply | None:
     """A parked asset whose reviewer changed their mind goes back to the desk's door."""
-    by_reviewer = asset.reason in (REJECTED, SKIPPED)
-    same = {AssetState.REJECTED: "reject", AssetState.SKIPPED: SKIP}.get(asset.state)
-    if not by_reviewer or answer.verdict == same:
+    parked_by = {REJECTED: "reject", SKIPPED: SKIP, TOO_MANY: "refine" if is_last else None}
+    reason = asset.reason or ""
+    if reason not in parked_by or answer.verdict == parked_by[reason]:
         return _close(row, asset, answer, catalogue, f"the asset is {asset.state}")
     with _deciding(row, asset, catalogue):
         catalogue.retry(asset.asset_id)

@@ -25,12 +25,12 @@ from tasks.catalogue import (
     ReviewTaskRow,
 )
 from tasks.review.buffers import Buffers, buffers_from_bytes, buffers_to_bytes
-from tasks.review.config import task_labels, task_title, viewer_html
+from tasks.review.config import LAST_ROUND, task_labels, task_title, viewer_html
 from tasks.review.desk import Desk
 from tasks.review.inbox import PROPOSAL_SHA256, stored_answer
 from tasks.review.label_studio import TaskRow
 from tasks.review.sheet import render_sheet
-from tasks.review.third_look import mark_disputed, third_look_title
+from tasks.review.third_look import is_last_round, mark_disputed, third_look_title
 from tasks.review.viewer import render_viewer
 from tasks.rounds import SLOTS, part_looks
 from tasks.settings import ReviewSettings
@@ -183,11 +183,13 @@ def _prepare(
     else:
         drawn = _draw(asset, source, store, settings)
     num_parts = int(drawn["num_parts"])
+    is_last = is_last_round(catalogue, *place, settings.max_rounds)
+    last = [LAST_ROUND] if is_last else []  # not in the viewer's file: the limit may change
     data = {
         "key": keys.review_key(*place),
         "asset_id": asset.asset_id,
         "round": asset.round,
-        "title": _title(asset, source, num_parts),
+        "title": " | ".join([_title(asset, source, num_parts), *last]),
         "sheet": store.uri(sheet),
         "buffers": store.uri(buffers),
         "viewer": viewer_html(store.uri(viewer)),

@@ -16,6 +16,7 @@ from scipy import ndimage
 
 from segvigen_model.geometry import surface_of
 from segvigen_model.types import AssetMesh, BoolArray, IntArray, Proposal
+from tasks.catalogue import Catalogue
 from tasks.review.agreement import THIRD_LOOK, disputed_faces
 from tasks.store import Store
 
@@ -31,6 +32,20 @@ def third_look_title(provenance: Mapping[str, Any]) -> str:
     if not isinstance(about, Mapping):
         return ""
     return TITLE if about.get("other_labels") else TITLE_REJECTED
+
+
+def is_last_round(catalogue: Catalogue, asset_id: str, round_: int, max_rounds: int) -> bool:
+    """Is there no round after this one? A third look does not count and begins the count anew.
+
+    Args:
+        catalogue: knows which rounds are third looks.
+        asset_id: the asset.
+        round_: one of its rounds.
+        max_rounds: looks of a reviewer, at least 1.
+    """
+    rows = catalogue.proposals(asset_id)
+    thirds = [row.round for row in rows if row.round <= round_ and THIRD_LOOK in row.provenance]
+    return round_ - max(thirds, default=-1) >= max_rounds
 
 
 def mark_disputed(

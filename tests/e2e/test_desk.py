@@ -226,10 +226,18 @@ def test_no_round_is_left_after_the_last(desk_world):
     )
     spots = wrong_spots(buffers, world.truth[asset.asset_id], 2)
     answer = annotation_for("refine", spots, "", buffers.size)
-    world.desk.client.create_annotation(world.tasks_of(asset)[0], answer)
+    (task,) = world.desk.client.open_tasks(world.desk.project_id)
+    assert "last round" in task.data["title"]
+    stored = world.desk.client.create_annotation(task.task_id, answer)
     world.pull()
     parked = world.catalogue.asset(asset.asset_id)
     assert (parked.state, parked.reason) == (AssetState.REJECTED, "max_rounds")
+    yes = annotation_for("accept", [], "", buffers.size)
+    world.desk.client.update_annotation(stored["id"], {"result": yes["result"]})
+    world.pull()
+    world.push()
+    world.pull()
+    assert world.state(asset) is AssetState.ACCEPTED
 
 
 def test_scripted_reviewer_accepts_refines_and_rejects(desk_world):

@@ -251,15 +251,16 @@ class Loop:
     desk: FakeDesk
     asset_id: str
 
-    def push(self) -> TaskRow:
+    def push(self, **review: Any) -> TaskRow:
         world = self.world
+        rules = {"sheet_pixels": 384, **review}
         world.catalogue.claim([AssetState.PROPOSED], 9, "w")
         (result,) = push_assets(
             [self.asset_id],
             store=world.store,
             catalogue=world.catalogue,
             desk=self.desk,
-            settings=world.settings.review.model_copy(update={"sheet_pixels": 384}),
+            settings=world.settings.review.model_copy(update=rules),
             worker="w",
         )
         assert result.state is AssetState.IN_REVIEW, result.note
