@@ -75,11 +75,9 @@ class Catalogue:
         """Add an asset in state registered; False (and no change) when it is there already."""
         now = self._db.clock()
         row = replace(asset, state=AssetState.REGISTERED, created_at=now, updated_at=now)
-        with self._db.begin() as connection:
-            known = sa.select(A.c.asset_id).where(A.c.asset_id == asset.asset_id)
-            if connection.execute(known).first():
+        with self._db.begin():
+            if not self._db.insert(A, values(row)):
                 return False
-            connection.execute(sa.insert(A).values(**values(row)))
             self._db.event("registered", asset.asset_id, {"name": asset.name})
         return True
 

@@ -80,17 +80,24 @@ class Database:
         with self.begin() as connection:
             connection.execute(sa.insert(tables.events).values(**row, detail=dict(detail)))
 
+    def insert(self, table: sa.Table, row: Mapping[str, Any]) -> bool:
+        """Insert a row; False, and no change, when its primary key is there already."""
+        statement, keys = self._insert(table, row)
+        statement = statement.on_conflict_do_nothing(index_elements=keys)
+        with self.begin() as connection:  # psycopg counts no rows here: ask for the one made
+            return connection.execute(statement.returning(table.c[keys[0]])).first() is not None
+
     def upsert(self, table: sa.Table, row: Mapping[str, Any]) -> None:
         """Insert a row, or replace the one with the same primary key."""
-        keys = [column.name for column in table.primary_key.columns]
-        statement: Any
-        if self.is_sqlite:
-            statement = sqlite.insert(table).values(**row)
-        else:
-            statement = postgresql.insert(table).values(**row)
+        statement, keys = self._insert(table, row)
         rest = {name: statement.excluded[name] for name in row if name not in keys}
         with self.begin() as connection:
             connection.execute(statement.on_conflict_do_update(index_elements=keys, set_=rest))
+
+    def _insert(self, table: sa.Table, row: Mapping[str, Any]) -> tuple[Any, list[str]]:
+        dialect: Any = sqlite if self.is_sqlite else postgresql
+        keys = [column.name for column in table.primary_key.columns]
+        return dialect.insert(table).values(**row), keys
 
     def rows(self, statement: sa.Select[Any]) -> Sequence[Mapping[str, Any]]:
         """Run a select and return its rows as dictionaries."""

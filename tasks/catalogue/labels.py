@@ -24,11 +24,9 @@ class LabelLedger:
     def add(self, label_set: LabelSetRow) -> bool:
         """Record a label set; False when it is there already (its id is its content's hash)."""
         row = replace(label_set, created_at=self._db.clock())
-        with self._db.begin() as connection:
-            known = sa.select(L.c.label_id).where(L.c.label_id == row.label_id)
-            if connection.execute(known).first():
+        with self._db.begin():
+            if not self._db.insert(L, values(row)):
                 return False
-            connection.execute(sa.insert(L).values(**values(row)))
             told = {"label_id": row.label_id, "num_parts": row.num_parts, "by": row.decided_by}
             self._db.event("label_set", row.asset_id, told)
         return True
@@ -49,12 +47,8 @@ class LabelLedger:
         """Record a finished dataset version; False when it is there already."""
         row = replace(version, created_at=self._db.clock())
         with self._db.begin() as connection:
-            known = sa.select(V.c.version).where(
-                V.c.dataset == row.dataset, V.c.version == row.version
-            )
-            if connection.execute(known).first():
+            if not self._db.insert(V, values(row)):
                 return False
-            connection.execute(sa.insert(V).values(**values(row)))
             if members:
                 connection.execute(sa.insert(M), [values(member) for member in members])
             told = {"dataset": row.dataset, "version": row.version, "samples": row.num_samples}

@@ -141,10 +141,9 @@ class QualityLedger:
     def add_copy(self, copy: CopyRow) -> bool:
         """Record a copy; False when it is there already."""
         row = replace(copy, created_at=self._db.clock())
-        with self._db.begin() as connection:
-            if self.copy(row.asset_id) is not None:
+        with self._db.begin():
+            if not self._db.insert(C, values(row)):
                 return False
-            connection.execute(sa.insert(C).values(**values(row)))
             self._db.event("copy", row.asset_id, {"role": row.role, "of": row.of_asset})
         return True
 
@@ -217,12 +216,10 @@ class QualityLedger:
 
     def add_gold(self, label_set: LabelSetRow) -> bool:
         """Take a label set as known to be right; False when it is marked already."""
-        known = sa.select(G.c.label_id).where(G.c.label_id == label_set.label_id)
         row = {"label_id": label_set.label_id, "asset_id": label_set.asset_id}
-        with self._db.begin() as connection:
-            if connection.execute(known).first():
+        with self._db.begin():
+            if not self._db.insert(G, {**row, "created_at": self._db.clock()}):
                 return False
-            connection.execute(sa.insert(G).values(**row, created_at=self._db.clock()))
             self._db.event("gold", label_set.asset_id, {"label_id": label_set.label_id})
         return True
 

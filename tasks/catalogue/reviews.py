@@ -50,10 +50,9 @@ class ReviewLedger:
         `annotation` for its `is_interpreted`.
         """
         row = replace(annotation, created_at=self._db.clock())
-        with self._db.begin() as connection:
-            if self.annotation(row.unique_id, row.updated_at) is not None:
+        with self._db.begin():
+            if not self._db.insert(N, values(row)):
                 return False
-            connection.execute(sa.insert(N).values(**values(row)))
             told = {"unique_id": row.unique_id, "updated_at": row.updated_at, "round": row.round}
             self._db.event("annotation", row.asset_id, told)
         return True

@@ -10,13 +10,16 @@ import signal
 import socket
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from uuid import uuid4
 
 import psycopg
 import pytest
 
 from tasks.catalogue import (
+    AnnotationRow,
     AssetRow,
     AssetState,
     Catalogue,
@@ -29,6 +32,8 @@ from tasks.catalogue import (
     LabelSetRow,
     ProposalRow,
     RawRow,
+    ShardMemberRow,
+    ShardVersionRow,
     worker_id,
 )
 
@@ -162,6 +167,74 @@ def test_moves_rows_and_rollback(postgres_url: str) -> None:
     assert (row.state, row.parked_from) == (AssetState.FAILED, "registered")
 
 
+@pytest.fixture
+def fresh_url(postgres_url: str) -> str:
+    """A database of its own on the same server."""
+    name = f"d{uuid4().hex}"
+    with psycopg.connect(postgres_url, autocommit=True) as connection:
+        connection.execute(f"create database {name}")
+    return f"{postgres_url.rpartition('/')[0]}/{name}"
+
+
+def _while_uncommitted(
+    url: str, first: Callable[[Catalogue], object], second: Callable[[Catalogue], object]
+) -> object:
+    """What `second` gives when it runs into `first`, whose transaction is still open."""
+    catalogue = Catalogue(url)
+    waiting = (
+        "select count(*) from pg_stat_activity where wait_event_type = 'Lock' and query not like"
+        " '%pg_stat_activity%'"
+    )
+    with ThreadPoolExecutor(1) as pool, psycopg.connect(url, autocommit=True) as watch:
+        with catalogue.transaction():
+            first(catalogue)
+            other = pool.submit(second, catalogue)
+            while not other.done() and watch.execute(waiting).fetchone() == (0,):
+                time.sleep(0.01)
+        return other.result(timeout=60)
+
+
+ANSWER = AnnotationRow("u", "t", 1, 1, "9" * 64, 0, "ann", {"id": 1})
+LABELS = LabelSetRow("same", "9" * 64, "k", "s", "p", "pk", 2, 0, 1, 1.0, "ann")
+VERSION = ShardVersionRow("d", "v1", "m", "s", 1, 1)
+MEMBER = ShardMemberRow("d", "v1", "9" * 64, "same", "k")
+
+
+@pytest.mark.parametrize(
+    ("add", "event"),
+    [
+        (lambda c: c.register(AssetRow("9" * 64, AssetState.REGISTERED)), "registered"),
+        (lambda c: c.reviews.record_annotation(ANSWER), "annotation"),
+        (lambda c: c.labels.add(LABELS), "label_set"),
+        (lambda c: c.labels.add_shards(VERSION, [MEMBER]), "shards"),
+        (lambda c: c.quality.add_copy(CopyRow("8" * 64, CopyRole.SECOND, "9" * 64)), "copy"),
+        (lambda c: c.quality.add_gold(LABELS), "gold"),
+    ],
+    ids=["asset", "answer", "labels", "shards", "copy", "gold"],
+)
+def test_two_that_add_the_same_at_once_add_it_once(
+    fresh_url: str, add: Callable[[Catalogue], bool], event: str
+) -> None:
+    catalogue = Catalogue(fresh_url)
+    before = len(catalogue.events(kind=event))
+    assert _while_uncommitted(fresh_url, add, add) is False
+    assert len(catalogue.events(kind=event)) == before + 1
+
+
+def test_nobody_moves_an_asset_that_is_locked(fresh_url: str) -> None:
+    catalogue, asset_id = Catalogue(fresh_url), "7" * 64
+    catalogue.register(AssetRow(asset_id, AssetState.REGISTERED))
+
+    def lock_and_move(mine: Catalogue) -> None:
+        mine.locked(asset_id)
+        mine.move(asset_id, "encoded", detail="first")
+
+    with pytest.raises(IllegalMove, match="encoded -> encoded"):
+        _while_uncommitted(fresh_url, lock_and_move, lambda mine: mine.move(asset_id, "encoded"))
+    (moved,) = catalogue.events(asset_id, "moved")
+    assert moved.detail["detail"] == "first"
+
+
 def test_quality_control_speaks_postgresql_too(postgres_url: str) -> None:
     catalogue = Catalogue(postgres_url)
     ledger = catalogue.quality
@@ -174,6 +247,7 @@ def test_quality_control_speaks_postgresql_too(postgres_url: str) -> None:
     assert ledger.add_copy(CopyRow(second, CopyRole.SECOND, first))
     assert not ledger.add_copy(CopyRow(second, CopyRole.SECOND, first))
     ledger.add_copy(CopyRow(known, CopyRole.KNOWN, first, "truth"))
+    assert ledger.num_held() == 0, "held once it is accepted"
     assert ledger.is_held(first) and [row.asset_id for row in ledger.open_seconds()] == [second]
     ledger.add_decision(GateRow(known, 0, "r", False, True, ("why",)))
     condition = ledger.is_ungated("r")
