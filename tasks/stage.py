@@ -136,7 +136,10 @@ def attempt(
     begin = time.perf_counter()
     try:
         catalogue.start(asset_id, worker)
-        return action()
+        result = action()
+        # Where the chunk's death comes later, it is not this asset's: see `Catalogue.claim`.
+        catalogue.end(asset_id, worker)
+        return result
     except Exception as err:
         if is_surroundings(err):
             catalogue.release([asset_id], worker)

@@ -248,6 +248,13 @@ class Catalogue:
                 raise LeaseLost(f"asset {asset_id[:12]} is not leased to {worker}")
             self._db.event("started", asset_id, {}, worker)
 
+    def end(self, asset_id: str, worker: str) -> None:
+        """Say that work on an asset is over though it stays leased; a move says so by itself."""
+        mine = (A.c.asset_id == asset_id, A.c.lease_owner == worker, A.c.is_started)
+        with self._db.begin() as connection:
+            if connection.execute(sa.update(A).where(*mine).values(is_started=False)).rowcount:
+                self._db.event("ended", asset_id, {}, worker)
+
     def renew(self, asset_ids: Collection[str], worker: str, lease_s: float = 600.0) -> list[str]:
         """Prolong leases; returns the ids that `worker` still holds."""
         until = self._db.clock() + lease_s
@@ -335,8 +342,8 @@ class Catalogue:
 
 
 def _check_lease(asset: AssetRow, worker: str | None) -> None:
-    if worker is not None and asset.lease_owner not in (None, worker):
-        raise LeaseLost(f"asset {asset.asset_id[:12]} is now held by {asset.lease_owner}")
+    if worker is not None and asset.lease_owner != worker:
+        raise LeaseLost(f"asset {asset.asset_id[:12]} is now held by {asset.lease_owner or 'nobody'}")
 
 
 def _asset(row: Mapping[str, Any]) -> AssetRow:

@@ -12,6 +12,7 @@ import pytest
 
 from tasks.catalogue import AssetRow, AssetState, Catalogue, LeaseLost, worker_id
 from tasks.catalogue.leases import is_dead
+from tasks.stage import attempt, not_needed
 
 REPOSITORY = Path(__file__).resolve().parents[4]
 
@@ -130,6 +131,41 @@ def test_only_what_was_at_work_counts_an_attempt_and_a_killer_is_parked(
     parked = catalogue.asset(killer)
     assert (parked.state, parked.attempts) == (AssetState.FAILED, 3)
     assert "died" in str(parked.last_error)
+
+
+def test_what_was_left_alone_before_a_killer_counts_no_attempt(catalogue: Catalogue) -> None:
+    innocent, killer = fill(catalogue, 2)
+    gone = dead_worker()
+    for _ in range(3):
+        catalogue.claim(["registered"], 2, gone, max_attempts=3)
+        result = attempt(
+            "test",
+            innocent,
+            lambda: not_needed("test", catalogue, innocent),
+            catalogue=catalogue,
+            worker=gone,
+        )
+        assert result.note == "asset is registered"
+        assert catalogue.asset(innocent).lease_owner == gone
+        catalogue.start(killer, gone)
+    free = catalogue.claim(["registered"], 2, worker_id(), max_attempts=3)
+    assert [(row.asset_id, row.attempts) for row in free] == [(innocent, 0)]
+    assert catalogue.asset(killer).state is AssetState.FAILED
+
+
+def test_who_was_overtaken_changes_nothing_though_nobody_holds_the_asset(
+    catalogue: Catalogue, clock: Clock
+) -> None:
+    (asset_id,) = fill(catalogue, 1)
+    catalogue.claim(["registered"], 1, "slow", lease_s=60)
+    clock.now += 61
+    catalogue.claim(["registered"], 1, "fast")
+    catalogue.move(asset_id, "encoded", worker="fast")
+    with pytest.raises(LeaseLost, match="nobody"):
+        catalogue.record_failure(asset_id, "too late", worker="slow")
+    with pytest.raises(LeaseLost, match="nobody"):
+        catalogue.move(asset_id, "rejected", reason="no_voxels", worker="slow")
+    assert (catalogue.asset(asset_id).state, catalogue.asset(asset_id).attempts) == ("encoded", 0)
 
 
 def test_retry_after_holds_an_asset_back(catalogue: Catalogue, clock: Clock) -> None:
