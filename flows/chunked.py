@@ -2,18 +2,22 @@
 
 One bad asset is a recorded outcome, never a dead flow. A world that does not answer (store,
 network) is no asset's fault: the chunk is tried again, then the flow fails and nothing is counted
-against the assets. A killed run leaves leases only, which end by themselves.
+against the assets. A killed run leaves leases only, which end by themselves; while a chunk is at
+work, a thread renews its leases.
 """
 
 from __future__ import annotations
 
 import logging
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from prefect import task
+from sqlalchemy.exc import SQLAlchemyError
 
 from flows.context import Context
 from flows.report import Outcome, Progress, StageReport, publish
@@ -28,6 +32,8 @@ logger = logging.getLogger(__name__)
 
 RETRY_DELAYS_S = [2.0, 10.0, 30.0]
 RETRY_JITTER = 0.5
+RENEWALS_A_LEASE = 3
+MAX_SILENT_LEASES = 12  # so many without an outcome: stalled, its assets are for others
 
 # Leased asset ids -> what became of each, told one by one.
 ChunkWork = Callable[[Sequence[str]], Iterable[Outcome]]
@@ -55,7 +61,6 @@ def run_stage(context: Context, stage: Stage, limit: int | None = None) -> Stage
 
     def work_on_each(asset_ids: Sequence[str]) -> Iterator[Outcome]:
         for asset_id in asset_ids:
-            context.catalogue.renew(asset_ids, context.worker, context.settings.work.lease_s)
             yield _work_on_asset(context, stage, asset_id)
 
     where = None if stage.where is None else stage.where(context)
@@ -134,13 +139,43 @@ def _work_on_chunk(
         )
         held = [asset.asset_id for asset in claimed]
         try:
-            for outcome in work([asset_id for asset_id in held if asset_id not in outcomes]):
-                outcomes[outcome.asset_id] = outcome
-                progress.advance()
+            with _renewing(context, held, lambda: len(outcomes)):
+                for outcome in work([asset_id for asset_id in held if asset_id not in outcomes]):
+                    outcomes[outcome.asset_id] = outcome
+                    progress.advance()
         finally:
             catalogue.release(held, worker)
 
     work_on_chunk(size)
+
+
+@contextmanager
+def _renewing(
+    context: Context, asset_ids: Sequence[str], num_outcomes: Callable[[], int]
+) -> Iterator[None]:
+    """Prolong leases while the work inside lasts, but not for ever when no outcome comes."""
+    lease_s, is_over = context.settings.work.lease_s, threading.Event()
+
+    def renew() -> None:
+        silent, before = 0, num_outcomes()
+        while silent < MAX_SILENT_LEASES * RENEWALS_A_LEASE:
+            if is_over.wait(lease_s / RENEWALS_A_LEASE):
+                return
+            now = num_outcomes()
+            silent, before = (silent + 1 if now == before else 0), now
+            try:
+                context.catalogue.renew(asset_ids, context.worker, lease_s)
+            except SQLAlchemyError as err:  # the next one may come through
+                logger.warning("leases=%d not renewed: %s", len(asset_ids), err)
+        logger.warning("leases=%d no outcome for long: renewed no more", len(asset_ids))
+
+    thread = threading.Thread(target=renew, name="leases", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        is_over.set()
+        thread.join()
 
 
 def _work_on_asset(context: Context, stage: Stage, asset_id: str) -> Outcome:

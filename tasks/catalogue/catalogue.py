@@ -343,7 +343,8 @@ class Catalogue:
 
 def _check_lease(asset: AssetRow, worker: str | None) -> None:
     if worker is not None and asset.lease_owner != worker:
-        raise LeaseLost(f"asset {asset.asset_id[:12]} is now held by {asset.lease_owner or 'nobody'}")
+        holder = asset.lease_owner or "nobody"
+        raise LeaseLost(f"asset {asset.asset_id[:12]} is now held by {holder}")
 
 
 def _asset(row: Mapping[str, Any]) -> AssetRow:

@@ -1,13 +1,16 @@
 """How stages work through assets on a real Prefect server: chunks, leases, faults, artifacts."""
 
+import threading
+from dataclasses import replace
+
 import httpx
 import pytest
 from prefect import flow
 
 from flows import chunked
-from flows.chunked import Stage, run_stage
+from flows.chunked import Stage, run_chunks, run_stage
 from flows.context import Context
-from flows.report import listening
+from flows.report import Outcome, listening
 from segvigen_model.errors import AssetRejected
 from tasks.catalogue import AssetRow, AssetState, Catalogue, worker_id
 from tasks.settings import load_settings
@@ -134,3 +137,61 @@ def test_what_others_hold_is_left_alone(context):
     assert _run(context, _stage())["counts"] == {"encoded": 3}
     held = context.catalogue.assets(AssetState.REGISTERED)
     assert [asset.lease_owner for asset in held] == [other, other]
+
+
+def _until(is_true) -> bool:
+    """Wait for something that comes soon, or never."""
+    pause = threading.Event()
+    return any(is_true() or pause.wait(0.05) for _ in range(600))
+
+
+def _short(context: Context, lease_s: float) -> Context:
+    work = context.settings.work.model_copy(update={"lease_s": lease_s})
+    return replace(context, settings=context.settings.model_copy(update={"work": work}))
+
+
+def test_leases_are_renewed_while_one_asset_takes_long(context):
+    context = _short(context, 2.0)
+
+    def wait_for_a_renewal(asset_id: str) -> None:
+        first = context.catalogue.asset(asset_id).lease_until
+        assert _until(lambda: context.catalogue.asset(asset_id).lease_until > first)
+
+    assert _run(context, _stage(wait_for_a_renewal), limit=2)["counts"] == {"encoded": 2}
+    assert not [asset for asset in context.catalogue.assets() if asset.attempts]
+    assert not [thread for thread in threading.enumerate() if thread.name == "leases"]
+
+
+def test_leases_are_renewed_while_a_chunk_tells_nothing(context):
+    context = _short(context, 2.0)
+
+    def push(asset_ids):
+        """As the desk's push: every outcome at the end."""
+        last = asset_ids[-1]
+        first = context.catalogue.asset(last).lease_until
+        assert _until(lambda: context.catalogue.asset(last).lease_until > first)
+        for asset_id in asset_ids:
+            context.catalogue.move(asset_id, AssetState.ENCODED, worker=context.worker)
+        return [Outcome(asset_id, "encoded") for asset_id in asset_ids]
+
+    @flow(name="test-push")
+    def test_push() -> dict:
+        return run_chunks(context, "push", (AssetState.REGISTERED,), push).as_dict()
+
+    assert test_push()["counts"] == {"encoded": 5}
+
+
+def test_who_stalls_loses_its_leases(context, monkeypatch):
+    monkeypatch.setattr(chunked, "MAX_SILENT_LEASES", 1)
+    context = _short(context, 0.5)
+    other = "elsewhere/1/1/other"
+
+    def stall(asset_id: str) -> None:
+        def is_taken() -> bool:
+            context.catalogue.claim([AssetState.REGISTERED], 5, other, max_attempts=9)
+            return context.catalogue.asset(asset_id).lease_owner == other
+
+        assert _until(is_taken)
+
+    assert _run(context, _stage(stall), limit=1)["counts"] == {"registered": 1}
+    assert context.catalogue.asset(IDS[0]).lease_owner == other
