@@ -20,12 +20,12 @@ from segvigen_model.edits import Edits
 from segvigen_model.errors import AssetRejected, CheckpointMismatch, MissingExtra, SegvigenError
 from segvigen_model.types import AssetMesh, Click, Encoding, IntArray, Proposal
 from tasks.catalogue import AssetState, Catalogue, IllegalMove, LeaseLost
+from tasks.s3_errors import is_s3_outage
+from tasks.store import BlobMissing
 
 log = logging.getLogger(__name__)
 
-_SURROUNDINGS = frozenset(
-    {errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EMFILE, errno.EROFS, errno.EACCES, errno.EPERM}
-)
+_SURROUNDINGS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EMFILE, errno.EROFS})
 
 
 class Weights(Protocol):
@@ -179,7 +179,12 @@ def is_surroundings(error: BaseException) -> bool:
         return True
     if isinstance(error, (sqlalchemy.exc.OperationalError, sqlalchemy.exc.InterfaceError)):
         return True
+    # A PermissionError of S3 has no errno: the store is closed to us, whatever we ask it for.
+    if isinstance(error, PermissionError):
+        return True
     if isinstance(error, OSError) and error.errno in _SURROUNDINGS:
+        return True
+    if isinstance(error, (OSError, BlobMissing)) and is_s3_outage(error):
         return True
     module = type(error).__module__.partition(".")[0]
     return module in ("botocore", "aiobotocore", "aiohttp", "httpx", "httpcore")

@@ -8,12 +8,13 @@ Never caches listings: another process writes too.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
 import tempfile
 from collections.abc import Iterator, Mapping
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -24,11 +25,14 @@ import fsspec
 
 from segvigen_model.errors import SegvigenError
 from tasks.keys import check_key
+from tasks.s3_errors import is_lost_race
 from tasks.settings import StoreSettings
 
 READ_CHUNK_BYTES = 8 * 2**20
 S3_CONNECT_TIMEOUT_S = 10
 S3_READ_TIMEOUT_S = 120
+MAX_S3_KEY_BYTES = 1024
+_NUM_TRIES = 2  # to create: S3 also refuses while another's write is not there yet
 
 
 class BlobConflict(SegvigenError):
@@ -99,10 +103,17 @@ class Store:
 
     def size(self, key: str) -> int | None:
         """Size in bytes, or None when there is no such object."""
+        path = self._path(key)
+        if not self._is_local and len(path.partition("/")[2].encode()) > MAX_S3_KEY_BYTES:
+            return None  # a server answers this as it answers ended credentials
         try:
-            info = self._fs.info(self._path(key))
+            info = self._fs.info(path)
         except (FileNotFoundError, NotADirectoryError):
             return None
+        except OSError as err:
+            if err.errno == errno.ENAMETOOLONG:
+                return None
+            raise
         return int(info["size"]) if info["type"] == "file" else None
 
     def get(self, key: str) -> bytes:
@@ -140,8 +151,10 @@ class Store:
             BlobConflict: the key holds other bytes.
         """
         path = self._path(key)
-        if not self.exists(key):
-            with suppress(FileExistsError):  # somebody was faster: compare below
+        for _ in range(_NUM_TRIES):
+            if self.exists(key):
+                break
+            with suppress(FileExistsError):  # somebody was faster, or is about to be
                 self._create(path, data, content_type)
                 return self._blob(key, data)
         return self._compare(key, data, keep_existing)
@@ -155,7 +168,8 @@ class Store:
                 if self._is_local:
                     _link_copy(file, Path(path))
                 else:
-                    self._fs.put_file(str(file), path, mode="create")
+                    with _telling_lost_races(path):
+                        self._fs.put_file(str(file), path, mode="create")
             except FileExistsError:
                 pass
         held = self._sha256(key)
@@ -204,7 +218,8 @@ class Store:
             _link_new(Path(path), data)
             return
         extra = {"ContentType": content_type} if content_type and self._protocol == "s3" else {}
-        self._fs.pipe_file(path, data, mode="create", **extra)
+        with _telling_lost_races(path):
+            self._fs.pipe_file(path, data, mode="create", **extra)
 
     def _compare(self, key: str, data: bytes, keep_existing: bool) -> Blob:
         size = self.size(key)
@@ -223,6 +238,17 @@ class Store:
         for start in range(0, size, READ_CHUNK_BYTES):
             digest.update(self.get_range(key, start, min(READ_CHUNK_BYTES, size - start)))
         return digest.hexdigest()
+
+
+@contextmanager
+def _telling_lost_races(path: str) -> Iterator[None]:
+    """Raise FileExistsError for every way in which a server refuses to write a key twice."""
+    try:
+        yield
+    except OSError as err:
+        if is_lost_race(err):
+            raise FileExistsError(path) from err
+        raise
 
 
 def _s3_options(settings: StoreSettings) -> dict[str, Any]:

@@ -1,0 +1,51 @@
+"""What an S3 server answered, behind the Python error that s3fs made of it.
+
+s3fs gives OSErrors that do not tell ended credentials or a busy server from a bad object: most have
+no errno, or one of its own choice. The server's answer hangs on them as cause or as context.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+_CODES = frozenset(
+    [
+        "400",  # no body: the answer to a HEAD with ended credentials, or for another region
+        "AuthorizationHeaderMalformed",
+        "ExpiredToken",
+        "InvalidToken",
+        "NoSuchBucket",
+        "PermanentRedirect",
+        "RequestTimeout",
+        "TokenRefreshRequired",
+    ]
+)
+_STATUSES = frozenset([401, 403, 429])
+_LOST_RACES = frozenset(["PreconditionFailed", "ConditionalRequestConflict", "412"])
+
+
+def s3_answer(error: BaseException) -> tuple[str, int] | None:
+    """Code and HTTP status of the answer behind an error; None if there is none."""
+    link: BaseException | None = error
+    while link is not None:
+        response = getattr(link, "response", None)
+        if isinstance(response, Mapping) and isinstance(response.get("Error"), Mapping):
+            status = response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
+            return str(response["Error"].get("Code", "")), int(status)
+        link = link.__cause__ or link.__context__
+    return None
+
+
+def is_s3_outage(error: BaseException) -> bool:
+    """Did the server refuse us, or all there is, and not one request for what it asks?"""
+    code, status = s3_answer(error) or ("", 0)
+    return code in _CODES or status in _STATUSES or status >= 500
+
+
+def is_lost_race(error: BaseException) -> bool:
+    """Did a create-only write fail since somebody was faster?
+
+    s3fs says FileExistsError only where the server names the condition; MinIO and Ceph may not.
+    """
+    code, _ = s3_answer(error) or ("", 0)
+    return isinstance(error, FileExistsError) or code in _LOST_RACES
