@@ -9,7 +9,9 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
 from pathlib import PurePosixPath
 from typing import Any
 
@@ -23,11 +25,13 @@ from tasks.parser import Parser, ParserFault, shared_parser
 from tasks.settings import IngestSettings
 from tasks.side_files import SideFiles, fetch_side_files
 from tasks.stage import is_surroundings
-from tasks.store import ObjectInfo, Store
+from tasks.store import BlobMissing, ObjectInfo, Store
 
 log = logging.getLogger(__name__)
 
 ASSET_SCHEMA = "segvigen-asset/1"
+LACKING = "missing_side_file"  # the loader's word; looked at again when such a file arrives
+NOT_READABLE = "not_readable"  # looked at again by every scan: its content need not change
 # Files that come along with meshes and are no assets themselves.
 COMPANIONS = frozenset(
     [
@@ -89,7 +93,10 @@ class IngestResult:
     """What became of one raw object.
 
     Attributes:
-        outcome: "registered", "duplicate" (same bytes as another key), "rejected" or "failed".
+        key: as the catalogue spells it.
+        asset_id: empty for "gone".
+        outcome: "registered", "duplicate" (same bytes as another key), "rejected", "failed", or
+            "gone" (deleted since it was listed; nothing is recorded).
         reason: short word for rejected and failed.
     """
 
@@ -112,14 +119,22 @@ def scan_raw(
         is_retrying: also objects that were rejected before (after limits were raised, say).
 
     Returns:
-        New objects, ascending by key; companions such as textures are left out.
+        New objects, ascending by key; companions such as textures are left out. Objects that lack
+        a file which is there now come again, and those that could not be read.
     """
-    seen = catalogue.raw.etags()
-    rejected = {row.key for row in catalogue.raw.all() if row.reason} if is_retrying else set()
+    seen, awaited = catalogue.raw.etags(), catalogue.raw.awaited()
+    again = catalogue.raw.parked_for(NOT_READABLE)
+    again |= catalogue.raw.parked_for(LACKING) - awaited.keys()  # of before they were awaited
+    if is_retrying:
+        again |= {row.key for row in catalogue.raw.all() if row.reason}
+    listed = list(raw.list(prefix))
+    there = {info.key for info in listed} if awaited else set()
+    again |= {key for key, files in awaited.items() if not there.isdisjoint(files)}
     return [
         info
-        for info in raw.list(prefix)
-        if _is_candidate(info.key) and (seen.get(info.key) != info.etag or info.key in rejected)
+        for info in listed
+        if _is_candidate(info.key)
+        and (seen.get(keys.spelled(info.key)) != info.etag or keys.spelled(info.key) in again)
     ]
 
 
@@ -142,23 +157,24 @@ def ingest_object(
         settings: what the gate lets in.
         parser: reads the mesh in a process of its own; None = the one of this process.
     """
+    asset_id = hashlib.sha256(f"unread:{keys.spelled(info.key)}:{info.etag}".encode()).hexdigest()
+    side = SideFiles()
+    parser = parser or shared_parser()
     try:
         _check_announced(info, settings)
-        data = raw.get(info.key)
-    except AssetRejected as err:
-        unread = hashlib.sha256(f"unread:{info.key}:{info.etag}".encode()).hexdigest()
-        return _park(info, unread, err, catalogue)
-    asset_id = hashlib.sha256(data).hexdigest()
-    try:
+        with _reading(raw):
+            data = raw.get(info.key)
+        asset_id = hashlib.sha256(data).hexdigest()
         suffix = _suffix(info.key)
         _check_magic(data, suffix)
-        side = fetch_side_files(raw, info.key, data, suffix, settings)
+        with _reading(raw):
+            side = fetch_side_files(raw, info.key, data, suffix, settings, parser)
         asset_id = _asset_id(data, side)
         known = catalogue.find_asset(asset_id)
         if known is not None and not _is_ingest_reject(known):
-            return _duplicate(info, known, catalogue)
+            return _duplicate(info, known, side, catalogue)
         limits = mesh_limits(settings)
-        facts = (parser or shared_parser()).measure(
+        facts = parser.measure(
             data,
             suffix,
             side.found,
@@ -166,26 +182,35 @@ def ingest_object(
             seconds=settings.parse_seconds,
             gib=settings.parse_gib,
         )
+        with _reading(raw):
+            licence = find_licence(raw, info.key, settings.default_licence)
         source = _Source(info, suffix, data, side)
-        about = {
-            "schema": ASSET_SCHEMA,
-            "name": PurePosixPath(info.key).name,
-            "raw_key": info.key,
-            "suffix": suffix,
-            "sha256": hashlib.sha256(data).hexdigest(),
-            "size_bytes": len(data),
-            **facts,
-            "licence": find_licence(raw, info.key, settings.default_licence),
-            "missing_side_files": list(side.missing),
-            "limits": asdict(limits),
-        }
+        about = {**_about(source), **facts, "licence": licence, "limits": asdict(limits)}
         return _register(source, asset_id, about, store, catalogue)
     except Exception as err:
         if is_surroundings(err):
             raise
+        if isinstance(err, BlobMissing):  # deleted under our hands: the next scan sees what is left
+            log.warning("stage=ingest key=%r gone: %s", info.key, err)
+            return IngestResult(keys.spelled(info.key), "", "gone", note=str(err))
         if not isinstance(err, AssetRejected):
             log.exception("stage=ingest key=%r failed", info.key)
-        return _park(info, asset_id, err, catalogue)
+        return _park(info, asset_id, side, err, catalogue)
+
+
+@contextmanager
+def _reading(raw: Store) -> Iterator[None]:
+    """Tell one object that may not be read from a bucket that does not answer."""
+    try:
+        yield
+    except OSError as err:
+        if isinstance(err, PermissionError):  # denied, or archived
+            raw.check_listing()
+        elif is_surroundings(err):
+            raise
+        raise AssetRejected(
+            NOT_READABLE, f"{err}; let the pipeline read it and what it names, or restore it"
+        ) from err
 
 
 def _is_candidate(key: str) -> bool:
@@ -200,6 +225,10 @@ def _suffix(key: str) -> str:
 
 def _check_announced(info: ObjectInfo, settings: IngestSettings) -> None:
     """What the listing alone tells: no byte is read of what cannot be used."""
+    try:
+        keys.check_key(info.key)
+    except keys.BadKey as err:
+        raise AssetRejected("bad_key", f"{err}; rename the object") from err
     suffix = _suffix(info.key)
     if suffix not in SUFFIXES:
         known = ", ".join(SUFFIXES)
@@ -235,6 +264,19 @@ def _is_ingest_reject(asset: AssetRow) -> bool:
     return asset.state in (AssetState.REJECTED, AssetState.FAILED) and asset.source_key is None
 
 
+def _about(source: _Source) -> dict[str, Any]:
+    """What asset.json says of the file itself."""
+    return {
+        "schema": ASSET_SCHEMA,
+        "name": PurePosixPath(source.info.key).name,
+        "raw_key": source.info.key,
+        "suffix": source.suffix,
+        "sha256": hashlib.sha256(source.data).hexdigest(),
+        "size_bytes": len(source.data),
+        "missing_side_files": list(source.side.missing),
+    }
+
+
 def _register(
     source: _Source, asset_id: str, about: dict[str, Any], store: Store, catalogue: Catalogue
 ) -> IngestResult:
@@ -253,7 +295,8 @@ def _register(
         if not fresh and _is_ingest_reject(catalogue.asset(asset_id)):
             catalogue.move(asset_id, AssetState.REGISTERED, **facts)
             fresh = True
-        catalogue.raw.record(RawRow(info.key, info.etag, info.size, asset_id))
+        row = RawRow(info.key, info.etag, info.size, asset_id)
+        catalogue.raw.record(row, _awaited(source.side))
     log.info("stage=ingest key=%r asset=%s faces=%d", info.key, asset_id[:12], about["num_faces"])
     return IngestResult(info.key, asset_id, "registered" if fresh else "duplicate")
 
@@ -276,35 +319,54 @@ def _copy(source: _Source, asset_id: str, about: dict[str, Any], store: Store) -
     return copied.key
 
 
-def _duplicate(info: ObjectInfo, known: AssetRow, catalogue: Catalogue) -> IngestResult:
+def _duplicate(
+    info: ObjectInfo, known: AssetRow, side: SideFiles, catalogue: Catalogue
+) -> IngestResult:
     others = [row.key for row in catalogue.raw.all(known.asset_id) if row.key != info.key]
     note = f"same content as {others[0]!r}" if others else ""
-    catalogue.raw.record(RawRow(info.key, info.etag, info.size, known.asset_id, detail=note))
+    row = RawRow(info.key, info.etag, info.size, known.asset_id, detail=note)
+    catalogue.raw.record(row, _awaited(side))
     return IngestResult(info.key, known.asset_id, "duplicate", note=note)
 
 
-def _park(info: ObjectInfo, asset_id: str, error: Exception, catalogue: Catalogue) -> IngestResult:
+def _awaited(side: SideFiles) -> tuple[str, ...] | None:
+    return side.awaited if side.missing else None
+
+
+def _park(
+    info: ObjectInfo, asset_id: str, side: SideFiles, error: Exception, catalogue: Catalogue
+) -> IngestResult:
     """Record an object that cannot be used, as an asset that is parked at once."""
-    is_rejected = isinstance(error, AssetRejected)
-    reason = error.reason if isinstance(error, AssetRejected) else "ingest_failed"
-    if isinstance(error, AssetRejected):
-        detail = error.message
-    else:
-        name_of = "" if isinstance(error, ParserFault) else f"{type(error).__name__}: "
-        detail = f"{name_of}{error}"
-    name = PurePosixPath(info.key).name
-    asset = AssetRow(asset_id, AssetState.REGISTERED, name=name, size_bytes=info.size)
-    with catalogue.transaction():
-        if catalogue.register(asset):
-            if is_rejected:
-                catalogue.move(asset_id, AssetState.REJECTED, reason=reason, detail=detail)
-            else:
-                catalogue.record_failure(asset_id, detail, max_attempts=1)
-        catalogue.raw.record(
-            RawRow(info.key, info.etag, info.size, asset_id, reason=reason, detail=detail)
-        )
+    key = keys.spelled(info.key)
+    is_rejected, reason, detail = _why(error)
+    asset = AssetRow(
+        asset_id, AssetState.REGISTERED, name=key.rpartition("/")[2], size_bytes=info.size
+    )
+    row = RawRow(key, info.etag, info.size, asset_id, reason=reason, detail=detail)
+    awaited = side.awaited if side.missing or reason == LACKING else None
+    old = catalogue.raw.get(key)
+    if old is None or replace(old, seen_at=0.0) != row:  # the same again is no news
+        with catalogue.transaction():
+            if catalogue.register(asset):
+                if is_rejected:
+                    catalogue.move(asset_id, AssetState.REJECTED, reason=reason, detail=detail)
+                else:
+                    catalogue.record_failure(asset_id, detail, max_attempts=1)
+            catalogue.raw.record(row, awaited)
     log.warning("stage=ingest key=%r reason=%s detail=%s", info.key, reason, detail)
-    return IngestResult(info.key, asset_id, "rejected" if is_rejected else "failed", reason, detail)
+    return IngestResult(key, asset_id, "rejected" if is_rejected else "failed", reason, detail)
+
+
+def _why(error: Exception) -> tuple[bool, str, str]:
+    """Is it the object's fault, for what reason, and in what words (that any database takes)?"""
+    if isinstance(error, AssetRejected):
+        return True, error.reason, _storable(error.message)
+    name_of = "" if isinstance(error, ParserFault) else f"{type(error).__name__}: "
+    return False, "ingest_failed", _storable(f"{name_of}{error}")
+
+
+def _storable(text: str) -> str:
+    return text.encode("utf-8", "backslashreplace").decode().replace("\0", "\\0")
 
 
 def _json_bytes(value: Any) -> bytes:

@@ -12,6 +12,8 @@ from pathlib import PurePosixPath
 from segvigen_model.errors import SegvigenError
 
 REVIEW_DIGEST_CHARS = 8
+_SURROGATE = re.compile(r"[\ud800-\udfff]")
+_UNSTORABLE = re.compile(r"[\x00-\x1f\ud800-\udfff\\]")
 _WORD = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,199}")
 
 
@@ -22,11 +24,18 @@ class BadKey(SegvigenError):
 def check_key(key: str) -> str:
     """Return `key` unchanged if it is safe below a root, else raise BadKey."""
     parts = key.split("/")
+    if _SURROGATE.search(key):
+        raise BadKey(f"key {key[:80]!r} is no UTF-8; rename it")
     if not key or "\\" in key or any(ord(char) < 32 for char in key):
         raise BadKey(f"key {key[:80]!r} is empty or has control characters or a backslash")
     if any(part in ("", ".", "..") for part in parts):
         raise BadKey(f"key {key[:80]!r} has an empty, '.' or '..' segment; use a relative path")
     return key
+
+
+def spelled(key: str) -> str:
+    """Spell any key so that a database can hold it; those that may be used stay as they are."""
+    return _UNSTORABLE.sub(lambda found: ascii(found[0])[1:-1], key)
 
 
 def asset_source(asset_id: str, suffix: str) -> str:

@@ -1,4 +1,4 @@
-"""Untrusted meshes are read in a process of its own, so that none can take the run down with it.
+"""Untrusted files are read in a process of its own, so that none can take the run down with it.
 
     python -m tasks.parser
 
@@ -29,6 +29,7 @@ from segvigen_model.geometry import surface_of
 from segvigen_model.mesh_formats.limits import MeshLimits
 from segvigen_model.mesh_io import load_mesh
 from segvigen_model.types import AssetMesh
+from tasks.side_names import names_in
 
 log = logging.getLogger(__name__)
 PROGRAM = (sys.executable, "-m", "tasks.parser")
@@ -78,19 +79,37 @@ class Parser:
             AssetRejected: the file cannot be used, took too long, or killed its reader twice.
             ParserFault: a bug of ours or of a library.
         """
-        head = {
-            "suffix": suffix,
-            "limits": asdict(limits),
-            "gib": gib,
-            "sizes": [len(data), *map(len, side_files.values())],
-            "names": list(side_files),
-        }
-        frame = [json.dumps(head).encode() + b"\n", data, *side_files.values()]
+        head = {"suffix": suffix, "limits": asdict(limits), "names": list(side_files)}
+        return dict(self._answer(head, [data, *side_files.values()], seconds, gib)["facts"])
+
+    def side_names(
+        self, data: bytes, kind: str, most: int, *, seconds: float, gib: float
+    ) -> list[str]:
+        """Names of other files in a file.
+
+        Args:
+            data: the whole file.
+            kind: "gltf", "obj", "mtl" or "ply".
+            most: no more are looked for.
+            seconds, gib: as for `measure`.
+
+        Raises:
+            AssetRejected, ParserFault: as for `measure`.
+        """
+        head = {"suffix": kind, "most": most}
+        return [str(name) for name in self._answer(head, [data], seconds, gib)["side_names"]]
+
+    def _answer(
+        self, head: Mapping[str, Any], blobs: Sequence[bytes], seconds: float, gib: float
+    ) -> dict[str, Any]:
+        """The reply to a request, or the error that it tells or that its want means."""
+        told = {**head, "gib": gib, "sizes": [len(blob) for blob in blobs]}
+        frame = [json.dumps(told).encode() + b"\n", *blobs]
         with self._lock:
             for _ in range(_NUM_TRIES):
                 reply, how = self._asked(frame, seconds)
                 if reply is not None:
-                    return _facts(reply)
+                    return _checked(reply)
                 log.warning("stage=ingest reader ended: %s", how)
                 if how == "late":
                     raise AssetRejected(
@@ -166,13 +185,13 @@ def facts_of(mesh: AssetMesh) -> dict[str, Any]:
     }
 
 
-def _facts(reply: dict[str, Any]) -> dict[str, Any]:
-    """The facts of a reply, or the error that it tells."""
-    if "facts" in reply:
-        return dict(reply["facts"])
+def _checked(reply: dict[str, Any]) -> dict[str, Any]:
+    """A reply, or the error that it tells."""
     if "reason" in reply:
         raise AssetRejected(reply["reason"], reply["message"])
-    raise ParserFault(reply["fault"])
+    if "fault" in reply:
+        raise ParserFault(reply["fault"])
+    return reply
 
 
 def _ending(code: int | None) -> str:
@@ -180,12 +199,14 @@ def _ending(code: int | None) -> str:
 
 
 def _reply(head: Mapping[str, Any], blobs: Sequence[bytes]) -> dict[str, Any]:
-    """Read one mesh, in the process made for it."""
+    """Read one file, in the process made for it."""
     _, most = resource.getrlimit(resource.RLIMIT_AS)
     wanted = int(head["gib"] * 2**30)
     limit = wanted if most == resource.RLIM_INFINITY else min(wanted, most)
     resource.setrlimit(resource.RLIMIT_AS, (limit, most))
     try:
+        if "most" in head:
+            return {"side_names": names_in(blobs[0], head["suffix"], head["most"])}
         side_files = dict(zip(head["names"], blobs[1:], strict=True))
         limits = MeshLimits(**head["limits"])
         mesh = load_mesh(blobs[0], head["suffix"], side_files=side_files, limits=limits)

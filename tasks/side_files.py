@@ -6,30 +6,37 @@ the loader then refuses the mesh, or loads it plain and the absence is recorded.
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from urllib.parse import unquote
 
 from segvigen_model.errors import AssetRejected
 from tasks.keys import BadKey, check_key
+from tasks.parser import Parser
 from tasks.settings import IngestSettings
-from tasks.store import Store
+from tasks.side_names import PLY_HEAD_BYTES
+from tasks.store import MAX_S3_KEY_BYTES, Store
 
 MAX_SEGMENT_BYTES = 255  # what file systems take
-_MTL_TEXTURES = ("map_", "bump", "disp", "decal", "norm", "refl")
+MAX_AWAITED = 64  # keys whose arrival is watched for; any one of them is enough
 
 
 @dataclass(frozen=True, slots=True)
 class SideFiles:
-    """What was found: name as the loader asks for it -> bytes; and the names that are absent."""
+    """What a mesh's side files are.
+
+    Attributes:
+        found: name as the loader asks for it -> bytes.
+        missing: names that are absent.
+        awaited: keys, one of which an absent file would have; not all where they are many.
+    """
 
     found: dict[str, bytes] = field(default_factory=dict)
     missing: tuple[str, ...] = ()
+    awaited: tuple[str, ...] = ()
 
 
 def fetch_side_files(
-    raw: Store, key: str, data: bytes, suffix: str, settings: IngestSettings
+    raw: Store, key: str, data: bytes, suffix: str, settings: IngestSettings, parser: Parser
 ) -> SideFiles:
     """Read the side files of one mesh.
 
@@ -38,16 +45,17 @@ def fetch_side_files(
         key: the mesh's key; side files lie below its folder.
         data: the mesh's bytes.
         suffix: without dot, e.g. "gltf".
-        settings: bounds on number and bytes.
+        settings: bounds on number and bytes, and on reading the names.
+        parser: reads the names.
 
     Raises:
-        AssetRejected: too many side files, or too many bytes in all.
+        AssetRejected: too many side files, too many bytes in all, or names that cannot be read.
     """
     folder = key.rpartition("/")[0]
     budget = settings.max_bytes - len(data)
     found: dict[str, bytes] = {}
-    missing: list[str] = []
-    waiting = list(_names(data, suffix))
+    missing: dict[str, list[str]] = {}
+    waiting = [(name, "") for name in _names(data, suffix, settings, parser)]
     while waiting:
         name, home = waiting.pop(0)
         if name in found or name in missing:
@@ -55,84 +63,48 @@ def fetch_side_files(
         if len(found) + len(missing) >= settings.max_side_files:
             limit = settings.max_side_files
             raise AssetRejected("too_many_side_files", f"more than {limit}; pack them as one GLB")
-        content = _read(raw, [_join(folder, home, name), _join(folder, "", name)], budget)
+        places = _places(folder, home, name)
+        content = _read(raw, places, budget)
         if content is None:
-            missing.append(name)
+            missing[name] = places
             continue
         budget -= len(content)
         found[name] = content
         if name.lower().endswith(".mtl"):
-            waiting.extend((texture, name.rpartition("/")[0]) for texture in _mtl(content))
-    return SideFiles(found, tuple(missing))
+            textures = _names(content, "mtl", settings, parser)
+            waiting.extend((texture, name.rpartition("/")[0]) for texture in textures)
+    awaited = dict.fromkeys(place for places in missing.values() for place in places)
+    return SideFiles(found, tuple(missing), tuple(awaited)[:MAX_AWAITED])
 
 
-def _names(data: bytes, suffix: str) -> Iterator[tuple[str, str]]:
-    """(name, folder it is relative to) of everything that the mesh file itself names."""
-    if suffix == "gltf":
-        yield from ((name, "") for name in _gltf(data))
-    elif suffix == "obj":
-        yield from ((name, "") for name in _lines(data, ("mtllib",)))
-    elif suffix == "ply":
-        head = data[:4096].split(b"end_header")[0]
-        for line in head.decode("latin-1").splitlines():
-            if line.lower().startswith("comment texturefile "):
-                yield _clean(line[len("comment texturefile ") :]), ""
+def _names(data: bytes, kind: str, settings: IngestSettings, parser: Parser) -> list[str]:
+    """What a file names, read by the parser's process: a small file may unfold to gigabytes."""
+    if kind not in ("gltf", "obj", "mtl", "ply"):
+        return []
+    head = data[:PLY_HEAD_BYTES] if kind == "ply" else data
+    most = settings.max_side_files + 1
+    return parser.side_names(
+        head, kind, most, seconds=settings.parse_seconds, gib=settings.parse_gib
+    )
 
 
-def _gltf(data: bytes) -> Iterator[str]:
+def _places(folder: str, home: str, name: str) -> list[str]:
+    """Keys under which a name is looked up: beside the file that says it, then beside the mesh."""
+    keys = ("/".join(part for part in (folder, beside, name) if part) for beside in (home, ""))
+    return [key for key in dict.fromkeys(keys) if _is_fair(key)]
+
+
+def _is_fair(key: str) -> bool:
     try:
-        document = json.loads(data)
-    except (ValueError, RecursionError):
-        return  # the loader says what is wrong with it
-    if not isinstance(document, dict):
-        return
-    for kind in ("buffers", "images"):
-        entries = document.get(kind)
-        for entry in entries if isinstance(entries, list) else []:
-            uri = entry.get("uri") if isinstance(entry, dict) else None
-            if isinstance(uri, str) and not uri.startswith("data:"):
-                yield _clean(unquote(uri))
+        check_key(key)
+    except BadKey:
+        return False  # absolute or climbing: never looked up
+    sizes = [len(part.encode()) for part in key.split("/")]
+    return ":" not in key and max(sizes) <= MAX_SEGMENT_BYTES and sum(sizes) <= MAX_S3_KEY_BYTES
 
 
-def _mtl(data: bytes) -> Iterator[str]:
-    # Options stand before the name ("-bm 1.0 name.png"): the last word is the file, unless the
-    # name itself has spaces; then the whole rest is tried too.
-    for rest in _lines(data, _MTL_TEXTURES):
-        yield rest
-        if " " in rest:
-            yield rest.rpartition(" ")[2]
-
-
-def _lines(data: bytes, words: tuple[str, ...]) -> Iterator[str]:
-    markers = tuple(word.encode() for word in words)
-    for line in data.splitlines():
-        text = line.strip()
-        if text.lower().startswith(markers):
-            parts = text.decode("utf-8", "replace").split(maxsplit=1)
-            if len(parts) == 2:
-                yield _clean(parts[1])
-
-
-def _clean(name: str) -> str:
-    """Spell a name as the loader does: forward slashes, no leading "./"."""
-    clean = name.strip().strip('"').replace("\\", "/")
-    while clean.startswith("./"):
-        clean = clean[2:]
-    return clean
-
-
-def _join(folder: str, home: str, name: str) -> str:
-    return "/".join(part for part in (folder, home, name) if part)
-
-
-def _read(raw: Store, candidates: list[str], budget: int) -> bytes | None:
-    for key in dict.fromkeys(candidates):
-        try:
-            check_key(key)
-        except BadKey:
-            continue  # absolute or climbing: never looked up
-        if ":" in key or any(len(part.encode()) > MAX_SEGMENT_BYTES for part in key.split("/")):
-            continue
+def _read(raw: Store, places: Sequence[str], budget: int) -> bytes | None:
+    for key in places:
         size = raw.size(key)
         if size is None:
             continue

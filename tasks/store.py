@@ -183,10 +183,18 @@ class Store:
         found = self._fs.find(path, withdirs=False, detail=True)
         for name in sorted(found):
             info = found[name]
-            key = name[len(self._root) :].lstrip("/")
+            key = name[len(self._root) :].removeprefix("/")
             if _is_temporary(key) or (key.endswith("/") or not key):
                 continue
             yield ObjectInfo(key, int(info["size"]), _etag(info), _mtime(info))
+
+    def check_listing(self) -> None:
+        """Ask for one entry of the listing; raises what the server has against us."""
+        if self._protocol in ("s3", "s3a"):
+            bucket, _, prefix = self._root.partition("/")
+            self._fs.call_s3("list_objects_v2", Bucket=bucket, Prefix=prefix, MaxKeys=1)
+        else:
+            self._fs.ls(self._root, detail=False)
 
     def get_json(self, key: str) -> Any:
         """Read a JSON object."""

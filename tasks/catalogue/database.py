@@ -105,7 +105,8 @@ class Database:
             return [dict(row) for row in connection.execute(statement).mappings()]
 
     def _create_tables(self) -> None:
-        if self._schema_version() is None or not self._has_table(tables.verbs):
+        added = (tables.verbs, tables.awaited_files)
+        if self._schema_version() is None or not all(self._has_table(table) for table in added):
             with self.begin() as connection:
                 if not self.is_sqlite:
                     connection.execute(sa.select(sa.func.pg_advisory_xact_lock(CREATE_LOCK)))

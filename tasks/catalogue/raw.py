@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -10,6 +10,7 @@ import sqlalchemy as sa
 
 from tasks.catalogue.database import Database, values
 from tasks.catalogue.rows import RawRow
+from tasks.catalogue.tables import awaited_files as W
 from tasks.catalogue.tables import cursors as C
 from tasks.catalogue.tables import raw_objects as R
 
@@ -20,11 +21,20 @@ class RawLedger:
     def __init__(self, database: Database) -> None:
         self._db = database
 
-    def record(self, raw: RawRow) -> None:
-        """Remember an object as it was seen; a changed object replaces its old row."""
+    def record(self, raw: RawRow, awaited: Sequence[str] | None = None) -> None:
+        """Remember an object as it was seen; a changed object replaces its old row.
+
+        Args:
+            raw: the object.
+            awaited: keys of files that it lacks; None = it lacks none.
+        """
         row = replace(raw, seen_at=self._db.clock())
-        with self._db.begin():
+        with self._db.begin() as connection:
             self._db.upsert(R, values(row))
+            if awaited is None:
+                connection.execute(sa.delete(W).where(W.c.key == row.key))
+            else:
+                self._db.upsert(W, {"key": row.key, "awaited": list(awaited)})
             told = {"key": row.key, "reason": row.reason, "size_bytes": row.size_bytes}
             self._db.event("raw_seen", row.asset_id, told)
 
@@ -36,6 +46,14 @@ class RawLedger:
     def etags(self) -> Mapping[str, str]:
         """Key -> etag of everything seen, for an incremental scan."""
         return {row["key"]: row["etag"] for row in self._db.rows(sa.select(R.c.key, R.c.etag))}
+
+    def awaited(self) -> Mapping[str, list[str]]:
+        """Key -> keys of files that it lacks, for the objects that lack some."""
+        return {row["key"]: list(row["awaited"]) for row in self._db.rows(sa.select(W))}
+
+    def parked_for(self, reason: str) -> set[str]:
+        """Keys of the objects that were parked for one reason."""
+        return {row["key"] for row in self._db.rows(sa.select(R.c.key).where(R.c.reason == reason))}
 
     def all(self, asset_id: str | None = None) -> list[RawRow]:
         """Every object seen, or those that hold one asset, by key."""

@@ -50,6 +50,13 @@ raw_objects = sa.Table(
     sa.Column("seen_at", sa.Float, nullable=False),
 )
 
+awaited_files = sa.Table(  # came later, as `verbs`
+    "awaited_files",
+    metadata,
+    sa.Column("key", sa.Text, primary_key=True),
+    sa.Column("awaited", sa.JSON, nullable=False),
+)
+
 proposals = sa.Table(
     "proposals",
     metadata,

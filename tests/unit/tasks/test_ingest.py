@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import struct
 import sys
+import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -149,6 +151,66 @@ def test_bad_input_is_recorded_and_the_run_goes_on(
     assert world.ingest() == {}
 
 
+@pytest.mark.parametrize(
+    ("file", "key"),
+    [
+        (b"back\\slash.glb", "back\\\\slash.glb"),
+        (b"two\nlines.glb", "two\\nlines.glb"),
+        (b"no-utf-8-\xff.glb", "no-utf-8-\\udcff.glb"),
+        (b"\xff/a.glb", "\\udcff/a.glb"),
+    ],
+)
+def test_an_odd_name_parks_one_object_only(
+    world: Any, tmp_path: Path, make_boxes: Callable[..., bytes], file: bytes, key: str
+) -> None:
+    world.raw.put("zz-good.glb", make_boxes())
+    path = Path(os.fsdecode(os.fsencode(tmp_path / "raw") + b"/" + file))
+    path.parent.mkdir(exist_ok=True)
+    path.write_bytes(make_boxes(1))
+    assert world.ingest() == {key: "bad_key", "zz-good.glb": "registered"}
+    row = world.catalogue.raw.get(key)
+    assert world.catalogue.asset(row.asset_id).name == key.rpartition("/")[2]
+    assert row.detail.endswith("rename the object")
+    assert world.ingest() == {}
+
+
+def test_an_object_deleted_since_the_listing_is_told_and_not_recorded(
+    world: Any, tmp_path: Path, make_boxes: Callable[..., bytes]
+) -> None:
+    world.raw.put("a.glb", make_boxes(1))
+    (info,) = scan_raw(world.raw, world.catalogue)
+    (tmp_path / "raw/a.glb").unlink()
+    result = ingest_object(
+        info,
+        raw=world.raw,
+        store=world.store,
+        catalogue=world.catalogue,
+        settings=world.settings.ingest,
+    )
+    assert (result.outcome, result.asset_id) == ("gone", "")
+    assert world.catalogue.raw.all() == [] and world.catalogue.assets() == []
+
+
+@pytest.mark.parametrize(
+    ("name", "data"),
+    [
+        ("a.gltf", b'{"asset": {"version": "2.0"}, "x": [' + b"[]," * 2**20 + b"[]]}"),
+        ("a.obj", b"mtllib gone.mtl\n" + b"#v\n" * 2**20),
+    ],
+)
+def test_what_a_file_unfolds_to_stays_out_of_this_process(
+    world: Any, name: str, data: bytes
+) -> None:
+    world.raw.put(name, data)
+    tracemalloc.start()
+    try:
+        world.ingest()
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 6 * len(data)
+
+
 def test_too_many_bytes_are_not_even_read(world: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     world.raw.put("big.glb", b"x" * 2000)
     monkeypatch.setattr(world.raw, "get", lambda key: pytest.fail("was read"))
@@ -190,6 +252,41 @@ def test_gltf_side_files_are_copied_and_part_of_the_identity(world: Any) -> None
         for asset in world.catalogue.assets()
     )
     assert sizes == [1.0, 2.0]
+
+
+def test_a_gltf_that_came_before_its_buffer_is_looked_at_again(world: Any) -> None:
+    world.raw.put("t/a.gltf", json.dumps(gltf_triangle("data%20files/a.bin")).encode())
+    assert world.ingest() == {"t/a.gltf": "missing_side_file"}
+    world.raw.put("t/other.bin", TRIANGLE)
+    assert world.ingest() == {}, "not what it waits for"
+    world.raw.put("t/data files/a.bin", TRIANGLE)
+    assert world.ingest() == {"t/a.gltf": "registered"}
+    assert world.ingest() == {}
+
+
+def test_an_obj_that_came_before_its_material_is_looked_at_again(world: Any) -> None:
+    text = b"mtllib mats/a.mtl\nusemtl red\nv 0 0 0\nv 1 0 0\nv 0 1 0\nf 1 2 3\n"
+    world.raw.put("o/a.obj", text)
+    world.raw.put("o/copy.obj", text)
+    assert world.ingest() == {"o/a.obj": "registered", "o/copy.obj": "duplicate"}
+    assert world.ingest() == {}
+    world.raw.put("o/mats/a.mtl", b"newmtl red\nKd 1 0 0\nmap_Kd red.png\n")
+    assert world.ingest() == {"o/a.obj": "registered", "o/copy.obj": "duplicate"}
+    assert world.ingest() == {}, "the picture is still away"
+    made = load_asset_info(world.store, world.catalogue.raw.get("o/a.obj").asset_id)
+    assert (sorted(made["side_files"]), made["num_materials"]) == (["mats/a.mtl"], 1)
+    pictures = ["o/mats/red.png", "o/red.png"]
+    assert world.catalogue.raw.awaited() == {"o/a.obj": pictures, "o/copy.obj": pictures}
+
+
+def test_what_older_code_parked_for_a_side_file_is_looked_at_once_more(world: Any) -> None:
+    world.raw.put("a.gltf", json.dumps(gltf_triangle("a.bin")).encode())
+    world.ingest()
+    world.catalogue.raw.record(world.catalogue.raw.get("a.gltf"))
+    assert world.ingest() == {"a.gltf": "missing_side_file"}
+    world.catalogue.raw.record(world.catalogue.raw.get("a.gltf"))
+    world.raw.put("a.bin", TRIANGLE)
+    assert world.ingest() == {"a.gltf": "registered"}
 
 
 def test_obj_with_material_and_texture(world: Any) -> None:

@@ -153,3 +153,17 @@ def test_an_older_catalogue_gets_the_table_of_verbs(tmp_path: Path) -> None:
     again = Catalogue(url)
     assert again.reviews.verbs(A) == []
     assert len(again.reviews.annotations(A)) == 1
+
+
+def test_what_an_object_lacks_is_known_until_it_is_seen_again(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/c.db"
+    Catalogue(url)
+    with sqlite3.connect(tmp_path / "c.db") as connection:
+        connection.execute("DROP TABLE awaited_files")  # as in an older catalogue
+    raw = Catalogue(url).raw
+    raw.record(RawRow("a.gltf", "e1", 5, reason="missing_side_file"), ["a.bin"])
+    raw.record(RawRow("b.obj", "e1", 5, asset_id=A), ["b.mtl"])
+    assert raw.awaited() == {"a.gltf": ["a.bin"], "b.obj": ["b.mtl"]}
+    assert raw.parked_for("missing_side_file") == {"a.gltf"}
+    raw.record(RawRow("a.gltf", "e1", 5, asset_id=A))
+    assert raw.awaited() == {"b.obj": ["b.mtl"]} and raw.parked_for("missing_side_file") == set()
