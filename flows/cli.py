@@ -18,7 +18,15 @@ import typer
 
 from flows import cli_evaluate, cli_finetune, cli_quality, cli_show, cli_weights
 from flows import cli_view as view
-from flows.cli_options import NOT_READY, OK, USAGE, WENT_WRONG, errors_told, one_of
+from flows.cli_options import (
+    NOT_READY,
+    OK,
+    USAGE,
+    WENT_WRONG,
+    errors_told,
+    load_dotenv,
+    one_of,
+)
 from infra.local import DEFAULT_HOME, LocalStack
 from infra.processes import StackError
 from tasks.settings import load_settings
@@ -41,6 +49,13 @@ Home = Annotated[
 Config = Annotated[str | None, typer.Option(help="Settings file (TOML).")]
 Limit = Annotated[int | None, typer.Option(min=1, help="At most so many assets.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")]
+
+
+@app.callback()
+def _begin() -> None:
+    # Before the options of any command are read: SEGVIGEN_HOME may stand there, too.
+    with errors_told():
+        load_dotenv()
 
 
 def _enter(home: Path, config: str | None = None, *, needs_store: bool = True) -> LocalStack:

@@ -1,17 +1,37 @@
-"""What commands share: exit codes, errors told in one line, checked option values."""
+"""What commands share: exit codes, errors told in one line, checked option values, `.env`."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import typer
+from dotenv import dotenv_values
 
 from flows import cli_view as view
 from infra.processes import StackError
 from segvigen_model.errors import MissingExtra, SegvigenError
+from tasks.settings import SettingsError
 
 OK, WENT_WRONG, USAGE, NOT_READY = range(4)
+DOTENV = Path(".env")
+
+
+def load_dotenv() -> None:
+    """Set what the working folder's `.env` says and the environment does not.
+
+    Raises:
+        SettingsError: the file cannot be read.
+    """
+    try:
+        said = dotenv_values(DOTENV, interpolate=False) if DOTENV.is_file() else {}
+    except (OSError, UnicodeDecodeError) as err:
+        raise SettingsError(f"cannot read {DOTENV.resolve()}: {err}") from err
+    for name, text in said.items():
+        if text:  # a line that nobody filled in says nothing
+            os.environ.setdefault(name, text)
 
 
 @contextmanager

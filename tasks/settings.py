@@ -213,6 +213,22 @@ def settings_variables() -> dict[str, str]:
     return found
 
 
+def file_variables() -> dict[str, str]:
+    """What the settings file says, as environment variables: for programs in other folders.
+
+    Secrets and names that nobody knows are left out: `load_settings` refuses them.
+    """
+    known, found = settings_variables(), {}
+    for name, info in Settings.model_fields.items():
+        section: type[BaseSettings] = info.annotation  # type: ignore[assignment]
+        table = _read_toml(None).get(name, {})
+        for field, value in table.items() if isinstance(table, dict) else ():
+            variable = f"{section.model_config['env_prefix']}{field}".upper()
+            if variable in known and not _is_secret(section, field):
+                found[variable] = str(value)
+    return found
+
+
 def _section(
     name: str, section: type[BaseSettings], table: Mapping[str, Any], given: Mapping[str, Any]
 ) -> BaseSettings:

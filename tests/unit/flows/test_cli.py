@@ -1,6 +1,7 @@
 """The command line: help, exit codes, JSON. Flows themselves are tested in tests/integration."""
 
 import json
+import os
 
 import pytest
 from typer.testing import CliRunner
@@ -19,8 +20,6 @@ runner = CliRunner()
 @pytest.fixture(autouse=True)
 def world(tmp_path, monkeypatch):
     """A home and a catalogue of their own; wide output, so that nothing is cut."""
-    import os
-
     for name in [name for name in os.environ if name.startswith(("SEGVIGEN_", "PREFECT_"))]:
         monkeypatch.delenv(name)
     kept = dict(os.environ)
@@ -100,6 +99,41 @@ def test_a_wrong_settings_file_is_one_with_a_message(world):
     assert answer.exit_code == cli.WENT_WRONG
     assert "accept_confidence" in answer.output
     assert "Traceback" not in answer.output
+
+
+def test_the_env_file_counts_below_the_environment(world, monkeypatch):
+    catalogue = Catalogue(f"sqlite:///{world}/other.db")
+    catalogue.register(AssetRow("0" * 64, AssetState.REGISTERED, name="x.glb"))
+    dotenv = world / ".env"
+    dotenv.write_text(f"# mine\nSEGVIGEN_CATALOGUE_URL=sqlite:///{world}/other.db\n")
+    assert json.loads(run("status", "--json").output)["total"] == 0, "the environment wins"
+    monkeypatch.delenv("SEGVIGEN_CATALOGUE_URL")
+    assert json.loads(run("status", "--json").output)["total"] == 1
+
+
+def test_the_env_file_names_the_home_and_wins_over_the_stack(world, monkeypatch):
+    from infra.home import load_secrets
+
+    monkeypatch.delenv("SEGVIGEN_CATALOGUE_URL")
+    load_secrets(world / "home")
+    Catalogue(f"sqlite:///{world}/home/catalogue.db").register(
+        AssetRow("0" * 64, AssetState.REGISTERED, name="x.glb")
+    )
+    (world / ".env").write_text("SEGVIGEN_HOME=home\nSEGVIGEN_CATALOGUE_URL=\n")
+    assert json.loads(run("status", "--json").output)["total"] == 1, "an empty line says nothing"
+    (world / ".env").write_text(
+        f"SEGVIGEN_HOME=home\nSEGVIGEN_CATALOGUE_URL=sqlite:///{world}/b.db"
+    )
+    for name in [name for name in os.environ if name.startswith("SEGVIGEN_")]:
+        monkeypatch.delenv(name)
+    assert json.loads(run("status", "--json").output)["total"] == 0
+
+
+def test_an_env_file_that_is_no_text_is_told(world):
+    (world / ".env").write_bytes(b"\xff\xfe\x00A")
+    answer = run("status")
+    assert answer.exit_code == cli.WENT_WRONG
+    assert ".env" in answer.output and "Traceback" not in answer.output
 
 
 def test_up_without_label_studio_is_three(monkeypatch):

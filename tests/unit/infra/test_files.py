@@ -24,6 +24,12 @@ def test_only_known_settings_are_set(compose):
         assert used <= set(known), f"{name}: {used - set(known)}"
 
 
+def test_any_other_line_of_the_env_file_counts_too(compose):
+    for name in ("deploy", "worker-cpu", "worker-gpu", "refine"):
+        (entry,) = compose["services"][name]["env_file"]
+        assert (COMPOSE.parent / entry["path"]).resolve() == REPOSITORY / ".env", name
+
+
 def test_every_service_named_exists(compose):
     services = compose["services"]
     for name, service in services.items():

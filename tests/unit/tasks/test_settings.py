@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tasks.settings import SettingsError, load_settings, settings_variables
+from tasks.settings import SettingsError, file_variables, load_settings, settings_variables
 
 
 @pytest.fixture
@@ -77,7 +77,23 @@ def test_every_variable_is_listed_and_read(tmp_path: Path, monkeypatch: pytest.M
     assert with_environment == load_settings()
 
 
+def test_a_file_as_variables_means_the_same(toml: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    toml.write_text(f"{toml.read_text()}[store]\ns3_secret_key = 'x'\n[modle]\nseed = 1\n")
+    monkeypatch.setenv("SEGVIGEN_CONFIG", str(toml))
+    assert file_variables() == {
+        "SEGVIGEN_MODEL_NUM_DRAWS": "5",
+        "SEGVIGEN_MODEL_SEED": "1",
+        "SEGVIGEN_CATALOGUE_URL": "sqlite:///x.db",
+    }
+
+
+OUTSIDE_SETTINGS = {"SEGVIGEN_HOME": ".segvigen", "SEGVIGEN_LABEL_STUDIO_PROGRAM": ""}
+
+
 def test_the_example_lists_every_variable_with_its_default() -> None:
     lines = (Path(__file__).resolve().parents[3] / ".env.example").read_text().splitlines()
-    for name, default in settings_variables().items():
+    wanted = settings_variables() | OUTSIDE_SETTINGS
+    for name, default in wanted.items():
         assert f"#{name}={default}" in lines, name
+    named = {line.strip("#").partition("=")[0] for line in lines if "SEGVIGEN_" in line}
+    assert {name for name in named if name.isupper()} <= set(wanted), "nobody reads it"
