@@ -30,6 +30,7 @@ from flows.cli_options import (
 from infra.local import DEFAULT_HOME, LocalStack
 from infra.processes import StackError
 from tasks.settings import load_settings
+from tasks.store import check_buckets
 
 __all__ = ["NOT_READY", "OK", "USAGE", "WENT_WRONG", "app", "main"]
 
@@ -61,21 +62,22 @@ def _begin() -> None:
 def _enter(home: Path, config: str | None = None, *, needs_store: bool = True) -> LocalStack:
     """Make this process use the stack of `home`, as far as it runs and the caller says nothing."""
     stack = LocalStack(home)
+    if config is not None:
+        os.environ["SEGVIGEN_CONFIG"] = config
     if stack.home.is_dir():
-        for name, text in stack.environment().items():
-            os.environ.setdefault(name, text)
+        with errors_told():
+            os.environ.update(stack.environment())
     if needs_store and stack.has_store and "SEGVIGEN_STORE_ROOT_URL" not in os.environ:
         # Any other store would not hold what this catalogue speaks of.
         view.complain("not ready", StackError(f"the stack of {home} is down; run `segvigen up`"))
         raise typer.Exit(NOT_READY)
-    if config is not None:
-        os.environ["SEGVIGEN_CONFIG"] = config
     return stack
 
 
 def _run(flow: Callable[..., dict[str, Any]], as_json: bool, **parameters: Any) -> None:
     """Run a flow here and show its report."""
     with errors_told(), view.progress_bar():
+        check_buckets(load_settings().store)  # inside the flow Prefect would log a traceback
         report = flow(**parameters)
     if as_json:
         view.out.print_json(json.dumps(report))
@@ -88,6 +90,8 @@ def up(home: Home = DEFAULT_HOME, workers: bool = True) -> None:
     """Start the local stack: S3, Prefect, Label Studio, refine service, workers."""
     with errors_told(), view.err.status("starting; a first start takes a few minutes"):
         stack = LocalStack(home)
+        if stack.has_own_store:
+            check_buckets(load_settings().store)
         os.environ.update(stack.start(view.err.print))
         if workers:
             _deploy(stack)
@@ -354,6 +358,8 @@ def demo(
     one_of("--reviewer", reviewer, ("scripted", "human"))
     with errors_told():
         stack = LocalStack(home)
+        if stack.has_own_store:
+            raise StackError("the demo fills the raw bucket; unset SEGVIGEN_STORE_ for it")
         os.environ.update(stack.start(view.err.print))
         _deploy(stack)
         stack.start_workers(view.err.print)

@@ -60,11 +60,16 @@ def open_context(
         settings_file: TOML file; None = the usual place.
         overrides: section -> field -> value, above file and environment.
         tag: told on leases, e.g. the flow's name.
+
+    Raises:
+        BucketUnusable: the store's bucket is not there.
     """
     settings = load_settings(Path(settings_file) if settings_file else None, overrides)
+    store = Store.from_settings(settings.store)
+    store.check_bucket()
     return Context(
         settings=settings,
-        store=Store.from_settings(settings.store),
+        store=store,
         raw=Store.from_settings(settings.store, raw=True),
         catalogue=Catalogue(settings.catalogue.url.get_secret_value()),
         worker=worker_id(tag),

@@ -37,6 +37,7 @@ def ingest(
     """
     started = time.monotonic()
     context = open_context(settings_file, overrides, "ingest")
+    context.raw.check_bucket()
     found = scan_raw(context.raw, context.catalogue, prefix=prefix, is_retrying=is_retrying)[:limit]
     progress = Progress("ingest", len(found))
     outcomes: list[Outcome] = []

@@ -2,6 +2,7 @@
 
 S3 server, Prefect, Label Studio, workers and the refine service, all on 127.0.0.1, with every byte
 under one folder. Starting twice is harmless; stopping ends recorded processes only and keeps data.
+Whoever names buckets of their own gets no S3 server here, and everything else uses theirs.
 """
 
 from __future__ import annotations
@@ -22,8 +23,10 @@ from infra.home import (
     read_record,
     service_lock,
 )
+from infra.own_store import RAW_URL, ROOT_URL, is_own_store, note_on_keys
 from infra.processes import is_running, stop
 from infra.services import RAW_BUCKET, STORE_BUCKET, answers, ensure
+from tasks.settings import file_variables
 
 logger = logging.getLogger(__name__)
 
@@ -47,8 +50,8 @@ class S3Endpoint:
     def environment(self) -> dict[str, str]:
         """Settings variables that make the pipeline use this server."""
         return {
-            "SEGVIGEN_STORE_ROOT_URL": f"s3://{self.store_bucket}",
-            "SEGVIGEN_STORE_RAW_URL": f"s3://{self.raw_bucket}",
+            ROOT_URL: f"s3://{self.store_bucket}",
+            RAW_URL: f"s3://{self.raw_bucket}",
             "SEGVIGEN_STORE_S3_ENDPOINT_URL": self.url,
             "SEGVIGEN_STORE_S3_REGION": "us-east-1",
             "SEGVIGEN_STORE_S3_ACCESS_KEY": self.access_key,
@@ -162,10 +165,13 @@ class LocalStack:
         """
         load_secrets(self.home)
         starters = {
-            "s3": lambda: start_s3(self.home).url,
             "prefect": lambda: start_prefect(self.home).url,
             "label-studio": lambda: start_label_studio(self.home).url,
         }
+        if not self.has_own_store:
+            starters["s3"] = lambda: start_s3(self.home).url
+        elif note := note_on_keys(_said_by_caller()):
+            report(note)
         # Side by side: a first start of Label Studio takes longer than the others together.
         with ThreadPoolExecutor(len(starters)) as pool:
             pending = {name: pool.submit(starter) for name, starter in starters.items()}
@@ -200,18 +206,28 @@ class LocalStack:
         """True if this home ever had an S3 server, running or not."""
         return read_record(self.home, "s3") is not None
 
+    @property
+    def has_own_store(self) -> bool:
+        """True if the caller names S3 buckets elsewhere; raises StackError if only half of them."""
+        record = read_record(self.home, "s3")
+        return is_own_store(_said_by_caller(), _url(record) if record else "")
+
     def environment(self) -> dict[str, str]:
         """Settings variables of the running services, for this program, workers and the service.
 
-        The caller's own SEGVIGEN_ variables go along and win: they are choices, these are defaults.
+        The caller's own SEGVIGEN_ variables and settings file go along and win: they are choices,
+        these are defaults. Only keys are of no use without the endpoint that they are for.
         """
+        said = _said_by_caller()
         secrets = load_secrets(self.home)
         env = {"SEGVIGEN_CATALOGUE_URL": f"sqlite:///{self.home}/catalogue.db"}
         env["SEGVIGEN_REVIEW_WEBHOOK_TOKEN"] = secrets.webhook_token
         env["SEGVIGEN_REVIEW_LIVE_PASSWORD"] = secrets.webhook_token
-        if record := self._running("s3"):
+        access: dict[str, str] = {}
+        if self.has_store and not self.has_own_store and (record := self._running("s3")):
             endpoint = S3Endpoint(_url(record), secrets.s3_access_key, secrets.s3_secret_key)
             env |= endpoint.environment()
+            access = {name: text for name, text in env.items() if "_STORE_S3_" in name}
         if record := self._running("label-studio"):
             env |= _label_studio_endpoint(record, secrets).environment()
         if record := self._running("refine"):
@@ -221,8 +237,7 @@ class LocalStack:
         if record := self._running("prefect"):
             api_url = PrefectEndpoint(_url(record)).api_url
         env |= services.prefect_env(self.home, api_url)
-        own = {name: text for name, text in os.environ.items() if name.startswith("SEGVIGEN_")}
-        return env | own
+        return env | said | access
 
     def _refine_environment(self) -> dict[str, str]:
         """Without its own addresses: known only when it runs, they would have it started again."""
@@ -243,6 +258,12 @@ class LocalStack:
             url=_url(record) if record and has_url else None,
             log=str(log_path(self.home, name)),
         )
+
+
+def _said_by_caller() -> dict[str, str]:
+    """What the settings file and the environment say; a variable without text says nothing."""
+    own = {name: text for name, text in os.environ.items() if name.startswith("SEGVIGEN_")}
+    return file_variables() | {name: text for name, text in own.items() if text}
 
 
 def _url(record: ServiceRecord) -> str:

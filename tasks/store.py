@@ -11,6 +11,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import json
+import logging
 import os
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -28,6 +29,8 @@ from tasks.keys import check_key
 from tasks.s3_errors import is_lost_race
 from tasks.settings import StoreSettings
 
+log = logging.getLogger(__name__)
+
 READ_CHUNK_BYTES = 8 * 2**20
 S3_CONNECT_TIMEOUT_S = 10
 S3_READ_TIMEOUT_S = 120
@@ -41,6 +44,10 @@ class BlobConflict(SegvigenError):
 
 class BlobMissing(SegvigenError):
     """A key that should be there is not."""
+
+
+class BucketUnusable(SegvigenError):
+    """There is no such bucket, no such server, or nothing to log in with."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +99,35 @@ class Store:
     def root_url(self) -> str:
         """The absolute root, without secrets."""
         return f"{'file' if self._is_local else self._protocol}://{self._root}"
+
+    def check_bucket(self) -> None:
+        """Ask whether an S3 bucket is there; nothing to ask where the store is a folder.
+
+        A server that does not let us ask is believed: what is wrong then shows at the first use.
+
+        Raises:
+            BucketUnusable: it is not, or nobody answers; one line with the cure.
+        """
+        if self._protocol not in ("s3", "s3a"):
+            return
+        from botocore.exceptions import BotoCoreError
+
+        bucket = self._root.partition("/")[0]
+        where = f"{bucket!r} at {self._fs.endpoint_url or 'AWS'}"
+        try:
+            self._fs.call_s3("head_bucket", Bucket=bucket)
+        except FileNotFoundError:
+            raise BucketUnusable(
+                f"no bucket {where}; create it, or say where it is: SEGVIGEN_STORE_ROOT_URL, "
+                "SEGVIGEN_STORE_RAW_URL, SEGVIGEN_STORE_S3_ENDPOINT_URL"
+            ) from None
+        except BotoCoreError as err:
+            raise BucketUnusable(
+                f"cannot ask for bucket {where}: {err}; check SEGVIGEN_STORE_S3_ENDPOINT_URL, "
+                "_REGION, _ACCESS_KEY and _SECRET_KEY"
+            ) from err
+        except OSError as err:
+            log.warning("store=%s asked=%r", self.root_url, err)
 
     def uri(self, key: str) -> str:
         """Absolute URI of a key."""
@@ -257,6 +293,12 @@ def _telling_lost_races(path: str) -> Iterator[None]:
         if is_lost_race(err):
             raise FileExistsError(path) from err
         raise
+
+
+def check_buckets(settings: StoreSettings) -> None:
+    """Raise BucketUnusable if one of the settings' buckets is not there."""
+    for is_raw in (False, True):
+        Store.from_settings(settings, raw=is_raw).check_bucket()
 
 
 def _s3_options(settings: StoreSettings) -> dict[str, Any]:

@@ -71,8 +71,8 @@ def test_environment_names_the_running_services(s3_server, stack_home, monkeypat
     assert env["SEGVIGEN_STORE_S3_ENDPOINT_URL"] == s3_server.url
     assert env["SEGVIGEN_STORE_ROOT_URL"] == f"s3://{s3_server.store_bucket}"
     assert env["SEGVIGEN_MODEL_NUM_DRAWS"] == "2"
-    monkeypatch.setenv("SEGVIGEN_STORE_ROOT_URL", "s3://mine")
-    assert LocalStack(stack_home).environment()["SEGVIGEN_STORE_ROOT_URL"] == "s3://mine"
+    monkeypatch.setenv("SEGVIGEN_STORE_ROOT_URL", "file:///mine")
+    assert LocalStack(stack_home).environment()["SEGVIGEN_STORE_ROOT_URL"] == "file:///mine"
 
 
 def test_status_shows_what_runs(s3_server, stack_home):
