@@ -41,6 +41,14 @@ def test_pools_exist_and_nothing_is_ever_cancelled(deployments):
         assert deployment["concurrency_limit"]["collision_strategy"] == "ENQUEUE"
 
 
+def test_no_trigger_waits_for_an_event_of_ours_that_nobody_sends(deployments):
+    code = "".join(path.read_text() for path in FLOWS.parent.glob("[dfit]*/**/*.py"))
+    for deployment in deployments:
+        for trigger in deployment.get("triggers", []):
+            for event in trigger.get("expect", []):
+                assert event.startswith("prefect.") or f'"{event}"' in code, event
+
+
 def test_the_schedule_waits_for_its_operator(deployments):
     schedules = {d["entrypoint"]: d.get("schedules", []) for d in deployments}
     (only,) = schedules["flows.label_dataset.label_dataset"]
