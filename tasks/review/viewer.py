@@ -54,18 +54,22 @@ click: this point belongs to the chosen label<br>
 <kbd>Ctrl</kbd>-click on model or list: choose parts for merge, split, name<br>
 <b>Keys</b> (while the mouse is over this view)<br>
 a label's key: choose it &middot; <kbd>Esc</kbd>: forget what is chosen<br>
-<kbd>M</kbd> merge &middot; <kbd>S</kbd> split &middot; <kbd>N</kbd> name &middot;
-<kbd>C</kbd> category &middot; <kbd>U</kbd> or <kbd>Ctrl Z</kbd> undo<br>
-<kbd>I</kbd> chosen alone &middot; <kbd>H</kbd> hide chosen &middot; <kbd>A</kbd> show all<br>
-<kbd>O</kbd> original colours &middot; <kbd>W</kbd> wireframe &middot; <kbd>E</kbd> explode
-&middot; <kbd>V</kbd> reset view &middot; <kbd>?</kbd> this help</div></div>
+<kbd>Shift M</kbd> merge &middot; <kbd>Shift S</kbd> split &middot; <kbd>Shift N</kbd> name<br>
+<kbd>Shift C</kbd> category &middot; <kbd>Shift U</kbd> or <kbd>Ctrl Z</kbd> undo<br>
+<kbd>Shift I</kbd> chosen alone &middot; <kbd>Shift H</kbd> hide chosen &middot;
+<kbd>Shift A</kbd> show all<br>
+<kbd>Shift O</kbd> original colours &middot; <kbd>Shift W</kbd> wireframe<br>
+<kbd>Shift E</kbd> explode &middot; <kbd>Shift V</kbd> reset view &middot;
+<kbd>?</kbd> this help</div></div>
 <ul id="parts"></ul>
-<div id="verbs"><button id="merge" title="M: all chosen parts become the first one">merge</button>
-<button id="split" title="S: segment again inside the chosen part">split</button>
+<div id="verbs">
+<button id="merge" title="Shift M: all chosen parts become the first one">merge</button>
+<button id="split" title="Shift S: segment again inside the chosen part">split</button>
 <label>into <input id="pieces" type="number" min="1" max="32" placeholder="auto"></label>
 <input id="words" type="text" maxlength="64" placeholder="name of the chosen part">
-<button id="name" title="N: give the chosen part this name">name</button>
-<select id="category" title="C: category of the chosen part"></select><ul id="said"></ul></div>
+<button id="name" title="Shift N: give the chosen part this name">name</button>
+<select id="category" title="Shift C: category of the chosen part"></select>
+<ul id="said"></ul></div>
 <div id="state"></div>
 <script type="application/json" id="data">{data}</script>
 <script>{script}</script></body></html>

@@ -6,6 +6,7 @@ import io
 import json
 import re
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -18,6 +19,7 @@ from tasks.review.colors import hex_color, part_colors
 from tasks.review.viewer import face_colors, face_pictures, render_viewer
 from tasks.taxonomy import taxonomy_of
 
+REPOSITORY = Path(__file__).resolve().parents[4]
 HOSTILE = "</script><script>alert(1)</script><img src=x onerror=alert(2)>&amp;"
 
 
@@ -135,3 +137,18 @@ def test_an_absent_script_is_told_with_its_cure(table, table_sheet, monkeypatch)
 
 def test_a_page_without_a_mesh_stays_under_a_megabyte(table, table_sheet):
     assert len(page_of(table, table_sheet)) < 1_000_000
+
+
+def test_keys_are_told_as_they_must_be_pressed():
+    """Plain letters choose labels; the viewer's own acts are capitals."""
+    script = (REPOSITORY / "infra/viewer/src/main.js").read_text()
+    block = script[script.index("const KEYS = {") :].partition("\n};")[0]
+    keys = set(re.findall(r"\b([A-Z]): ?", block) + re.findall(r"\b([A-Z]), ", block))
+    assert {"M", "S", "N", "U", "V"} <= keys
+    told = viewer._PAGE
+    assert set(re.findall(r"<kbd>Shift ([A-Z])</kbd>", told)) == keys
+    assert set(re.findall(r'title="Shift ([A-Z]): ', told)) == {"M", "S", "N", "C"}
+    guide = (REPOSITORY / "docs/review.md").read_text()
+    assert set(re.findall(r"`Shift ([A-Z])`", guide)) <= keys
+    for text in (told, guide):
+        assert not re.findall(r"(?:<kbd>|`|title=\")([A-Z])(?:</kbd>|`|:)", text)
