@@ -132,8 +132,9 @@ def test_label_studio_shows_what_is_in_the_callers_bucket(
     desk = open_desk(settings.review, settings.store)
     Store.from_settings(settings.store).put("review/page.html", b"<p>seen</p>")
     uri = f"s3://{LABELS}/parts/review/page.html"
-    data = {"project": desk.project_id, "data": {"sheet": uri, "viewer": uri, "key": "x:0"}}
-    task = desk.client.request("POST", "/api/tasks/", body=data)
+    shown = {"sheet": uri, "viewer": uri, "key": "x:0", "parts": []}
+    body = {"project": desk.project_id, "data": shown}
+    task = desk.client.request("POST", "/api/tasks/", body=body)
     name = base64.b64encode(uri.encode()).decode()
     answer = httpx.get(
         f"{label_studio.url}/tasks/{task['id']}/resolve/?fileuri={name}",
