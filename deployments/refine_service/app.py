@@ -46,7 +46,8 @@ def create_app(
     """
     chosen = settings or load_settings()
     metrics = Metrics()
-    engine = Engine(open_desk or desk_opener(chosen), chosen.live, metrics)
+    opener = open_desk or desk_opener(chosen)
+    engine = Engine(opener, chosen.live, metrics, chosen.review.max_clicks)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -84,8 +85,11 @@ def _measured(metrics: Metrics) -> Callable[..., Awaitable[Response]]:
 
 def _add_health(app: FastAPI, engine: Engine, metrics: Metrics) -> None:
     @app.get("/health")
-    async def health() -> dict[str, str]:
-        return {"status": "UP"}
+    async def health() -> JSONResponse:
+        # Loading is no illness: /readyz tells of it, and the local stack does not wait for it.
+        if engine.is_down:
+            return JSONResponse({"status": "DOWN", "problem": engine.problem}, status_code=503)
+        return JSONResponse({"status": "UP"})
 
     @app.get("/readyz")
     async def readyz() -> JSONResponse:

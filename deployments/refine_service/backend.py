@@ -12,6 +12,7 @@ from concurrent.futures import Future
 from typing import Any
 
 from fastapi import FastAPI, Request
+from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import JSONResponse
 
 from deployments.refine_service.engine import Answer, Engine, Job, Refused
@@ -20,6 +21,7 @@ from deployments.refine_service.metrics import Metrics
 from segvigen_model.errors import AssetRejected, SegvigenError
 from tasks.review.live_asset import TaskClosed, UnknownTask, UnusableClicks
 from tasks.review.live_clicks import ClickBook, command_lines, keypoints, read_drafts
+from tasks.review.push import PROPOSAL_SHA256
 from tasks.settings import Settings
 
 MODEL_VERSION = "segvigen-refine"
@@ -34,7 +36,8 @@ STATUS: Mapping[type[Exception], int] = {
 
 def add_backend(app: FastAPI, settings: Settings, engine: Engine, metrics: Metrics) -> None:
     """Add the two routes."""
-    book = ClickBook(max_clicks=settings.review.max_clicks)
+    # Some more than count: of those that cannot be used none does.
+    book = ClickBook(max_clicks=settings.review.max_clicks + MAX_CLICKS_SENT)
 
     @app.post("/setup")
     async def setup(request: Request) -> dict[str, str]:
@@ -59,7 +62,7 @@ def add_backend(app: FastAPI, settings: Settings, engine: Engine, metrics: Metri
         key = _key(task)
         clicks = tuple(book.clicks(key, sent, drafts))
         ids = frozenset(row["id"] for row in sent)
-        job = Job(key, clicks, ids, command_lines(sent, drafts))
+        job = Job(key, clicks, ids, command_lines(sent, drafts), _shown(task))
         answer = await _answer(engine, job, settings.live.timeout_s) if sent else _nothing()
         return JSONResponse({"results": [{**answer, "model_version": MODEL_VERSION}]})
 
@@ -72,7 +75,7 @@ def add_backend(app: FastAPI, settings: Settings, engine: Engine, metrics: Metri
 
 
 async def _answer(engine: Engine, job: Job, timeout_s: float) -> Answer:
-    future: Future[Answer] = engine.submit(job)
+    future: Future[Answer] = await run_in_threadpool(engine.submit, job)
     # Shielded: others may wait for the same answer, and a later request finds it made.
     waiting = asyncio.shield(asyncio.wrap_future(future))
     try:
@@ -121,6 +124,12 @@ def _key(task: Mapping[str, Any]) -> str:
             "the task has no data.key; only tasks made by the pipeline can be refined"
         )
     return key[:200]
+
+
+def _shown(task: Mapping[str, Any]) -> str:
+    """sha256 of the proposal that a task shows; "" in tasks of before it was told."""
+    shown = task["data"].get(PROPOSAL_SHA256)
+    return shown if isinstance(shown, str) else ""
 
 
 def _sent(context: Mapping[str, Any]) -> tuple[Mapping[str, Any], ...]:

@@ -1,7 +1,8 @@
 """One model, one thread, a short queue: answers clicks on assets that it keeps warm.
 
 The same clicks on the same proposal give the same answer, from memory if possible, and two equal
-requests in flight are one. A full queue or a stop refuses at once; what runs is finished.
+requests in flight are one. A full queue or a stop refuses at once; what runs is finished. A model
+or store that cannot be loaded is tried again; meanwhile the service says that it is down.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ from tasks.stage import is_surroundings
 log = logging.getLogger(__name__)
 
 MAX_HINTS = 4  # tasks that were opened lately and may be clicked soon
+RETRY_S = 15.0  # pause before a model or store that could not be loaded is tried again
 
 
 class Refused(SegvigenError):
@@ -59,17 +61,20 @@ class Job:
         clicks: raw results, in the order made.
         sent: ids of those of this request.
         lines: raw results that hold command lines.
+        proposal: sha256 of what the reviewer sees; "" = the present one.
     """
 
     key: str
     clicks: tuple[Result, ...]
     sent: frozenset[str]
     lines: tuple[Result, ...] = ()
+    proposal: str = ""
 
     @property
     def digest(self) -> str:
         """Names the answer."""
-        said = json.dumps([self.key, self.clicks, sorted(self.sent), self.lines], sort_keys=True)
+        parts = [self.key, self.proposal, self.clicks, sorted(self.sent), self.lines]
+        said = json.dumps(parts, sort_keys=True)
         return hashlib.sha256(said.encode()).hexdigest()
 
 
@@ -83,20 +88,27 @@ class Engine:
         open_desk: loads the model; called in the thread.
         settings: queue, time-out, memory.
         metrics: of this process.
+        max_clicks: of an answer, as the pull cuts it.
     """
 
     def __init__(
-        self, open_desk: Callable[[], LiveDesk], settings: LiveSettings, metrics: Metrics
+        self,
+        open_desk: Callable[[], LiveDesk],
+        settings: LiveSettings,
+        metrics: Metrics,
+        max_clicks: int = 100,
     ) -> None:
         self._open_desk, self._settings, self._metrics = open_desk, settings, metrics
-        self._assets: OrderedDict[str, LiveAsset] = OrderedDict()
+        self._max_clicks = max_clicks
+        self._desk: LiveDesk | None = None
+        self._assets: OrderedDict[tuple[str, str], LiveAsset] = OrderedDict()
         self._answers: OrderedDict[str, Answer] = OrderedDict()
         self._pending: dict[str, Future[Answer]] = {}
         self._queue: deque[tuple[Job, Future[Answer], float]] = deque()
         self._hints: deque[str] = deque(maxlen=MAX_HINTS)
         self._wake = threading.Condition()
         self._is_closing = False
-        self._problem = "the model is being loaded"
+        self._problem, self._is_down = "the model is being loaded", False
         self._mean_s = 1.0
         self._thread = threading.Thread(target=self._work, name="refine", daemon=True)
 
@@ -119,19 +131,28 @@ class Engine:
         """Why no answer can be given now; "" when ready."""
         return "the service is stopping" if self._is_closing else self._problem
 
+    @property
+    def is_down(self) -> bool:
+        """True from a failed load to the next that works."""
+        return self._is_down
+
     def hint(self, key: str) -> None:
         """Somebody opened a task: get it ready when there is nothing else to do."""
         with self._wake:
-            if key not in self._assets and key not in self._hints:
+            if key not in self._hints:
                 self._hints.append(key)
                 self._wake.notify()
 
     def submit(self, job: Job) -> Future[Answer]:
-        """Ask for an answer.
+        """Ask for an answer. Looks into the catalogue: not for an event loop.
 
         Raises:
             Refused: not ready, stopping, or too many wait.
+            UnknownTask: no such task.
+            TaskClosed: its round is over, or was proposed again.
         """
+        self._check_ready()
+        job = replace(job, proposal=self._present(job))
         digest = job.digest
         with self._wake:
             if digest in self._answers:
@@ -143,8 +164,7 @@ class Engine:
             if digest in self._pending:
                 self._metrics.cache_hits.inc()
                 return self._pending[digest]
-            if self.problem:
-                raise Refused(f"{self.problem}; click again in a few seconds", "not_ready", 5)
+            self._check_ready()
             if len(self._queue) >= self._settings.max_waiting:
                 wait_s = max(1, round(self._mean_s * len(self._queue)))
                 told = f"{len(self._queue)} requests wait already; click again in {wait_s} s"
@@ -156,15 +176,40 @@ class Engine:
             self._wake.notify()
         return future
 
-    def _work(self) -> None:
+    def _check_ready(self) -> None:
+        if self.problem or self._desk is None:
+            raise Refused(f"{self.problem}; click again in a few seconds", "not_ready", 5)
+
+    def _present(self, job: Job) -> str:
+        """sha256 of the proposal that an open task shows."""
+        assert self._desk is not None
         try:
-            desk = self._open_desk()
+            return self._desk.proposal(job.key, job.proposal).sha256
         except Exception as err:
-            self._problem = f"the model cannot be loaded: {err}"
-            log.exception("service=refine ready=false")
+            raise _told(err, job) from err
+
+    def _opened(self) -> LiveDesk | None:
+        """The desk, as soon as it can be loaded; None when the service stops before that."""
+        while not self._is_closing:
+            try:
+                desk = self._open_desk()
+            except Exception as err:
+                log.exception("service=refine ready=false again_s=%g", RETRY_S)
+                with self._wake:
+                    told = f"the model cannot be loaded: {err}; tried again every {RETRY_S:g} s"
+                    self._problem, self._is_down = told, True
+                    self._wake.wait_for(lambda: self._is_closing, RETRY_S)
+            else:
+                with self._wake:
+                    self._desk, self._problem, self._is_down = desk, "", False
+                log.info("service=refine ready=true")
+                return desk
+        return None
+
+    def _work(self) -> None:
+        desk = self._opened()
+        if desk is None:
             return
-        self._problem = ""
-        log.info("service=refine ready=true")
         while True:
             with self._wake:
                 self._wake.wait_for(lambda: self._queue or self._hints or self._is_closing)
@@ -212,8 +257,8 @@ class Engine:
                 future.set_result(answer)
 
     def _refine(self, desk: LiveDesk, job: Job) -> Answer:
-        asset = self._asset(desk, job.key)
-        said = read_said(asset, job.clicks, job.lines)
+        asset = self._asset(desk, job.key, job.proposal)
+        said = read_said(asset, job.clicks, job.lines, self._max_clicks)
         sent = [click for click in said.clicks if click.result_id in job.sent]
         if not sent:
             return {"result": [], "score": 0.0}
@@ -227,13 +272,16 @@ class Engine:
         score = results[0]["score"] if results else 0.0
         return {"result": results, "score": score}
 
-    def _asset(self, desk: LiveDesk, key: str) -> LiveAsset:
-        found = self._assets.get(key)
-        desk.check(key)  # the desk may have moved on since
+    def _asset(self, desk: LiveDesk, key: str, shown: str = "") -> LiveAsset:
+        # The desk may have moved on since.
+        place = key, desk.proposal(key, shown).sha256
+        found = self._assets.get(place)
         if found is None:
             self._metrics.loads.inc()
-            found = self._assets[key] = desk.load(key)
-        self._assets.move_to_end(key)
+            for old in [held for held in self._assets if held[0] == key]:
+                del self._assets[old]  # was proposed again
+            found = self._assets[place] = desk.load(*place)
+        self._assets.move_to_end(place)
         while len(self._assets) > self._settings.max_assets:
             self._assets.popitem(last=False)
         return found

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from segvigen_model.errors import SegvigenError
 from segvigen_model.types import AssetMesh, Click, ClickKind, Encoding, Proposal
 from tasks.assets import load_asset_mesh, load_proposal
-from tasks.catalogue import AssetRow, AssetState, Catalogue
+from tasks.catalogue import AssetRow, AssetState, Catalogue, ProposalRow
 from tasks.encode import encoding_for
 from tasks.review.buffers import Buffers, buffers_from_bytes
 from tasks.review.clicks import Answer, PointedClick, read_annotation
@@ -89,12 +89,32 @@ class LiveDesk:
             )
         return asset
 
-    def load(self, key: str) -> LiveAsset:
-        """Bring a task into memory and its geometry with it."""
+    def proposal(self, key: str, shown: str = "") -> ProposalRow:
+        """The proposal of a task that is open.
+
+        Args:
+            key: of the task.
+            shown: sha256 of the proposal that the reviewer sees; "" = not known.
+
+        Raises:
+            UnknownTask, TaskClosed: as `check`; or the round was proposed again since.
+        """
+        asset = self.check(key)
+        proposal = self._catalogue.proposal(asset.asset_id, asset.round)
+        if proposal is None:
+            raise UnknownTask(f"task {key[:80]!r} is not recorded yet; click again in a minute")
+        if shown and shown != proposal.sha256:
+            raise TaskClosed(
+                f"task {key[:12]} round {asset.round} was proposed again; answer its new task"
+            )
+        return proposal
+
+    def load(self, key: str, shown: str = "") -> LiveAsset:
+        """Bring a task into memory and its geometry with it; arguments as for `proposal`."""
+        proposal = self.proposal(key, shown)
         asset = self.check(key)
         task = self._catalogue.reviews.task(asset.asset_id, asset.round)
-        proposal = self._catalogue.proposal(asset.asset_id, asset.round)
-        if task is None or proposal is None:
+        if task is None:
             raise UnknownTask(f"task {key[:80]!r} is not recorded yet; click again in a minute")
         mesh = load_asset_mesh(self._store, asset)
         encoding = encoding_for(
@@ -127,14 +147,24 @@ class LiveDesk:
         return int(refined.provenance["id_map"].get(str(click.meaning.part), -1))
 
 
-def read_said(asset: LiveAsset, clicks: Sequence[Result], lines: Sequence[Result]) -> Answer:
+def read_said(
+    asset: LiveAsset, clicks: Sequence[Result], lines: Sequence[Result], max_clicks: int
+) -> Answer:
     """Understand clicks and command lines exactly as the pull will.
+
+    Args:
+        asset: the task.
+        clicks: raw results, in the order made.
+        lines: raw results that hold command lines.
+        max_clicks: the first so many usable ones count (SEGVIGEN_REVIEW_MAX_CLICKS).
 
     Raises:
         UnusableClicks: not one click can be used.
     """
     said = {"result": [*clicks, *lines]}
-    answer = read_annotation(said, asset.buffers, lambda: asset.mesh.triangles)
+    answer = read_annotation(
+        said, asset.buffers, lambda: asset.mesh.triangles, max_clicks=max_clicks
+    )
     if clicks and not answer.clicks:
         raise UnusableClicks("; ".join(answer.problems) + "; click on the object")
     return answer

@@ -81,7 +81,7 @@ class ClickBook:
 
     Args:
         max_places: (task, reviewer) pairs kept.
-        max_clicks: per pair.
+        max_clicks: per pair; the newest are dropped, as the pull does.
         clock: seconds since 1970.
     """
 
@@ -112,7 +112,7 @@ class ClickBook:
                 _reconcile(held, sent, mine)
             _take(held, sent, self._clock())
             while len(held) > self._max_clicks:
-                held.pop(next(iter(held)))
+                held.popitem()
             return [each.result for each in held.values()]
 
     @property

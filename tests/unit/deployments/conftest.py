@@ -79,7 +79,17 @@ def _another_reviewer(request: pytest.FixtureRequest) -> None:
 
 @pytest.fixture(scope="session")
 def live_world(tmp_path_factory: pytest.TempPathFactory) -> LiveWorld:
-    folder = tmp_path_factory.mktemp("live")
+    return make_live_world(tmp_path_factory.mktemp("live"))
+
+
+@pytest.fixture
+def fresh_world(tmp_path: Path) -> LiveWorld:
+    """For tests that move the asset."""
+    return make_live_world(tmp_path)
+
+
+def make_live_world(folder: Path) -> LiveWorld:
+    """One asset, proposed by hand, drawn and in review."""
     settings = load_settings(
         overrides={
             "store": {"root_url": f"file://{folder}/store", "raw_url": f"file://{folder}/raw"},
@@ -114,19 +124,25 @@ def live_world(tmp_path_factory: pytest.TempPathFactory) -> LiveWorld:
     return LiveWorld(folder, settings, asset, buffers, shown)
 
 
+@pytest.fixture
+def open_fresh_desk(fresh_world: LiveWorld) -> Callable[[], LiveDesk]:
+    """The same for `fresh_world`."""
+    return lambda: desk_on(fresh_world)
+
+
 @pytest.fixture(scope="session")
 def open_live_desk(live_world: LiveWorld) -> Callable[[], LiveDesk]:
     """Loads the tiny model."""
+    return lambda: desk_on(live_world)
 
-    def open_desk() -> LiveDesk:
-        from segvigen_model.checkpoint import build
-        from segvigen_model.segmenter import Segmenter
 
-        settings = live_world.settings
-        store = Store.from_settings(settings.store)
-        return LiveDesk(store, live_world.catalogue(), Segmenter(build("tiny")), settings.model)
+def desk_on(world: LiveWorld) -> LiveDesk:
+    """A world's desk with the tiny model."""
+    from segvigen_model.checkpoint import build
+    from segvigen_model.segmenter import Segmenter
 
-    return open_desk
+    store = Store.from_settings(world.settings.store)
+    return LiveDesk(store, world.catalogue(), Segmenter(build("tiny")), world.settings.model)
 
 
 @pytest.fixture(scope="session")

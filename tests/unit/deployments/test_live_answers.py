@@ -3,16 +3,25 @@
 from __future__ import annotations
 
 import json
+import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
+from fastapi.testclient import TestClient
 
-from tasks.catalogue import VerbRow
+from deployments.refine_service.app import create_app
+from segvigen_model.proposal_io import proposal_to_bytes
+from tasks.assets import load_asset_mesh, load_proposal
+from tasks.catalogue import AssetState, VerbRow
 from tasks.review.brush import rle_to_mask
+from tasks.review.buffers import buffers_to_bytes
 from tasks.review.live_asset import model_click, read_said
+from tasks.review.sheet import render_sheet
 from tasks.rounds import Said, next_proposal
+from tasks.store import Store
 
-STRANGER = ("label-studio", "wrong")
+LOGIN, STRANGER = ("label-studio", "live-secret"), ("label-studio", "wrong")
 
 
 def answer(client, body) -> dict:
@@ -102,7 +111,7 @@ def test_merges_and_splits_of_the_draft_count_as_in_the_next_round(
 
     desk = open_live_desk()
     asset = desk.load(world.key)
-    reply = read_said(asset, [click], [said])
+    reply = read_said(asset, [click], [said], 100)
     rows = [
         VerbRow("u", "t", v.number, asset.asset.asset_id, 0, "r", v.kind, v.parts, v.text, v.count)
         for v in reply.verbs
@@ -191,6 +200,78 @@ def test_foreign_and_finished_tasks_are_refused(live_client, live_world):
     for key in ("nonsense", "a:b", "../../etc:0", f"{'0' * 64}:0", unknown, "x:" + "9" * 5000):
         got = live_client.post("/predict", json=live_world.body(click, key=key))
         assert got.status_code == 404, (key[:20], got.text)
+
+
+def ready(client):
+    client.auth = LOGIN
+    for _ in range(600):
+        if client.get("/readyz").status_code == 200:
+            return
+        time.sleep(0.05)
+    raise AssertionError(client.get("/readyz").text)
+
+
+def test_a_closed_task_gets_no_answer_from_memory(fresh_world, open_fresh_desk):
+    world = fresh_world
+    body = world.body(world.point("part 0", 1))
+    with TestClient(create_app(world.settings, open_fresh_desk)) as client:
+        ready(client)
+        assert answer(client, body)["result"]
+        world.catalogue().move(world.asset.asset_id, AssetState.REFINING)
+        got = client.post("/predict", json=body)
+        assert (got.status_code, "round 0 is over" in got.text) == (409, True), got.text
+
+
+def test_a_round_that_is_proposed_again_is_answered_anew(fresh_world, open_fresh_desk):
+    """Part 1 is joined to part 0: a click that joins it changes nothing any more."""
+    world = fresh_world
+    catalogue, store = world.catalogue(), Store.from_settings(world.settings.store)
+    old = catalogue.proposal(world.asset.asset_id, 0)
+    body = world.body(world.point("part 0", 1))
+    with TestClient(create_app(world.settings, open_fresh_desk)) as client:
+        ready(client)
+        before = answer(client, body)["result"][0]["meta"]["preview"]
+        merged = np.where(world.shown == 1, 0, world.shown)
+        merged = np.unique(merged, return_inverse=True)[1].astype(np.int32)
+        proposal = load_proposal(store, old)
+        count = int(merged.max()) + 1
+        again = replace(proposal, face_labels=merged, part_confidence=np.ones(count, np.float32))
+        blob = store.put("again.npz", proposal_to_bytes(again))
+        sheet = render_sheet(load_asset_mesh(store, world.asset), merged, width=512, meta={})
+        store.put("review/again.npz", buffers_to_bytes(sheet.buffers))
+        task = catalogue.reviews.task(world.asset.asset_id, 0)
+        catalogue.move(world.asset.asset_id, AssetState.PROPOSED, round=0)
+        row = replace(old, key=blob.key, sha256=blob.sha256, num_parts=count)
+        catalogue.add_proposal(row)
+        catalogue.reviews.add_task(replace(task, buffers_key="review/again.npz"))
+        catalogue.move(world.asset.asset_id, AssetState.IN_REVIEW)
+        after = answer(client, body)["result"][0]["meta"]["preview"]
+        assert after != before, "the old proposal was shown"
+        assert metric(client, "segvigen_live_asset_loads_total") == 2
+
+        def asked(sha256):
+            body["tasks"][0]["data"]["proposal_sha256"] = sha256
+            return client.post("/predict", json=body)
+
+        assert asked(row.sha256).status_code == 200
+        stale = asked(old.sha256)
+        assert (stale.status_code, "proposed again" in stale.text) == (409, True)
+
+
+def test_more_clicks_than_count_are_cut_as_the_pull_cuts_them(fresh_world, open_fresh_desk):
+    world = fresh_world
+    review = world.settings.review.model_copy(update={"max_clicks": 2})
+    settings = world.settings.model_copy(update={"review": review})
+    a, b = world.point("part 0", 1, name="a"), world.point("new part", 2, name="b")
+    late = world.point("new part 2", 3, name="c")
+    late.pop("is_positive")  # stands in the draft, after the others
+    with TestClient(create_app(settings, open_fresh_desk)) as client:
+        ready(client)
+        two = answer(client, world.body(b, saved=(a,)))["result"][0]["meta"]["preview"]
+        three = answer(client, world.body(late, saved=(a, b)))
+        assert three["result"] == [], "the newest is cut, so it has no answer"
+        again = answer(client, world.body(b, saved=(a, b)))["result"][0]["meta"]["preview"]
+        assert again["parts"] == two["parts"], "a click that does not count moved faces"
 
 
 def test_strangers_hear_nothing(live_client, live_world):

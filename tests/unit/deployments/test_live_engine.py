@@ -8,6 +8,7 @@ import time
 import pytest
 from fastapi.testclient import TestClient
 
+from deployments.refine_service import engine as engine_module
 from deployments.refine_service.app import create_app
 from deployments.refine_service.engine import Engine, Job, LiveFailed, Refused
 from deployments.refine_service.metrics import Metrics
@@ -146,6 +147,39 @@ def test_not_ready_before_the_model_and_told_why_when_it_cannot_load(live_world)
                 break
             time.sleep(0.01)
         assert "no checkpoint 'x'" in client.get("/readyz").json()["status"]
+        health = client.get("/health")
+        assert health.status_code == 503 and "no checkpoint 'x'" in health.json()["problem"]
+
+
+def test_a_load_that_failed_is_tried_again(live_world, desk, monkeypatch):
+    monkeypatch.setattr(engine_module, "RETRY_S", 0.01)
+    loads = []
+
+    def third_time() -> LiveDesk:
+        loads.append(1)
+        if len(loads) < 3:
+            raise ConnectionError("the store does not answer")
+        return desk
+
+    with TestClient(create_app(live_world.settings, third_time)) as client:
+        for _ in range(500):
+            if client.get("/readyz").status_code == 200:
+                break
+            time.sleep(0.01)
+        assert client.get("/readyz").json()["status"] == "READY"
+        assert client.get("/health").json() == {"status": "UP"} and len(loads) == 3
+
+
+def test_a_service_that_cannot_load_stops_at_once():
+    def never() -> LiveDesk:
+        raise FileNotFoundError("no checkpoint")
+
+    engine = Engine(never, SETTINGS, Metrics())
+    engine.start()
+    while not engine.is_down:
+        time.sleep(0.01)
+    engine.stop(10)
+    assert not engine._thread.is_alive()
 
 
 def test_a_slow_answer_times_out_with_503_and_is_there_later(live_world, desk):
