@@ -80,4 +80,5 @@ def open_context(
 def _segmenter(checkpoint: str, device: str) -> Segmenter:
     from segvigen_model.segmenter import Segmenter
 
-    return Segmenter.from_checkpoint(checkpoint, device=device)
+    # Every stage reads its meshes anew: only the present asset's geometry is asked for again.
+    return Segmenter.from_checkpoint(checkpoint, device=device, num_kept=1)

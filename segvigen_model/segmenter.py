@@ -58,7 +58,7 @@ from segvigen_model.types import (
 )
 
 logger = logging.getLogger(__name__)
-NUM_KEPT = 4  # assets whose geometry is kept
+NUM_KEPT = 4  # assets whose geometry is kept, up to 1.5 GB each
 CLICK_CONFIDENCE = 1.0  # a part that a person clicked is taken as sure
 
 
@@ -67,14 +67,15 @@ class Segmenter:
 
     Args:
         bundle: the model.
+        num_kept: geometries of the assets used last that are kept for the same mesh object, >= 1.
 
     Attributes:
         weights: sha256 by name of every weights file that labels depend on; encodings depend on
             "checkpoint" alone.
     """
 
-    def __init__(self, bundle: Bundle) -> None:
-        self.bundle = bundle
+    def __init__(self, bundle: Bundle, num_kept: int = NUM_KEPT) -> None:
+        self.bundle, self._num_kept = bundle, num_kept
         self.weights = {
             "checkpoint": bundle.sha256,
             "patch_network": file_sha256(bundle.patch_weights),
@@ -85,10 +86,10 @@ class Segmenter:
 
     @classmethod
     def from_checkpoint(
-        cls, path_or_name: str | Path = "default", device: str = "cpu"
+        cls, path_or_name: str | Path = "default", device: str = "cpu", num_kept: int = NUM_KEPT
     ) -> Segmenter:
         """Load a checkpoint and wrap it."""
-        return cls(load(path_or_name, device))
+        return cls(load(path_or_name, device), num_kept)
 
     @property
     def checkpoint(self) -> str:
@@ -309,17 +310,19 @@ class Segmenter:
         return len(part_map) if config is None else config.image_size
 
     def geometry(self, mesh: AssetMesh, encoding: Encoding) -> Geometry:
-        """Surface, segments and voxel relation of an asset; kept for the last few assets."""
-        for kept in self._kept:
+        """Surface, segments and voxel relation of an asset; kept for the assets used last."""
+        for place, kept in enumerate(self._kept):
             if kept.mesh is mesh and kept.encoding is encoding:
+                self._kept.insert(0, self._kept.pop(place))
                 return kept
         if encoding.checkpoint != self.bundle.sha256:
             raise CheckpointMismatch(
                 f"encoding is by checkpoint {encoding.checkpoint[:12]}, this model is "
                 f"{self.bundle.sha256[:12]}; encode again"
             )
+        del self._kept[self._num_kept - 1 :]  # first: the new one needs the memory
         made = geometry_of(mesh, encoding, self._network)
-        self._kept = [made, *self._kept[: NUM_KEPT - 1]]
+        self._kept.insert(0, made)
         return made
 
     def _edited(self, geometry: Geometry, face_labels: IntArray, edits: Edits) -> Edited:

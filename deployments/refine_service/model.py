@@ -31,8 +31,11 @@ def desk_opener(settings: Settings) -> Callable[[], LiveDesk]:
         begin = time.perf_counter()
         store = Store.from_settings(settings.store)
         catalogue = Catalogue(settings.catalogue.url.get_secret_value())
-        checkpoint = in_use(settings.model, store, catalogue)
-        segmenter = Loaded.from_checkpoint(checkpoint, settings.model.device)
+        segmenter = Loaded.from_checkpoint(
+            in_use(settings.model, store, catalogue),
+            settings.model.device,
+            num_kept=settings.live.max_assets,
+        )
         warm_up(segmenter)
         log.info("service=refine model_seconds=%.1f", time.perf_counter() - begin)
         return LiveDesk(store, catalogue, segmenter, settings.model)

@@ -12,6 +12,9 @@ from deployments.refine_service import engine as engine_module
 from deployments.refine_service.app import create_app
 from deployments.refine_service.engine import Engine, Job, LiveFailed, Refused
 from deployments.refine_service.metrics import Metrics
+from deployments.refine_service.model import desk_opener
+from flows import context
+from segvigen_model.checkpoint import build, save
 from tasks.review.live_asset import LiveDesk
 from tasks.settings import LiveSettings
 
@@ -168,6 +171,19 @@ def test_a_load_that_failed_is_tried_again(live_world, desk, monkeypatch):
             time.sleep(0.01)
         assert client.get("/readyz").json()["status"] == "READY"
         assert client.get("/health").json() == {"status": "UP"} and len(loads) == 3
+
+
+def test_geometry_is_kept_for_as_many_assets_as_the_engine_holds_and_for_one_in_flows(
+    live_world, tmp_path
+):
+    folder = tmp_path / "tiny"
+    save(build("tiny"), folder)
+    world = live_world.settings
+    model = world.model.model_copy(update={"checkpoint": str(folder)})
+    live = world.live.model_copy(update={"max_assets": 7})
+    settings = world.model_copy(update={"model": model, "live": live})
+    assert desk_opener(settings)().segmenter._num_kept == 7
+    assert context._segmenter(str(folder), "cpu")._num_kept == 1
 
 
 def test_a_service_that_cannot_load_stops_at_once():

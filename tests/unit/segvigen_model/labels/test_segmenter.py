@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import gc
+import weakref
 from dataclasses import replace
 
 import numpy as np
@@ -55,6 +57,27 @@ def test_a_patch_network_of_its_own_answers_and_leaves_encodings_as_they_are(
     clicks = [click_at(mesh, 0)]
     own, theirs = (each.part_mask(mesh, encoding, clicks) for each in (segmenter, other))
     assert not np.allclose(own, theirs), "the other network was asked"
+
+
+def test_the_geometries_used_last_are_kept_and_no_more(table, segmenter):
+    mesh, _ = table
+    kept = Segmenter(segmenter.bundle, num_kept=2)
+    encodings = [segmenter.encode(mesh) for _ in range(3)]
+    first, second = (kept.geometry(mesh, encoding) for encoding in encodings[:2])
+    assert kept.geometry(mesh, encodings[0]) is first, "now the second is the oldest"
+    kept.geometry(mesh, encodings[2])
+    assert kept.geometry(mesh, encodings[0]) is first
+    assert kept.geometry(mesh, encodings[1]) is not second
+
+
+def test_a_bulk_worker_keeps_one_geometry(table, segmenter):
+    mesh, _ = table
+    bulk = Segmenter(segmenter.bundle, num_kept=1)
+    encodings = [segmenter.encode(mesh) for _ in range(2)]
+    # Arrays, because the dataclass itself takes no weak reference.
+    seen = [weakref.ref(bulk.geometry(mesh, e).surface.areas) for e in encodings]
+    gc.collect()
+    assert seen[0]() is None and seen[1]() is bulk.geometry(mesh, encodings[1]).surface.areas
 
 
 def test_face_order_does_not_matter(table, segmenter):
