@@ -197,10 +197,15 @@ def retry(
     with errors_told():
         _enter(home, config, needs_store=False)
         catalogue = Catalogue(load_settings().catalogue.url.get_secret_value())
-        for row in catalogue.assets(state):
-            if row.asset_id.startswith(asset) and row.source_key is not None:
-                back = catalogue.retry(row.asset_id)
-                view.out.print(f"{row.asset_id[:12]} {view.plain(row.name)}: {back.state}")
+        rows = [row for row in catalogue.assets(state) if row.asset_id.startswith(asset)]
+        for row in rows:
+            has_source = row.source_key is not None
+            now = catalogue.retry(row.asset_id).state if has_source else "no source, left alone"
+            view.out.print(f"{row.asset_id[:12]} {view.plain(row.name)}: {now}")
+    if any(row.source_key is None for row in rows):
+        view.out.print(
+            "No source: ingest could not take the object; `segvigen ingest --retry` tries it again"
+        )
 
 
 @app.command()

@@ -18,16 +18,24 @@ if TYPE_CHECKING:
 
     from flows.doctor import Check
     from infra.local import LocalStack
+    from tasks.catalogue import AssetRow
     from tasks.settings import Settings
 
 out = Console()
 err = Console(stderr=True)
+MAX_WHY_CHARS = 140  # in a table; JSON has the whole text
 STYLES = {"ok": "green", "warning": "yellow", "problem": "bold red"}
 
 
 def plain(text: str) -> str:
     """Foreign text for the terminal: no markup of ours, no control characters of theirs."""
     return escape("".join(char if char.isprintable() or char == "\n" else "�" for char in text))
+
+
+def short(text: str) -> str:
+    """Foreign text on one line of a table, cut at its end."""
+    line = " ".join(text.split())
+    return plain(line if len(line) <= MAX_WHY_CHARS else f"{line[: MAX_WHY_CHARS - 1]}…")
 
 
 def complain(kind: str, error: Exception) -> None:
@@ -81,10 +89,8 @@ def read_state(settings: Settings, home: Path) -> dict[str, Any]:
         "raw_objects": len(raw),
         "label_sets": sum(row.asset_id not in copies for row in catalogue.labels.all()),
         "copies": len(copies),
-        "parked": [
-            {"asset": row.asset_id, "name": row.name, "state": str(row.state), "reason": row.reason}
-            for row in parked
-        ],
+        "parked": [_trouble(row) for row in parked],
+        "failing": [_trouble(row) for row in catalogue.assets() if _is_failing(row)],
         "shards": [
             {
                 "dataset": version.dataset,
@@ -103,6 +109,23 @@ def read_state(settings: Settings, home: Path) -> dict[str, Any]:
     }
 
 
+def _is_failing(row: AssetRow) -> bool:
+    """Did it go wrong last time, and will it be tried again?"""
+    return bool(row.last_error) and not row.reason
+
+
+def _trouble(row: AssetRow) -> dict[str, Any]:
+    return {
+        "asset": row.asset_id,
+        "name": row.name,
+        "state": str(row.state),
+        "reason": row.reason,
+        "detail": row.detail,
+        "last_error": row.last_error,
+        "attempts": row.attempts,
+    }
+
+
 def show_state(state: Mapping[str, Any]) -> None:
     """Print `read_state` for people."""
     assets = table("Assets", "state", "number")
@@ -111,11 +134,15 @@ def show_state(state: Mapping[str, Any]) -> None:
             assets.add_row(name, str(number))
     assets.add_row("[bold]total", f"[bold]{state['total']}")
     out.print(assets)
-    if state["parked"]:
-        parked = table("Parked", "asset", "name", "state", "reason")
-        for row in state["parked"]:
-            parked.add_row(row["asset"][:12], plain(row["name"]), row["state"], row["reason"])
-        out.print(parked)
+    for title, word in (("Parked", "reason"), ("Failing, will be tried again", "attempts")):
+        rows = state[title.partition(",")[0].lower()]
+        troubles = table(title, "asset", "name", "state", word, "why")
+        for row in rows:
+            why = short(row["detail"] or row["last_error"] or "")
+            known = row["asset"][:12], plain(row["name"]), row["state"], str(row[word])
+            troubles.add_row(*known, why)
+        if rows:
+            out.print(troubles)
     shards = table("Shards", "dataset", "version", "samples", "MB")
     for row in state["shards"]:
         size = f"{row['size_bytes'] / 1e6:.1f}"

@@ -84,6 +84,24 @@ def test_status_counts_assets_and_lists_shards_and_reasons(world):
     assert "no_faces" in shown and "abc" in shown
 
 
+def test_status_tells_why_and_what_to_do(world):
+    catalogue = Catalogue(f"sqlite:///{world}/catalogue.db")
+    for number in range(3):
+        row = AssetRow(f"{number:064x}", AssetState.REGISTERED, name="x", source_key="k")
+        catalogue.register(row)
+    cure = "2100000 faces > 2000000; decimate first"
+    catalogue.move(f"{0:064x}", AssetState.REJECTED, reason="too_many_faces", detail=cure)
+    long = "StageError: the sheet is gone;\npush again" + " and so on" * 40
+    catalogue.record_failure(f"{1:064x}", long, max_attempts=1)
+    catalogue.record_failure(f"{2:064x}", "BlobMissing: no object a/b", max_attempts=3)
+    state = json.loads(run("status", "--json").output)
+    assert [row["detail"] for row in state["parked"]] == [cure, long]
+    assert [row["last_error"] for row in state["failing"]] == ["BlobMissing: no object a/b"]
+    shown = " ".join(run("status").output.split())
+    assert cure in shown and "the sheet is gone; push again" in shown and "…" in shown
+    assert "BlobMissing: no object a/b" in shown and "registered_failed" in shown
+
+
 def test_status_survives_hostile_names(world):
     catalogue = Catalogue(f"sqlite:///{world}/catalogue.db")
     catalogue.register(AssetRow("0" * 64, AssetState.REGISTERED, name="[/red][bold]x\x1b[31m.glb"))
@@ -192,6 +210,9 @@ def test_retry_takes_parked_assets_back(world):
         catalogue.register(row)
         catalogue.move(row.asset_id, AssetState.REJECTED, reason="reviewer_rejected")
     assert run("retry", "accepted").exit_code == cli.USAGE
-    assert run("retry", "rejected").exit_code == cli.OK
+    answer = run("retry", "rejected")
+    assert answer.exit_code == cli.OK
+    assert "x.glb: no source" in answer.output
+    assert "segvigen ingest --retry" in answer.output
     states = [asset.state for asset in catalogue.assets()]
     assert sorted(states) == [AssetState.REGISTERED, AssetState.REJECTED], "no source, no retry"
