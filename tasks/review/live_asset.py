@@ -120,10 +120,10 @@ class LiveDesk:
         encoding = encoding_for(
             asset, mesh, store=self._store, catalogue=self._catalogue, segmenter=self.segmenter
         )
-        shown = load_proposal(self._store, proposal)
+        partition = load_proposal(self._store, proposal)
         buffers = buffers_from_bytes(self._store.get(task.buffers_key))
-        ready = LiveAsset(asset, mesh, encoding, shown, buffers)
-        self.segmenter.refine(mesh, encoding, shown.face_labels, [])
+        ready = LiveAsset(asset, mesh, encoding, partition, buffers)
+        self.segmenter.refine(mesh, encoding, partition.face_labels, [])
         return ready
 
     def refine(self, asset: LiveAsset, said: Answer) -> Proposal:
