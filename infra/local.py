@@ -221,6 +221,7 @@ class LocalStack:
         said = _said_by_caller()
         secrets = load_secrets(self.home)
         env = {"SEGVIGEN_CATALOGUE_URL": f"sqlite:///{self.home}/catalogue.db"}
+        env["SEGVIGEN_MODEL_CHECKPOINT_CACHE"] = str(self.home / "checkpoints")
         env["SEGVIGEN_REVIEW_WEBHOOK_TOKEN"] = secrets.webhook_token
         env["SEGVIGEN_REVIEW_LIVE_PASSWORD"] = secrets.webhook_token
         access: dict[str, str] = {}
