@@ -69,13 +69,13 @@ def draw_asset(context: Context, asset: AssetRow) -> np.ndarray:
 
 
 def _view(mesh: AssetMesh) -> View:
-    corners = unit_triangles(mesh, fit_frame(mesh.vertices)).reshape(-1, 3)
+    corners = unit_triangles(mesh, fit_frame(mesh.used_vertices)).reshape(-1, 3)
     return look_from(np.array(HERO_DIRECTION), corners)
 
 
 def _shade(mesh: AssetMesh, labels: IntArray) -> np.ndarray:
     normals = np.repeat(surface_of(mesh).normals[:, None], 3, axis=1)
-    scene = RayScene(unit_triangles(mesh, fit_frame(mesh.vertices)))
+    scene = RayScene(unit_triangles(mesh, fit_frame(mesh.used_vertices)))
     return shade_view(scene, _view(mesh), labels, normals, TILE)
 
 
@@ -83,7 +83,7 @@ def _with_dots(mesh: AssetMesh, tile: np.ndarray, points: FloatArray) -> np.ndar
     """Clicks as dots, also those on the far side."""
     image = Image.fromarray(tile)
     pen = ImageDraw.Draw(image)
-    frame = fit_frame(mesh.vertices)
+    frame = fit_frame(mesh.used_vertices)
     if len(points):
         for column, row, _ in _view(mesh).project((points - frame.center) * frame.scale, TILE):
             box = (column - 6, row - 6, column + 6, row + 6)

@@ -66,13 +66,17 @@ def surface_of(mesh: AssetMesh) -> Surface:
     cross = np.cross(triangles[:, 1] - triangles[:, 0], triangles[:, 2] - triangles[:, 0])
     double_area = np.linalg.norm(cross, axis=1)
     normals = cross / np.maximum(double_area, TINY)[:, None]
-    low, high = mesh.vertices.min(axis=0), mesh.vertices.max(axis=0)
+    is_used = mesh.is_vertex_used  # a stray vertex would widen the weld's tolerance
+    used = np.asarray(mesh.vertices)[is_used]
+    low, high = used.min(axis=0), used.max(axis=0)
     extent = max(float((high - low).max()), TINY)
-    corners = weld(np.asarray(mesh.vertices), low, extent)[mesh.faces]
+    ids = np.zeros(len(mesh.vertices), np.int64)
+    ids[is_used] = weld(used, low, extent)
+    corners = ids[mesh.faces]
     pairs, lengths, opposite = shared_edges(corners, triangles)
     components = label_components(mesh.num_faces, pairs)
     angles = _signed_angles(triangles, normals, pairs, opposite)
-    volumes = _signed_volumes(triangles, components, mesh)
+    volumes = _signed_volumes(triangles, components, used.mean(axis=0))
     angles *= np.where(volumes < 0, -1.0, 1.0)[components][pairs[:, 0]]
     if volumes[_are_closed(cross, double_area, components)].sum() < 0:
         normals = -normals
@@ -305,9 +309,9 @@ def _signed_angles(
     return angles
 
 
-def _signed_volumes(triangles: FloatArray, components: IntArray, mesh: AssetMesh) -> FloatArray:
+def _signed_volumes(triangles: FloatArray, components: IntArray, middle: FloatArray) -> FloatArray:
     """(C,) six times the volume of each component, negative where it is turned inside out."""
-    local = triangles - mesh.vertices.mean(axis=0)
+    local = triangles - middle
     volume = np.einsum("ij,ij->i", local[:, 0], np.cross(local[:, 1], local[:, 2]))
     return np.bincount(components, weights=volume).astype(np.float64)
 

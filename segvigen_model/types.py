@@ -95,6 +95,18 @@ class AssetMesh:
         """(F, 3, 3) float64 corner positions, mesh frame."""
         return self.vertices[self.faces]
 
+    @property
+    def is_vertex_used(self) -> BoolArray:
+        """(V,) whether a face has the vertex; bounds and frames are of these alone."""
+        is_used: BoolArray = np.zeros(len(self.vertices), dtype=np.bool_)
+        is_used[self.faces.ravel()] = True
+        return is_used
+
+    @property
+    def used_vertices(self) -> FloatArray:
+        """(U, 3) float64 positions of the vertices that faces have, in their order."""
+        return self.vertices[self.is_vertex_used]
+
 
 @dataclass(frozen=True, slots=True)
 class OVoxel:

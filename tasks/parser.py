@@ -172,7 +172,7 @@ def shared_parser() -> Parser:
 
 def facts_of(mesh: AssetMesh) -> dict[str, Any]:
     """What asset.json says of a mesh: counts, surface area, bounds (mesh frame)."""
-    surface = surface_of(mesh)
+    surface, used = surface_of(mesh), mesh.used_vertices
     return {
         "num_faces": mesh.num_faces,
         "num_vertices": len(mesh.vertices),
@@ -181,7 +181,7 @@ def facts_of(mesh: AssetMesh) -> dict[str, Any]:
         "num_components": int(surface.components.max(initial=-1)) + 1,
         "is_textured": any(m.base_color_texture is not None for m in mesh.materials),
         "surface_area": float(surface.areas.sum()),
-        "bounds": np.stack([mesh.vertices.min(0), mesh.vertices.max(0)]).tolist(),
+        "bounds": np.stack([used.min(0), used.max(0)]).tolist(),
     }
 
 

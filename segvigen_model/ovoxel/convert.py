@@ -66,9 +66,7 @@ def mesh_to_ovoxel(
     Raises:
         AssetRejected: no voxel is touched, or the mesh is far too dense for the grid.
     """
-    is_used = np.zeros(len(mesh.vertices), dtype=np.bool_)
-    is_used[mesh.faces.ravel()] = True
-    frame = fit_frame(mesh.vertices[is_used])
+    frame = fit_frame(mesh.used_vertices)
     triangles = to_voxel_units(mesh_to_unit(mesh.vertices, frame).astype(np.float32), grid)
     surface = _surface(mesh, np.ascontiguousarray(triangles[mesh.faces]))
     voxels = _backend(backend, torch.device(device))(surface, mesh.faces, mesh.materials, grid)

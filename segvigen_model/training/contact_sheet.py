@@ -118,7 +118,7 @@ def trial(
     encoding = segmenter.encode(item.mesh)
     proposal = segmenter.propose(item.mesh, encoding).face_labels
     answers = tuple(segmenter.part_mask(item.mesh, encoding, clicks[:n]) > 0.5 for n in COUNTS)
-    points = mesh_to_unit(np.array([c.xyz for c in clicks]), fit_frame(item.mesh.vertices))
+    points = mesh_to_unit(np.array([c.xyz for c in clicks]), fit_frame(item.mesh.used_vertices))
     full = miou_matched(proposal, item.labels, item.areas)
     ious = (mask_iou(answer, part, item.areas) for answer in answers)
     return Trial(item, surface, part, points, proposal, answers, (full, *ious))

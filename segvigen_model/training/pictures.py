@@ -36,7 +36,7 @@ COLORS = np.array(
 
 def triangles_unit(mesh: AssetMesh) -> FloatArray:
     """(F, 3, 3) corners, unit frame."""
-    flat = mesh_to_unit(mesh.triangles.reshape(-1, 3), fit_frame(mesh.vertices))
+    flat = mesh_to_unit(mesh.triangles.reshape(-1, 3), fit_frame(mesh.used_vertices))
     return np.asarray(flat, np.float64).reshape(-1, 3, 3)
 
 

@@ -76,7 +76,7 @@ def render_sheet(
         AssetRejected: labels do not fit the mesh.
     """
     _check_labels(mesh, face_labels)
-    frame = fit_frame(mesh.vertices)
+    frame = fit_frame(mesh.used_vertices)
     triangles = unit_triangles(mesh, frame)
     edges = triangles[:, 1:] - triangles[:, :1]
     face_normals = np.cross(edges[:, 0], edges[:, 1])

@@ -24,7 +24,7 @@ from PIL import Image
 
 from segvigen_model.coords import mesh_to_unit
 from segvigen_model.errors import MissingExtra
-from segvigen_model.types import AssetMesh, ByteArray, IntArray
+from segvigen_model.types import AssetMesh, ByteArray, FloatArray, Frame, IntArray
 from tasks.review.buffers import Buffers
 from tasks.review.colors import hex_color, part_colors
 from tasks.review.config import part_label, task_labels
@@ -174,7 +174,7 @@ def _payload(
         "title": title,
         "center": buffers.frame.center.tolist(),
         "scale": buffers.frame.scale,
-        "points": _packed(mesh_to_unit(mesh.vertices, buffers.frame).astype("<f4")),
+        "points": _packed(mesh_to_unit(_near(mesh, buffers.frame), buffers.frame).astype("<f4")),
         "faces": _packed(mesh.faces.astype("<u4")),
         "part": _packed(face_labels.astype("<u2")),
         "original": _packed(face_colors(mesh)),
@@ -192,6 +192,11 @@ def _payload(
         data["slot"] = _packed(slots.astype("<u2"))
         data["uv"] = _packed(np.nan_to_num(mesh.corner_uv).astype("<f4"))
     return data
+
+
+def _near(mesh: AssetMesh, frame: Frame) -> FloatArray:
+    """Vertices, those without a face in the middle: the page frames all that it is given."""
+    return np.where(mesh.is_vertex_used[:, None], mesh.vertices, frame.center)
 
 
 def _parts(mesh: AssetMesh, face_labels: IntArray, buffers: Buffers) -> list[dict[str, Any]]:

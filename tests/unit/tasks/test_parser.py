@@ -56,6 +56,16 @@ def test_it_says_what_reading_here_says(make_boxes: Callable[..., bytes]) -> Non
     assert facts["surface_area"] == pytest.approx(18) and np.shape(facts["bounds"]) == (2, 3)
 
 
+def test_bounds_are_of_what_faces_have() -> None:
+    box = trimesh.creation.box().export(file_type="off")
+    text = box.replace("OFF\n8 ", "OFF\n9 ")
+    head, points, faces = text.split("\n")[:2], text.split("\n")[2:10], text.split("\n")[10:]
+    data = "\n".join([*head, *points, "1e5 0 0", *faces]).encode()
+    facts = shared_parser().measure(data, "off", {}, MeshLimits(), **PLENTY)
+    assert (facts["num_vertices"], facts["num_components"]) == (9, 1)
+    assert facts["bounds"] == [[-0.5] * 3, [0.5] * 3]
+
+
 def test_side_files_arrive_whole_and_by_name() -> None:
     box = trimesh.creation.box()
     text = "mtllib red.mtl\nusemtl red\n" + box.export(file_type="obj")

@@ -1,9 +1,10 @@
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import fields, replace
 
 import numpy as np
 import pytest
+import trimesh
 
 from segvigen_model.geometry import contacts, sample_faces, surface_of
 from segvigen_model.segments import grow_by_angle, segment_tree
@@ -44,6 +45,22 @@ def test_the_larger_closed_pieces_say_which_side_is_outside(two_boxes, split_box
     normals = surface_of(mesh).normals
     assert np.allclose(normals[:24], surface_of(two_boxes).normals)
     assert np.allclose(surface_of(inside_out(mesh)).normals, normals)
+
+
+def test_a_vertex_without_a_face_changes_nothing(two_boxes):
+    ball = trimesh.creation.icosphere(2)
+    sphere = replace(
+        two_boxes,
+        vertices=np.asarray(ball.vertices),
+        faces=np.asarray(ball.faces, np.int64),
+        face_material=np.zeros(320, np.int32),
+    )
+    stray = replace(sphere, vertices=np.vstack([sphere.vertices, [[1e5, -1e5, 1e300]]]))
+    plain, told = surface_of(sphere), surface_of(stray)
+    assert len(plain.pairs) == 480
+    for each in fields(plain):
+        assert np.array_equal(getattr(plain, each.name), getattr(told, each.name)), each.name
+    assert np.array_equal(stray.used_vertices, sphere.vertices)
 
 
 def test_an_open_sheet_keeps_its_normals(big_sheet):

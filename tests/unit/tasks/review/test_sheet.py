@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import io
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -24,6 +25,13 @@ def test_the_same_input_gives_the_same_bytes(table, table_sheet):
     again = render_sheet(*table, width=384, meta={"asset_id": "a", "round": 0})
     assert again.png == table_sheet.png
     assert buffers_to_bytes(again.buffers) == buffers_to_bytes(table_sheet.buffers)
+
+
+def test_a_vertex_without_a_face_is_not_framed(table, table_sheet):
+    mesh, labels = table
+    stray = replace(mesh, vertices=np.vstack([mesh.vertices, [[1e5, 0, 0]]]))
+    told = render_sheet(stray, labels, width=384, meta={"asset_id": "a", "round": 0})
+    assert told.png == table_sheet.png
 
 
 def test_parts_are_drawn_in_their_colours(table_sheet):

@@ -58,6 +58,10 @@ def test_geometry_goes_in_exactly(table, table_sheet):
     assert np.array_equal(faces, mesh.faces) and np.array_equal(parts, labels)
     back = points / data["scale"] + np.array(data["center"])
     assert np.allclose(back, mesh.vertices, atol=1e-5)
+    stray = replace(mesh, vertices=np.vstack([mesh.vertices, [[1e5, 0, 0]]]))
+    more = data_of(render_viewer(stray, labels, table_sheet.buffers, title="").decode())
+    seen = np.frombuffer(base64.b64decode(more["points"]), "<f4").reshape(-1, 3)
+    assert np.array_equal(seen[:-1], points) and not seen[-1].any(), "no face: not to be framed"
     assert len(data["tiles"]) == 6 and sum(part["share"] for part in data["parts"]) > 0.99
     assert page == page_of(table, table_sheet)
 
