@@ -11,7 +11,7 @@ import binascii
 import json
 import struct
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import unquote
 
@@ -36,12 +36,14 @@ class GltfSource:
         blob: the GLB's binary chunk, or None.
         side_files: name -> bytes; empty for GLB.
         is_binary: the file is a GLB, which must be complete in itself.
+        buffers: by number, those that were asked for: an inline one is decoded once.
     """
 
     header: Mapping[str, Any]
     blob: bytes | None
     side_files: Mapping[str, bytes]
     is_binary: bool
+    buffers: dict[int, bytes] = field(default_factory=dict, compare=False, repr=False)
 
 
 def open_glb(data: bytes) -> GltfSource:
@@ -156,13 +158,9 @@ def view_bytes(source: GltfSource, index: Any) -> tuple[memoryview, int]:
     """Give a buffer view's bytes and its stride (0 = packed)."""
     view = item(source, "bufferViews", index)
     number = count_of(view, "buffer")
-    buffer = item(source, "buffers", number)
-    if "uri" in buffer:
-        data = uri_bytes(source, buffer["uri"])
-    elif number == 0 and source.blob is not None:
-        data = source.blob
-    else:
-        raise unreadable(f"glTF buffer {number} has no data")
+    if number not in source.buffers:
+        source.buffers[number] = _buffer(source, number)
+    data = source.buffers[number]
     start, length = count_of(view, "byteOffset", 0), count_of(view, "byteLength")
     if start + length > len(data):
         raise AssetRejected(
@@ -171,6 +169,15 @@ def view_bytes(source: GltfSource, index: Any) -> tuple[memoryview, int]:
             "the file again",
         )
     return memoryview(data)[start : start + length], count_of(view, "byteStride", 0)
+
+
+def _buffer(source: GltfSource, number: int) -> bytes:
+    buffer = item(source, "buffers", number)
+    if "uri" in buffer:
+        return uri_bytes(source, buffer["uri"])
+    if number == 0 and source.blob is not None:
+        return source.blob
+    raise unreadable(f"glTF buffer {number} has no data")
 
 
 def read_accessor(source: GltfSource, index: Any) -> NDArray[Any]:

@@ -168,6 +168,26 @@ def test_gltf_with_side_files_and_with_data_uris(gltf, png):
     assert load_mesh(b"\xef\xbb\xbf" + json.dumps(header).encode(), "gltf").num_faces == 1
 
 
+def test_an_inline_buffer_is_decoded_once(gltf, monkeypatch):
+    for shift in range(20):
+        gltf.triangle(vertices=[[shift, 0, 0], [shift + 0.5, 0, 0], [shift, 1, 0]])
+    gltf.header["nodes"] = [{"mesh": index} for index in range(20)]
+    gltf.header["scenes"] = [{"nodes": list(range(20))}]
+    inline = base64.b64encode(gltf.blob).decode()
+    uri = "data:application/octet-stream;base64," + inline
+    gltf.header["buffers"] = [{"byteLength": len(gltf.blob), "uri": uri}]
+    decoded, real = [], base64.b64decode
+
+    def counted(text, **options):
+        decoded.append(len(text))
+        return real(text, **options)
+
+    monkeypatch.setattr(base64, "b64decode", counted)
+    mesh = load_mesh(json.dumps(gltf.header).encode(), "gltf")
+    assert (mesh.num_faces, decoded) == (20, [len(inline)])
+    assert mesh.vertices[:, 0].max() == 19.5
+
+
 def test_shared_textures_and_materials_are_held_once(gltf, png):
     image = {"bufferView": gltf.view(png())}
     texture = {"pbrMetallicRoughness": {"baseColorTexture": {"index": 0}}}
