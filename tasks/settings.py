@@ -127,7 +127,9 @@ class IngestSettings(BaseSettings):
     max_bytes: int = Field(512 * 2**20, ge=1, description="of one object, side files included")
     max_faces: int = Field(2_000_000, ge=1)
     max_vertices: int = Field(6_000_000, ge=3)
-    max_texture_pixels: int = Field(8192 * 8192, ge=1, description="of one image, decoded")
+    max_texture_pixels: int = Field(
+        8192 * 8192, ge=1, description="of all different textures of an asset together"
+    )
     max_side_files: int = Field(256, ge=0)
     is_side_file_required: bool = Field(
         False, description="reject an OBJ or PLY without its MTL or texture, else record it"
