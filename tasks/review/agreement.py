@@ -253,6 +253,9 @@ def _third_look(
     row = stored_proposal(key, lambda: again, store=store, asset_id=asset.asset_id, round_=round_)
     row = replace(row, checkpoint=source.checkpoint)
     with catalogue.transaction():
+        now = catalogue.locked(asset.asset_id)
+        if (now.state, now.round) != (asset.state, asset.round):
+            raise IllegalMove(f"asset {asset.asset_id[:12]} is {now.state} by now")
         if asset.state in DONE:
             catalogue.move(asset.asset_id, AssetState.REFINING, detail="reviewers disagree")
         catalogue.move(

@@ -12,7 +12,10 @@ from tasks.assets import load_proposal
 from tasks.catalogue import LATE, AssetState, CopyRole, CopyRow
 from tasks.labels import load_label_set
 from tasks.refine import CHANGED, refine_asset, replay_labels
+from tasks.review.agreement import settle
+from tasks.review.copies import second_look
 from tasks.review.pull import Reply, pull_annotations
+from tasks.settings import QualitySettings
 
 
 class Interrupted:
@@ -201,3 +204,22 @@ def test_a_change_to_nothing_usable_goes_back_to_the_desk(loop: Any) -> None:
     assert loop.world.catalogue.asset(loop.asset_id).state is AssetState.IN_REVIEW
     (task,) = loop.desk.client.held
     assert task.num_answers == 0
+
+
+def test_a_third_look_leaves_alone_what_its_reviewer_took_back(loop: Any) -> None:
+    catalogue, store = loop.world.catalogue, loop.world.store
+    (copy_id,) = second_look(catalogue.asset(loop.asset_id), store=store, catalogue=catalogue)
+    task = loop.push()
+    loop.desk.client.answer(task.task_id, "accept", [])
+    loop.pull()
+    catalogue.move(copy_id, "rejected", reason="reviewer_rejected")
+
+    def take_back() -> list[Reply]:
+        loop.desk.client.change(task.task_id, "refine", ["merge 0 1"])
+        return loop.pull()
+
+    slow = Interrupted(store, catalogue.proposal(loop.asset_id, 0).key, take_back)
+    assert settle(store=slow, catalogue=catalogue, settings=QualitySettings()) == []
+    asset = catalogue.asset(loop.asset_id)
+    assert (asset.state, asset.round) == (AssetState.REFINING, 0)
+    assert refine(loop).is_done and labels_of(loop, 1) == [0, 0, 2, 3, 4, 1]
