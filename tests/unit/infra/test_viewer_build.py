@@ -76,13 +76,15 @@ def test_too_old_a_node_is_passed_over(tmp_path):
 
 def test_without_any_node_the_cure_is_told(monkeypatch):
     monkeypatch.setattr(viewer_build, "WHEEL", "no_such_package")
-    with pytest.raises(MissingExtra, match=r"Node to build the 3D viewer.*make setup"):
+    with pytest.raises(MissingExtra, match=r"Node to build the 3D viewer.*\[review\]"):
         find_node("/nowhere")
 
 
 def test_a_failed_step_tells_its_last_words(tmp_path):
     node = find_node()
-    with pytest.raises(BuildFailed, match="ended with 3: no such package; then make setup"):
+    with pytest.raises(
+        BuildFailed, match=r"ended with 3: no such package; then python -m infra\.viewer"
+    ):
         viewer_build._run(["sh", "-c", "echo no such package >&2; exit 3"], tmp_path, node)
     with pytest.raises(BuildFailed, match="absent could not be run"):
         viewer_build._run([str(tmp_path / "absent")], tmp_path, node)

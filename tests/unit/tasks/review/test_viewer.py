@@ -134,7 +134,8 @@ def test_incomplete_names_are_not_shown(table, table_sheet):
 def test_an_absent_script_is_told_with_its_cure(table, table_sheet, monkeypatch):
     monkeypatch.setattr(viewer, "BUNDLE", "viewer.absent.js")
     with pytest.raises(
-        MissingExtra, match=r"viewer\.absent\.js is not installed; run `make setup`"
+        MissingExtra,
+        match=r"viewer\.absent\.js is not installed; run `python -m infra\.viewer\.build`",
     ):
         page_of(table, table_sheet)
 
