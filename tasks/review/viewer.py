@@ -1,9 +1,9 @@
 """The 3D viewer: one HTML file per round, served by Label Studio itself from the bucket.
 
 Its script is three.js and `infra/viewer/src`, bundled by `infra/viewer/build.py`. It runs in the
-editor's origin; therefore only that script and one style sheet may run in it (the content policy names their
-hashes) and everything from the asset goes in as data. Part names, categories and colour slots come
-from the sheet's `meta` under the names that a proposal's provenance has for them.
+editor's origin; therefore only that script and one style sheet may run in it (the content policy
+names their hashes) and everything from the asset goes in as data. Part names, categories and colour
+slots come from the sheet's `meta` under the names that a proposal's provenance has for them.
 """
 
 from __future__ import annotations

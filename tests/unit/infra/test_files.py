@@ -6,8 +6,12 @@ from pathlib import Path
 import pytest
 import yaml
 
+from infra import services as local_services
+from infra.home import Secrets
+from infra.services import RAW_BUCKET, STORE_BUCKET, label_studio_spec
 from tasks.settings import settings_variables
 
+SECRETS = Secrets("a", "b", "c", "d", "e", "f")
 REPOSITORY = Path(__file__).resolve().parents[3]
 COMPOSE = REPOSITORY / "infra/compose.yaml"
 
@@ -36,6 +40,44 @@ def test_every_service_named_exists(compose):
         assert set(service.get("depends_on", {})) <= set(services), name
     hosts = set(re.findall(r"(?:http://|@)([a-z0-9-]+)[:/]", COMPOSE.read_text()))
     assert hosts - {"localhost"} <= set(services)
+
+
+def test_the_buckets_are_there_before_anybody_asks_for_them(compose):
+    services = compose["services"]
+    used = [url for name, url in services["worker-cpu"]["environment"].items() if "_URL" in name]
+    buckets = {url.removeprefix("s3://") for url in used if url.startswith("s3://")}
+    assert buckets == {RAW_BUCKET, STORE_BUCKET}
+    *_, folder = services["s3"]["command"]
+    program, *made = services["buckets"]["command"]
+    assert program == "mkdir" and {f"{folder}/{bucket}" for bucket in buckets} < set(made)
+    assert services["buckets"]["volumes"] == services["s3"]["volumes"]
+    done = {"condition": "service_completed_successfully"}
+    assert services["s3"]["depends_on"]["buckets"] == done
+    assert services["buckets"]["restart"] == "on-failure", "else it would run for ever"
+    for name in ("worker-cpu", "worker-gpu", "refine"):
+        assert "s3" in services[name]["depends_on"], name
+
+
+def test_the_raw_bucket_can_be_filled_from_this_machine(compose):
+    s3 = compose["services"]["s3"]
+    (port,) = s3["ports"]
+    assert port == "127.0.0.1:9000:9000" and "0.0.0.0:9000" in s3["command"]
+
+
+def test_label_studio_has_the_settings_of_the_local_stack(compose, monkeypatch):
+    # Needs no Label Studio here: only its variables are asked for.
+    monkeypatch.setattr(local_services, "label_studio_program", lambda: Path("label-studio"))
+    label_studio = compose["services"]["label-studio"]
+    local = label_studio_spec(Path("/home"), SECRETS).env(8080)
+    environment = label_studio["environment"]
+    module = environment["DJANGO_SETTINGS_MODULE"]
+    assert module == local["DJANGO_SETTINGS_MODULE"]
+    mounts = [mount.split(":") for mount in label_studio["volumes"] if mount.startswith("./")]
+    for source, _, mode in mounts:
+        assert (COMPOSE.parent / source).is_file() and mode == "ro", source
+    assert f"{environment['PYTHONPATH']}/{module}.py" in [target for _, target, _ in mounts]
+    # The image's start script gives everything below /label-studio to another user.
+    assert not environment["PYTHONPATH"].startswith("/label-studio")
 
 
 def test_ports_are_open_on_this_machine_only(compose):
