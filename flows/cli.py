@@ -364,7 +364,7 @@ def demo(
     with errors_told():
         stack = LocalStack(home)
         if stack.has_own_store:
-            raise StackError("the demo fills the raw bucket; unset SEGVIGEN_STORE_ for it")
+            raise StackError("the demo fills the raw bucket; unset SEGVIGEN_STORE_... for it")
         os.environ.update(stack.start(view.err.print))
         _deploy(stack)
         stack.start_workers(view.err.print)

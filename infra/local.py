@@ -11,6 +11,7 @@ import logging
 import os
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,9 +25,9 @@ from infra.home import (
     service_lock,
 )
 from infra.own_store import RAW_URL, ROOT_URL, is_own_store, note_on_keys
-from infra.processes import is_running, stop
+from infra.processes import StackError, is_running, stop
 from infra.services import RAW_BUCKET, STORE_BUCKET, answers, ensure
-from tasks.settings import file_variables
+from tasks.settings import CONFIG_VARIABLE, file_variables
 
 logger = logging.getLogger(__name__)
 
@@ -198,8 +199,12 @@ class LocalStack:
                 report(f"{name} stopped")
 
     def status(self) -> list[ServiceStatus]:
-        """What runs, where."""
-        return [self._service_status(name) for name in SERVICES]
+        """What runs, where; no word of S3 where the caller's own server is used."""
+        names = list(SERVICES)
+        with suppress(StackError):  # half here, half there: told by whoever needs the store
+            if not self.has_store and self.has_own_store:
+                names.remove("s3")
+        return [self._service_status(name) for name in names]
 
     @property
     def has_store(self) -> bool:
@@ -263,8 +268,10 @@ class LocalStack:
 
 def _said_by_caller() -> dict[str, str]:
     """What the settings file and the environment say; a variable without text says nothing."""
-    own = {name: text for name, text in os.environ.items() if name.startswith("SEGVIGEN_")}
-    return file_variables() | {name: text for name, text in own.items() if text}
+    own = {n: text for n, text in os.environ.items() if n.startswith("SEGVIGEN_") and text}
+    if CONFIG_VARIABLE in own:  # workers run in another folder
+        own[CONFIG_VARIABLE] = str(Path(own[CONFIG_VARIABLE]).resolve())
+    return file_variables() | own
 
 
 def _url(record: ServiceRecord) -> str:

@@ -75,7 +75,10 @@ def test_a_settings_file_names_buckets_as_well(said, stack_home, tmp_path):
     (tmp_path / "segvigen.toml").write_text(
         f'[store]\nraw_url = "s3://{RAW}"\nroot_url = "s3://{LABELS}"\n'
     )
-    store, raw = _stores(LocalStack(stack_home).environment())
+    os.environ["SEGVIGEN_CONFIG"] = "segvigen.toml"
+    variables = LocalStack(stack_home).environment()
+    assert variables["SEGVIGEN_CONFIG"] == str(tmp_path / "segvigen.toml"), "workers are elsewhere"
+    store, raw = _stores(variables)
     assert (store.root_url, raw.root_url) == (f"s3://{LABELS}", f"s3://{RAW}")
 
 
@@ -86,6 +89,13 @@ def test_keys_without_an_endpoint_do_not_spoil_the_local_server(said, stack_home
     key = f"probe/{uuid4().hex}"
     store.put(key, b"x")
     assert store.get(key) == b"x" and store.root_url == f"s3://{s3_server.store_bucket}"
+
+
+def test_no_local_server_is_missed_where_it_is_not_used(said, tmp_path):
+    stack = LocalStack(tmp_path / "fresh")
+    assert "s3" not in [row.name for row in stack.status()]
+    del os.environ["SEGVIGEN_STORE_ROOT_URL"]
+    assert "s3" in [row.name for row in stack.status()]
 
 
 def test_half_of_it_is_told_in_one_line(said, stack_home):
