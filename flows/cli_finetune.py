@@ -53,7 +53,7 @@ def export_dataset(settings: Settings, folder: Path) -> DatasetFolder:
 def show_export(written: DatasetFolder, folder: Path) -> None:
     """Say what `export_dataset` wrote."""
     counts = ", ".join(f"{number} {split}" for split, number in written.splits.items())
-    view.out.print(f"{view.plain(str(folder))}: {counts}")
+    view.out.print(f"{view.plain(str(folder))}: {counts}", soft_wrap=True)
     for asset_id, why in written.left_out:
         view.err.print(view.plain(f"{asset_id[:12]} left out: {why}"), soft_wrap=True)
 

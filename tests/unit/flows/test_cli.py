@@ -143,7 +143,7 @@ def test_the_env_file_names_the_home_and_wins_over_the_stack(world, monkeypatch)
         f"SEGVIGEN_HOME=home\nSEGVIGEN_CATALOGUE_URL=sqlite:///{world}/b.db"
     )
     for name in [name for name in os.environ if name.startswith("SEGVIGEN_")]:
-        monkeypatch.delenv(name)
+        del os.environ[name]  # what the command set; monkeypatch would bring it back afterwards
     assert json.loads(run("status", "--json").output)["total"] == 0
 
 
