@@ -12,12 +12,14 @@ from typing import Any
 
 from segvigen_model.comparison import Comparison, compare
 from segvigen_model.evaluate import evaluate
+from segvigen_model.labelled_folder import chosen_rows
 from segvigen_model.training.pack import write_pack
 
 CLICKS = (1, 3, 10)
 MIN_OBJECTS = 5  # held out; fewer say nothing
 TOLERANCE = 0.01  # IoU that one measure may lose while others gain
 GUARD_OBJECTS = 8
+OBJECTS_A_PROCESS = 4  # fewer are measured before another process has loaded
 
 Checkpoints = tuple[str | Path, str | Path]  # before, after
 
@@ -71,6 +73,7 @@ def judge(
     def compared(
         folder: Path, split: str | None, shown: str, most: int | None, modes: tuple[str, ...]
     ) -> Comparison:
+        number = len(chosen_rows(folder, split, most))
         before, after = (
             evaluate(
                 folder,
@@ -81,7 +84,7 @@ def judge(
                 clicks=CLICKS,
                 checkpoint=which,
                 seed=seed,
-                workers=workers,
+                workers=max(1, min(workers, number // OBJECTS_A_PROCESS)),
             )
             for which in checkpoints
         )
