@@ -16,6 +16,7 @@ from segvigen_model.labelled_folder import chosen_rows
 from segvigen_model.training.pack import write_pack
 
 CLICKS = (1, 3, 10)
+FULL = "full|miou_matched"
 MIN_OBJECTS = 5  # held out; fewer say nothing
 TOLERANCE = 0.01  # IoU that one measure may lose while others gain
 GUARD_OBJECTS = 8
@@ -95,10 +96,12 @@ def judge(
 
 
 def verdict_of(own: Comparison, guard: Comparison) -> Verdict:
-    """Better where it counts, and nowhere worse by more than `TOLERANCE`."""
-    gains = {"clicks": _clicks(own), "proposals": _gain(own, "full|miou_matched")}
+    """Better where it counts, hardly by chance, and nowhere worse by more than `TOLERANCE`."""
+    gains = {"clicks": _clicks(own), "proposals": _gain(own, FULL)}
     everything = {**gains, "clicks on shapes made in code": _clicks(guard)}
     told = ", ".join(f"{name} {gain:+.3f}" for name, gain in everything.items())
+    most = max(gains, key=lambda name: gains[name])
+    lowest = {"clicks": _clicks(own, at_least=True), "proposals": _gain(own, FULL, at_least=True)}
     worse = [name for name, gain in everything.items() if gain < -TOLERANCE]
     is_better = False
     if own.objects < MIN_OBJECTS:
@@ -107,16 +110,24 @@ def verdict_of(own: Comparison, guard: Comparison) -> Verdict:
         reason = f"{' and '.join(worse)} lost more than {TOLERANCE}: {told}"
     elif sum(gains.values()) <= 0:
         reason = f"held-out objects gained nothing: {told}"
+    elif lowest[most] < -TOLERANCE:
+        reason = (
+            f"the gain of {most} may be chance, its interval begins at {lowest[most]:+.3f}: {told}"
+        )
     else:
         is_better, reason = True, f"better on {own.objects} held-out objects: {told}"
     return Verdict(is_better, reason, own, guard)
 
 
-def _clicks(comparison: Comparison) -> float:
-    gains = [_gain(comparison, f"interactive|iou@{count}") for count in CLICKS]
+def _clicks(comparison: Comparison, at_least: bool = False) -> float:
+    """Mean over the numbers of clicks; of the intervals' lower ends with `at_least`."""
+    gains = [_gain(comparison, f"interactive|iou@{count}", at_least) for count in CLICKS]
     return sum(gains) / len(gains)
 
 
-def _gain(comparison: Comparison, name: str) -> float:
+def _gain(comparison: Comparison, name: str, at_least: bool = False) -> float:
+    """How much one measure gained; the lower end of the interval with `at_least`."""
     change = comparison.changes.get(name)
-    return 0.0 if change is None else change.difference
+    if change is None:
+        return 0.0
+    return change.interval[0] if at_least and change.interval else change.difference

@@ -93,10 +93,13 @@ def test_both_checkpoints_are_asked_about_held_out_objects_only(folder, start, t
     assert json.loads(json.dumps(found.as_json()))["own"]["full"]["miou_matched"]["difference"] == 0
 
 
-def compared(clicks, full=None, objects=20):
-    changes = {f"interactive|iou@{n}": Change(0.5, 0.5 + clicks, None) for n in verdict.CLICKS}
+def compared(clicks, full=None, objects=20, spread=0.03):
+    def change(gain):
+        return Change(0.5, 0.5 + gain, (gain - spread, gain + spread))
+
+    changes = {f"interactive|iou@{n}": change(clicks) for n in verdict.CLICKS}
     if full is not None:
-        changes["full|miou_matched"] = Change(0.5, 0.5 + full, None)
+        changes[verdict.FULL] = change(full)
     return Comparison(changes, objects, 0)
 
 
@@ -109,6 +112,8 @@ def compared(clicks, full=None, objects=20):
         (compared(0.04, 0.02), compared(-0.02), False, "clicks on shapes made in code lost"),
         (compared(-0.005, 0.0), compared(0.0), False, "gained nothing"),
         (compared(0.04, 0.02, objects=4), compared(0.0), False, "4 held-out objects say nothing"),
+        (compared(0.02, 0.04, spread=0.06), compared(0.0), False, "proposals may be chance"),
+        (compared(0.0, 0.04, spread=0.04), compared(0.0), True, "proposals +0.040"),
     ],
 )
 def test_a_gain_must_not_be_paid_for_elsewhere(own, guard, is_better, words):
