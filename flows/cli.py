@@ -12,7 +12,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -31,6 +31,9 @@ from infra.local import DEFAULT_HOME, LocalStack
 from infra.processes import StackError
 from tasks.settings import load_settings
 from tasks.store import check_buckets
+
+if TYPE_CHECKING:
+    from tasks.catalogue import Catalogue
 
 __all__ = ["NOT_READY", "OK", "USAGE", "WENT_WRONG", "app", "main"]
 
@@ -72,6 +75,13 @@ def _enter(home: Path, config: str | None = None, *, needs_store: bool = True) -
         view.complain("not ready", StackError(f"the stack of {home} is down; run `segvigen up`"))
         raise typer.Exit(NOT_READY)
     return stack
+
+
+def _catalogue() -> Catalogue:
+    """The catalogue that the settings name."""
+    from tasks.catalogue import Catalogue
+
+    return Catalogue(load_settings().catalogue.url.get_secret_value())
 
 
 def _run(flow: Callable[..., dict[str, Any]], as_json: bool, **parameters: Any) -> None:
@@ -191,12 +201,12 @@ def retry(
     asset: Annotated[str, typer.Option(help="Only assets whose id begins so.")] = "",
 ) -> None:
     """Take parked assets back to where they stood; their reviewers are asked anew."""
-    from tasks.catalogue import PARKED, Catalogue
+    from tasks.catalogue import PARKED
 
     one_of("STATE", state, tuple(sorted(PARKED)))
     with errors_told():
         _enter(home, config, needs_store=False)
-        catalogue = Catalogue(load_settings().catalogue.url.get_secret_value())
+        catalogue = _catalogue()
         rows = [row for row in catalogue.assets(state) if row.asset_id.startswith(asset)]
         for row in rows:
             has_source = row.source_key is not None
@@ -231,13 +241,12 @@ def show(
     as_json: AsJson = False,
 ) -> None:
     """All that is known of one asset: state, rounds, answers and their problems, labels, blobs."""
-    from tasks.catalogue import Catalogue
     from tasks.store import Store
 
     with errors_told():
         _enter(home, config, needs_store=glb is not None)
         settings = load_settings()
-        catalogue = Catalogue(settings.catalogue.url.get_secret_value())
+        catalogue = _catalogue()
         row = cli_show.find_asset(catalogue, asset)
         told = cli_show.read_asset(catalogue, row)
         if glb is not None:
@@ -288,12 +297,11 @@ def use(
     config: Config = None,
 ) -> None:
     """Let a checkpoint work from now on; restart the refine service for live answers."""
-    from tasks.catalogue import Catalogue
     from tasks.checkpoints import use as use_version
 
     with errors_told():
         _enter(home, config, needs_store=False)
-        catalogue = Catalogue(load_settings().catalogue.url.get_secret_value())
+        catalogue = _catalogue()
         row = use_version(catalogue, version)
     view.out.print(f"in use now: {row.location}")
 
@@ -330,11 +338,9 @@ def gold(
     config: Config = None,
 ) -> None:
     """Take an asset's accepted labels as known: reviewers are measured by them."""
-    from tasks.catalogue import Catalogue
-
     with errors_told():
         _enter(home, config, needs_store=False)
-        catalogue = Catalogue(load_settings().catalogue.url.get_secret_value())
+        catalogue = _catalogue()
         row = cli_quality.mark_gold(catalogue, asset)
     view.out.print(f"{row.asset_id[:12]}: label set {row.label_id} is known to be right")
 

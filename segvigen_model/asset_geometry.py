@@ -54,3 +54,27 @@ def geometry_of(
     relation = face_voxels(mesh, surface, encoding.coords, encoding.grid, encoding.frame)
     survey = Survey(surface, tree, looks.whole)
     return Geometry(mesh, encoding, surface, tree, looks, survey, relation)
+
+
+class Geometries:
+    """Geometry of the assets used last, made when first asked for.
+
+    Args:
+        network: reads patches.
+        num_kept: assets, >= 1; each may hold more than a gigabyte.
+    """
+
+    def __init__(self, network: PatchNetwork, num_kept: int) -> None:
+        self._network, self._num_kept = network, num_kept
+        self._kept: list[Geometry] = []
+
+    def of(self, mesh: AssetMesh, encoding: Encoding) -> Geometry:
+        """The geometry of these very objects."""
+        for place, kept in enumerate(self._kept):
+            if kept.mesh is mesh and kept.encoding is encoding:
+                self._kept.insert(0, self._kept.pop(place))
+                return kept
+        del self._kept[self._num_kept - 1 :]  # first: the new one needs the memory
+        made = geometry_of(mesh, encoding, self._network)
+        self._kept.insert(0, made)
+        return made

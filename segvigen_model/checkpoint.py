@@ -251,26 +251,6 @@ def save(bundle: Bundle, folder: str | Path, *, is_half: bool = True) -> Bundle:
     return replace(bundle, sha256=sha256, patch_weights=patch_weights_of(target))
 
 
-def with_patches(
-    path_or_name: str | Path, patch_weights: Path, folder: Path, told: Mapping[str, Any]
-) -> Bundle:
-    """Write a checkpoint with another patch network; its other weights stay byte for byte.
-
-    Args:
-        path_or_name: a checkpoint folder, or the name of a shipped one.
-        patch_weights: file of the patch network.
-        folder: made when absent.
-        told: what is known of that network's making, for the card; JSON-able.
-    """
-    start, header = folder_of(path_or_name), _read_header(folder_of(path_or_name))
-    header["card"] = {**header.get("card", {}), "patch_network": dict(told)}
-    folder.mkdir(parents=True, exist_ok=True)
-    shutil.copyfile(start / WEIGHTS_FILE, folder / WEIGHTS_FILE)
-    shutil.copyfile(patch_weights, folder / PATCHES_FILE)
-    (folder / CONFIG_FILE).write_text(json.dumps(header, indent=1) + "\n", encoding="utf-8")
-    return load(folder)
-
-
 def load_weights(
     module: nn.Module, state: Mapping[str, Tensor], source: str, *, is_assigned: bool = False
 ) -> None:

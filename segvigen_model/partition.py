@@ -146,6 +146,21 @@ def part_confidence(labels: IntArray, draws: IntArray, areas: FloatArray) -> Flo
     return confidence
 
 
+def refined_confidence(
+    before: IntArray, after: IntArray, touched: set[int], areas: FloatArray
+) -> FloatArray:
+    """(P,) float32: sure of the parts that a person touched, else how much of a part stayed.
+
+    Args:
+        before, after: (F,) int part ids.
+        touched: ids after.
+        areas: (F,) of the faces.
+    """
+    stayed = part_confidence(after, before[None], areas)
+    stayed[list(touched)] = 1.0
+    return stayed
+
+
 def exclusive_labels(probabilities: FloatArray, atoms: Atoms, smoothness: float = 0.5) -> IntArray:
     """Settle overlapping masks: every face goes to exactly one of them.
 

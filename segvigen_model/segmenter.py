@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from segvigen_model.asset_geometry import Geometry, geometry_of
+from segvigen_model.asset_geometry import Geometries, Geometry
 from segvigen_model.checkpoint import Bundle, file_sha256, load
 from segvigen_model.coords import grid_to_latent, mesh_to_unit
 from segvigen_model.edits import Edited, Edits, apply_edits
@@ -34,7 +34,7 @@ from segvigen_model.inference import ClickSet, draw_colorings, draw_masks, encod
 from segvigen_model.mask_choice import WEIGHTS_FILE as CHOICE_WEIGHTS
 from segvigen_model.ovoxel import mesh_to_ovoxel
 from segvigen_model.palette import decode_colors, nearest_colors
-from segvigen_model.partition import Partition, consensus, part_confidence
+from segvigen_model.partition import Partition, consensus, refined_confidence
 from segvigen_model.patch_network import load_patch_network
 from segvigen_model.refinement import (
     NO_TARGET,
@@ -59,7 +59,6 @@ from segvigen_model.types import (
 
 logger = logging.getLogger(__name__)
 NUM_KEPT = 4  # assets whose geometry is kept, up to 1.5 GB each
-CLICK_CONFIDENCE = 1.0  # a part that a person clicked is taken as sure
 
 
 class Segmenter:
@@ -75,14 +74,13 @@ class Segmenter:
     """
 
     def __init__(self, bundle: Bundle, num_kept: int = NUM_KEPT) -> None:
-        self.bundle, self._num_kept = bundle, num_kept
+        self.bundle = bundle
         self.weights = {
             "checkpoint": bundle.sha256,
             "patch_network": file_sha256(bundle.patch_weights),
             "mask_choice": file_sha256(CHOICE_WEIGHTS),
         }
-        self._network = load_patch_network(bundle.patch_weights)
-        self._kept: list[Geometry] = []
+        self._geometries = Geometries(load_patch_network(bundle.patch_weights), num_kept)
 
     @classmethod
     def from_checkpoint(
@@ -224,7 +222,9 @@ class Segmenter:
             settled,
         )
         id_map, touched = followed(edited, refined, wishes)
-        confidence = self._refined_confidence(geometry, face_labels, refined.labels, touched)
+        confidence = refined_confidence(
+            face_labels, refined.labels, touched, geometry.surface.areas
+        )
         areas = np.bincount(refined.labels, geometry.surface.areas + 1e-30)
         partition = Partition(
             refined.labels,
@@ -311,19 +311,12 @@ class Segmenter:
 
     def geometry(self, mesh: AssetMesh, encoding: Encoding) -> Geometry:
         """Surface, segments and voxel relation of an asset; kept for the assets used last."""
-        for place, kept in enumerate(self._kept):
-            if kept.mesh is mesh and kept.encoding is encoding:
-                self._kept.insert(0, self._kept.pop(place))
-                return kept
         if encoding.checkpoint != self.bundle.sha256:
             raise CheckpointMismatch(
                 f"encoding is by checkpoint {encoding.checkpoint[:12]}, this model is "
                 f"{self.bundle.sha256[:12]}; encode again"
             )
-        del self._kept[self._num_kept - 1 :]  # first: the new one needs the memory
-        made = geometry_of(mesh, encoding, self._network)
-        self._kept.insert(0, made)
-        return made
+        return self._geometries.of(mesh, encoding)
 
     def _edited(self, geometry: Geometry, face_labels: IntArray, edits: Edits) -> Edited:
         """Merges and splits."""
@@ -380,14 +373,6 @@ class Segmenter:
         unit = mesh_to_unit(points, encoding.frame)
         rows = nearest_voxels(unit, encoding.coords, encoding.grid)
         return ClickSet(grid_to_latent(encoding.coords[rows], encoding.factor), is_positive)
-
-    def _refined_confidence(
-        self, geometry: Geometry, before: IntArray, after: IntArray, touched: set[int]
-    ) -> FloatArray:
-        """(P,) float32: sure where a person clicked, else how much of the part stayed."""
-        stayed = part_confidence(after, before[None], geometry.surface.areas)
-        stayed[list(touched)] = CLICK_CONFIDENCE
-        return stayed
 
     def _with_levels(
         self, geometry: Geometry, partition: Partition, patches: Patches, **provenance: Any

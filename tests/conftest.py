@@ -36,6 +36,16 @@ def shared_data() -> Path:
     return folder
 
 
+@pytest.fixture
+def quick_tuning(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Fine-tuning on a handful of examples of few patches."""
+    from segvigen_model.training import finetune
+
+    small = {"NUM_DRAWS": (4, 4), "NUM_VALIDATION_DRAWS": 2, "COUNTS": (40, 60), "BATCH": 1}
+    for name, value in small.items():
+        monkeypatch.setattr(finetune, name, value)
+
+
 @pytest.fixture(scope="session")
 def stack_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Home folder of the services below."""

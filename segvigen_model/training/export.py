@@ -11,13 +11,14 @@ from __future__ import annotations
 import argparse
 import json
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from segvigen_model import checkpoint
-from segvigen_model.checkpoint import Bundle
+from segvigen_model.checkpoint import CONFIG_FILE, WEIGHTS_FILE, Bundle
+from segvigen_model.patch_network import PATCHES_FILE
 from segvigen_model.training.data import holdout, shard_paths
 
 DATA_LICENCES = {
@@ -64,6 +65,27 @@ def export(run: Path, out: Path, data: Path | None = None, curves: Sequence[Path
     for other in curves:
         shutil.copyfile(other / "curves.png", out / f"curves-{other.name}.png")
     return saved
+
+
+def with_patches(
+    path_or_name: str | Path, patch_weights: Path, folder: Path, told: Mapping[str, Any]
+) -> Bundle:
+    """Write a checkpoint with another patch network; its other weights stay byte for byte.
+
+    Args:
+        path_or_name: a checkpoint folder, or the name of a shipped one.
+        patch_weights: file of the patch network.
+        folder: made when absent.
+        told: what is known of that network's making, for the card; JSON-able.
+    """
+    start = checkpoint.folder_of(path_or_name)
+    header = json.loads((start / CONFIG_FILE).read_text())
+    header["card"] = {**header.get("card", {}), "patch_network": dict(told)}
+    folder.mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(start / WEIGHTS_FILE, folder / WEIGHTS_FILE)
+    shutil.copyfile(patch_weights, folder / PATCHES_FILE)
+    (folder / CONFIG_FILE).write_text(json.dumps(header, indent=1) + "\n")
+    return checkpoint.load(folder)
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -31,6 +31,7 @@ from segvigen_model.errors import SegvigenError
 from segvigen_model.evaluation_tables import comparison_text
 from segvigen_model.labelled_folder import chosen_rows
 from segvigen_model.patch_network import PATCHES_FILE, read_patch_network
+from segvigen_model.training.export import with_patches
 from segvigen_model.training.patch_data import OBJECTS_PER_FILE, PACK_SHARE, make_file
 from segvigen_model.training.patch_fit import FitOptions, fit
 from segvigen_model.training.runs import Run
@@ -81,7 +82,7 @@ def finetune(data: Path, out: Path, options: TuneOptions, told: Mapping[str, Any
     """
     weights = tune(data, out, options)
     how = {**asdict(options), "data": dict(told)}
-    checkpoint.with_patches(options.start, weights, out / "checkpoint", how)
+    with_patches(options.start, weights, out / "checkpoint", how)
     verdict = judge(
         data,
         out / "guard",

@@ -16,7 +16,6 @@ from flows.ingest import ingest
 from flows.model_stages import encode, propose
 from segvigen_model.mesh_io import load_mesh, save_glb
 from segvigen_model.procedural import make_asset
-from segvigen_model.training import finetune as training
 from segvigen_model.training import verdict
 from tasks.checkpoints import published, use
 from tasks.labels import accept_asset
@@ -30,7 +29,7 @@ def folder(tmp_path_factory):
 
 
 @pytest.fixture
-def variables(folder, monkeypatch):
+def variables(folder, monkeypatch, quick_tuning):
     """Settings by environment, with the shipped checkpoint; training for seconds."""
     for name, text in {
         "SEGVIGEN_STORE_ROOT_URL": f"file://{folder}/store",
@@ -41,13 +40,6 @@ def variables(folder, monkeypatch):
         "SEGVIGEN_MODEL_NUM_STEPS": "1",
     }.items():
         monkeypatch.setenv(name, text)
-    for name, value in {
-        "NUM_DRAWS": (4, 4),
-        "NUM_VALIDATION_DRAWS": 2,
-        "COUNTS": (40, 60),
-        "BATCH": 1,
-    }.items():
-        monkeypatch.setattr(training, name, value)
     monkeypatch.setattr(verdict, "GUARD_OBJECTS", 1)
 
 

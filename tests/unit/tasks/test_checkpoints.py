@@ -10,6 +10,7 @@ import pytest
 from segvigen_model import checkpoint
 from segvigen_model.patch_network import PATCHES_FILE, PatchNetwork
 from segvigen_model.segmenter import Segmenter
+from segvigen_model.training.export import with_patches
 from segvigen_model.training.patch_fit import save_weights
 from tasks import keys
 from tasks.checkpoints import CURRENT, SHIPPED, in_use, publish, published, use
@@ -23,7 +24,7 @@ def tuned(tmp_path: Path) -> Path:
     checkpoint.save(checkpoint.build("tiny"), tmp_path / "tiny")
     save_weights(PatchNetwork(32, 2, (1, 1), 8), tmp_path / "p.safetensors")
     made = tmp_path / "tuned"
-    checkpoint.with_patches(tmp_path / "tiny", tmp_path / "p.safetensors", made, {})
+    with_patches(tmp_path / "tiny", tmp_path / "p.safetensors", made, {})
     return made
 
 

@@ -13,9 +13,12 @@ from segvigen_model.errors import SegvigenError
 from segvigen_model.patch_network import PATCHES_FILE, read_patch_network
 from segvigen_model.procedural import make_asset
 from segvigen_model.training import finetune, verdict
+from segvigen_model.training.export import with_patches
 from segvigen_model.training.finetune import TuneOptions, tune
 from segvigen_model.training.pack import write_object
 from segvigen_model.training.verdict import judge, verdict_of
+
+pytestmark = pytest.mark.usefixtures("quick_tuning")
 
 SPLITS = ("train", "train", "validation", "heldout")
 
@@ -41,17 +44,6 @@ def start(tmp_path_factory):
     return str(made)
 
 
-@pytest.fixture(autouse=True)
-def _small(monkeypatch):
-    for name, value in {
-        "NUM_DRAWS": (4, 4),
-        "NUM_VALIDATION_DRAWS": 2,
-        "COUNTS": (40, 60),
-        "BATCH": 1,
-    }.items():
-        monkeypatch.setattr(finetune, name, value)
-
-
 def state(file):
     return read_patch_network(file).state_dict()
 
@@ -66,7 +58,7 @@ def test_a_killed_run_goes_on_and_the_checkpoint_differs_in_the_patch_network_on
     weights = tune(folder, tmp_path, TuneOptions(start=start, steps=3, threads=1))
     assert made == {path: path.stat().st_mtime_ns for path in (tmp_path / "examples").iterdir()}
     assert json.loads((tmp_path / "run/state.json").read_text())["step"] == 3
-    tuned = checkpoint.with_patches(start, weights, tmp_path / "checkpoint", {"data": "stools"})
+    tuned = with_patches(start, weights, tmp_path / "checkpoint", {"data": "stools"})
     assert tuned.sha256 == checkpoint.load(start).sha256, "encodings stay"
     assert tuned.patch_weights == tmp_path / "checkpoint" / PATCHES_FILE
     assert tuned.card["patch_network"] == {"data": "stools"}
