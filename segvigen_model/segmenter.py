@@ -74,7 +74,7 @@ class Segmenter:
     """
 
     def __init__(self, bundle: Bundle, num_kept: int = NUM_KEPT) -> None:
-        self.bundle = bundle
+        self.bundle, self.num_kept = bundle, num_kept
         self.weights = {
             "checkpoint": bundle.sha256,
             "patch_network": file_sha256(bundle.patch_weights),

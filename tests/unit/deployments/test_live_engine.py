@@ -182,8 +182,8 @@ def test_geometry_is_kept_for_as_many_assets_as_the_engine_holds_and_for_one_in_
     model = world.model.model_copy(update={"checkpoint": str(folder)})
     live = world.live.model_copy(update={"max_assets": 7})
     settings = world.model_copy(update={"model": model, "live": live})
-    assert desk_opener(settings)().segmenter._num_kept == 7
-    assert context._segmenter(str(folder), "cpu")._num_kept == 1
+    assert desk_opener(settings)().segmenter.num_kept == 7
+    assert context._segmenter(str(folder), "cpu").num_kept == 1
 
 
 def test_a_service_that_cannot_load_stops_at_once():
