@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV := .venv
 LS_VENV := .venv-label-studio
 BIN := $(VENV)/bin
-VIEWER := tasks/review/static/viewer.bundle.js
+VIEWER := tasks/rendering/static/viewer.bundle.js
 REVIEWER ?= scripted
 
 .DEFAULT_GOAL := help

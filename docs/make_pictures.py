@@ -15,16 +15,16 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw
 
-from flows.context import Context, open_context
+from flows.runtime.context import Context, open_context
 from infra.local import LocalStack
 from segvigen_model.coords import fit_frame
-from segvigen_model.geometry import surface_of
+from segvigen_model.surface.geometry import surface_of
 from segvigen_model.types import AssetMesh, FloatArray, IntArray
-from tasks.assets import load_asset_mesh, load_proposal
 from tasks.catalogue import DONE, AssetRow
-from tasks.labels import load_label_set
-from tasks.review.render import HERO_DIRECTION, RayScene, View, look_from, unit_triangles
-from tasks.review.shading import shade_view
+from tasks.labelling.label_sets import load_label_set
+from tasks.labelling.loading import load_asset_mesh, load_proposal
+from tasks.rendering.raycaster import HERO_DIRECTION, RayScene, View, look_from, unit_triangles
+from tasks.rendering.shading import shade_view
 
 TILE = 300
 TITLES = ("raw mesh", "proposal", "clicks", "label set")

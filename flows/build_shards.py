@@ -8,11 +8,11 @@ from typing import Any
 
 from prefect import flow
 
-from flows.chunked import io_task
-from flows.context import Overrides, open_context
-from flows.report import publish_table
-from tasks import shards
-from tasks.taxonomy import load_taxonomy
+from flows.runtime.chunks import io_task
+from flows.runtime.context import Overrides, open_context
+from flows.runtime.report import publish_table
+from tasks.labelling.taxonomy import load_taxonomy
+from tasks.shards import build as shards
 
 
 @flow(name="build_shards")

@@ -13,13 +13,13 @@ from typing import Any
 
 from prefect import flow, task
 
-from flows.chunked import io_task
-from flows.context import Context, Overrides, open_context
-from flows.report import publish_table
-from segvigen_model.checkpoint import folder_of
+from flows.runtime.chunks import io_task
+from flows.runtime.context import Context, Overrides, open_context
+from flows.runtime.report import publish_table
+from segvigen_model.checkpoints.native import folder_of
 from tasks.catalogue import ShardVersionRow
 from tasks.checkpoints import CURRENT, VERDICT_FILE, publish, use
-from tasks.dataset_folder import DatasetFolder, latest_version, write_dataset_folder
+from tasks.shards.labelled_folder import DatasetFolder, latest_version, write_dataset_folder
 
 RUNS = "runs"  # in the checkpoint cache
 

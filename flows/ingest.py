@@ -8,11 +8,11 @@ from typing import Any
 
 from prefect import flow
 
-from flows.chunked import io_task
-from flows.context import Context, Overrides, open_context
-from flows.report import Outcome, Progress, publish
-from tasks.ingest import ingest_object, scan_raw
-from tasks.store import ObjectInfo
+from flows.runtime.chunks import io_task
+from flows.runtime.context import Context, Overrides, open_context
+from flows.runtime.report import Outcome, Progress, publish
+from tasks.ingest.ingest import ingest_object, scan_raw
+from tasks.storage.store import ObjectInfo
 
 
 @flow(name="ingest")

@@ -13,16 +13,16 @@ from typing import Any
 from prefect import flow
 
 from flows.build_shards import build_shards
-from flows.chunked import num_waiting
-from flows.context import Context, Overrides, open_context
-from flows.desk import pull_from_desk
 from flows.ingest import ingest
 from flows.model_stages import encode, propose, refine
 from flows.pull_review import WAKE_UP, publish_reviewers, pull_review
 from flows.push_review import push_review
-from flows.report import publish_table
+from flows.runtime.chunks import num_waiting
+from flows.runtime.context import Context, Overrides, open_context
+from flows.runtime.label_studio import pull_from_desk
+from flows.runtime.report import publish_table
 from tasks.catalogue import AssetState
-from tasks.review.queue import num_free_places
+from tasks.quality.queue import num_free_places
 
 # Until one of these is empty there is something to do without any reviewer.
 OURS = (AssetState.REGISTERED, AssetState.ENCODED, AssetState.PROPOSED, AssetState.REFINING)

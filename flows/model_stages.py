@@ -6,13 +6,13 @@ from typing import Any
 
 from prefect import Flow, flow
 
-from flows.chunked import Stage, run_stage
-from flows.context import Context, Overrides, open_context
+from flows.runtime.chunks import Stage, run_stage
+from flows.runtime.context import Context, Overrides, open_context
 from tasks.catalogue import AssetState
-from tasks.encode import encode_asset
-from tasks.propose import propose_asset
-from tasks.refine import refine_asset
-from tasks.stage import StageResult
+from tasks.stages.encode import encode_asset
+from tasks.stages.propose import propose_asset
+from tasks.stages.refine import refine_asset
+from tasks.stages.runner import StageResult
 
 
 def _flow_of(stage: Stage, what: str) -> Flow[..., dict[str, Any]]:

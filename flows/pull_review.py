@@ -7,11 +7,11 @@ from typing import Any
 
 from prefect import flow
 
-from flows.chunked import io_task
-from flows.context import Context, Overrides, open_context
-from flows.desk import pull_from_desk
-from flows.report import Outcome, publish, publish_table
-from tasks.review.quality import markdown, quality_state
+from flows.runtime.chunks import io_task
+from flows.runtime.context import Context, Overrides, open_context
+from flows.runtime.label_studio import pull_from_desk
+from flows.runtime.report import Outcome, publish, publish_table
+from tasks.quality.statistics import markdown, quality_state
 
 WAKE_UP = "webhook"  # cursor that the refine service sets when Label Studio tells of an answer
 

@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 from prefect import flow
 
-from flows.chunked import Stage, run_chunks, run_stage
-from flows.context import Context, Overrides, open_context
-from flows.desk import push_to_desk
+from flows.runtime.chunks import Stage, run_chunks, run_stage
+from flows.runtime.context import Context, Overrides, open_context
+from flows.runtime.label_studio import push_to_desk
 from tasks.catalogue import AssetState
-from tasks.gate import gate_asset, gate_rules
-from tasks.review.queue import num_free_places, rank_waiting
-from tasks.stage import StageResult
+from tasks.quality.gate import gate_asset, gate_rules
+from tasks.quality.queue import num_free_places, rank_waiting
+from tasks.stages.runner import StageResult
 
 if TYPE_CHECKING:
     from sqlalchemy import ColumnElement

@@ -16,14 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from infra import services
-from infra.home import (
-    Secrets,
-    ServiceRecord,
-    load_secrets,
-    log_path,
-    read_record,
-    service_lock,
-)
+from infra.home import Secrets, ServiceRecord, load_secrets, log_path, read_record, service_lock
 from infra.own_store import RAW_URL, ROOT_URL, is_own_store, note_on_keys
 from infra.processes import StackError, is_running, stop
 from infra.services import RAW_BUCKET, STORE_BUCKET, answers, ensure

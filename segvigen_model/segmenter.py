@@ -14,29 +14,23 @@ from typing import Any
 
 import numpy as np
 
-from segvigen_model.asset_geometry import Geometries, Geometry
-from segvigen_model.checkpoint import Bundle, file_sha256, load
+from segvigen_model.checkpoints.loading import load
+from segvigen_model.checkpoints.weights import file_sha256
 from segvigen_model.coords import grid_to_latent, mesh_to_unit
-from segvigen_model.edits import Edited, Edits, apply_edits
 from segvigen_model.errors import CheckpointMismatch
-from segvigen_model.evidence import TRUSTED, part_probability, togetherness
-from segvigen_model.guide import (
-    camera_faces,
-    front_faces,
-    guided_partition,
-    map_colors,
-    resized,
-    seen_labels,
-)
-from segvigen_model.hierarchy import first_levels
-from segvigen_model.image_condition import condition_of
-from segvigen_model.inference import ClickSet, draw_colorings, draw_masks, encode_voxels
-from segvigen_model.mask_choice import WEIGHTS_FILE as CHOICE_WEIGHTS
+from segvigen_model.interactive.click_decoding import TRUSTED, part_probability, togetherness
+from segvigen_model.interactive.mask_selector import WEIGHTS_FILE as CHOICE_WEIGHTS
+from segvigen_model.interactive.patch_network import load_patch_network
+from segvigen_model.model.bundle import Bundle
+from segvigen_model.model.image_condition import condition_of
+from segvigen_model.model.inference import ClickSet, draw_colorings, draw_masks, encode_voxels
 from segvigen_model.ovoxel import mesh_to_ovoxel
-from segvigen_model.palette import decode_colors, nearest_colors
-from segvigen_model.partition import Partition, consensus, refined_confidence
-from segvigen_model.patch_network import load_patch_network
-from segvigen_model.refinement import (
+from segvigen_model.partition.asset_cache import Geometries, Geometry
+from segvigen_model.partition.auto_prompts import Patches
+from segvigen_model.partition.consensus import Partition, consensus, refined_confidence
+from segvigen_model.partition.edits import Edited, Edits, apply_edits
+from segvigen_model.partition.hierarchy import first_levels
+from segvigen_model.partition.refinement import (
     NO_TARGET,
     Wish,
     followed,
@@ -44,8 +38,16 @@ from segvigen_model.refinement import (
     resolve_clicks,
     settled_wishes,
 )
-from segvigen_model.survey import Patches
-from segvigen_model.transfer import nearest_voxels
+from segvigen_model.partition.view_guided import (
+    camera_faces,
+    front_faces,
+    guided_partition,
+    map_colors,
+    resized,
+    seen_labels,
+)
+from segvigen_model.slat_flow.palette import decode_colors, nearest_colors
+from segvigen_model.surface.voxel_transfer import nearest_voxels
 from segvigen_model.types import (
     AssetMesh,
     BoolArray,

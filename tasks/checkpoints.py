@@ -14,13 +14,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from segvigen_model.checkpoint import CONFIG_FILE, WEIGHTS_FILE
-from segvigen_model.patch_network import PATCHES_FILE
-from tasks import keys
+from segvigen_model.checkpoints.native import CONFIG_FILE, WEIGHTS_FILE
+from segvigen_model.interactive.patch_network import PATCHES_FILE
 from tasks.catalogue import Catalogue, CheckpointRow
+from tasks.errors import StageError
 from tasks.settings import ModelSettings
-from tasks.stage import StageError
-from tasks.store import Store
+from tasks.storage import keys
+from tasks.storage.store import Store
 
 log = logging.getLogger(__name__)
 

@@ -25,7 +25,7 @@ from deployments.refine_service.guard import BadRequest, check_token, read_json
 from deployments.refine_service.metrics import Metrics
 from deployments.refine_service.model import desk_opener
 from tasks.catalogue import Catalogue
-from tasks.review.live_asset import LiveDesk
+from tasks.live.session import LiveDesk
 from tasks.settings import Settings, load_settings
 
 __all__ = ["MODEL_VERSION", "WAKE_UP", "create_app"]

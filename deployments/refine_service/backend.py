@@ -19,9 +19,9 @@ from deployments.refine_service.engine import Answer, Engine, Job, Refused
 from deployments.refine_service.guard import BadRequest, check_login, read_json
 from deployments.refine_service.metrics import Metrics
 from segvigen_model.errors import AssetRejected, SegvigenError
+from tasks.live.click_history import ClickBook, command_lines, keypoints, read_drafts
+from tasks.live.session import TaskClosed, UnknownTask, UnusableClicks
 from tasks.review.inbox import PROPOSAL_SHA256
-from tasks.review.live_asset import TaskClosed, UnknownTask, UnusableClicks
-from tasks.review.live_clicks import ClickBook, command_lines, keypoints, read_drafts
 from tasks.settings import Settings
 
 MODEL_VERSION = "segvigen-refine"

@@ -20,12 +20,12 @@ from typing import Any
 
 from deployments.refine_service.metrics import Metrics
 from segvigen_model.errors import SegvigenError
-from tasks.review.live import preview_results
-from tasks.review.live_asset import LiveAsset, LiveDesk, read_said
-from tasks.review.live_clicks import Result
-from tasks.rounds import edits_of
+from tasks.errors import is_surroundings
+from tasks.labelling.rounds import edits_of
+from tasks.live.click_history import Result
+from tasks.live.preview import preview_results
+from tasks.live.session import LiveAsset, LiveDesk, read_said
 from tasks.settings import LiveSettings
-from tasks.stage import is_surroundings
 
 log = logging.getLogger(__name__)
 

@@ -12,10 +12,10 @@ from collections.abc import Callable
 from segvigen_model.types import Click
 from tasks.catalogue import Catalogue
 from tasks.checkpoints import in_use
-from tasks.review.live_asset import LiveDesk
+from tasks.labelling.segmenter import Segmenter
+from tasks.live.session import LiveDesk
 from tasks.settings import Settings
-from tasks.stage import Segmenter
-from tasks.store import Store
+from tasks.storage.store import Store
 
 log = logging.getLogger(__name__)
 
@@ -45,7 +45,7 @@ def desk_opener(settings: Settings) -> Callable[[], LiveDesk]:
 
 def warm_up(segmenter: Segmenter) -> None:
     """Go the whole way once: compiled loops and thread pools are ready then."""
-    from segvigen_model.procedural import make_asset
+    from segvigen_model.datasets.procedural import make_asset
 
     made = make_asset(WARM_UP_CATEGORY, WARM_UP_SEED, textured=False)
     encoding = segmenter.encode(made.mesh)

@@ -26,7 +26,7 @@ from segvigen_model.errors import MissingExtra, SegvigenError
 log = logging.getLogger(__name__)
 
 SOURCE = Path(__file__).resolve().parent
-BUNDLE = SOURCE.parents[1] / "tasks" / "review" / "static" / "viewer.bundle.js"
+BUNDLE = SOURCE.parents[1] / "tasks" / "rendering" / "static" / "viewer.bundle.js"
 MIN_NODE = 18
 MAX_BUNDLE_BYTES = 1_000_000  # every asset's page carries it
 # Would end or confuse the script element that the bundle stands in.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Literal, NamedTuple
+from typing import Literal
 
 import numpy as np
 import torch
@@ -15,10 +15,9 @@ from segvigen_model.errors import AssetRejected
 from segvigen_model.ovoxel.attributes import Surface, sample_attributes
 from segvigen_model.ovoxel.dual_grid import dual_grid
 from segvigen_model.ovoxel.textures import pack_materials
-from segvigen_model.ovoxel.voxel_set import find_voxels
+from segvigen_model.ovoxel.voxel_set import Voxelised, find_voxels
 from segvigen_model.types import (
     AssetMesh,
-    BoolArray,
     ByteArray,
     FloatArray,
     IntArray,
@@ -30,22 +29,6 @@ LOWER = np.float32(-0.5)  # lower corner of the unit cube
 
 
 Backend = Literal["auto", "compiled", "torch"]
-
-
-class Voxelised(NamedTuple):
-    """What both backends give.
-
-    Attributes:
-        coords: (N, 3) int32, ascending (x, y, z).
-        dual: (N, 3) float64, 0..1 of the voxel.
-        intersected: (N, 3) bool.
-        attributes: base_color, emissive, normal: (N, 3) uint8; metallic, roughness, alpha: (N,).
-    """
-
-    coords: IntArray
-    dual: FloatArray
-    intersected: BoolArray
-    attributes: dict[str, ByteArray]
 
 
 def mesh_to_ovoxel(

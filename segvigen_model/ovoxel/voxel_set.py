@@ -19,7 +19,12 @@ from numpy.typing import NDArray
 
 from segvigen_model.errors import AssetRejected
 from segvigen_model.ovoxel.compiled import jit
-from segvigen_model.types import FloatArray, IntArray
+from segvigen_model.types import (
+    BoolArray,
+    ByteArray,
+    FloatArray,
+    IntArray,
+)
 
 MAX_CROSSINGS = 400_000_000  # about a minute of work; layered meshes stay far below
 
@@ -208,3 +213,19 @@ def too_dense(grid: int, max_crossings: int) -> AssetRejected:
         f"the mesh crosses a {grid}^3 grid more than {max_crossings} times; remove hidden "
         "layers or decimate it",
     )
+
+
+class Voxelised(NamedTuple):
+    """What both backends give.
+
+    Attributes:
+        coords: (N, 3) int32, ascending (x, y, z).
+        dual: (N, 3) float64, 0..1 of the voxel.
+        intersected: (N, 3) bool.
+        attributes: base_color, emissive, normal: (N, 3) uint8; metallic, roughness, alpha: (N,).
+    """
+
+    coords: IntArray
+    dual: FloatArray
+    intersected: BoolArray
+    attributes: dict[str, ByteArray]

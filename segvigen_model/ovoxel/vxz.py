@@ -24,13 +24,7 @@ from segvigen_model.ovoxel.vxz_order import (
     morton_codes,
     undo_filter,
 )
-from segvigen_model.ovoxel.vxz_streams import (
-    COMPRESSIONS,
-    LEVELS,
-    CorruptVxz,
-    compress,
-    decompress,
-)
+from segvigen_model.ovoxel.vxz_streams import COMPRESSIONS, LEVELS, CorruptVxz, compress, decompress
 from segvigen_model.types import ByteArray, Frame, IntArray, OVoxel
 
 __all__ = ["CorruptVxz", "VxzFile", "from_ovoxel", "read", "to_ovoxel", "write"]

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from segvigen_model.official import decoder_config, encoder_config
+from segvigen_model.checkpoints.official_config import decoder_config, encoder_config
 from segvigen_model.parity.golden import (
     DECODER_TOLERANCE,
     FLOW_TOLERANCE,

@@ -9,20 +9,20 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from segvigen_model.conditioning import ClickTokens, no_clicks, stack_clicks
-from segvigen_model.dit import SLatFlowModel, set_torso_dtype, time_sinusoid
-from segvigen_model.dit_blocks import FlowBlock
-from segvigen_model.official import flow_config
+from segvigen_model.checkpoints.official_config import flow_config
 from segvigen_model.parity.golden import BF16_TOLERANCE, FLOW_TOLERANCE, Golden
 from segvigen_model.parity.row import ParityRow
-from segvigen_model.sampler import (
+from segvigen_model.slat_flow.blocks import FlowBlock
+from segvigen_model.slat_flow.conditioning import ClickTokens, no_clicks, stack_clicks
+from segvigen_model.slat_flow.sampler import (
     SamplerOptions,
     StepCallback,
     data_from_velocity,
     sample,
     schedule,
 )
-from segvigen_model.segmentation_flow import SegmentationConfig, SegmentationFlow
+from segvigen_model.slat_flow.segmentation import SegmentationConfig, SegmentationFlow
+from segvigen_model.slat_flow.transformer import SLatFlowModel, set_torso_dtype, time_sinusoid
 from segvigen_model.sparse.rope import apply_rope, rope_frequencies, rope_phases
 from segvigen_model.sparse.structure import Structure
 from segvigen_model.sparse.tensor import sparse_tensor

@@ -15,7 +15,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from segvigen_model.checkpoint import load_weights
+from segvigen_model.checkpoints.weights import load_weights
 from segvigen_model.parity.row import ParityRow, left_out, row
 
 FLOW_TOLERANCE = 2e-5  # flow, heads, samplers, encoders

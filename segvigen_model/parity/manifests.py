@@ -11,11 +11,12 @@ from typing import Any
 import torch
 from torch import nn
 
-from segvigen_model import dit, official
-from segvigen_model.dit import SLatFlowModel
+from segvigen_model.checkpoints import official_config
+from segvigen_model.model.presets import PRESETS
 from segvigen_model.parity.row import ParityRow, each, row
-from segvigen_model.presets import PRESETS
-from segvigen_model.segmentation_flow import SegmentationConfig, SegmentationFlow
+from segvigen_model.slat_flow import transformer
+from segvigen_model.slat_flow.segmentation import SegmentationConfig, SegmentationFlow
+from segvigen_model.slat_flow.transformer import SLatFlowModel
 from segvigen_model.vae import encoder as vae
 
 CHECKPOINT_PREFIX = "gen3dseg."
@@ -47,10 +48,10 @@ def _build(name: str, manifest: Mapping[str, Any]) -> nn.Module:
         if config is None:
             return _head("interactive" in name)
         kind, args = config["name"], config["args"]
-        module = official.build(kind, args)
+        module = official_config.build(kind, args)
     if isinstance(module, SLatFlowModel):
         if name.endswith("bfloat16"):
-            dit.set_torso_dtype(module, torch.bfloat16)
+            transformer.set_torso_dtype(module, torch.bfloat16)
     elif args.get("use_fp16"):
         vae.set_torso_dtype(module, torch.float16)
     return module

@@ -22,9 +22,10 @@ from PIL import Image
 
 from segvigen_model.ovoxel import vxz
 from segvigen_model.ovoxel.attributes import Surface
-from segvigen_model.ovoxel.convert import Voxelised, quantise, to_voxel_units, voxelise
+from segvigen_model.ovoxel.convert import quantise, to_voxel_units, voxelise
 from segvigen_model.ovoxel.mesh import Split, dual_grid_to_mesh
 from segvigen_model.ovoxel.on_device import convert as on_device
+from segvigen_model.ovoxel.voxel_set import Voxelised
 from segvigen_model.ovoxel.vxz_order import morton_codes
 from segvigen_model.parity.golden import find_grid
 from segvigen_model.parity.row import ParityRow, each, left_out, row

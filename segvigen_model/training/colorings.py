@@ -9,29 +9,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from segvigen_model.training.data import Sample
-from segvigen_model.types import BoolArray, FloatArray, IntArray
+from segvigen_model.datasets.voxel_samples import Sample
+from segvigen_model.slat_flow.palette import well_separated
+from segvigen_model.types import BoolArray, IntArray
 from segvigen_model.vae.texture import color_features, texture_features
-
-LEVELS = (0.0, 0.5, 1.0)
-
-
-def well_separated(count: int, rng: np.random.Generator) -> FloatArray:
-    """(count, 3) colours in 0..1, far apart, in random order.
-
-    Points of a 3x3x3 lattice are picked farthest-first from a random start and slightly shaken.
-    """
-    lattice = np.array([[r, g, b] for r in LEVELS for g in LEVELS for b in LEVELS])
-    lattice = lattice + rng.uniform(-0.08, 0.08, lattice.shape)
-    picked = [int(rng.integers(len(lattice)))]
-    gap = np.linalg.norm(lattice - lattice[picked[0]], axis=1)
-    for _ in range(min(count, len(lattice)) - 1):
-        best = int((gap * rng.uniform(0.85, 1.0, len(gap))).argmax())
-        picked.append(best)
-        gap = np.minimum(gap, np.linalg.norm(lattice - lattice[best], axis=1))
-    order = np.array(picked * (count // len(picked) + 1))[:count]
-    colors: FloatArray = np.clip(lattice[order[rng.permutation(count)]], 0, 1)
-    return colors
 
 
 def palette_features(labels: IntArray, rng: np.random.Generator) -> Tensor:

@@ -16,13 +16,15 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from segvigen_model import checkpoint
-from segvigen_model.checkpoint import CONFIG_FILE, WEIGHTS_FILE, Bundle
-from segvigen_model.patch_network import PATCHES_FILE
-from segvigen_model.training.data import holdout, shard_paths
+from segvigen_model.checkpoints import native
+from segvigen_model.checkpoints.loading import load
+from segvigen_model.checkpoints.native import CONFIG_FILE, WEIGHTS_FILE
+from segvigen_model.datasets.voxel_samples import holdout, shard_paths
+from segvigen_model.interactive.patch_network import PATCHES_FILE
+from segvigen_model.model.bundle import Bundle
 
 DATA_LICENCES = {
-    "procedural shapes": "made in code by segvigen_model.procedural",
+    "procedural shapes": "made in code by segvigen_model.datasets.procedural",
     "trebeljahr/quaternius-showcase": "CC0-1.0",
     "beep2bleep/FreeAssetsByKenneyNLandQuaternius": "CC0-1.0",
     "pmndrs/market-assets": "CC0-1.0",
@@ -57,9 +59,9 @@ def export(run: Path, out: Path, data: Path | None = None, curves: Sequence[Path
     Returns:
         The checkpoint as written.
     """
-    bundle = checkpoint.load(run / "bundle")
+    bundle = load(run / "bundle")
     bundle = replace(bundle, card=card_of(bundle, data))
-    saved = checkpoint.save(bundle, out)
+    saved = native.save(bundle, out)
     if (run / "curves.png").exists():
         shutil.copyfile(run / "curves.png", out / "curves.png")
     for other in curves:
@@ -78,14 +80,14 @@ def with_patches(
         folder: made when absent.
         told: what is known of that network's making, for the card; JSON-able.
     """
-    start = checkpoint.folder_of(path_or_name)
+    start = native.folder_of(path_or_name)
     header = json.loads((start / CONFIG_FILE).read_text())
     header["card"] = {**header.get("card", {}), "patch_network": dict(told)}
     folder.mkdir(parents=True, exist_ok=True)
     shutil.copyfile(start / WEIGHTS_FILE, folder / WEIGHTS_FILE)
     shutil.copyfile(patch_weights, folder / PATCHES_FILE)
     (folder / CONFIG_FILE).write_text(json.dumps(header, indent=1) + "\n")
-    return checkpoint.load(folder)
+    return load(folder)
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -26,16 +26,16 @@ from typing import Any
 
 import torch
 
-from segvigen_model import checkpoint
+from segvigen_model.checkpoints import native
+from segvigen_model.datasets.labelled_folder import chosen_rows
 from segvigen_model.errors import SegvigenError
-from segvigen_model.evaluation_tables import comparison_text
-from segvigen_model.labelled_folder import chosen_rows
-from segvigen_model.patch_network import PATCHES_FILE, read_patch_network
+from segvigen_model.evaluation.tables import comparison_text
+from segvigen_model.interactive.patch_network import PATCHES_FILE, read_patch_network
 from segvigen_model.training.export import with_patches
 from segvigen_model.training.patch_data import OBJECTS_PER_FILE, PACK_SHARE, make_file
-from segvigen_model.training.patch_fit import FitOptions, fit
+from segvigen_model.training.promotion import Verdict, judge
 from segvigen_model.training.runs import Run
-from segvigen_model.training.verdict import Verdict, judge
+from segvigen_model.training.train_patch_network import FitOptions, fit
 
 DRAWS_OF_AN_OBJECT = 4  # each turned, stretched, fused or cut anew
 NUM_DRAWS = (120, 4000)  # least and most, a share of them made in code
@@ -108,8 +108,8 @@ def tune(data: Path, out: Path, options: TuneOptions) -> Path:
             f"{data} has no object to train on: all rows are held out or for validation; "
             "label more assets"
         )
-    start = checkpoint.folder_of(options.start)
-    network = read_patch_network(checkpoint.patch_weights_of(start))
+    start = native.folder_of(options.start)
+    network = read_patch_network(native.patch_weights_of(start))
     _make_examples(data, out / "examples", rows, options)
     fitting = FitOptions(
         minutes=options.minutes,

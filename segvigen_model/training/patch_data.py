@@ -20,16 +20,17 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from segvigen_model.atoms import patch_atoms
+from segvigen_model.datasets.augment import few_parts, posed, random_pose
+from segvigen_model.datasets.fuse import fused_skin
+from segvigen_model.datasets.procedural import make_asset
+from segvigen_model.datasets.voxel_samples import cached_object, cached_rows, procedural_categories
 from segvigen_model.errors import SegvigenError
-from segvigen_model.geometry import Surface, cut_out, dense_ids, surface_of
-from segvigen_model.looks import nearest_faces, ways_over
-from segvigen_model.patches import FAR, PatchFacts, patch_facts
-from segvigen_model.procedural import make_asset
-from segvigen_model.segments import segment_tree
-from segvigen_model.training.augment import few_parts, posed, random_pose
-from segvigen_model.training.data import cached_object, cached_rows, procedural_categories
-from segvigen_model.training.fuse import fused_skin
+from segvigen_model.interactive.crops import nearest_faces, ways_over
+from segvigen_model.surface.adjacency import patch_atoms
+from segvigen_model.surface.arrays import dense_ids
+from segvigen_model.surface.geometry import Surface, cut_out, surface_of
+from segvigen_model.surface.patch_features import FAR, PatchFacts, patch_facts
+from segvigen_model.surface.region_merging import segment_tree
 from segvigen_model.types import AssetMesh, FloatArray, IntArray
 
 OBJECTS_PER_FILE = 40

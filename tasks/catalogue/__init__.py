@@ -5,14 +5,7 @@ from __future__ import annotations
 from tasks.catalogue.catalogue import Catalogue, LeaseLost
 from tasks.catalogue.database import CatalogueError
 from tasks.catalogue.leases import worker_id
-from tasks.catalogue.quality import (
-    CopyRole,
-    CopyRow,
-    FindingKind,
-    FindingRow,
-    GateRow,
-    WaitingRow,
-)
+from tasks.catalogue.quality import CopyRole, CopyRow, FindingKind, FindingRow, GateRow, WaitingRow
 from tasks.catalogue.reviews import LATE
 from tasks.catalogue.rows import (
     AnnotationRow,

@@ -152,7 +152,7 @@ class ClickRow:
 
 @dataclass(frozen=True, slots=True)
 class VerbRow:
-    """One edit of whole parts that an annotation asks for; fields as in tasks.review.verbs.Verb.
+    """One edit of whole parts that an annotation asks for; fields as in `edit_commands.Verb`.
 
     Attributes:
         number: position among the annotation's lines.

@@ -12,8 +12,8 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from tasks.catalogue import LATE, AnnotationRow, AssetRow, Catalogue
-from tasks.review.desk import Desk
-from tasks.review.label_studio import TaskRow
+from tasks.review.client import TaskRow
+from tasks.review.project import Desk
 
 log = logging.getLogger(__name__)
 

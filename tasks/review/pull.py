@@ -20,27 +20,19 @@ from functools import partial
 
 from segvigen_model.errors import SegvigenError
 from segvigen_model.types import FloatArray
-from tasks.assets import load_asset_mesh
-from tasks.catalogue import (
-    LATE,
-    AnnotationRow,
-    AssetRow,
-    AssetState,
-    Catalogue,
-    ClickRow,
-    VerbRow,
-)
-from tasks.labels import Answered, record_label_set, write_label_set
-from tasks.review.buffers import buffers_from_bytes
-from tasks.review.clicks import SKIP, Answer, PointedClick, read_annotation
-from tasks.review.desk import Desk
+from tasks.catalogue import LATE, AnnotationRow, AssetRow, AssetState, Catalogue, ClickRow, VerbRow
+from tasks.errors import is_surroundings
+from tasks.labelling.edit_commands import Verb, VerbKind
+from tasks.labelling.label_sets import Answered, record_label_set, write_label_set
+from tasks.labelling.loading import load_asset_mesh
+from tasks.labelling.taxonomy import Taxonomy, load_taxonomy
+from tasks.quality.third_review import is_last_round
+from tasks.rendering.pixel_buffers import buffers_from_bytes
+from tasks.review.annotations import SKIP, Answer, PointedClick, read_annotation
 from tasks.review.inbox import store_new
-from tasks.review.third_look import is_last_round
-from tasks.review.verbs import Verb, VerbKind
+from tasks.review.project import Desk
 from tasks.settings import ReviewSettings
-from tasks.stage import is_surroundings
-from tasks.store import Store
-from tasks.taxonomy import Taxonomy, load_taxonomy
+from tasks.storage.store import Store
 
 log = logging.getLogger(__name__)
 

@@ -13,8 +13,6 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
-from tasks import keys
-from tasks.assets import current_proposal, load_asset_mesh, load_proposal
 from tasks.catalogue import (
     LATE,
     AnnotationRow,
@@ -24,19 +22,23 @@ from tasks.catalogue import (
     ProposalRow,
     ReviewTaskRow,
 )
-from tasks.review.buffers import Buffers, buffers_from_bytes, buffers_to_bytes
-from tasks.review.config import LAST_ROUND, task_labels, task_title, viewer_html
-from tasks.review.desk import Desk
+from tasks.errors import StageError
+from tasks.labelling.loading import current_proposal, load_asset_mesh, load_proposal
+from tasks.labelling.rounds import SLOTS, part_looks
+from tasks.labelling.taxonomy import load_taxonomy
+from tasks.quality.third_review import is_last_round, mark_disputed, third_look_title
+from tasks.rendering.contact_sheet import render_sheet
+from tasks.rendering.labels import task_labels
+from tasks.rendering.pixel_buffers import Buffers, buffers_from_bytes, buffers_to_bytes
+from tasks.rendering.viewer_html import render_viewer
+from tasks.review.client import TaskRow
 from tasks.review.inbox import PROPOSAL_SHA256, stored_answer
-from tasks.review.label_studio import TaskRow
-from tasks.review.sheet import render_sheet
-from tasks.review.third_look import is_last_round, mark_disputed, third_look_title
-from tasks.review.viewer import render_viewer
-from tasks.rounds import SLOTS, part_looks
+from tasks.review.label_config import LAST_ROUND, task_title, viewer_html
+from tasks.review.project import Desk
 from tasks.settings import ReviewSettings
-from tasks.stage import StageError, StageResult, attempt, not_needed
-from tasks.store import Store
-from tasks.taxonomy import load_taxonomy
+from tasks.stages.runner import StageResult, attempt, not_needed
+from tasks.storage import keys
+from tasks.storage.store import Store
 
 log = logging.getLogger(__name__)
 

@@ -19,13 +19,13 @@ import torch
 import trimesh
 from bench_ovoxel import textured
 
-from segvigen_model import dit
-from segvigen_model.dit import FlowConfig
+from segvigen_model.model.offload import compile_flow, placed
+from segvigen_model.model.presets import PRESETS, ModelConfig
 from segvigen_model.ovoxel import mesh_to_ovoxel
-from segvigen_model.placement import compile_flow, placed
-from segvigen_model.presets import PRESETS, ModelConfig
-from segvigen_model.sampler import SamplerOptions, sample
-from segvigen_model.segmentation_flow import SegmentationFlow
+from segvigen_model.slat_flow import transformer
+from segvigen_model.slat_flow.sampler import SamplerOptions, sample
+from segvigen_model.slat_flow.segmentation import SegmentationFlow
+from segvigen_model.slat_flow.transformer import FlowConfig
 from segvigen_model.sparse.conv import use_conv_backend
 from segvigen_model.sparse.structure import Structure, pyramid
 from segvigen_model.sparse.tensor import SparseTensor
@@ -88,7 +88,7 @@ def bench_flow(config: ModelConfig, args: argparse.Namespace, device: torch.devi
     home = torch.device("cpu") if args.limit_gib else device
     with home:
         flow = SegmentationFlow(config.flow).eval().requires_grad_(False)
-    dit.set_torso_dtype(flow.flow_model, torch.bfloat16)
+    transformer.set_torso_dtype(flow.flow_model, torch.bfloat16)
     flow.to(home)
     structure = surface(args.tokens, config.grid // config.factor, device)
     structure = Structure(structure.coords[: args.tokens])

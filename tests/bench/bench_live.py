@@ -19,18 +19,18 @@ import numpy as np
 
 from infra.home import read_record
 from infra.local import start_refine, stop_service
-from segvigen_model.mesh_io import save_glb
-from segvigen_model.procedural import make_asset
-from segvigen_model.proposal_io import proposal_to_bytes
+from segvigen_model.datasets.procedural import make_asset
+from segvigen_model.mesh.io import save_glb
+from segvigen_model.serialization import proposal_to_bytes
 from segvigen_model.types import Proposal
-from tasks import keys
-from tasks.assets import load_asset_mesh
 from tasks.catalogue import AssetState, Catalogue, ProposalRow, ReviewTaskRow
-from tasks.ingest import ingest_object, scan_raw
-from tasks.review.buffers import Buffers, buffers_to_bytes
-from tasks.review.sheet import render_sheet
+from tasks.ingest.ingest import ingest_object, scan_raw
+from tasks.labelling.loading import load_asset_mesh
+from tasks.rendering.contact_sheet import render_sheet
+from tasks.rendering.pixel_buffers import Buffers, buffers_to_bytes
 from tasks.settings import load_settings
-from tasks.store import Store
+from tasks.storage import keys
+from tasks.storage.store import Store
 
 CATEGORIES = ("chair", "robot", "table", "lamp")
 LOGIN = ("label-studio", "bench")

@@ -14,10 +14,10 @@ from itertools import pairwise
 import numpy as np
 import torch
 
-from segvigen_model import checkpoint
-from segvigen_model.conditioning import click_tokens
-from segvigen_model.dit_blocks import TokenLayout
-from segvigen_model.sampler import SamplerOptions, draw_noise, sample, schedule
+from segvigen_model.model.bundle import build
+from segvigen_model.slat_flow.blocks import TokenLayout
+from segvigen_model.slat_flow.conditioning import click_tokens
+from segvigen_model.slat_flow.sampler import SamplerOptions, draw_noise, sample, schedule
 from segvigen_model.sparse.conv_native import conv_native
 from segvigen_model.sparse.structure import Structure, pyramid
 
@@ -62,7 +62,7 @@ def naive_sample(flow, structure, shape, tex, cond, clicks, noise, steps: int) -
 
 
 def bench_sampler(preset: str, steps: int, repeats: int) -> None:
-    bundle = checkpoint.build(preset)
+    bundle = build(preset)
     channels = bundle.config.latent_channels
     top = pyramid(shell(bundle.config.grid, bundle.config.grid / 3.2).coords, 2)
     shape, tex = (draw_noise(len(top), channels, seed) for seed in (0, 1))

@@ -20,15 +20,20 @@ from typing import Any
 
 import numpy as np
 
-from segvigen_model.checkpoint import build
+from segvigen_model.datasets.fuse import fused_skin
+from segvigen_model.datasets.procedural import make_asset
+from segvigen_model.datasets.voxel_samples import load_labelled, pack_rows, procedural_categories
 from segvigen_model.errors import SegvigenError
-from segvigen_model.geometry import surface_of
-from segvigen_model.metrics import miou_matched
-from segvigen_model.procedural import make_asset
+from segvigen_model.evaluation.metrics import miou_matched
+from segvigen_model.evaluation.simulated_review import (
+    TARGETS,
+    PersonRules,
+    ReviewCost,
+    simulate_review,
+)
+from segvigen_model.model.bundle import build
 from segvigen_model.segmenter import Segmenter
-from segvigen_model.simulated_review import TARGETS, PersonRules, ReviewCost, simulate_review
-from segvigen_model.training.data import load_labelled, pack_rows, procedural_categories
-from segvigen_model.training.fuse import fused_skin
+from segvigen_model.surface.geometry import surface_of
 from segvigen_model.types import AssetMesh, IntArray
 
 SHARED = Path(__file__).resolve().parents[3] / "shared"

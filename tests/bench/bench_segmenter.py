@@ -13,10 +13,11 @@ from collections.abc import Callable
 
 import numpy as np
 
-from segvigen_model.checkpoint import build, load
-from segvigen_model.procedural import make_asset
+from segvigen_model.checkpoints.loading import load
+from segvigen_model.datasets.fuse import fused_skin
+from segvigen_model.datasets.procedural import make_asset
+from segvigen_model.model.bundle import build
 from segvigen_model.segmenter import Segmenter
-from segvigen_model.training.fuse import fused_skin
 from segvigen_model.types import AssetMesh, Click, ClickKind
 
 

@@ -14,21 +14,21 @@ import numpy as np
 import pytest
 
 from infra.local import LabelStudioEndpoint, S3Endpoint
-from segvigen_model.mesh_io import save_glb
-from segvigen_model.procedural import make_asset
-from segvigen_model.proposal_io import proposal_to_bytes
+from segvigen_model.datasets.procedural import make_asset
+from segvigen_model.mesh.io import save_glb
+from segvigen_model.serialization import proposal_to_bytes
 from segvigen_model.types import AssetMesh, FloatArray, IntArray, Proposal
-from tasks import keys
-from tasks.assets import load_asset_mesh
 from tasks.catalogue import AssetRow, AssetState, Catalogue, ProposalRow
-from tasks.ingest import ingest_object, scan_raw
-from tasks.review.buffers import Buffers, buffers_from_bytes
-from tasks.review.desk import Desk, open_desk
+from tasks.ingest.ingest import ingest_object, scan_raw
+from tasks.labelling.loading import load_asset_mesh
+from tasks.rendering.pixel_buffers import Buffers, buffers_from_bytes
+from tasks.review.project import Desk, open_desk
 from tasks.review.pull import Reply, pull_annotations
 from tasks.review.push import push_assets
 from tasks.settings import Settings, load_settings
-from tasks.stage import StageResult
-from tasks.store import Store
+from tasks.stages.runner import StageResult
+from tasks.storage import keys
+from tasks.storage.store import Store
 
 WORKER = "tester"
 CHROMIUM = Path(os.environ.get("SEGVIGEN_CHROMIUM", "/usr/bin/chromium"))

@@ -6,10 +6,9 @@ import numpy as np
 import pytest
 
 from tasks.catalogue import AssetState
-from tasks.review import label_studio
-from tasks.review.buffers import buffers_from_bytes
-from tasks.review.desk import open_desk
-from tasks.review.scripted import ScriptedReviewer, annotation_for, wrong_spots
+from tasks.rendering.pixel_buffers import buffers_from_bytes
+from tasks.review.project import open_desk
+from tasks.review.scripted_reviewer import ScriptedReviewer, annotation_for, wrong_spots
 
 
 def merge_parts(labels):
@@ -139,7 +138,7 @@ def test_an_edit_between_pages_hides_no_other_task(desk_world, monkeypatch):
     data = [{"data": {"key": f"{n}:0", "sheet": "x", "title": "t"}} for n in range(7)]
     parts = {"parts": [], "viewer": "v"}
     ids = client.import_tasks(project, [{"data": {**row["data"], **parts}} for row in data])
-    monkeypatch.setattr(label_studio, "PAGE_SIZE", 2)
+    monkeypatch.setattr(client, "PAGE_SIZE", 2)
     found = []
     for task in client.tasks_updated_since(project, "1970-01-01T00:00:00Z"):
         found.append(task.task_id)

@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 
 from infra.local import start_refine, stop_service
-from tasks.assets import load_proposal
 from tasks.catalogue import AssetState
-from tasks.review.buffers import buffers_from_bytes
-from tasks.review.desk import open_desk
+from tasks.labelling.loading import load_proposal
+from tasks.rendering.pixel_buffers import buffers_from_bytes
+from tasks.review.project import open_desk
 from tasks.settings import load_settings
 
 pytestmark = pytest.mark.e2e

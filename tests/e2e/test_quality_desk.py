@@ -8,16 +8,16 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tasks import keys
 from tasks.catalogue import AssetState, CopyRole, FindingKind
-from tasks.gate import gate_asset
-from tasks.review.agreement import settle
-from tasks.review.buffers import buffers_from_bytes
-from tasks.review.quality import reviewer_table
-from tasks.review.queue import rank_waiting
-from tasks.review.scripted import annotation_for, wrong_spots
-from tasks.review.third_look import MARK
+from tasks.quality.adjudication import settle
+from tasks.quality.gate import gate_asset
+from tasks.quality.queue import rank_waiting
+from tasks.quality.statistics import reviewer_table
+from tasks.quality.third_review import MARK
+from tasks.rendering.pixel_buffers import buffers_from_bytes
+from tasks.review.scripted_reviewer import annotation_for, wrong_spots
 from tasks.settings import QualitySettings
+from tasks.storage import keys
 
 QUALITY = QualitySettings(double_share=1.0, exploration_share=0.0)
 

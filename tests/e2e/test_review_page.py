@@ -11,11 +11,11 @@ from urllib.parse import urljoin
 import numpy as np
 import pytest
 
-from segvigen_model.procedural import make_asset
+from segvigen_model.datasets.procedural import make_asset
 from segvigen_model.types import Proposal
 from tasks.catalogue import AssetState
-from tasks.review.live import preview_results
-from tasks.review.scripted import wrong_spots
+from tasks.live.preview import preview_results
+from tasks.review.scripted_reviewer import wrong_spots
 
 pytestmark = pytest.mark.e2e
 

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from segvigen_model.procedural import make_asset
-from tasks.review.sheet import render_sheet
-from tasks.review.viewer import render_viewer
+from segvigen_model.datasets.procedural import make_asset
+from tasks.rendering.contact_sheet import render_sheet
+from tasks.rendering.viewer_html import render_viewer
 
 playwright_api = pytest.importorskip("playwright.sync_api")
 

@@ -9,8 +9,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from segvigen_model import checkpoint
-from segvigen_model.checkpoint import Bundle
+from segvigen_model.model.bundle import Bundle, build
 from segvigen_model.sparse.structure import Structure
 
 
@@ -36,7 +35,7 @@ def make_bundle() -> Callable[..., Bundle]:
     """Return a maker of a tiny random model with no silent layer; the same on every device."""
 
     def make(device="cpu") -> Bundle:
-        bundle = checkpoint.build("tiny", seed=1)
+        bundle = build("tiny", seed=1)
         generator = torch.Generator().manual_seed(2)
         for module in bundle.modules().values():
             for parameter in module.parameters():

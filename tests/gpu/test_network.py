@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 import torch
 
-from segvigen_model import dit
-from segvigen_model.conditioning import Task, click_tokens, stack_clicks
-from segvigen_model.inference import ClickSet, draw_colorings, draw_masks, encode_voxels
+from segvigen_model.datasets.procedural import CATEGORIES, make_asset
+from segvigen_model.model.inference import ClickSet, draw_colorings, draw_masks, encode_voxels
+from segvigen_model.model.offload import compile_flow
 from segvigen_model.ovoxel import mesh_to_ovoxel
-from segvigen_model.placement import compile_flow
-from segvigen_model.procedural import CATEGORIES, make_asset
-from segvigen_model.sampler import SamplerOptions, sample
+from segvigen_model.slat_flow import transformer
+from segvigen_model.slat_flow.conditioning import Task, click_tokens, stack_clicks
+from segvigen_model.slat_flow.sampler import SamplerOptions, sample
 from segvigen_model.sparse.attention import Lengths, packed_attention
 from segvigen_model.sparse.structure import Structure
 
@@ -66,7 +66,7 @@ def test_bfloat16_torso_is_near_float32(device, make_bundle, shell):
     answers = []
     for dtype in (torch.float32, torch.bfloat16):
         flow = make_bundle(device).dit
-        dit.set_torso_dtype(flow.flow_model, dtype)
+        transformer.set_torso_dtype(flow.flow_model, dtype)
         inputs, noise = flow_inputs(flow, Structure(shell(16).coords.to(device)), options)
         with torch.no_grad():
             answers.append(flow.velocity(noise, 0.7, inputs))
@@ -94,7 +94,7 @@ def test_steps_never_wait_for_the_device(device, make_bundle, shell, strength, r
     if device.type != "cuda":
         pytest.skip("torch notices waits on CUDA only")
     flow = make_bundle(device).dit
-    dit.set_torso_dtype(flow.flow_model, torch.bfloat16)
+    transformer.set_torso_dtype(flow.flow_model, torch.bfloat16)
     options = SamplerOptions(4, 3.0, strength, (0.0, 1.0), rescale)
     inputs, noise = flow_inputs(flow, Structure(shell(16).coords.to(device)), options)
     sample(flow, inputs, noise, options)  # caches are made on first use

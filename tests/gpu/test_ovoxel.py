@@ -7,10 +7,10 @@ import pytest
 import torch
 import trimesh
 
+from segvigen_model.datasets.procedural import CATEGORIES, make_asset
 from segvigen_model.errors import AssetRejected
 from segvigen_model.ovoxel import mesh_to_ovoxel, ovoxel_to_mesh
 from segvigen_model.ovoxel.on_device.mesh import ovoxel_to_mesh_on
-from segvigen_model.procedural import CATEGORIES, make_asset
 from segvigen_model.types import AssetMesh, Material
 
 DUAL_STEPS, DUAL_SHARE = 2, 0.005  # as in the golden comparison

@@ -17,7 +17,7 @@ from uuid import uuid4
 import numpy as np
 import pytest
 
-from flows.context import Context, open_context
+from flows.runtime.context import Context, open_context
 from infra.local import LabelStudioEndpoint, S3Endpoint
 from tasks.catalogue import AnnotationRow, AssetRow, AssetState, ClickRow
 
@@ -46,7 +46,8 @@ class World:
 @pytest.fixture(scope="session")
 def tiny_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A checkpoint with random weights of the smallest preset."""
-    from segvigen_model.checkpoint import build, save
+    from segvigen_model.checkpoints.native import save
+    from segvigen_model.model.bundle import build
 
     folder = tmp_path_factory.mktemp("checkpoints") / "tiny"
     save(build("tiny"), folder)
@@ -67,8 +68,8 @@ def _settings(variables: dict[str, str]) -> Iterator[None]:
 
 def _make(folder: Path, checkpoint: Path) -> dict[str, str]:
     """Put three meshes into a raw folder; settings by environment, as a worker has them."""
-    from segvigen_model.mesh_io import save_glb
-    from segvigen_model.procedural import make_asset
+    from segvigen_model.datasets.procedural import make_asset
+    from segvigen_model.mesh.io import save_glb
 
     (folder / "raw").mkdir()
     for category in CATEGORIES:

@@ -8,17 +8,17 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from flows import cli
 from flows.build_shards import build_shards
-from flows.context import open_context
+from flows.cli import main as cli
 from flows.finetune import RUNS, finetune
 from flows.ingest import ingest
 from flows.model_stages import encode, propose
-from segvigen_model.mesh_io import load_mesh, save_glb
-from segvigen_model.procedural import make_asset
-from segvigen_model.training import verdict
+from flows.runtime.context import open_context
+from segvigen_model.datasets.procedural import make_asset
+from segvigen_model.mesh.io import load_mesh, save_glb
+from segvigen_model.training import promotion
 from tasks.checkpoints import published, use
-from tasks.labels import accept_asset
+from tasks.labelling.label_sets import accept_asset
 
 NUM_ASSETS = 5
 
@@ -40,7 +40,7 @@ def variables(folder, monkeypatch, quick_tuning):
         "SEGVIGEN_MODEL_NUM_STEPS": "1",
     }.items():
         monkeypatch.setenv(name, text)
-    monkeypatch.setattr(verdict, "GUARD_OBJECTS", 1)
+    monkeypatch.setattr(promotion, "GUARD_OBJECTS", 1)
 
 
 def _label(folder: Path) -> None:
@@ -69,7 +69,7 @@ def test_accepted_labels_become_a_judged_checkpoint(folder, variables, prefect_a
     assert not first["is_in_use"] and "held-out objects say nothing" in first["note"]
     catalogue = open_context().catalogue
     (row,) = published(catalogue)
-    assert row.alias == first["version"] and row.detail["own"]["objects"] < verdict.MIN_OBJECTS
+    assert row.alias == first["version"] and row.detail["own"]["objects"] < promotion.MIN_OBJECTS
 
     steps = next((folder / "checkpoints" / RUNS).glob("*/run/state.json"))
     before = steps.read_text()

@@ -7,22 +7,22 @@ import httpx
 import pytest
 from prefect import flow
 
-from flows import chunked
-from flows.chunked import Stage, run_chunks, run_stage
-from flows.context import Context
-from flows.report import Outcome, listening
+from flows.runtime import chunks
+from flows.runtime.chunks import Stage, run_chunks, run_stage
+from flows.runtime.context import Context
+from flows.runtime.report import Outcome, listening
 from segvigen_model.errors import AssetRejected
 from tasks.catalogue import AssetRow, AssetState, Catalogue, worker_id
 from tasks.settings import load_settings
-from tasks.stage import StageResult
-from tasks.store import Store
+from tasks.stages.runner import StageResult
+from tasks.storage.store import Store
 
 IDS = [f"{number:064x}" for number in range(5)]
 
 
 @pytest.fixture
 def context(tmp_path, prefect_api, monkeypatch) -> Context:
-    monkeypatch.setattr(chunked, "RETRY_DELAYS_S", [0.0, 0.0])
+    monkeypatch.setattr(chunks, "RETRY_DELAYS_S", [0.0, 0.0])
     catalogue = Catalogue(f"sqlite:///{tmp_path}/catalogue.db")
     for asset_id in IDS:
         catalogue.register(AssetRow(asset_id, AssetState.REGISTERED, name=f"{asset_id[-1]}.glb"))
@@ -182,7 +182,7 @@ def test_leases_are_renewed_while_a_chunk_tells_nothing(context):
 
 
 def test_who_stalls_loses_its_leases(context, monkeypatch):
-    monkeypatch.setattr(chunked, "MAX_SILENT_LEASES", 1)
+    monkeypatch.setattr(chunks, "MAX_SILENT_LEASES", 1)
     context = _short(context, 0.5)
     other = "elsewhere/1/1/other"
 

@@ -7,7 +7,7 @@ the worst moment (between a blob and the catalogue's word of it), then for good.
 import pytest
 
 from tasks.catalogue import AssetState
-from tasks.labels import accept_asset
+from tasks.labelling.label_sets import accept_asset
 
 
 def _states(context) -> set[AssetState]:
@@ -27,12 +27,12 @@ def _keys(world, folder: str) -> list[str]:
 def test_every_stage_survives_its_death(world, run_killed, run_whole, to_review, answer):
     context = world.open()
 
-    run_killed("ingest", "tasks.store:Store.put", 2, "after")
+    run_killed("ingest", "tasks.storage.store:Store.put", 2, "after")
     assert len(context.catalogue.raw.all()) < 3
     run_whole("ingest")
     assert len(context.catalogue.assets()) == 3 and _states(context) == {AssetState.REGISTERED}
 
-    run_killed("encode", "tasks.store:Store.put", 2, "after")
+    run_killed("encode", "tasks.storage.store:Store.put", 2, "after")
     counts = context.catalogue.counts()
     assert counts[AssetState.ENCODED] == 1, "the first one is finished, the second is not"
     run_whole("encode")
@@ -47,7 +47,7 @@ def test_every_stage_survives_its_death(world, run_killed, run_whole, to_review,
     for asset in to_review(context):
         answer(context, asset, "refine", clicked_faces=(0, asset.num_faces - 1))
         context.catalogue.move(asset.asset_id, AssetState.REFINING)
-    run_killed("refine", "tasks.store:Store.put", 2, "after")
+    run_killed("refine", "tasks.storage.store:Store.put", 2, "after")
     assert context.catalogue.counts()[AssetState.REFINING] == 2
     run_whole("refine")
     assert {(asset.state, asset.round) for asset in context.catalogue.assets()} == {
@@ -60,7 +60,7 @@ def test_every_stage_survives_its_death(world, run_killed, run_whole, to_review,
         accept_asset(
             asset.asset_id, store=context.store, catalogue=context.catalogue, decided_by="someone"
         )
-    run_killed("build_shards", "tasks.store:Store.put_file", 1, "after")
+    run_killed("build_shards", "tasks.storage.store:Store.put_file", 1, "after")
     assert not context.catalogue.labels.shard_versions()
     first = run_whole("build_shards")
     assert _states(context) == {AssetState.SHARDED} and first["num_samples"] == 3

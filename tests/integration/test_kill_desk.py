@@ -5,13 +5,13 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from flows.desk import desk_of
-from tasks import keys
+from flows.runtime.label_studio import desk_of
 from tasks.catalogue import AssetState
-from tasks.review.buffers import buffers_from_bytes
-from tasks.review.scripted import Spot, annotation_for
+from tasks.rendering.pixel_buffers import buffers_from_bytes
+from tasks.review.scripted_reviewer import Spot, annotation_for
+from tasks.storage import keys
 
-IMPORT = "tasks.review.label_studio:LabelStudioClient.import_tasks"
+IMPORT = "tasks.review.client:LabelStudioClient.import_tasks"
 INTERPRET = "tasks.catalogue.reviews:ReviewLedger.interpret"
 
 

@@ -4,9 +4,9 @@ from collections import Counter
 
 import pytest
 
-from flows.desk import desk_of
+from flows.runtime.label_studio import desk_of
 from tasks.catalogue import AssetState, CopyRole, FindingKind
-from tasks.review.scripted import annotation_for
+from tasks.review.scripted_reviewer import annotation_for
 
 ADD_COPY = "tasks.catalogue.quality:QualityLedger.add_copy"
 ADD_FINDING = "tasks.catalogue.quality:QualityLedger.add_finding"

@@ -22,19 +22,19 @@ from pydantic import SecretStr
 from infra.home import read_record
 from infra.local import start_label_studio, start_refine, stop_service
 from infra.processes import is_running
-from segvigen_model.mesh_io import save_glb
-from segvigen_model.procedural import make_asset
-from segvigen_model.proposal_io import proposal_to_bytes
+from segvigen_model.datasets.procedural import make_asset
+from segvigen_model.mesh.io import save_glb
+from segvigen_model.serialization import proposal_to_bytes
 from segvigen_model.types import Proposal
-from tasks import keys
 from tasks.catalogue import AssetRow, AssetState, Catalogue, ProposalRow
-from tasks.ingest import ingest_object, scan_raw
-from tasks.review.buffers import buffers_from_bytes
-from tasks.review.desk import Desk, open_desk
+from tasks.ingest.ingest import ingest_object, scan_raw
+from tasks.rendering.pixel_buffers import buffers_from_bytes
+from tasks.review.project import Desk, open_desk
 from tasks.review.pull import Reply, pull_annotations
 from tasks.review.push import push_assets
 from tasks.settings import Settings, load_settings
-from tasks.store import Store
+from tasks.storage import keys
+from tasks.storage.store import Store
 
 pytestmark = pytest.mark.slow
 TOKEN = "live-test-token"

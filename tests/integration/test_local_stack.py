@@ -12,7 +12,7 @@ from infra.home import read_record
 from infra.local import LocalStack, start_s3, stop_service
 from infra.processes import is_running
 from tasks.settings import StoreSettings
-from tasks.store import Store
+from tasks.storage.store import Store
 
 
 def _store(endpoint) -> Store:

@@ -10,12 +10,12 @@ import httpx
 import pytest
 from typer.testing import CliRunner
 
-from flows import cli
+from flows.cli import main as cli
 from infra.local import LabelStudioEndpoint, LocalStack, S3Endpoint, start_s3, stop_service
 from infra.processes import StackError
-from tasks.review.desk import open_desk
+from tasks.review.project import open_desk
 from tasks.settings import load_settings
-from tasks.store import BucketUnusable, Store, check_buckets
+from tasks.storage.store import BucketUnusable, Store, check_buckets
 
 RAW, LABELS = "my-raw-meshes", "my-labels"
 

@@ -50,7 +50,7 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_the_viewer_can_be_built_from_what_is_installed(installed, tmp_path):
-    static = installed / "tasks/review/static"
+    static = installed / "tasks/rendering/static"
     assert (static / "viewer.css").is_file() and not (static / build.BUNDLE.name).exists()
     # The bundle of this checkout counts as up to date only where all its sources are the same.
     shutil.copy(build.BUNDLE, static)
@@ -61,7 +61,7 @@ def test_the_viewer_can_be_built_from_what_is_installed(installed, tmp_path):
 
 def test_without_the_extras_the_command_says_what_to_install(installed, tmp_path):
     # -S leaves out what is installed beside Python itself.
-    begin = "from flows.entry import main; main()"
+    begin = "from flows.cli.entry import main; main()"
     answer = run([sys.executable, "-S", "-c", begin], tmp_path, PYTHONPATH=str(installed))
     assert answer.returncode == 3
     assert answer.stderr.startswith("not ready: the command needs typer; pip install")
@@ -69,6 +69,6 @@ def test_without_the_extras_the_command_says_what_to_install(installed, tmp_path
 
 
 def test_the_command_runs_where_the_extras_are(installed, tmp_path):
-    begin = "from flows.entry import main; main()"
+    begin = "from flows.cli.entry import main; main()"
     answer = run([sys.executable, "-c", begin, "--help"], tmp_path, PYTHONPATH=str(installed))
     assert answer.returncode == 0 and "Exit codes" in answer.stdout

@@ -14,8 +14,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from segvigen_model.condition_view import render_view
-from segvigen_model.mesh_io import load_mesh
+from segvigen_model.mesh.io import load_mesh
+from segvigen_model.rendering.condition_view import render_view
 
 MIN_SILHOUETTE_IOU, MAX_COLOR_ERROR = 0.99, 15.0
 

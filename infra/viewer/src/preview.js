@@ -1,5 +1,5 @@
 // What the refine service suggests, as faces of the model; the format is told in
-// tasks/review/live.py. A suggestion that cannot be read is no suggestion.
+// tasks/live/preview.py. A suggestion that cannot be read is no suggestion.
 
 const VERSION = 1;
 const NEW_PART = "#2e00ff";

@@ -8,14 +8,13 @@ import numpy as np
 import torch
 
 from segvigen_model.ovoxel.attributes import Surface
-from segvigen_model.ovoxel.convert import Voxelised
 from segvigen_model.ovoxel.on_device.attributes import sample_attributes, surface_to
 from segvigen_model.ovoxel.on_device.dual_grid import dual_grid
 from segvigen_model.ovoxel.on_device.ragged import BUDGET
 from segvigen_model.ovoxel.on_device.scan import find_active
 from segvigen_model.ovoxel.on_device.textures import to_device
 from segvigen_model.ovoxel.textures import pack_materials
-from segvigen_model.ovoxel.voxel_set import MAX_CROSSINGS, check_grid, too_dense
+from segvigen_model.ovoxel.voxel_set import MAX_CROSSINGS, Voxelised, check_grid, too_dense
 from segvigen_model.types import IntArray, Material
 
 

@@ -15,7 +15,7 @@ from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_ba
 from werkzeug.serving import make_server
 
 from tasks.settings import StoreSettings
-from tasks.store import Store
+from tasks.storage.store import Store
 
 # Method and path ("/bucket/key") of a request -> status and code to answer, or None.
 Rule = Callable[[str, str], tuple[int, str] | None]

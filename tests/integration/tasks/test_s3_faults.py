@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 
 from tasks.catalogue import AssetRow, AssetState, Catalogue
-from tasks.stage import StageResult, attempt, is_surroundings
-from tasks.store import BlobConflict, BlobMissing
+from tasks.errors import is_surroundings
+from tasks.stages.runner import StageResult, attempt
+from tasks.storage.store import BlobConflict, BlobMissing
 
 OUTAGES = [
     (403, "AccessDenied"),

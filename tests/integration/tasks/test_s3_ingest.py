@@ -10,9 +10,9 @@ import pytest
 import trimesh
 
 from tasks.catalogue import Catalogue
-from tasks.ingest import ingest_object, scan_raw
+from tasks.ingest.ingest import ingest_object, scan_raw
 from tasks.settings import IngestSettings
-from tasks.store import Store
+from tasks.storage.store import Store
 
 GLB = bytes(trimesh.Scene(trimesh.creation.box()).export(file_type="glb"))
 OTHER = bytes(trimesh.Scene(trimesh.creation.icosphere(1)).export(file_type="glb"))

@@ -11,7 +11,7 @@ import pytest
 from moto.server import ThreadedMotoServer
 
 from tasks.settings import StoreSettings
-from tasks.store import BlobConflict, BlobMissing, Store
+from tasks.storage.store import BlobConflict, BlobMissing, Store
 
 MULTIPART_BYTES = 101 * 2**20  # s3fs sends parts from 100 MiB on
 
@@ -147,7 +147,7 @@ def test_an_unreachable_server_is_no_missing_blob() -> None:
         s3_access_key="k",
         s3_secret_key="s",
     )
-    from tasks.stage import is_surroundings
+    from tasks.errors import is_surroundings
 
     store = Store.from_settings(settings)
     with pytest.raises(Exception, match=r".") as caught:

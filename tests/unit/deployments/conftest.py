@@ -14,19 +14,19 @@ from fastapi.testclient import TestClient
 from pydantic import SecretStr
 
 from deployments.refine_service.app import create_app
-from segvigen_model.mesh_io import save_glb
-from segvigen_model.procedural import make_asset
-from segvigen_model.proposal_io import proposal_to_bytes
+from segvigen_model.datasets.procedural import make_asset
+from segvigen_model.mesh.io import save_glb
+from segvigen_model.serialization import proposal_to_bytes
 from segvigen_model.types import Proposal
-from tasks import keys
-from tasks.assets import load_asset_mesh
 from tasks.catalogue import AssetRow, AssetState, Catalogue, ProposalRow, ReviewTaskRow
-from tasks.ingest import ingest_object, scan_raw
-from tasks.review.buffers import Buffers, buffers_from_bytes, buffers_to_bytes
-from tasks.review.live_asset import LiveDesk
-from tasks.review.sheet import render_sheet
+from tasks.ingest.ingest import ingest_object, scan_raw
+from tasks.labelling.loading import load_asset_mesh
+from tasks.live.session import LiveDesk
+from tasks.rendering.contact_sheet import render_sheet
+from tasks.rendering.pixel_buffers import Buffers, buffers_from_bytes, buffers_to_bytes
 from tasks.settings import Settings, load_settings
-from tasks.store import Store
+from tasks.storage import keys
+from tasks.storage.store import Store
 
 LOGIN = ("label-studio", "live-secret")
 TOKEN = "0123456789abcdef"
@@ -138,7 +138,7 @@ def open_live_desk(live_world: LiveWorld) -> Callable[[], LiveDesk]:
 
 def desk_on(world: LiveWorld) -> LiveDesk:
     """A world's desk with the tiny model."""
-    from segvigen_model.checkpoint import build
+    from segvigen_model.model.bundle import build
     from segvigen_model.segmenter import Segmenter
 
     store = Store.from_settings(world.settings.store)

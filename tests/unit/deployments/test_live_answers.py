@@ -11,15 +11,15 @@ import pytest
 from fastapi.testclient import TestClient
 
 from deployments.refine_service.app import create_app
-from segvigen_model.proposal_io import proposal_to_bytes
-from tasks.assets import load_asset_mesh, load_proposal
+from segvigen_model.serialization import proposal_to_bytes
 from tasks.catalogue import AssetState, VerbRow
-from tasks.review.brush import rle_to_mask
-from tasks.review.buffers import buffers_to_bytes
-from tasks.review.live_asset import model_click, read_said
-from tasks.review.sheet import render_sheet
-from tasks.rounds import Said, next_proposal
-from tasks.store import Store
+from tasks.labelling.loading import load_asset_mesh, load_proposal
+from tasks.labelling.rounds import Said, next_proposal
+from tasks.live.session import model_click, read_said
+from tasks.rendering.contact_sheet import render_sheet
+from tasks.rendering.pixel_buffers import buffers_to_bytes
+from tasks.review.rle import rle_to_mask
+from tasks.storage.store import Store
 
 LOGIN, STRANGER = ("label-studio", "live-secret"), ("label-studio", "wrong")
 

@@ -13,9 +13,10 @@ from deployments.refine_service.app import create_app
 from deployments.refine_service.engine import Engine, Job, LiveFailed, Refused
 from deployments.refine_service.metrics import Metrics
 from deployments.refine_service.model import desk_opener
-from flows import context
-from segvigen_model.checkpoint import build, save
-from tasks.review.live_asset import LiveDesk
+from flows.runtime import context
+from segvigen_model.checkpoints.native import save
+from segvigen_model.model.bundle import build
+from tasks.live.session import LiveDesk
 from tasks.settings import LiveSettings
 
 SETTINGS = LiveSettings(max_waiting=2, timeout_s=5.0, max_assets=1, max_answers=2)

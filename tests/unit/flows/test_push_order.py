@@ -6,11 +6,11 @@ import pytest
 
 from flows import label_dataset as loop
 from flows import push_review as flow
-from flows.chunked import run_stage
-from flows.context import open_context
-from flows.report import Outcome
+from flows.runtime.chunks import run_stage
+from flows.runtime.context import open_context
+from flows.runtime.report import Outcome
 from tasks.catalogue import AssetRow, AssetState, ProposalRow
-from tasks.gate import GateDecision
+from tasks.quality.gate import GateDecision
 
 NUM_ASSETS = 7
 
@@ -58,9 +58,9 @@ def gated(monkeypatch):
 
 
 def run_without_prefect(monkeypatch):
-    from flows import chunked
+    from flows.runtime import chunks
 
-    monkeypatch.setattr(chunked, "io_task", lambda _name: lambda work: work)
+    monkeypatch.setattr(chunks, "io_task", lambda _name: lambda work: work)
 
 
 def test_every_asset_is_gated_once_although_it_stays_where_it_is(context, gated, monkeypatch):

@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 
 from infra.viewer.build import SOURCE, find_node
-from segvigen_model.procedural import make_asset
-from tasks.review.live import face_runs
-from tasks.review.sheet import render_sheet
-from tasks.review.verbs import parse_verbs
-from tasks.review.viewer import _tiles
+from segvigen_model.datasets.procedural import make_asset
+from tasks.labelling.edit_commands import parse_verbs
+from tasks.live.preview import face_runs
+from tasks.rendering.contact_sheet import render_sheet
+from tasks.rendering.viewer_html import _tiles
 
 RUN = """
 const { name, from, calls } = JSON.parse(require("fs").readFileSync(0, "utf8"));

@@ -7,21 +7,22 @@ from typing import Any
 
 import pytest
 
-from segvigen_model import checkpoint
-from segvigen_model.patch_network import PATCHES_FILE, PatchNetwork
+from segvigen_model.checkpoints import native
+from segvigen_model.interactive.patch_network import PATCHES_FILE, PatchNetwork
+from segvigen_model.model.bundle import build
 from segvigen_model.segmenter import Segmenter
 from segvigen_model.training.export import with_patches
-from segvigen_model.training.patch_fit import save_weights
-from tasks import keys
+from segvigen_model.training.train_patch_network import save_weights
 from tasks.checkpoints import CURRENT, SHIPPED, in_use, publish, published, use
+from tasks.errors import StageError
 from tasks.settings import ModelSettings
-from tasks.stage import StageError
+from tasks.storage import keys
 
 
 @pytest.fixture
 def tuned(tmp_path: Path) -> Path:
     """A checkpoint folder with a patch network of its own."""
-    checkpoint.save(checkpoint.build("tiny"), tmp_path / "tiny")
+    native.save(build("tiny"), tmp_path / "tiny")
     save_weights(PatchNetwork(32, 2, (1, 1), 8), tmp_path / "p.safetensors")
     made = tmp_path / "tuned"
     with_patches(tmp_path / "tiny", tmp_path / "p.safetensors", made, {})

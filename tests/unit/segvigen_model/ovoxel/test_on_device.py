@@ -10,13 +10,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from segvigen_model import segmenter
+from segvigen_model.datasets.procedural import CATEGORIES, make_asset
 from segvigen_model.errors import AssetRejected
 from segvigen_model.ovoxel import Split, mesh_to_ovoxel, ovoxel_to_mesh
 from segvigen_model.ovoxel.attributes import Surface
 from segvigen_model.ovoxel.convert import voxelise
 from segvigen_model.ovoxel.on_device import convert as on_device
 from segvigen_model.ovoxel.on_device.mesh import ovoxel_to_mesh_on
-from segvigen_model.procedural import CATEGORIES, make_asset
 from segvigen_model.types import AssetMesh, Material
 
 CPU = torch.device("cpu")

@@ -7,16 +7,18 @@ import json
 import pytest
 import torch
 
-from segvigen_model import checkpoint
-from segvigen_model.comparison import Change, Comparison
+from segvigen_model.checkpoints import native
+from segvigen_model.checkpoints.loading import load
+from segvigen_model.datasets.procedural import make_asset
+from segvigen_model.datasets.synthetic_pack import write_object
 from segvigen_model.errors import SegvigenError
-from segvigen_model.patch_network import PATCHES_FILE, read_patch_network
-from segvigen_model.procedural import make_asset
-from segvigen_model.training import finetune, verdict
+from segvigen_model.evaluation.comparison import Change, Comparison
+from segvigen_model.interactive.patch_network import PATCHES_FILE, read_patch_network
+from segvigen_model.model.bundle import build
+from segvigen_model.training import finetune, promotion
 from segvigen_model.training.export import with_patches
 from segvigen_model.training.finetune import TuneOptions, tune
-from segvigen_model.training.pack import write_object
-from segvigen_model.training.verdict import judge, verdict_of
+from segvigen_model.training.promotion import judge, verdict_of
 
 pytestmark = pytest.mark.usefixtures("quick_tuning")
 
@@ -40,7 +42,7 @@ def folder(tmp_path_factory):
 @pytest.fixture(scope="module")
 def start(tmp_path_factory):
     made = tmp_path_factory.mktemp("checkpoints") / "tiny"
-    checkpoint.save(checkpoint.build("tiny"), made)
+    native.save(build("tiny"), made)
     return str(made)
 
 
@@ -59,7 +61,7 @@ def test_a_killed_run_goes_on_and_the_checkpoint_differs_in_the_patch_network_on
     assert made == {path: path.stat().st_mtime_ns for path in (tmp_path / "examples").iterdir()}
     assert json.loads((tmp_path / "run/state.json").read_text())["step"] == 3
     tuned = with_patches(start, weights, tmp_path / "checkpoint", {"data": "stools"})
-    assert tuned.sha256 == checkpoint.load(start).sha256, "encodings stay"
+    assert tuned.sha256 == load(start).sha256, "encodings stay"
     assert tuned.patch_weights == tmp_path / "checkpoint" / PATCHES_FILE
     assert tuned.card["patch_network"] == {"data": "stools"}
 
@@ -67,7 +69,7 @@ def test_a_killed_run_goes_on_and_the_checkpoint_differs_in_the_patch_network_on
 def test_weights_that_training_ruins_are_not_kept(folder, start, tmp_path, monkeypatch):
     monkeypatch.setattr(finetune, "RATE", 30.0)
     weights = tune(folder, tmp_path, TuneOptions(start=start, steps=3, threads=1))
-    kept, before = state(weights), state(checkpoint.load(start).patch_weights)
+    kept, before = state(weights), state(load(start).patch_weights)
     assert all(torch.equal(kept[name], before[name]) for name in before)
 
 
@@ -89,9 +91,9 @@ def compared(clicks, full=None, objects=20, spread=0.03):
     def change(gain):
         return Change(0.5, 0.5 + gain, (gain - spread, gain + spread))
 
-    changes = {f"interactive|iou@{n}": change(clicks) for n in verdict.CLICKS}
+    changes = {f"interactive|iou@{n}": change(clicks) for n in promotion.CLICKS}
     if full is not None:
-        changes[verdict.FULL] = change(full)
+        changes[promotion.FULL] = change(full)
     return Comparison(changes, objects, 0)
 
 

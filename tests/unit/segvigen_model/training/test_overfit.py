@@ -13,27 +13,28 @@ import numpy as np
 import pytest
 import torch
 
-from segvigen_model import checkpoint
-from segvigen_model.clicks import surface_clicks
+from segvigen_model.checkpoints.loading import load
 from segvigen_model.coords import grid_to_latent, mesh_to_unit
-from segvigen_model.geometry import surface_of
-from segvigen_model.inference import ClickSet, draw_masks
-from segvigen_model.metrics import mask_iou, miou_matched
-from segvigen_model.presets import PRESETS
-from segvigen_model.procedural import make_asset
+from segvigen_model.datasets import voxel_samples
+from segvigen_model.datasets.procedural import make_asset
+from segvigen_model.evaluation.metrics import mask_iou, miou_matched
+from segvigen_model.evaluation.simulated_clicks import surface_clicks
+from segvigen_model.model.bundle import from_config
+from segvigen_model.model.inference import ClickSet, draw_masks
+from segvigen_model.model.presets import PRESETS
 from segvigen_model.segmenter import Segmenter
-from segvigen_model.training import data
-from segvigen_model.training.codec import (
+from segvigen_model.surface.geometry import surface_of
+from segvigen_model.surface.voxel_transfer import face_voxels, nearest_voxels
+from segvigen_model.training.export import export
+from segvigen_model.training.runs import Run
+from segvigen_model.training.train_flow import FlowOptions, train_flow, with_flow
+from segvigen_model.training.train_vae import (
     Codec,
     CodecOptions,
     codec_bundle,
     measure_normalization,
     train_codec,
 )
-from segvigen_model.training.dit import FlowOptions, train_flow, with_flow
-from segvigen_model.training.export import export
-from segvigen_model.training.runs import Run
-from segvigen_model.transfer import face_voxels, nearest_voxels
 
 GRID = 16
 CHANNELS = (16, 32, 64)
@@ -89,13 +90,13 @@ def scores(bundle, made):
 @pytest.mark.usefixtures("one_thread")
 def test_codec_and_flow_learn_three_shapes_up_to_their_labels(tmp_path):
     shapes = [make_asset(category, seed, textured=False) for category, seed in SHAPES]
-    samples = [data.voxelise(made.mesh, made.face_labels, GRID) for made in shapes]
+    samples = [voxel_samples.voxelise(made.mesh, made.face_labels, GRID) for made in shapes]
     for split in ("train", "validation"):
-        data.save_shard(tmp_path / f"{split}-00000.npz", samples)
+        voxel_samples.save_shard(tmp_path / f"{split}-00000.npz", samples)
     (tmp_path / "data.json").write_text(json.dumps({"grid": GRID, "seed": 0, "parts": False}))
 
     config = small_config()
-    start = checkpoint.from_config(config, seed=0)
+    start = from_config(config, seed=0)
     codec = Codec(start.shape_encoder, start.shape_decoder, start.tex_encoder, start.tex_decoder)
     options = CodecOptions(UNLIMITED_MIN, CODEC_STEPS, batch_size=3, rate=3e-3)
     learnt = train_codec(codec, Run(tmp_path / "codec"), tmp_path, options)
@@ -108,7 +109,7 @@ def test_codec_and_flow_learn_three_shapes_up_to_their_labels(tmp_path):
     train_flow(bundle, Run(tmp_path / "flow"), tmp_path, flow)
 
     export(tmp_path / "flow", tmp_path / "checkpoint", tmp_path)
-    shipped = checkpoint.load(tmp_path / "checkpoint")
+    shipped = load(tmp_path / "checkpoint")
     assert shipped.card["flow"]["steps"] > 0
     found = {made.category: scores(shipped, made) for made in shapes}
     assert np.mean([mask for mask, _ in found.values()]) > 0.7, found

@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from segvigen_model.geometry import surface_of
-from segvigen_model.procedural import make_asset
+from segvigen_model.datasets.fuse import fused_skin
+from segvigen_model.datasets.procedural import make_asset
+from segvigen_model.surface.geometry import surface_of
 from segvigen_model.training import patch_data
-from segvigen_model.training.fuse import fused_skin
 from segvigen_model.training.patch_data import LOOK_COUNTS, LOOK_SHARES, look_examples
 
 NUM_LOOKS = 6

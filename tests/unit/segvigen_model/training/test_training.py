@@ -8,14 +8,10 @@ import pytest
 import torch
 from torch import nn
 
-from segvigen_model import checkpoint
-from segvigen_model.training import data
-from segvigen_model.training.codec import (
-    Codec,
-    CodecOptions,
-    train_codec,
-)
+from segvigen_model.datasets import voxel_samples
+from segvigen_model.model.bundle import build
 from segvigen_model.training.runs import Average, Run, draw_curves, warm_cosine
+from segvigen_model.training.train_vae import Codec, CodecOptions, train_codec
 
 GRID = 16
 
@@ -24,13 +20,13 @@ GRID = 16
 def folder(tmp_path_factory):
     out = tmp_path_factory.mktemp("data")
     for split in ("train", "validation"):
-        data.build(out, grid=GRID, count=4, parts=None, seed=0, split=split)
+        voxel_samples.build(out, grid=GRID, count=4, parts=None, seed=0, split=split)
     return out
 
 
 @pytest.fixture
 def codec():
-    bundle = checkpoint.build("tiny")
+    bundle = build("tiny")
     return Codec(bundle.shape_encoder, bundle.shape_decoder, bundle.tex_encoder, bundle.tex_decoder)
 
 

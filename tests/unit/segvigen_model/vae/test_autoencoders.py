@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from segvigen_model.presets import PRESETS
+from segvigen_model.model.presets import PRESETS
 from segvigen_model.sparse.structure import pyramid
 from segvigen_model.sparse.tensor import SparseTensor, sparse_tensor
 from segvigen_model.vae.blocks import DownBlock, UpBlock

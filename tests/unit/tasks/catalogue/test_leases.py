@@ -12,7 +12,7 @@ import pytest
 
 from tasks.catalogue import AssetRow, AssetState, Catalogue, LeaseLost, worker_id
 from tasks.catalogue.leases import is_dead
-from tasks.stage import attempt, not_needed
+from tasks.stages.runner import attempt, not_needed
 
 REPOSITORY = Path(__file__).resolve().parents[4]
 

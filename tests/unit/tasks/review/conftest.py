@@ -1,165 +1,22 @@
-"""Small meshes, their sheets, a desk where people have answered, a double of Label Studio."""
+"""A double of Label Studio, and one asset that is pushed to it and pulled from it."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 import pytest
-import trimesh
 
-from segvigen_model.geometry import surface_of
-from segvigen_model.proposal_io import proposal_to_bytes
-from segvigen_model.types import AssetMesh, IntArray, Material, Proposal
-from tasks import keys
-from tasks.assets import load_asset_mesh, load_proposal
-from tasks.catalogue import AnnotationRow, AssetState, ProposalRow, ReviewTaskRow, VerbRow
-from tasks.labels import accept_asset
+from segvigen_model.serialization import proposal_to_bytes
+from segvigen_model.types import Proposal
+from tasks.catalogue import AssetState, ProposalRow
+from tasks.labelling.loading import load_proposal
 from tasks.review import push as push_module
-from tasks.review.agreement import settle
-from tasks.review.label_studio import TaskRow
+from tasks.review.client import TaskRow
 from tasks.review.pull import pull_annotations
 from tasks.review.push import push_assets
-from tasks.review.sheet import Sheet, render_sheet
-from tasks.settings import QualitySettings
-
-QUALITY = QualitySettings(double_share=1.0, known_share=0.0)
-BOXES = 3
-
-
-def mesh_of(boxes: Sequence[tuple[Sequence[float], Sequence[float]]]) -> tuple[AssetMesh, IntArray]:
-    """One part per (extents, centre) box."""
-    parts = []
-    for extents, center in boxes:
-        box = trimesh.creation.box(extents=extents)
-        box.apply_translation(center)
-        parts.append(box)
-    labels = np.concatenate([np.full(len(p.faces), i) for i, p in enumerate(parts)])
-    whole = trimesh.util.concatenate(parts)
-    mesh = AssetMesh(
-        vertices=np.asarray(whole.vertices, dtype=np.float64),
-        faces=np.asarray(whole.faces, dtype=np.int64),
-        face_material=np.zeros(len(whole.faces), dtype=np.int32),
-        materials=(Material(base_color_factor=(1.0, 0.5, 0.0, 1.0)),),
-    )
-    return mesh, labels.astype(np.int32)
-
-
-TABLE = (
-    ((2.0, 0.2, 1.0), (10.0, 1.0, 0.0)),
-    ((0.2, 0.9, 0.2), (9.2, 0.45, 0.3)),
-    ((0.2, 0.9, 0.2), (10.8, 0.45, 0.3)),
-)
-
-
-@pytest.fixture(scope="session")
-def make_mesh() -> Callable[..., tuple[AssetMesh, IntArray]]:
-    return mesh_of
-
-
-@pytest.fixture(scope="session")
-def table() -> tuple[AssetMesh, IntArray]:
-    return mesh_of(TABLE)
-
-
-@pytest.fixture(scope="session")
-def table_sheet(table) -> Sheet:
-    return render_sheet(*table, width=384, meta={"asset_id": "a", "round": 0})
-
-
-@dataclass
-class Desk:
-    """The catalogue after people answered, without any Label Studio."""
-
-    world: object
-    number: int = 0
-    made: dict = field(default_factory=dict)
-
-    @property
-    def common(self):
-        return {"store": self.world.store, "catalogue": self.world.catalogue}
-
-    def asset(self, asset_id):
-        return self.world.catalogue.asset(asset_id)
-
-    def proposed(self, make_boxes, shown=None, confidence=0.9):
-        """A row of boxes, one part each unless shown otherwise."""
-        self.number += 1
-        self.world.raw.put(f"{self.number}.glb", make_boxes(BOXES, float(self.number)))
-        known = {row.asset_id for row in self.world.catalogue.assets()}
-        self.world.ingest()
-        (asset,) = [a for a in self.world.catalogue.assets() if a.asset_id not in known]
-        self.world.catalogue.move(asset.asset_id, "encoded")
-        labels = self.true_labels(asset) if shown is None else shown
-        return self.propose(asset.asset_id, labels, 0, confidence)
-
-    def true_labels(self, asset):
-        surface = surface_of(load_asset_mesh(self.world.store, asset))
-        return surface.components.astype(np.int32)
-
-    def propose(self, asset_id, labels, round_, confidence=0.9):
-        num_parts = int(labels.max()) + 1
-        proposal = Proposal(
-            labels.astype(np.int32),
-            np.zeros(1, np.int32),
-            np.ones(num_parts, np.float32),
-            confidence,
-            {"num_draws": 4, "checkpoint": "hand"},
-        )
-        key = keys.proposal(asset_id, round_, f"hand{confidence}")
-        blob = self.world.store.put(key, proposal_to_bytes(proposal))
-        row = ProposalRow(asset_id, round_, key, blob.sha256, num_parts, confidence, "hand")
-        self.world.catalogue.add_proposal(row)
-        return self.world.catalogue.move(asset_id, "proposed", round=round_)
-
-    def answer(self, asset_id, verdict, reviewer, labels=None, merge=()):
-        """What push, the person and pull do together; `labels`: refined to these first."""
-        catalogue = self.world.catalogue
-        if labels is not None:
-            catalogue.move(asset_id, "in_review")
-            catalogue.move(asset_id, "refining")
-            self.propose(asset_id, labels, self.asset(asset_id).round + 1)
-        asset = self.asset(asset_id)
-        catalogue.reviews.add_task(ReviewTaskRow(asset_id, asset.round, 1, 7, "p", "s", "b"))
-        catalogue.move(asset_id, "in_review")
-        self.number += 1
-        row = AnnotationRow(
-            *(f"u{self.number}", f"2026-11-22T10:00:{self.number:02d}Z", 3, 7, asset_id),
-            *(asset.round, reviewer, {"id": 3}, 12.5),
-        )
-        catalogue.reviews.record_annotation(row)
-        key = (row.unique_id, row.updated_at)
-        verbs = [VerbRow(*key, 0, asset_id, asset.round, "r", "merge", merge)] if merge else []
-        catalogue.reviews.interpret(*key, verdict=verdict, verbs=verbs)
-        if verdict == "reject":
-            catalogue.move(asset_id, "rejected", reason="reviewer_rejected", detail="broken")
-        elif verdict == "skip":
-            catalogue.move(asset_id, "skipped", reason="reviewer_skipped")
-        elif not catalogue.quality.is_held(asset_id):
-            accept_asset(asset_id, **self.common, decided_by=reviewer)
-
-    def settle(self, rules=QUALITY):
-        return [(row.result, row.asset_id) for row in settle(**self.common, settings=rules)]
-
-    def settled_twice(self, rules=QUALITY):
-        """Settle, and see that doing it again does nothing."""
-        told = self.settle(rules)
-        events = len(self.world.catalogue.events())
-        assert self.settle(rules) == []
-        assert len(self.world.catalogue.events()) == events
-        return told
-
-    def finding(self, asset, kind):
-        (found,) = self.world.catalogue.quality.findings(kind, asset.asset_id)
-        return found
-
-
-@pytest.fixture
-def desk(world) -> Desk:
-    return Desk(world)
-
+from tasks.storage import keys
 
 STAMP = "2026-11-23T10:00:{:02d}.000000Z"
 

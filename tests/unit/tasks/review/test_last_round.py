@@ -7,11 +7,11 @@ from typing import Any
 import pytest
 
 from tasks.catalogue import AssetState
-from tasks.refine import refine_asset
-from tasks.review.agreement import settle
-from tasks.review.config import LAST_ROUND
-from tasks.review.copies import second_look
+from tasks.quality.adjudication import settle
+from tasks.quality.copies import second_look
+from tasks.review.label_config import LAST_ROUND
 from tasks.settings import QualitySettings
+from tasks.stages.refine import refine_asset
 
 MERGE = ["merge 0 1"]
 

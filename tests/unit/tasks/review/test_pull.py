@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from tasks.catalogue import PARKED, AssetState
-from tasks.labels import load_label_set
-from tasks.refine import refine_asset
+from tasks.labelling.label_sets import load_label_set
 from tasks.review.pull import NO_CLICKS, OUTDATED
 from tasks.review.push import ensure_tasks
+from tasks.stages.refine import refine_asset
 
 
 def test_merges_make_the_next_round_and_labels(loop: Any) -> None:

@@ -1,0 +1,1 @@
+"""The `segvigen` command: one file per group of subcommands."""

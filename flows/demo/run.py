@@ -1,0 +1,167 @@
+"""The whole loop on the local stack: raw meshes, proposals, a reviewer, shards.
+
+Meshes are made in code and put into the bucket; a real worker runs `label_dataset`; meanwhile a
+scripted reviewer (or you) works in Label Studio. Running it again changes nothing.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from uuid import UUID
+
+from prefect.client.orchestration import get_client
+from prefect.deployments import run_deployment
+
+from flows.console import err, out, plain, show_access
+from flows.demo import table
+from flows.demo.assets import PREFIX, REJECTED, DemoObject, make_objects
+from flows.runtime.context import Context, open_context
+from flows.runtime.label_studio import desk_of
+from infra.local import LocalStack
+from segvigen_model.errors import SegvigenError
+from segvigen_model.types import IntArray
+from tasks.review.scripted_reviewer import ScriptedReviewer
+from tasks.storage.store import BlobConflict
+
+DEPLOYMENT = "label_dataset/gpu"
+POLL_S = 1.0
+INGEST_TIMEOUT_S = 300.0
+
+
+class DemoFailed(SegvigenError):
+    """The demo did not come to its end."""
+
+
+def run_demo(stack: LocalStack, reviewer: str, wait_s: float) -> bool:
+    """Run the loop to its end.
+
+    Args:
+        stack: running, with workers and deployments.
+        reviewer: "scripted" or "human".
+        wait_s: how long the reviewer may take.
+
+    Returns:
+        True if every asset is accepted or parked, every label set valid, every shard readable.
+    """
+    started = time.monotonic()
+    context = open_context(tag="demo")
+    objects = make_objects()
+    _fill_bucket(context, objects)
+    run_id = _start_flow(wait_s)
+    err.print(
+        f"label_dataset runs; watch it at {stack_url(stack, 'prefect')}/runs/flow-run/{run_id}"
+    )
+    truth = _wait_for_ingest(context, objects, run_id)
+    if reviewer == "scripted":
+        with _reviewing(context, truth, _asset_of(context, objects, REJECTED)):
+            _watch(context, run_id)
+    else:
+        show_access(stack)
+        out.print(f"Your turn: open {desk_of(context).url} and choose Label All Tasks.")
+        _watch(context, run_id)
+    table.show(table.describe(context, objects))
+    wrong = table.problems(context, objects)
+    for line in wrong:
+        out.print(f"[bold red]problem:[/] {line}")
+    show_access(stack)
+    out.print(f"Look at the answers in {desk_of(context).url}", soft_wrap=True)
+    out.print(f"{'Incomplete' if wrong else 'Complete'} in {time.monotonic() - started:.0f} s")
+    return not wrong
+
+
+def stack_url(stack: LocalStack, name: str) -> str:
+    """URL of a running service of the stack."""
+    return next((row.url or "" for row in stack.status() if row.name == name), "")
+
+
+def _fill_bucket(context: Context, objects: list[DemoObject]) -> None:
+    for item in objects:
+        try:
+            context.raw.put(item.key, item.data)
+        except BlobConflict as error:
+            raise DemoFailed(
+                f"{item.key} in the raw bucket is of another version of the demo; "
+                "use a fresh folder: segvigen demo --home .segvigen-new"
+            ) from error
+
+
+def _start_flow(wait_s: float) -> UUID:
+    """Give `label_dataset` to the worker as anybody would."""
+    # The gate may be sure of some; here the reviewer shall see every asset.
+    overrides = {"gate": {"audit_share": 1.0}}
+    parameters = {"prefix": PREFIX, "review_wait_s": wait_s, "overrides": overrides}
+    run = run_deployment(DEPLOYMENT, parameters=parameters, timeout=0, as_subflow=False)
+    return UUID(str(run.id))  # type: ignore[union-attr]
+
+
+def _is_over(run_id: UUID) -> bool:
+    """True when the flow run has ended well; raises when it has ended badly."""
+    with get_client(sync_client=True) as client:
+        state = client.read_flow_run(run_id).state
+    if state is None or not state.is_final():
+        return False
+    if not state.is_completed():
+        raise DemoFailed(f"label_dataset ended as {state.name}: {state.message}")
+    return True
+
+
+def _wait_for_ingest(
+    context: Context, objects: list[DemoObject], run_id: UUID
+) -> Mapping[str, IntArray]:
+    """True labels by asset id, as soon as the flow has looked at every object."""
+    deadline = time.monotonic() + INGEST_TIMEOUT_S
+    labelled = {item.key: item.true_labels for item in objects if item.true_labels is not None}
+    while time.monotonic() < deadline:
+        found = {raw.key: raw.asset_id for raw in context.catalogue.raw.all()}
+        if all(found.get(key) for key in labelled):
+            return {str(found[key]): labels for key, labels in labelled.items()}
+        _is_over(run_id)
+        time.sleep(POLL_S)
+    raise DemoFailed(f"nothing was ingested within {INGEST_TIMEOUT_S:.0f} s; is a worker running?")
+
+
+def _asset_of(context: Context, objects: list[DemoObject], category: str) -> str:
+    key = next(item.key for item in objects if item.name.startswith(f"{category}."))
+    row = context.catalogue.raw.get(key)
+    return str(row.asset_id) if row else ""
+
+
+def _watch(context: Context, run_id: UUID) -> None:
+    """Tell what stands where until the run is over."""
+    told = ""
+    while not _is_over(run_id):
+        counts = {str(s): n for s, n in context.catalogue.counts().items() if n}
+        line = ", ".join(f"{number} {state}" for state, number in counts.items())
+        if line != told:
+            err.print(line, highlight=False)
+            told = line
+        time.sleep(POLL_S)
+
+
+@contextmanager
+def _reviewing(context: Context, truth: Mapping[str, IntArray], reject: str) -> Iterator[None]:
+    """Let the scripted reviewer work in Label Studio while the block runs."""
+    reviewer = ScriptedReviewer(desk_of(context), context.store, truth, frozenset({reject}))
+    stop = threading.Event()
+    failed: list[Exception] = []
+
+    def work() -> None:
+        while not stop.wait(POLL_S):
+            try:
+                reviewer.step()
+            except Exception as error:  # told below: a thread's error would be lost
+                failed.append(error)
+                return
+
+    thread = threading.Thread(target=work, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join(60)
+        for error in failed:
+            err.print(f"[red]the scripted reviewer gave up:[/] {plain(str(error))}")

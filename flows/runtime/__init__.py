@@ -1,0 +1,1 @@
+"""What every flow shares: workspace, chunks of leased assets, reports, the review project."""

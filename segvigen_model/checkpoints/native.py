@@ -1,0 +1,171 @@
+"""Whole models on disk: a folder with `model.safetensors` and `config.json`, nothing executable.
+
+Weights may be stored in half precision; they compute in float32 unless asked otherwise. A file
+that does not fit says which tensors and what to do. `sha256` names the weights file. A folder may
+hold a patch network of its own, `patches.safetensors`; without one the shipped one serves.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Mapping
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+
+from segvigen_model.checkpoints.weights import (
+    file_sha256,
+    load_weights,
+    name_some,
+    strip_prefix,
+)
+from segvigen_model.errors import CheckpointMismatch
+from segvigen_model.interactive.patch_network import PATCHES_FILE
+from segvigen_model.interactive.patch_network import WEIGHTS_FILE as SHIPPED_PATCHES
+from segvigen_model.model.bundle import PARTS, Bundle, from_config, move_to_device, normalization_of
+from segvigen_model.model.presets import ModelConfig, Trust
+from segvigen_model.slat_flow.conditioning import ViewConfig
+from segvigen_model.slat_flow.segmentation import SegmentationConfig
+from segvigen_model.slat_flow.transformer import FlowConfig
+from segvigen_model.vae.decoder import DecoderConfig
+from segvigen_model.vae.encoder import EncoderConfig
+
+WEIGHTS_FOLDER = Path(__file__).parents[1] / "weights"
+WEIGHTS_FILE = "model.safetensors"
+CONFIG_FILE = "config.json"
+FORMAT = "segvigen-checkpoint-1"
+
+
+def load_folder(path_or_name: str | Path = "default", device: str = "cpu") -> Bundle:
+    """Load a checkpoint of our own format.
+
+    Args:
+        path_or_name: a folder, or the name of one shipped with the package.
+        device: where to put the weights.
+
+    Raises:
+        CheckpointMismatch: absent, damaged, or not fitting; the message says what to do.
+    """
+    folder = folder_of(path_or_name)
+    header = _read_header(folder)
+    weights = folder / WEIGHTS_FILE
+    try:
+        state = load_file(weights)
+    except (SafetensorError, OSError) as err:
+        raise CheckpointMismatch(f"cannot read {weights}: {err}; fetch the file again") from err
+    bundle = from_config(config_from_json(header["model"]))
+    for part, module in bundle.modules().items():
+        load_weights(module, strip_prefix(state, f"{part}."), f"{weights.name}:{part}")
+    extra = [key for key in state if key.split(".")[0] not in PARTS]
+    if extra:
+        raise CheckpointMismatch(f"{weights} holds unknown tensors: {name_some(extra)}")
+    return move_to_device(
+        replace(
+            bundle,
+            normalization=normalization_of(header["normalization"], bundle.config.latent_channels),
+            sha256=file_sha256(weights),
+            card=header.get("card", {}),
+            patch_weights=patch_weights_of(folder),
+        ),
+        device,
+    )
+
+
+def patch_weights_of(folder: Path) -> Path:
+    """File of the patch network that serves a checkpoint: its own, or the shipped one."""
+    own = folder / PATCHES_FILE
+    return own if own.is_file() else SHIPPED_PATCHES
+
+
+def save(bundle: Bundle, folder: str | Path, *, is_half: bool = True) -> Bundle:
+    """Write a checkpoint.
+
+    Args:
+        bundle: the model; its `card` and a patch network of its own are stored too.
+        folder: made when absent; files in it are replaced.
+        is_half: store weights in float16.
+
+    Returns:
+        The same model with the file's sha256.
+    """
+    target = Path(folder)
+    target.mkdir(parents=True, exist_ok=True)
+    dtype = torch.float16 if is_half else torch.float32
+    state = {key: value.detach().to("cpu", dtype) for key, value in bundle.state().items()}
+    partial = target / f"{WEIGHTS_FILE}.part"
+    save_file({key: value.contiguous() for key, value in state.items()}, partial)
+    partial.replace(target / WEIGHTS_FILE)
+    sha256 = file_sha256(target / WEIGHTS_FILE)
+    header = {
+        "format": FORMAT,
+        "model": asdict(bundle.config),
+        "normalization": {
+            name: getattr(bundle.normalization, name).tolist()
+            for name in ("shape_mean", "shape_std", "tex_mean", "tex_std")
+        },
+        "sha256": sha256,
+        "card": dict(bundle.card),
+    }
+    (target / CONFIG_FILE).write_text(json.dumps(header, indent=1) + "\n", encoding="utf-8")
+    own = target / PATCHES_FILE
+    if bundle.patch_weights == SHIPPED_PATCHES:
+        own.unlink(missing_ok=True)
+    elif bundle.patch_weights != own:
+        shutil.copyfile(bundle.patch_weights, own)
+    return replace(bundle, sha256=sha256, patch_weights=patch_weights_of(target))
+
+
+def config_from_json(data: Mapping[str, Any]) -> ModelConfig:
+    """Rebuild sizes from `asdict(config)` after a trip through JSON."""
+    try:
+        flow = dict(data["flow"])
+        view = flow.pop("view", None)
+        flow["flow"] = FlowConfig(**flow["flow"])
+        return ModelConfig(
+            name=str(data["name"]),
+            grid=int(data["grid"]),
+            shape_encoder=EncoderConfig(**_tupled(data["shape_encoder"])),
+            shape_decoder=DecoderConfig(**_tupled(data["shape_decoder"])),
+            tex_encoder=EncoderConfig(**_tupled(data["tex_encoder"])),
+            tex_decoder=DecoderConfig(**_tupled(data["tex_decoder"])),
+            flow=SegmentationConfig(**flow, view=None if view is None else ViewConfig(**view)),
+            trust=Trust(**data.get("trust", {})),
+        )
+    except (KeyError, TypeError, ValueError) as err:
+        raise CheckpointMismatch(f"the model's sizes in {CONFIG_FILE} are wrong: {err!r}") from err
+
+
+def _tupled(data: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: tuple(value) if isinstance(value, list) else value for key, value in data.items()}
+
+
+def folder_of(path_or_name: str | Path) -> Path:
+    """Folder of a checkpoint that is not a released one, by path or shipped name."""
+    for folder in (Path(path_or_name), WEIGHTS_FOLDER / str(path_or_name)):
+        if (folder / CONFIG_FILE).is_file() and (folder / WEIGHTS_FILE).is_file():
+            return folder
+    shipped = sorted(each.parent.name for each in WEIGHTS_FOLDER.glob(f"*/{CONFIG_FILE}"))
+    raise CheckpointMismatch(
+        f"no checkpoint at {str(path_or_name)!r}: give a folder with {CONFIG_FILE} and "
+        f"{WEIGHTS_FILE}, a SegviGen .ckpt or a folder of them with TRELLIS.2 in or beside it, "
+        f"or a shipped name ({', '.join(shipped) or 'none is installed'})"
+    )
+
+
+def _read_header(folder: Path) -> dict[str, Any]:
+    try:
+        header = json.loads((folder / CONFIG_FILE).read_text(encoding="utf-8"))
+    except ValueError as err:
+        raise CheckpointMismatch(f"{folder / CONFIG_FILE} is no JSON: {err}") from err
+    if not isinstance(header, dict) or header.get("format") != FORMAT:
+        found = header.get("format") if isinstance(header, dict) else type(header).__name__
+        raise CheckpointMismatch(f"{folder / CONFIG_FILE} has format {found!r}, not {FORMAT!r}")
+    for key in ("model", "normalization"):
+        if key not in header:
+            raise CheckpointMismatch(f"{folder / CONFIG_FILE} lacks {key!r}; save it again")
+    return header

@@ -1,0 +1,1 @@
+"""Labelled meshes to learn from: folders, shapes made in code, importers, augmentation."""

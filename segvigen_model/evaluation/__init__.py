@@ -1,0 +1,1 @@
+"""Measure a segmenter: protocol, metrics, baselines, intervals, pictures."""

@@ -1,0 +1,106 @@
+"""Which mask clicks mean, chosen among the proposed ones by a small network.
+
+Each proposed mask is measured, and the one that promises the greatest IoU is taken: where the
+clicked loose pieces hold most of the surface, so that what is connected says little. Elsewhere
+the plain mask stays, in which pieces have a say. The network was trained on objects whose sources
+the patch network had not seen, because that one is too sure of those that it has
+(training/choice_fit.py).
+
+Departs from paper: SegviGen cuts its mask at one threshold.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from segvigen_model.interactive.mask_features import NUM_MEASURES, measure_masks
+from segvigen_model.interactive.mask_proposals import Answer, Terrain, clicked_share, propose_masks
+from segvigen_model.types import BoolArray, IntArray
+
+WEIGHTS_FILE = Path(__file__).parents[1] / "weights" / "choice.safetensors"
+WIDTH = 48
+# Below, choosing gained nothing on sources in turn (-.01 to +.00 at one click where pieces hold
+# under a twentieth), and what it learns of pieces does not carry over to other makers' meshes.
+MIN_CLICKED_SHARE = 0.5
+_LIMIT = 5.0  # spreads: what is further out is not told apart
+
+
+class ChoiceNetwork(nn.Module):
+    """Measures of a mask to a score; of one question's masks the highest is best."""
+
+    mean: Tensor
+    scale: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(NUM_MEASURES))
+        self.register_buffer("scale", torch.ones(NUM_MEASURES))
+        self.layers = nn.Sequential(
+            *(nn.Linear(NUM_MEASURES, WIDTH), nn.GELU(), nn.Linear(WIDTH, WIDTH), nn.GELU()),
+            nn.Linear(WIDTH, 1),
+        )
+
+    def forward(self, measures: Tensor) -> Tensor:
+        """(..., M) measures -> (...) scores."""
+        known = ((measures - self.mean) / self.scale).clamp(-_LIMIT, _LIMIT)
+        score: Tensor = self.layers(known)[..., 0]
+        return score
+
+
+@lru_cache(maxsize=1)
+def load_choice_network(path: Path = WEIGHTS_FILE) -> ChoiceNetwork:
+    """Read weights once, for use."""
+    network = ChoiceNetwork()
+    network.load_state_dict({name: value.float() for name, value in load_file(path).items()})
+    return network.eval().requires_grad_(False)
+
+
+def is_choice(terrain: Terrain, positive: IntArray) -> bool:
+    """Whether a mask is to be chosen: the clicked loose pieces hold most of the surface.
+
+    Args:
+        terrain: of the whole object.
+        positive: clicked patches.
+    """
+    return clicked_share(terrain, positive) >= MIN_CLICKED_SHARE
+
+
+def best_masks(answers: Sequence[Answer]) -> list[tuple[float, BoolArray]]:
+    """Of each look the mask that promises the greatest IoU with what was clicked.
+
+    Args:
+        answers: of all looks at one object.
+
+    Returns:
+        Per look its promise, comparable between looks, and (A,) bool of the look's patches. The
+        mask has the positive patches and lacks the negative ones.
+    """
+    found = [propose_masks(answer) for answer in answers]
+    told = [measure_masks(*each) for each in zip(answers, found, strict=True)]
+    with torch.no_grad():
+        scores = load_choice_network()(torch.from_numpy(np.concatenate(told))).numpy()
+    best, start = [], 0
+    for each in found:
+        own = scores[start : start + len(each.masks)]
+        best.append((float(own.max()), each.masks[own.argmax()]))
+        start += len(own)
+    return best
+
+
+def chosen_mask(answers: Sequence[Answer]) -> tuple[int, BoolArray]:
+    """The best mask of all looks: which answer it is of, and (A,) bool of that look's patches."""
+    best = best_masks(answers)
+    number = most_promising(best)
+    return number, best[number][1]
+
+
+def most_promising(best: Sequence[tuple[float, BoolArray]]) -> int:
+    """Which of the looks' best masks promises the greatest IoU; the first of equals."""
+    return max(range(len(best)), key=lambda number: best[number][0])

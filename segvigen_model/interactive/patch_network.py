@@ -1,0 +1,270 @@
+"""The patch network: a small transformer over patches that answers clicks and says what belongs
+together.
+
+The encoder reads geometry once per object. The decoder reads where clicks are and gives each
+patch's odds of belonging to the clicked part; a second head gives, for every two patches, the odds
+that they are of one part. Attention is biased by what geometry says of a pair. It is trained on
+labelled meshes (training/patch_fit.py) and knows no checkpoint of the flow model; a checkpoint may
+bring its own (training/finetune.py).
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from segvigen_model.errors import CheckpointMismatch
+from segvigen_model.surface.patch_features import FAR, PatchFacts
+
+PATCHES_FILE = "patches.safetensors"  # a checkpoint's own, beside its model.safetensors
+WEIGHTS_FILE = Path(__file__).parents[1] / "weights" / PATCHES_FILE  # for those that bring none
+NUM_FREQUENCIES = 4
+NUM_LEVELS = 9
+NUM_SCALARS = 34
+_NUM_PAIR_FACTS = 12 + NUM_LEVELS
+_THICKNESS = -11  # column of the scalars: mean way inwards
+_REACHES = (0.08, 0.25)  # lengths at which nearness is told, longest sides
+
+
+@dataclass(frozen=True, slots=True)
+class PatchTensors:
+    """Facts of one object as tensors on one device.
+
+    Attributes:
+        tokens: (A, T) float32 facts of each patch.
+        pairs: (A, A, C) float32 facts of each two patches.
+    """
+
+    tokens: Tensor
+    pairs: Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class Encoded:
+    """What the encoder made of one object.
+
+    Attributes:
+        tokens: (A, D).
+        pairs: (A, A, E) hidden facts of pairs.
+        biases: (L, H, A, A) attention biases of the decoder's layers.
+    """
+
+    tokens: Tensor
+    pairs: Tensor
+    biases: Tensor
+
+
+def tensors_of(facts: PatchFacts, device: str | torch.device = "cpu") -> PatchTensors:
+    """Facts as tensors.
+
+    Args:
+        facts: of one object; `ways` as floats.
+        device: torch device.
+    """
+    at = torch.as_tensor(facts.centers, dtype=torch.float32, device=device)
+    up = torch.as_tensor(np.asarray(facts.normals, np.float32), device=device)
+    areas = torch.as_tensor(facts.areas, dtype=torch.float32, device=device)
+    scalars = torch.as_tensor(np.asarray(facts.scalars, np.float32), device=device)
+    ways = torch.as_tensor(np.asarray(facts.ways, np.float32), device=device)
+    levels = torch.as_tensor(np.asarray(facts.levels, np.int64), device=device)
+    materials = torch.as_tensor(np.asarray(facts.materials, np.int64), device=device)
+    waves = at[:, :, None] * (2.0 ** torch.arange(NUM_FREQUENCIES, device=device) * math.pi)
+    tokens = torch.cat([at, waves.sin().flatten(1), waves.cos().flatten(1), up, scalars], dim=1)
+    step = at[None] - at[:, None]
+    gaps = step.norm(dim=2)
+    toward = step / (gaps[..., None] + 1e-4)
+    slope = torch.einsum("id,ijd->ij", up, toward)
+    size = areas.clamp_min(1e-7).log()
+    thick = scalars[:, _THICKNESS]
+    columns = [
+        ways / FAR,
+        *((-ways / reach).exp() for reach in _REACHES),
+        gaps,
+        *((-gaps / reach).exp() for reach in _REACHES),
+        up @ up.T,
+        slope,
+        slope.T,
+        (materials[:, None] == materials[None]).float(),
+        (size[:, None] - size[None]) / 4,
+        (thick[:, None] - thick[None]).abs() * 4,
+        *((row[:, None] == row[None]).float() for row in levels),
+    ]
+    return PatchTensors(tokens, torch.stack(columns, dim=2))
+
+
+class Block(nn.Module):
+    """Self-attention with a bias per pair, then a feed-forward layer.
+
+    Args:
+        width: channels.
+        heads: attention heads.
+    """
+
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.norm_attention, self.norm_feed = nn.LayerNorm(width), nn.LayerNorm(width)
+        self.to_qkv, self.to_out = nn.Linear(width, 3 * width), nn.Linear(width, width)
+        self.feed = nn.Sequential(
+            nn.Linear(width, 4 * width), nn.GELU(), nn.Linear(4 * width, width)
+        )
+
+    def forward(self, x: Tensor, bias: Tensor) -> Tensor:
+        """(Q, A, D) tokens and (H, A, A) biases -> (Q, A, D)."""
+        shape = (*x.shape[:2], 3, self.heads, x.shape[2] // self.heads)
+        query, key, value = self.to_qkv(self.norm_attention(x)).view(shape).permute(2, 0, 3, 1, 4)
+        odds = query @ key.transpose(-1, -2) / math.sqrt(shape[-1]) + bias
+        mixed = (odds.softmax(dim=-1) @ value).transpose(1, 2).reshape(x.shape)
+        x = x + self.to_out(mixed)
+        out: Tensor = x + self.feed(self.norm_feed(x))
+        return out
+
+
+class PatchNetwork(nn.Module):
+    """Encoder, click decoder and togetherness head.
+
+    Args:
+        width: channels.
+        heads: attention heads.
+        depth: layers of the encoder and of the decoder.
+        pair_width: channels of a pair.
+    """
+
+    mean: Tensor
+    scale: Tensor
+
+    def __init__(
+        self,
+        width: int = 128,
+        heads: int = 4,
+        depth: tuple[int, int] = (4, 2),
+        pair_width: int = 32,
+    ) -> None:
+        super().__init__()
+        self.sizes = {"width": width, "heads": heads, "pair_width": pair_width}
+        self.depth = depth
+        num_facts = 3 + 6 * NUM_FREQUENCIES + 3 + NUM_SCALARS
+        self.register_buffer("mean", torch.zeros(num_facts))
+        self.register_buffer("scale", torch.ones(num_facts))
+        self.read_token = nn.Sequential(
+            nn.Linear(num_facts, width), nn.GELU(), nn.Linear(width, width)
+        )
+        self.read_pair = nn.Sequential(
+            nn.Linear(_NUM_PAIR_FACTS, pair_width), nn.GELU(), nn.Linear(pair_width, pair_width)
+        )
+        self.to_bias = nn.Linear(pair_width, heads * sum(depth))
+        self.encoder = nn.ModuleList(Block(width, heads) for _ in range(depth[0]))
+        self.decoder = nn.ModuleList(Block(width, heads) for _ in range(depth[1]))
+        # Positive and negative clicks: nearest in every hidden fact, and their mean.
+        self.read_clicks = nn.ModuleList(nn.Linear(2 * pair_width, width) for _ in range(2))
+        self.read_answer = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, 1))
+        self.to_key = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, 64))
+        self.pair_odds = nn.Linear(pair_width, 1)
+
+    def encode(self, facts: PatchTensors) -> Encoded:
+        """Read geometry."""
+        pairs = torch.nn.functional.gelu(self.read_pair(facts.pairs))
+        heads, layers = self.sizes["heads"], sum(self.depth)
+        biases = self.to_bias(pairs).permute(2, 0, 1).unflatten(0, (layers, heads))
+        x = self.read_token((facts.tokens - self.mean) / self.scale)[None]
+        for block, bias in zip(self.encoder, biases, strict=False):
+            x = block(x, bias)
+        return Encoded(x[0], pairs, biases[self.depth[0] :])
+
+    def ask(self, encoded: Encoded, clicks: list[tuple[Tensor, Tensor]]) -> Tensor:
+        """Answer questions about one object.
+
+        Args:
+            encoded: the object.
+            clicks: per question the clicked patches, (K,) and (N,) int64 positive and negative.
+
+        Returns:
+            (Q, A) log odds that a patch belongs to the clicked part.
+        """
+        x = torch.stack([self._with_clicks(encoded, *each) for each in clicks])
+        for block, bias in zip(self.decoder, encoded.biases, strict=True):
+            x = block(x, bias)
+        odds: Tensor = self.read_answer(x)[..., 0]
+        return odds
+
+    def together(self, encoded: Encoded) -> Tensor:
+        """(A, A) log odds that two patches are of one part."""
+        key = self.to_key(encoded.tokens)
+        pair = self.pair_odds(encoded.pairs)[..., 0]
+        odds: Tensor = key @ key.T / 8.0 + 0.5 * (pair + pair.T)
+        return odds
+
+    def _with_clicks(self, encoded: Encoded, positive: Tensor, negative: Tensor) -> Tensor:
+        """(A, D) tokens that know where clicks are."""
+        x = encoded.tokens
+        for read, chosen in zip(self.read_clicks, (positive, negative), strict=True):
+            if len(chosen):
+                seen = encoded.pairs[:, chosen]
+                x = x + read(torch.cat([seen.amax(dim=1), seen.mean(dim=1)], dim=1))
+        return x
+
+
+def grown(network: PatchNetwork, depth: tuple[int, int]) -> PatchNetwork:
+    """The same answers from a deeper network: every new layer begins by adding nothing.
+
+    Args:
+        network: to start from.
+        depth: wanted layers of encoder and decoder, neither fewer than now.
+
+    Raises:
+        ValueError: `depth` is smaller.
+    """
+    if depth[0] < network.depth[0] or depth[1] < network.depth[1]:
+        raise ValueError(f"depth {depth} is less than the network's {network.depth}")
+    sizes = network.sizes
+    deeper = PatchNetwork(sizes["width"], sizes["heads"], depth, sizes["pair_width"])
+    state = network.state_dict()
+    weight, bias = state.pop("to_bias.weight"), state.pop("to_bias.bias")
+    missing, _ = deeper.load_state_dict(state, strict=False)
+    heads, old = sizes["heads"], network.depth[0] * sizes["heads"]
+    rows = torch.arange(len(bias))
+    rows = torch.where(rows < old, rows, rows + heads * (depth[0] - network.depth[0]))
+    with torch.no_grad():
+        for name, value in deeper.named_parameters():
+            is_last = "to_out" in name or "feed.2" in name
+            if name in missing and (is_last or name.startswith("to_bias")):
+                value.zero_()
+        deeper.to_bias.weight[rows] = weight
+        deeper.to_bias.bias[rows] = bias
+    return deeper
+
+
+def read_patch_network(path: Path) -> PatchNetwork:
+    """Read weights, in single precision.
+
+    Raises:
+        CheckpointMismatch: absent, damaged, or of another kind of network.
+    """
+    try:
+        with safe_open(path, "pt") as stored:
+            told = {name: int(value) for name, value in (stored.metadata() or {}).items()}
+        network = PatchNetwork(
+            told["width"], told["heads"], (told["encoder"], told["decoder"]), told["pair_width"]
+        )
+        network.load_state_dict({name: value.float() for name, value in load_file(path).items()})
+    except (SafetensorError, OSError, KeyError, ValueError, RuntimeError) as err:
+        first = str(err).strip().splitlines()[0] if str(err).strip() else type(err).__name__
+        raise CheckpointMismatch(
+            f"{path} holds no patch network: {first}; take the file that "
+            "`segvigen_model.training.train_patch_network` or `segvigen finetune` wrote"
+        ) from err
+    return network
+
+
+@lru_cache(maxsize=2)
+def load_patch_network(path: Path = WEIGHTS_FILE) -> PatchNetwork:
+    """Read weights once, for use."""
+    return read_patch_network(path).eval().requires_grad_(False)

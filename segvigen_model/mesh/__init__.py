@@ -1,0 +1,1 @@
+"""Mesh files: one `AssetMesh` from any supported format, and GLB back out."""

@@ -1,0 +1,1 @@
+"""Readers of single mesh formats; callers use `segvigen_model.mesh.io`."""

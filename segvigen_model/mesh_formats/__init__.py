@@ -1,1 +1,0 @@
-"""Readers of single mesh formats; callers use `segvigen_model.mesh_io`."""

@@ -1,0 +1,255 @@
+"""The networks at work on one asset: O-Voxel to latents, clicks to masks, noise to colourings.
+
+Everything random depends on seeds only. Colours are decoded on the asset's own voxels, so row i
+of every answer is voxel i of the encoding.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from segvigen_model.model.bundle import Bundle
+from segvigen_model.model.image_condition import guide_condition
+from segvigen_model.model.offload import placed
+from segvigen_model.slat_flow.conditioning import (
+    NUM_CLICK_SLOTS,
+    ClickTokens,
+    Task,
+    click_tokens,
+    stack_clicks,
+)
+from segvigen_model.slat_flow.sampler import SamplerOptions, draw_noise, one_step, sample
+from segvigen_model.slat_flow.segmentation import FlowInputs, SegmentationFlow
+from segvigen_model.sparse.structure import Structure, pyramid
+from segvigen_model.sparse.tensor import SparseTensor, sparse_tensor
+from segvigen_model.types import BoolArray, Encoding, FloatArray, IntArray, OVoxel
+from segvigen_model.vae.shape import shape_tensor
+from segvigen_model.vae.texture import pbr_features, texture_attributes
+
+# A small checkpoint's mask is best cut here when decoded in one step (prototype's measurement);
+# masks are shifted so that callers may cut at 0.5.
+MASK_THRESHOLD = 0.45
+NOISE_SEED_STEP = 7919  # draws of neighbouring seeds must not share noise
+MAX_BATCH_TOKENS = 65_536  # latent tokens that the flow sees at once, and
+MAX_DECODED_VOXELS = 2_000_000  # voxels that the decoder does: both bound memory
+
+
+@dataclass(frozen=True, slots=True)
+class ClickSet:
+    """Clicks of one mask, latent frame, oldest first.
+
+    Attributes:
+        cells: (K, 3) int32 latent cells.
+        is_positive: (K,) bool.
+    """
+
+    cells: IntArray
+    is_positive: BoolArray
+
+
+@torch.no_grad()
+def encode_voxels(bundle: Bundle, voxels: OVoxel) -> Encoding:
+    """Encode shape and texture of an asset.
+
+    Args:
+        bundle: the model; its grid must be the voxels'.
+        voxels: the asset.
+    """
+    device = bundle.device
+    shape_in = shape_tensor(voxels.coords, voxels.dual, voxels.intersected)
+    shape_in = sparse_tensor(shape_in.feats.to(device), shape_in.coords.to(device), 1)
+    attributes = pbr_features(voxels.base_color, voxels.metallic, voxels.roughness, voxels.alpha)
+    with placed(bundle.shape_encoder, device) as encoder:
+        shape_slat = encoder(shape_in).mean
+    with placed(bundle.tex_encoder, device) as encoder:
+        tex_slat = encoder(shape_in.replace(attributes.to(device))).mean
+    return Encoding(
+        grid=voxels.grid,
+        factor=bundle.config.factor,
+        coords=voxels.coords,
+        latent_coords=shape_slat.coords[:, 1:].cpu().numpy(),
+        shape_slat=shape_slat.feats.float().cpu().numpy(),
+        tex_slat=tex_slat.feats.float().cpu().numpy(),
+        base_color=voxels.base_color,
+        frame=voxels.frame,
+        checkpoint=bundle.sha256,
+    )
+
+
+def draw_masks(
+    bundle: Bundle, encoding: Encoding, click_sets: Sequence[ClickSet], seed: int = 0
+) -> FloatArray:
+    """Mask of each click set: in one step from zero noise, or sampled by released weights.
+
+    Sets with more positives than there are slots are run in groups, so that no click is lost.
+
+    Args:
+        bundle: the model.
+        encoding: the asset.
+        click_sets: one per wanted mask, each with at least one positive.
+        seed: of the noise, where it is sampled.
+
+    Returns:
+        (M, N) float32, 0..1 per voxel; 0.5 is the border.
+    """
+    knows_negatives = bundle.flow_for(Task.INTERACTIVE).config.num_click_embeddings > 1
+    owned = [
+        (index, group)
+        for index, clicks in enumerate(click_sets)
+        for group in _slot_groups(clicks, knows_negatives)
+    ]
+    cond = _condition(bundle, encoding, None)
+    shift = 0.5 - MASK_THRESHOLD if bundle.sampler is None else 0.0
+    masks = np.zeros((len(click_sets), len(encoding.coords)), np.float32)
+    for part in _batches(len(owned), 2 * len(encoding.latent_coords), MAX_BATCH_TOKENS):
+        owners = [index for index, _ in owned[part]]
+        tokens = [click_tokens(group.cells, group.is_positive) for _, group in owned[part]]
+        request = _Request(Task.INTERACTIVE, stack_clicks(tokens), cond, bundle.sampler)
+        latents = _sampled(bundle, encoding, request, [seed] * len(owners))
+        colors = _decode(bundle, encoding, latents, len(owners))
+        whiteness = np.clip(colors.mean(axis=2) + shift, 0.0, 1.0)
+        np.maximum.at(masks, np.array(owners), whiteness)
+    return masks
+
+
+def draw_colorings(
+    bundle: Bundle,
+    encoding: Encoding,
+    *,
+    num_draws: int,
+    num_steps: int,
+    seed: int,
+    view: FloatArray | None = None,
+) -> FloatArray:
+    """Seeded full colourings, all draws in one batch.
+
+    Args:
+        bundle: the model.
+        encoding: the asset.
+        num_draws: number of draws.
+        num_steps: Euler steps; 1 = one step from zero noise (then all draws are equal).
+        seed: of the noise.
+        view: (S, S, 3) float RGB 0..1 painted view for guided mode, or None.
+
+    Returns:
+        (num_draws, N, 3) float32 RGB, about 0..1.
+    """
+    task = Task.FULL if view is None else Task.GUIDED
+    options = replace(bundle.sampler or SamplerOptions(), num_steps=num_steps)
+    request = _Request(task, None, _condition(bundle, encoding, view), options)
+    seeds = [seed * NOISE_SEED_STEP + draw for draw in range(num_draws)]
+    drawn = []
+    for part in _batches(num_draws, 2 * len(encoding.latent_coords), MAX_BATCH_TOKENS):
+        latents = _sampled(bundle, encoding, request, seeds[part])
+        drawn.append(_decode(bundle, encoding, latents, len(seeds[part])))
+    return np.concatenate(drawn)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Request:
+    """What a flow is asked for.
+
+    Attributes:
+        task: which answer.
+        clicks: slots of the batch, or None.
+        cond: (1, L, D) image tokens for all of the batch, or None.
+        options: how to sample; None = one step from zero noise.
+    """
+
+    task: Task
+    clicks: ClickTokens | None
+    cond: Tensor | None
+    options: SamplerOptions | None
+
+
+def _sampled(bundle: Bundle, encoding: Encoding, request: _Request, seeds: Sequence[int]) -> Tensor:
+    """(len(seeds) * T, C) normalised texture latents, one answer per seed."""
+    with placed(bundle.flow_for(request.task), bundle.device) as flow:
+        inputs = _inputs(bundle, flow, encoding, len(seeds), request)
+        if request.options is None:
+            return one_step(flow, inputs)
+        tokens, channels = encoding.tex_slat.shape
+        noise = torch.cat([draw_noise(tokens, channels, each) for each in seeds])
+        return sample(flow, inputs, noise.to(bundle.device), request.options)
+
+
+def _batches(count: int, size: int, limit: int) -> list[slice]:
+    """Split `count` runs of `size` rows each so that a batch has at most `limit` rows, or one."""
+    step = max(1, limit // max(1, size))
+    return [slice(start, start + step) for start in range(0, count, step)]
+
+
+def _slot_groups(clicks: ClickSet, knows_negatives: bool) -> list[ClickSet]:
+    """Split clicks over runs of ten slots; positives of each run differ, negatives are repeated."""
+    positive = np.flatnonzero(clicks.is_positive)
+    negative = np.flatnonzero(~clicks.is_positive) if knows_negatives else positive[:0]
+    negative = negative[-(NUM_CLICK_SLOTS // 2) :]
+    room = NUM_CLICK_SLOTS - len(negative)
+    # Latest first, so that the last group may overlap older clicks but never drops the newest.
+    stops = range(len(positive), 0, -room)
+    groups = [np.sort(np.r_[positive[max(0, stop - room) : stop], negative]) for stop in stops]
+    return [ClickSet(clicks.cells[rows], clicks.is_positive[rows]) for rows in groups]
+
+
+@torch.no_grad()
+def _inputs(
+    bundle: Bundle, flow: SegmentationFlow, encoding: Encoding, batch: int, request: _Request
+) -> FlowInputs:
+    """The same asset `batch` times over."""
+    device = bundle.device
+    shape_slat = bundle.normalization.normalize_shape(
+        torch.from_numpy(encoding.shape_slat).to(device)
+    )
+    tex_slat = bundle.normalization.normalize_tex(torch.from_numpy(encoding.tex_slat).to(device))
+    return flow.prepare(
+        Structure(_repeated(encoding.latent_coords, batch).to(device), batch),
+        shape_slat.repeat(batch, 1),
+        tex_slat.repeat(batch, 1),
+        cond=None if request.cond is None else request.cond.expand(batch, -1, -1),
+        clicks=request.clicks,
+        task=torch.full((batch,), int(request.task), dtype=torch.int64, device=device),
+        needs_null=request.options is not None and request.options.needs_null,
+    )
+
+
+@torch.no_grad()
+def _condition(bundle: Bundle, encoding: Encoding, view: FloatArray | None) -> Tensor | None:
+    """(1, L, D) tokens of a painted view, else of the asset's own picture, or None."""
+    if view is None:
+        if encoding.condition is None:
+            return None
+        return torch.from_numpy(encoding.condition)[None].to(bundle.device)
+    if bundle.config.flow.view is None:
+        picture = np.rint(255.0 * np.asarray(view)).astype(np.uint8)
+        return torch.from_numpy(guide_condition(bundle, picture))[None].to(bundle.device)
+    image = torch.from_numpy(np.ascontiguousarray(view, dtype=np.float32)).permute(2, 0, 1)
+    return bundle.dit.encode_view(image[None].to(bundle.device))
+
+
+def _repeated(cells: IntArray, batch: int) -> Tensor:
+    """(N, 3) cells -> (batch * N, 4) int32 rows [asset, x, y, z]."""
+    coords = torch.from_numpy(cells.astype(np.int32))
+    index = torch.arange(batch, dtype=torch.int32).repeat_interleave(len(coords))
+    return torch.cat([index[:, None], coords.repeat(batch, 1)], dim=1)
+
+
+@torch.no_grad()
+def _decode(bundle: Bundle, encoding: Encoding, latents: Tensor, batch: int) -> FloatArray:
+    """(batch * T, C) normalised texture latents -> (batch, N, 3) RGB, voxel order."""
+    num, tokens = len(encoding.coords), len(encoding.latent_coords)
+    slats = bundle.normalization.denormalize_tex(latents)
+    decoded = []
+    with placed(bundle.tex_decoder, bundle.device) as decoder:
+        for part in _batches(batch, num, MAX_DECODED_VOXELS):
+            rows = slats[part.start * tokens : part.stop * tokens]
+            rows_of = _repeated(encoding.coords, len(rows) // tokens).to(bundle.device)
+            top = pyramid(rows_of, bundle.config.num_levels, len(rows) // tokens)
+            voxels = decoder(SparseTensor(rows, top)).voxels
+            decoded.append(texture_attributes(voxels.feats[:, :3]).float().cpu().numpy())
+    result: FloatArray = np.concatenate(decoded).reshape(batch, num, 3)
+    return result

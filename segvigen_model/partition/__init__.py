@@ -1,0 +1,1 @@
+"""Partitions of the faces: consensus, automatic prompts, hierarchy, edits, refinement."""

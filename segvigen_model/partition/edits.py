@@ -1,0 +1,186 @@
+"""Edits of a partition that a person asks for by part number: merge, split; and stable part ids.
+
+Splits follow what the patch network says belongs together inside the part. Ids of parts that stay
+never move; a vacated id goes to the newest part, so that ids are dense with as few changes as
+possible.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from segvigen_model.surface.adjacency import Atoms
+from segvigen_model.surface.agglomeration import PartMerger
+from segvigen_model.surface.arrays import TINY, sum_by
+from segvigen_model.types import FloatArray, IntArray
+
+SPLIT_THRESHOLD = 0.20  # partition.py's "fine" level: groups less alike are worth a look
+MIN_PIECE_SHARE = 0.02  # of the part; smaller pieces join a neighbour unless asked for
+MAX_AUTO_PIECES = 6  # of a split without a number: more is easier done by a second split
+
+
+@dataclass(frozen=True, slots=True)
+class Edits:
+    """What shall happen to whole parts; ids are those of the partition shown.
+
+    Attributes:
+        merges: groups of ids; each becomes its first.
+        splits: (id, wanted number of pieces or None), done after all merges.
+    """
+
+    merges: tuple[tuple[int, ...], ...] = ()
+    splits: tuple[tuple[int, int | None], ...] = ()
+
+    @property
+    def is_empty(self) -> bool:
+        """Nothing to do."""
+        return not self.merges and not self.splits
+
+
+@dataclass(frozen=True, slots=True)
+class Edited:
+    """A partition after edits; ids are not dense yet (`settle_ids`).
+
+    Attributes:
+        labels: (F,) int64; pieces of splits have ids from the old number of parts on.
+        home: shown id -> the id that it now goes by; merged ids go by their target's.
+        pieces: id that was split -> the ids of its pieces, itself first.
+        notes: what could not be done, e.g. "split_found_no_border".
+    """
+
+    labels: IntArray
+    home: dict[int, int]
+    pieces: dict[int, tuple[int, ...]]
+    notes: tuple[str, ...]
+
+
+def merged_ids(num_parts: int, merges: Sequence[Sequence[int]]) -> dict[int, int]:
+    """Shown id -> id after merges; groups that share a part become one.
+
+    Raises:
+        ValueError: a merge names a part that is not there.
+    """
+    home = {part: part for part in range(num_parts)}
+    for group in merges:
+        absent = [part for part in group if part not in home]
+        if absent:
+            raise ValueError(f"merge names part {absent[0]}; the partition has 0..{num_parts - 1}")
+        target, members = home[group[0]], {home[part] for part in group}
+        home = {part: target if at in members else at for part, at in home.items()}
+    return home
+
+
+def apply_edits(
+    labels: IntArray, edits: Edits, atoms: Atoms, together: FloatArray, areas: FloatArray
+) -> Edited:
+    """Merge, then split.
+
+    Args:
+        labels: (F,) int dense part ids.
+        edits: what to do.
+        atoms: pieces that splits do not cut.
+        together: (A, A) float probability that two atoms are of one part; splits only.
+        areas: (F,) float64 face areas.
+
+    Raises:
+        ValueError: an edit names a part that is not there.
+    """
+    num_parts = int(labels.max(initial=-1)) + 1
+    home = merged_ids(num_parts, edits.merges)
+    result = np.array([home[part] for part in range(num_parts)], np.int64)[labels]
+    pieces: dict[int, tuple[int, ...]] = {}
+    notes = []
+    next_id = num_parts
+    for part, count in edits.splits:
+        if part not in home:
+            raise ValueError(f"split names part {part}; the partition has 0..{num_parts - 1}")
+        mine = np.flatnonzero(result == home[part])
+        found = _pieces(mine, atoms, together, areas, count)
+        ids = np.concatenate([[home[part]], next_id + np.arange(found.max(initial=0))])
+        next_id += len(ids) - 1
+        result[mine] = ids[found]
+        pieces[home[part]] = tuple(int(each) for each in ids)
+        if len(ids) == 1:
+            notes.append("split_found_no_border")
+        elif count is not None and len(ids) < count:
+            notes.append("split_into_fewer")
+    return Edited(result, home, pieces, tuple(dict.fromkeys(notes)))
+
+
+def settle_ids(labels: IntArray) -> tuple[IntArray, dict[int, int]]:
+    """Make ids dense and move as few as possible: a vacated id goes to the newest part.
+
+    Args:
+        labels: (F,) int ids >= 0; higher ids are newer.
+
+    Returns:
+        (F,) int32, 0..P-1, and old id -> new id.
+    """
+    ids, where = np.unique(labels, return_inverse=True)
+    count = len(ids)
+    vacant = np.setdiff1d(np.arange(count), ids)
+    settled = ids.copy()
+    settled[ids >= count] = vacant[::-1]  # ascending ids: the newest gets the lowest vacancy
+    mapping = {int(old): int(new) for old, new in zip(ids, settled, strict=True)}
+    return settled[where.reshape(-1)].astype(np.int32), mapping
+
+
+def _pieces(
+    mine: IntArray, atoms: Atoms, together: FloatArray, areas: FloatArray, count: int | None
+) -> IntArray:
+    """(M,) piece of each face of a part, 0.. by falling area."""
+    inner, alike = _part_of(mine, atoms, together, areas)
+    merger = PartMerger(inner, alike)
+    if count is None:
+        merger.merge_above(1.0 - SPLIT_THRESHOLD)
+        merger.absorb_small(MIN_PIECE_SHARE)
+        if merger.count > 1:
+            merger.merge_to(MAX_AUTO_PIECES)
+    if count is not None or merger.count == 1:
+        merger = _merged_to(count or 2, inner, alike)
+    of_atom = merger.labels
+    size = sum_by(of_atom, inner.areas, merger.count)
+    rank = np.zeros(merger.count, np.int64)
+    rank[np.argsort(-size, kind="stable")] = np.arange(merger.count)
+    # Loose pieces that nothing touches cannot be merged: the small ones go together.
+    limit = min(MAX_AUTO_PIECES if count is None else count, merger.count)
+    found: IntArray = np.minimum(rank, limit - 1)[of_atom[inner.of_face]]
+    return found
+
+
+def _merged_to(count: int, inner: Atoms, together: FloatArray) -> PartMerger:
+    """Merge down to `count` pieces, none of them a crumb where that is possible."""
+    for factor in (1, 2, 4, 8, 16):
+        merger = PartMerger(inner, together)
+        merger.merge_to(count * factor)
+        merger.absorb_small(MIN_PIECE_SHARE)
+        if merger.count >= count:
+            merger.merge_to(count)
+            return merger
+    merger = PartMerger(inner, together)
+    merger.merge_to(count)
+    return merger
+
+
+def _part_of(
+    mine: IntArray, atoms: Atoms, together: FloatArray, areas: FloatArray
+) -> tuple[Atoms, FloatArray]:
+    """The atoms inside one part, with areas as shares of it, and which belong together."""
+    used, of_face = np.unique(atoms.of_face[mine], return_inverse=True)
+    size = sum_by(of_face, np.maximum(areas[mine], TINY), len(used))
+    row = np.full(atoms.count, -1)
+    row[used] = np.arange(len(used))
+    pairs = row[atoms.pairs]
+    inside = (pairs >= 0).all(axis=1)
+    inner = Atoms(
+        of_face.reshape(-1).astype(np.int64),
+        size / size.sum(),
+        pairs[inside],
+        atoms.lengths[inside],
+        atoms.folds[inside],
+        atoms.source,
+    )
+    return inner, together[np.ix_(used, used)]

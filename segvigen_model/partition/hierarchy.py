@@ -1,0 +1,190 @@
+"""Coarse and fine parts in one tree: levels of a partition, each nested in the one before.
+
+The reviewed parts are one level. Finer levels are pieces inside parts: what the patch network
+would still take apart, and what a person merged. The coarse level groups whole parts. Only the
+reviewed level is a person's word; the others are the model's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from segvigen_model.partition.consensus import MERGE_THRESHOLDS, MIN_PART_AREAS
+from segvigen_model.surface.adjacency import Atoms
+from segvigen_model.surface.agglomeration import PartMerger
+from segvigen_model.surface.arrays import TINY, dense_ids, sum_by
+from segvigen_model.types import FloatArray, IntArray
+
+MAX_FINER_LEVELS = 4
+
+
+@dataclass(frozen=True, slots=True)
+class PartTree:
+    """Nested levels of one surface as a forest of nodes.
+
+    Node `offsets[l] + id` is part `id` of level `l`.
+
+    Attributes:
+        levels: (L, F) int32 dense ids per level and face, coarsest level first.
+        offsets: (L + 1,) int32 first node of each level, then the number of nodes.
+        parents: (N,) int32 node that holds each node, -1 on the coarsest level.
+        part_level: the level whose ids are the reviewed parts.
+    """
+
+    levels: IntArray
+    offsets: IntArray
+    parents: IntArray
+    part_level: int
+
+    def children(self, part: int) -> IntArray:
+        """Ids on the next finer level that make up a reviewed part; empty at the finest."""
+        node = self.offsets[self.part_level] + part
+        found: IntArray = np.flatnonzero(self.parents == node)
+        return found - self.offsets[self.part_level + 1] if len(found) else found
+
+
+def fine_pieces(
+    labels: IntArray, atoms: Atoms, together: FloatArray, areas: FloatArray
+) -> IntArray:
+    """Take parts apart into the "fine" granularity inside them.
+
+    Args:
+        labels: (F,) int dense part ids.
+        atoms: pieces that are not cut.
+        together: (A, A) float probability that two atoms are of one part.
+        areas: (F,) float64 face areas.
+
+    Returns:
+        (F,) int32 dense ids, nested in `labels`.
+    """
+    own = _shares(labels, atoms, areas).argmax(axis=1)
+    merger = PartMerger(atoms, together, own[atoms.pairs[:, 0]] == own[atoms.pairs[:, 1]])
+    merger.merge_above(1.0 - MERGE_THRESHOLDS["fine"])
+    merger.absorb_small(MIN_PART_AREAS["fine"])
+    return nested(labels, merger.labels[atoms.of_face], areas)
+
+
+def coarse_groups(
+    labels: IntArray, atoms: Atoms, together: FloatArray, areas: FloatArray
+) -> IntArray:
+    """Group touching parts that are likely to be one: the "coarse" granularity above them.
+
+    Returns:
+        (P,) int32 dense group of each part.
+    """
+    member = _shares(labels, atoms, areas)
+    own, size = member.argmax(axis=1), np.maximum(member.sum(axis=0), TINY)
+    mean = member / size
+    alike = mean.T @ together @ mean
+    pairs = np.unique(np.sort(own[atoms.pairs], axis=1), axis=0)
+    pairs = pairs[pairs[:, 0] != pairs[:, 1]]
+    blank = np.zeros(len(pairs))
+    parts = Atoms(labels.astype(np.int64), size / size.sum(), pairs, blank, blank, "parts")
+    merger = PartMerger(parts, alike)
+    merger.merge_above(1.0 - MERGE_THRESHOLDS["coarse"])
+    return dense_ids(merger.labels).astype(np.int32)
+
+
+def first_levels(
+    labels: IntArray, atoms: Atoms, together: FloatArray, areas: FloatArray
+) -> tuple[IntArray, IntArray]:
+    """What the patch network says below and above a first partition.
+
+    Returns:
+        (L, F) finer levels, L 0 or 1, and (P,) groups.
+    """
+    finer = carried_levels(labels, [fine_pieces(labels, atoms, together, areas)], areas)
+    return finer, coarse_groups(labels, atoms, together, areas)
+
+
+def nested(labels: IntArray, finer: IntArray, areas: FloatArray) -> IntArray:
+    """Cut a finer labeling at the borders of a coarser one.
+
+    Pieces below the smallest part that is kept go to the largest piece of their part.
+
+    Args:
+        labels: (F,) int ids.
+        finer: (F,) int ids, not nested.
+        areas: (F,) float64 face areas.
+
+    Returns:
+        (F,) int32 dense ids, each inside one of `labels`.
+    """
+    piece = dense_ids(labels.astype(np.int64) * (int(finer.max(initial=0)) + 1) + finer)
+    count = int(piece.max(initial=0)) + 1
+    size = sum_by(piece, np.maximum(areas, TINY), count)
+    owner = np.zeros(count, np.int64)
+    owner[piece] = labels
+    order = np.argsort(size, kind="stable")
+    largest = np.zeros(int(labels.max(initial=0)) + 1, np.int64)
+    largest[owner[order]] = order
+    is_crumb = size < MIN_PART_AREAS["fine"] * size.sum()
+    target = np.where(is_crumb, largest[owner], np.arange(count))
+    return dense_ids(target[piece]).astype(np.int32)
+
+
+def carried_levels(
+    labels: IntArray, finer: Sequence[IntArray] | IntArray, areas: FloatArray
+) -> IntArray:
+    """Nest older finer levels into a new partition; levels that say nothing new are dropped.
+
+    Args:
+        labels: (F,) int32 dense part ids.
+        finer: older levels, coarsest first; partitions that were merged come first.
+        areas: (F,) float64 face areas.
+
+    Returns:
+        (L, F) int32, each level nested in the one before and in `labels`.
+    """
+    kept: list[IntArray] = []
+    above = labels
+    for level in finer:
+        below = nested(above, level, areas)
+        if below.max(initial=0) > above.max(initial=0):
+            kept.append(below)
+            above = below
+    kept = kept if len(kept) <= MAX_FINER_LEVELS else [*kept[: MAX_FINER_LEVELS - 1], kept[-1]]
+    return np.stack(kept) if kept else np.zeros((0, len(labels)), np.int32)
+
+
+def carried_groups(before: IntArray, labels: IntArray, areas: FloatArray) -> IntArray:
+    """(P,) int32 group of each new part: the old group (F,) that most of it lies in."""
+    columns = int(before.max(initial=0)) + 1
+    rows = int(labels.max(initial=0)) + 1
+    shared = sum_by(labels.astype(np.int64) * columns + before, areas + TINY, rows * columns)
+    return dense_ids(shared.reshape(rows, columns).argmax(axis=1)).astype(np.int32)
+
+
+def part_tree(labels: IntArray, finer: IntArray | None, groups: IntArray | None) -> PartTree:
+    """Put all levels into one tree.
+
+    Args:
+        labels: (F,) int32 dense reviewed parts.
+        finer: (L, F) nested levels below, or None.
+        groups: (P,) group of each part, or None; left out where it groups nothing.
+    """
+    levels = [labels.astype(np.int32)]
+    num_parts = int(labels.max(initial=0)) + 1
+    is_grouping = groups is not None and 1 < int(groups.max(initial=0)) + 1 < num_parts
+    if groups is not None and is_grouping:
+        levels.insert(0, groups[labels].astype(np.int32))
+    if finer is not None:
+        levels += [level.astype(np.int32) for level in finer]
+    sizes = [int(level.max(initial=0)) + 1 for level in levels]
+    offsets = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int32)
+    parents = np.full(int(offsets[-1]), -1, np.int32)
+    for number in range(1, len(levels)):
+        parents[offsets[number] + levels[number]] = offsets[number - 1] + levels[number - 1]
+    return PartTree(np.stack(levels), offsets, parents, int(is_grouping))
+
+
+def _shares(labels: IntArray, atoms: Atoms, areas: FloatArray) -> FloatArray:
+    """(A, P) area of each atom in each part."""
+    count = int(labels.max(initial=0)) + 1
+    weight = np.maximum(areas, TINY)
+    rows = atoms.of_face * count + labels
+    shares: FloatArray = sum_by(rows, weight, atoms.count * count).reshape(atoms.count, count)
+    return shares

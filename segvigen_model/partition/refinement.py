@@ -1,0 +1,291 @@
+"""Clicks on a partition: each click moves one region, and only that, to where the reviewer says.
+
+The region of a click is chosen among the nested segments round it, cut to the part it lies in, by
+expected IoU under the probability of the clicked part. No region may contain a click that says
+something else, so every click holds afterwards; parts that nobody clicked are not touched.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from segvigen_model.partition.edits import MIN_PIECE_SHARE, Edited, settle_ids
+from segvigen_model.surface.adjacency import Atoms
+from segvigen_model.surface.arrays import TINY, label_components, sum_by
+from segvigen_model.surface.geometry import Surface
+from segvigen_model.surface.region_merging import SegmentTree
+from segvigen_model.types import BoolArray, Click, ClickKind, FloatArray, IntArray
+
+NO_TARGET = -1
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """One click, resolved to part ids.
+
+    Attributes:
+        face: clicked face.
+        target: part that the face shall belong to; NO_TARGET for a negative click.
+        avoid: part that the face shall not belong to; NO_TARGET for a positive click.
+        is_new: the target is a part that no face had before.
+    """
+
+    face: int
+    target: int
+    avoid: int
+    is_new: bool
+
+    @property
+    def divides(self) -> bool:
+        """Whether something of the part that holds the face shall stay what it was."""
+        return self.is_new or self.target == NO_TARGET
+
+    @property
+    def key(self) -> tuple[int, int]:
+        """Wishes of one key point at the same part: a target, or each negative face by itself."""
+        return (self.target, -1) if self.target != NO_TARGET else (NO_TARGET, self.face)
+
+
+@dataclass(frozen=True, slots=True)
+class Refined:
+    """A partition after clicks.
+
+    Attributes:
+        labels: (F,) int32 dense.
+        id_map: old part id (and ids of new parts before renumbering) -> id in `labels`.
+        not_object_part: id in `labels` of what is not the object, or None.
+        notes: fallbacks used, e.g. "negative_click_made_part".
+    """
+
+    labels: IntArray
+    id_map: dict[int, int]
+    not_object_part: int | None
+    notes: tuple[str, ...]
+
+
+def resolve_clicks(
+    clicks: Sequence[Click],
+    num_parts: int,
+    not_object_part: int | None,
+    first_new: int | None = None,
+) -> tuple[list[Wish], int | None]:
+    """Give every click its part ids; of several clicks on one face the last counts.
+
+    Args:
+        clicks: as the reviewer made them.
+        num_parts: parts of the partition shown.
+        not_object_part: part already set aside as no object, or None.
+        first_new: lowest id that no face has; `num_parts` when None.
+
+    Returns:
+        The wishes in order, and the part set aside after these clicks.
+
+    Raises:
+        ValueError: a click names a part that was not shown.
+    """
+    groups = sorted({click.group for click in clicks if click.kind is ClickKind.NEW_PART})
+    fresh = num_parts if first_new is None else first_new
+    new_ids = {group: fresh + rank for rank, group in enumerate(groups)}
+    aside = not_object_part
+    if aside is None and any(click.kind is ClickKind.NOT_OBJECT for click in clicks):
+        aside = fresh + len(groups)
+    by_face: dict[int, Wish] = {}
+    for click in clicks:
+        target = NO_TARGET
+        if click.kind is ClickKind.NEW_PART:
+            target = new_ids[click.group]
+        elif click.kind is ClickKind.NOT_OBJECT and aside is not None:
+            target = aside
+        elif not 0 <= click.part < num_parts:
+            raise ValueError(f"click names part {click.part}; the partition has 0..{num_parts - 1}")
+        elif click.is_positive:
+            target = click.part
+        avoid = click.part if target == NO_TARGET else NO_TARGET
+        by_face.pop(click.face, None)
+        by_face[click.face] = Wish(click.face, target, avoid, target >= fresh)
+    return list(by_face.values()), aside
+
+
+class Refiner:
+    """Labels under change, with the wishes that must hold.
+
+    Args:
+        labels: (F,) int part ids.
+        surface: geometry.
+        tree: nested segments.
+        atoms: touching pieces.
+        wishes: all that must hold in the end.
+    """
+
+    def __init__(
+        self,
+        labels: IntArray,
+        surface: Surface,
+        tree: SegmentTree,
+        atoms: Atoms,
+        wishes: Sequence[Wish],
+    ) -> None:
+        self.labels = labels.astype(np.int64)
+        self.surface = surface
+        self.tree = tree
+        self.atoms = atoms
+        self.wishes = list(wishes)
+        self.notes: list[str] = []
+        self.next_id = 1 + max([int(labels.max(initial=0))] + [wish.target for wish in wishes])
+
+    def grant(self, wish: Wish, probability: FloatArray) -> None:
+        """Make one wish true.
+
+        Args:
+            wish: what shall hold.
+            probability: (F,) of the part that the clicked point lies in.
+        """
+        current = int(self.labels[wish.face])
+        if current == wish.target or (wish.target == NO_TARGET and current != wish.avoid):
+            return
+        region = self._best_region(wish, probability)
+        target = wish.target
+        if target == NO_TARGET:
+            target = self._other_label(region, wish.avoid)
+        self.labels[region] = target
+
+    def _best_region(self, wish: Wish, probability: FloatArray) -> BoolArray:
+        """Largest expected IoU with the clicked part among all allowed regions.
+
+        A region that leaves only a crumb of a part that shall be divided is taken as a last resort.
+        """
+        inside = self.labels == self.labels[wish.face]
+        weight = np.where(inside, self.surface.areas + TINY, 0.0)
+        claimed = float((weight * probability).sum())
+        least_left = MIN_PIECE_SHARE * float(weight.sum()) if wish.divides else 0.0
+        best, best_worth = self._own_face(wish), (False, -1.0)
+        for region in self._candidates(wish, inside, probability):
+            if not self._is_allowed(region, inside, wish):
+                continue
+            hit = float((weight * probability)[region].sum())
+            union = claimed + float((weight * (1 - probability))[region].sum())
+            is_division = float(weight[~region].sum()) >= least_left
+            worth = (is_division, hit / max(union, TINY))
+            if worth > best_worth:
+                best, best_worth = region, worth
+        return best
+
+    def _candidates(
+        self, wish: Wish, inside: BoolArray, probability: FloatArray
+    ) -> list[BoolArray]:
+        """Nested segments and the probable region, within one part and in one touching piece.
+
+        Pieces elsewhere stay, however probable: nobody pointed at them.
+        """
+        likely = inside & (probability > 0.5)
+        segments = [inside & (ids == ids[wish.face]) for ids in self.tree.levels]
+        found = [*segments, inside]
+        if likely[wish.face]:
+            found += [*(segment & likely for segment in segments), likely]
+        return [self._piece(region, wish.face) for region in found]
+
+    def _is_allowed(self, region: BoolArray, inside: BoolArray, wish: Wish) -> bool:
+        """Whether a region contradicts no click and is no mere renaming of a part."""
+        if wish.divides and region.sum() == inside.sum():
+            return False
+        for other in self.wishes:
+            if not region[other.face]:
+                continue
+            if other.target != NO_TARGET and other.target != wish.target:
+                return False
+            if wish.target != NO_TARGET and other.avoid == wish.target:
+                return False
+            if wish.target == NO_TARGET and other.avoid not in (NO_TARGET, wish.avoid):
+                return False
+        return True
+
+    def _own_face(self, wish: Wish) -> BoolArray:
+        region = np.zeros(len(self.labels), bool)
+        region[wish.face] = True
+        return region
+
+    def _piece(self, region: BoolArray, face: int) -> BoolArray:
+        """The touching piece of a region round a face, over edges and gaps."""
+        atoms = self.atoms
+        is_in = sum_by(atoms.of_face, region.astype(np.float64), atoms.count) > 0
+        joined = label_components(atoms.count, atoms.pairs[is_in[atoms.pairs].all(axis=1)])
+        mine: BoolArray = region & (joined[atoms.of_face] == joined[atoms.of_face[face]])
+        return mine
+
+    def _other_label(self, region: BoolArray, avoid: int) -> int:
+        """The part that a region touches most, else the nearest, else a new one."""
+        atoms = self.atoms
+        inner = sum_by(atoms.of_face, region.astype(np.float64), atoms.count) > 0
+        touching = inner[atoms.pairs[:, 0]] != inner[atoms.pairs[:, 1]]
+        outer = np.where(inner[atoms.pairs[touching, 0]], *atoms.pairs[touching].T[::-1])
+        first_face = np.unique(atoms.of_face, return_index=True)[1]
+        labels = self.labels[first_face][outer]
+        length = sum_by(labels, atoms.lengths[touching], self.next_id)
+        length[avoid] = 0.0
+        if length.max() > 0:
+            return int(length.argmax())
+        elsewhere = np.flatnonzero(self.labels != avoid)
+        if len(elsewhere):
+            gap = self.surface.centers[elsewhere] - self.surface.centers[region].mean(axis=0)
+            return int(self.labels[elsewhere[np.linalg.norm(gap, axis=1).argmin()]])
+        self.notes.append("negative_click_made_part")
+        self.next_id += 1
+        return self.next_id - 1
+
+
+def settled_wishes(labels: IntArray, anchors: Sequence[int], wishes: Sequence[Wish]) -> list[Wish]:
+    """What clicks of earlier rounds settled, as wishes that hold already.
+
+    Args:
+        labels: (F,) int part ids before this round's clicks.
+        anchors: faces that earlier clicks named.
+        wishes: of this round; a face that is clicked again is settled no more.
+    """
+    clicked = {wish.face for wish in wishes}
+    return [
+        Wish(face, int(labels[face]), NO_TARGET, False) for face in anchors if face not in clicked
+    ]
+
+
+def refine_labels(
+    labels: IntArray,
+    wishes: Sequence[Wish],
+    probability_of: Callable[[Wish], FloatArray],
+    geometry: tuple[Surface, SegmentTree, Atoms],
+    aside: int | None,
+    settled: Sequence[Wish] = (),
+) -> Refined:
+    """Make all wishes true.
+
+    Args:
+        labels: (F,) int part ids.
+        wishes: from `resolve_clicks`.
+        probability_of: (F,) probability of the part that a wish's point lies in.
+        geometry: surface, segments, atoms.
+        aside: part id for what is not the object, or None.
+        settled: from `settled_wishes`; they go on holding.
+
+    Returns:
+        The new partition; surviving parts keep their ids, but a vacated id goes to the newest.
+    """
+    refiner = Refiner(labels, *geometry, [*wishes, *settled])
+    for _ in range(2):  # a later negative click may be served by a part that an earlier one needs
+        for wish in wishes:
+            refiner.grant(wish, probability_of(wish))
+    dense, id_map = settle_ids(refiner.labels)
+    final = None if aside is None else id_map.get(aside)
+    return Refined(dense, id_map, final, tuple(dict.fromkeys(refiner.notes)))
+
+
+def followed(
+    edited: Edited, refined: Refined, wishes: Sequence[Wish]
+) -> tuple[dict[int, int], set[int]]:
+    """Where shown ids went in the end, and which parts a person settled."""
+    homes = {old: refined.id_map[at] for old, at in edited.home.items() if at in refined.id_map}
+    id_map = {**refined.id_map, **homes}
+    merged = {at for old, at in edited.home.items() if at != old}
+    settled = merged | {wish.target for wish in wishes}
+    return id_map, {id_map[part] for part in settled if part in id_map}

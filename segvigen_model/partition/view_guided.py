@@ -1,0 +1,216 @@
+"""A painted view on the surface: which faces it shows, and clicks that say the same.
+
+Guided mode trusts the painted view where it shows something; what it hides follows from the patch
+network, asked once for every painted part, and from the flow model's colours.
+Departs from paper: there the colours alone decide, on the visible side too.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from segvigen_model.coords import mesh_to_unit
+from segvigen_model.interactive.affinity import Reading, sigmoid
+from segvigen_model.interactive.click_decoding import part_odds
+from segvigen_model.partition.consensus import (
+    Partition,
+    densify,
+    exclusive_labels,
+    grown_parts,
+    label_histograms,
+)
+from segvigen_model.rendering.condition_view import OFFICIAL_CAMERA
+from segvigen_model.rendering.rasterizer import project, rasterize
+from segvigen_model.surface.adjacency import Atoms
+from segvigen_model.surface.arrays import TINY, sum_by
+from segvigen_model.surface.geometry import Surface
+from segvigen_model.types import AssetMesh, ByteArray, FloatArray, Frame, IntArray
+
+FRONT_PIXELS = 512
+HIDDEN = -1
+MAX_MAP_COLORS = 64
+MAX_CLICKS = 10
+MIN_SEEN_SHARE = 0.5  # of what is seen of a patch must be of one colour to click on it
+SEEN_WEIGHT = 4.0  # log odds of a patch that is seen in one colour only
+COLOR_TOLERANCE = 40.0  # RGB steps; anything further from all part colours is background
+
+
+def map_colors(part_map: ByteArray) -> ByteArray:
+    """Part colours of a painted view: frequent colours except the black background, (K, 3) uint8.
+
+    Raises:
+        ValueError: the view has no colour, or far too many to be flat.
+    """
+    colors, count = np.unique(part_map.reshape(-1, 3), axis=0, return_counts=True)
+    is_part = (colors.sum(axis=1) > 0) & (count >= max(1, part_map.size // 3 // 4000))
+    if not 1 <= is_part.sum() <= MAX_MAP_COLORS:
+        raise ValueError(
+            f"a painted view needs 1..{MAX_MAP_COLORS} flat colours on black, this has "
+            f"{int(is_part.sum())}; paint without shading or smoothing"
+        )
+    chosen: ByteArray = colors[is_part]
+    return chosen
+
+
+def front_faces(mesh: AssetMesh, frame: Frame, pixels: int = FRONT_PIXELS) -> IntArray:
+    """Faces under the pixels of the default model's view: orthographic, seen from +Z.
+
+    Args:
+        mesh: the asset.
+        frame: mesh -> unit; the unit cube fills the picture, right is +X and up is +Y.
+        pixels: side of the picture.
+
+    Returns:
+        (pixels, pixels) int32 face, -1 where nothing is.
+    """
+    corners = mesh_to_unit(mesh.triangles, frame)
+    nearness = 1.0 / (2.0 - corners[..., 2])  # any rising function of z orders what is in front
+    columns = [(corners[..., 0] + 0.5) * pixels, (0.5 - corners[..., 1]) * pixels, nearness]
+    return rasterize(np.stack(columns, axis=-1), pixels).face
+
+
+def camera_faces(mesh: AssetMesh, frame: Frame, pixels: int) -> IntArray:
+    """(pixels, pixels) int32 face under each pixel of the official camera, -1 where nothing is."""
+    corners = mesh_to_unit(mesh.triangles, frame)
+    return rasterize(project(corners, OFFICIAL_CAMERA, pixels), pixels).face
+
+
+def resized(part_map: ByteArray, size: int) -> ByteArray:
+    """A painted view at (size, size, 3): nearest pixels, so that no colour is mixed."""
+    if len(part_map) == size:
+        return part_map
+    rows = ((np.arange(size) + 0.5) * len(part_map) / size).astype(np.int64)
+    smaller: ByteArray = part_map[rows][:, rows]
+    return smaller
+
+
+def seen_labels(
+    faces: IntArray, part_map: ByteArray, palette: ByteArray, num_faces: int
+) -> FloatArray:
+    """Count the pixels of every painted part on every face.
+
+    Args:
+        faces: (P, P) int face under each pixel, -1 = none.
+        part_map: (S, S, 3) uint8; looked up at the nearest pixel when S is not P.
+        palette: (K, 3) uint8 part colours.
+        num_faces: F.
+
+    Returns:
+        (F, K) float64 pixel counts.
+    """
+    size = len(faces)
+    rows = np.minimum(((np.arange(size) + 0.5) * len(part_map) / size).astype(int), len(part_map))
+    picture = part_map[rows][:, rows].astype(np.float64)
+    gaps = np.linalg.norm(picture[..., None, :] - palette.astype(np.float64), axis=-1)
+    label = np.where(gaps.min(axis=-1) <= COLOR_TOLERANCE, gaps.argmin(axis=-1), HIDDEN)
+    shown = (faces >= 0) & (label != HIDDEN)
+    keys = faces[shown].astype(np.int64) * len(palette) + label[shown]
+    count = sum_by(keys, np.ones(len(keys)), num_faces * len(palette))
+    return count.reshape(num_faces, len(palette))
+
+
+def guide_clicks(counts: FloatArray, centers: FloatArray) -> list[tuple[IntArray, IntArray]]:
+    """Clicks that say what the painted view shows.
+
+    Args:
+        counts: (A, K) pixels of each part on each patch.
+        centers: (A, 3) of the patches.
+
+    Returns:
+        Per part, positive and negative patches, at most MAX_CLICKS each; a part that no patch
+        shows has no positive one.
+    """
+    total = counts.sum(axis=1)
+    main = np.where(total > 0, counts.argmax(axis=1), HIDDEN)
+    is_clear = counts.max(axis=1, initial=0.0) > MIN_SEEN_SHARE * np.maximum(total, TINY)
+    clicks = []
+    for part in range(counts.shape[1]):
+        mine = np.flatnonzero((main == part) & is_clear)
+        others = np.flatnonzero((main != part) & (main != HIDDEN) & is_clear)
+        positive = spread_out(mine, centers, counts[mine, part])
+        if len(positive) and len(others):
+            gaps = np.linalg.norm(centers[others][:, None] - centers[positive], axis=2).min(axis=1)
+            others = others[np.argsort(gaps, kind="stable")[: 4 * MAX_CLICKS]]
+        clicks.append((positive, spread_out(others, centers, total[others])))
+    return clicks
+
+
+def spread_out(patches: IntArray, centers: FloatArray, weight: FloatArray) -> IntArray:
+    """Up to MAX_CLICKS patches far from each other, the one that is seen most first."""
+    if len(patches) == 0:
+        return patches
+    at = centers[patches]
+    chosen = [int(weight.argmax())]
+    gap = np.linalg.norm(at - at[chosen[0]], axis=1)
+    while len(chosen) < min(MAX_CLICKS, len(patches)):
+        chosen.append(int(gap.argmax()))
+        gap = np.minimum(gap, np.linalg.norm(at - at[chosen[-1]], axis=1))
+    spread: IntArray = patches[np.array(chosen)]
+    return spread
+
+
+def unclaimed_parts(
+    counts: FloatArray, odds: FloatArray, atoms: Atoms, reading: Reading
+) -> IntArray:
+    """Parts that the view does not show and no painted part claims.
+
+    Args:
+        counts: (A, K) pixels of each painted part on each patch.
+        odds: (A, K) log odds of each painted part.
+        atoms: patches.
+        reading: what the patch network read.
+
+    Returns:
+        (A,) dense id of an unclaimed part, or HIDDEN where a painted part has the patch.
+    """
+    group, number = grown_parts(atoms, reading.bonds)
+    shown = sum_by(group, counts.sum(axis=1), number) > 0
+    claim = sum_by(group, atoms.areas * sigmoid(odds.max(axis=1)), number)
+    is_own = ~shown & (claim < 0.5 * sum_by(group, atoms.areas, number))
+    rank = np.where(is_own, np.cumsum(is_own) - 1, HIDDEN)
+    found: IntArray = rank[group]
+    return found
+
+
+def guided_partition(
+    seen: FloatArray,
+    drawn: IntArray,
+    atoms: Atoms,
+    reading: Reading,
+    surface: Surface,
+    trust: float,
+) -> Partition:
+    """Partition an asset after a painted view.
+
+    Args:
+        seen: (F, K) pixels of each painted part on each face.
+        drawn: (F,) int, the part whose colour the flow model gave each face.
+        atoms: patches.
+        reading: what the patch network read.
+        surface: geometry.
+        trust: in those colours, beside the network.
+
+    Returns:
+        The painted parts, and those hidden parts that no painted one claims; faces in sight have
+        the part that most of their pixels show.
+    """
+    num_parts = seen.shape[1]
+    counts = np.stack([sum_by(atoms.of_face, column, atoms.count) for column in seen.T], axis=1)
+    centers = np.stack([atoms.mean(axis, surface.areas) for axis in surface.centers.T], axis=1)
+    asked = part_odds(reading, guide_clicks(counts, centers / surface.extent)).T
+    colored = np.zeros((atoms.count, num_parts))
+    shares = label_histograms(drawn[None], atoms, surface.areas)
+    colored[:, : shares.shape[1]] = shares
+    odds = asked + trust * np.log(np.clip(colored, 0.02, 1.0))
+    odds = odds + SEEN_WEIGHT * counts / np.maximum(counts.sum(axis=1, keepdims=True), TINY)
+    chances = np.exp(odds - odds.max(axis=1, keepdims=True))
+    chances /= chances.sum(axis=1, keepdims=True)
+    own = unclaimed_parts(counts, asked, atoms, reading)
+    labels = exclusive_labels(chances, atoms)
+    labels = np.where(own[atoms.of_face] != HIDDEN, num_parts + own[atoms.of_face], labels)
+    labels = np.where(seen.any(axis=1), seen.argmax(axis=1), labels)
+    dense, mapping = densify(labels)
+    sure = chances[atoms.of_face, np.minimum(labels, num_parts - 1)]
+    total = np.maximum(sum_by(dense, surface.areas, len(mapping)), TINY)
+    confidence = (sum_by(dense, surface.areas * sure, len(mapping)) / total).astype(np.float32)
+    return Partition(dense, confidence, float(np.average(confidence, weights=total)))

@@ -1,0 +1,1 @@
+"""Rasterise meshes in numpy: visible faces, shaded condition views."""

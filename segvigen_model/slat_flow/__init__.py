@@ -1,0 +1,1 @@
+"""The flow-matching transformer over structured latents: network, sampler, palette, condition."""

@@ -1,0 +1,1 @@
+"""Geometry without learning: patches, features, adjacency, region merging, graph cut."""

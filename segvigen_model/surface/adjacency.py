@@ -1,0 +1,150 @@
+"""Atoms: the smallest pieces that get labels, and who touches whom.
+
+Pieces touch over shared edges or, in meshes made of loose components, through small gaps; a crumb
+that touches nothing reaches to what is nearest.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.spatial import cKDTree
+
+from segvigen_model.surface.arrays import TINY, sum_by
+from segvigen_model.surface.geometry import Surface
+from segvigen_model.surface.patches import NUM_PATCHES, patch_ids
+from segvigen_model.surface.region_merging import SegmentTree
+from segvigen_model.surface.sampling import contacts, sample_faces
+from segvigen_model.types import FloatArray, IntArray
+
+CONTACT_CELL = 1 / 96  # of the longest side: pieces this close touch
+CRUMB = 0.003  # of the surface: smaller loose pieces are no parts (PartSAM's rule)
+GAP_FOLD = 0.8  # how strongly two loose pieces that merely touch are separate; 1 = surely
+
+
+@dataclass(frozen=True, slots=True)
+class Atoms:
+    """The smallest pieces that labels are given to, and which of them touch.
+
+    Attributes:
+        of_face: (F,) int64 dense atom id per face.
+        areas: (A,) float64 shares of the surface, sum 1.
+        pairs: (B, 2) int64 touching atoms, lower id first.
+        lengths: (B,) float64 border length in units of the longest side.
+        folds: (B,) float64 0..1, how strongly geometry separates the pair.
+        source: what the atoms are, for provenance.
+    """
+
+    of_face: IntArray
+    areas: FloatArray
+    pairs: IntArray
+    lengths: FloatArray
+    folds: FloatArray
+    source: str
+
+    @property
+    def count(self) -> int:
+        """Number of atoms."""
+        return len(self.areas)
+
+    def mean(self, values: FloatArray, weights: FloatArray) -> FloatArray:
+        """Area-weighted mean per atom of (F,) face values; weights are (F,) face areas."""
+        safe = np.maximum(weights, TINY)
+        total = sum_by(self.of_face, values * safe, self.count)
+        means: FloatArray = total / np.maximum(sum_by(self.of_face, safe, self.count), TINY)
+        return means
+
+
+def patch_atoms(surface: Surface, tree: SegmentTree, count: int = NUM_PATCHES) -> Atoms:
+    """Take even patches as atoms and find which touch, over edges or through gaps."""
+    of_face = patch_ids(surface, count)
+    areas = sum_by(of_face, np.maximum(surface.areas, TINY), int(of_face.max(initial=0)) + 1)
+    pairs, lengths, folds = _touching(surface, tree, of_face)
+    return Atoms(of_face, areas / areas.sum(), pairs, lengths, folds, "patches")
+
+
+def border_weights(atoms: Atoms) -> FloatArray:
+    """(B,) float64 price of cutting each border: long smooth borders are dear."""
+    typical = max(float(atoms.lengths.mean()), TINY) if len(atoms.lengths) else 1.0
+    weights: FloatArray = atoms.lengths / typical * (1.0 - 0.9 * atoms.folds)
+    return weights
+
+
+def _touching(
+    surface: Surface, tree: SegmentTree, of_face: IntArray
+) -> tuple[IntArray, FloatArray, FloatArray]:
+    """Pairs of atoms with border length and fold strength, edges and gaps together."""
+    sides = of_face[surface.pairs]
+    crossing = sides[:, 0] != sides[:, 1]
+    edge_pairs = np.sort(sides[crossing], axis=1)
+    edge_lengths = surface.lengths[crossing] / surface.extent
+    together = (
+        tree.levels[:, surface.pairs[crossing, 0]] == tree.levels[:, surface.pairs[crossing, 1]]
+    )
+    # The level on which two atoms first share a segment says how strong the fold between is.
+    edge_folds = (~together).sum(axis=0) / len(tree.levels)
+    gap_pairs, gap_lengths = _gaps(surface, of_face)
+    far_pairs = _bridges(surface, of_face, gap_pairs)
+    loose = np.concatenate([gap_pairs, far_pairs])
+    pairs = np.concatenate([edge_pairs, loose])
+    # A bridge has no border: as little as may be, so that no length is 0.
+    widths = np.concatenate([gap_lengths / surface.extent, np.full(len(far_pairs), TINY)])
+    lengths = np.concatenate([edge_lengths, widths])
+    folds = np.concatenate([edge_folds, np.full(len(loose), GAP_FOLD)])
+    return join_pairs(pairs, lengths, folds)
+
+
+def _gaps(surface: Surface, of_face: IntArray) -> tuple[IntArray, FloatArray]:
+    """Pairs of atoms of different components that nearly touch; within one, edges say it."""
+    if not surface.components.any():
+        return np.zeros((0, 2), np.int64), np.zeros(0)
+    cell = CONTACT_CELL * surface.extent
+    points = sample_faces(surface.triangles, surface.areas, 0.6 * cell)
+    pairs, lengths = contacts(points, of_face, cell)
+    sides = surface.components[_first_face(of_face)][pairs]
+    is_gap = sides[:, 0] != sides[:, 1]
+    return pairs[is_gap], lengths[is_gap]
+
+
+def _bridges(surface: Surface, of_face: IntArray, gaps: IntArray) -> IntArray:
+    """Pairs of a crumb that touches nothing and the patch nearest to it.
+
+    Skins of scans and generated meshes enclose bubbles; without a neighbour each would stay a part.
+
+    Args:
+        surface: geometry.
+        of_face: (F,) int atom of each face.
+        gaps: (G, 2) int atoms of different loose pieces that nearly touch.
+    """
+    pieces = surface.components
+    shares = sum_by(pieces, surface.areas, int(pieces.max(initial=0)) + 1)
+    is_lonely = shares < CRUMB * max(float(surface.areas.sum()), TINY)
+    is_lonely[pieces[_first_face(of_face)][gaps.reshape(-1)]] = False
+    lonely, others = np.flatnonzero(is_lonely[pieces]), np.flatnonzero(~is_lonely[pieces])
+    if not len(lonely) or not len(others):
+        return np.zeros((0, 2), np.int64)
+    ways, rows = cKDTree(surface.centers[others]).query(surface.centers[lonely])
+    order = np.lexsort((ways, pieces[lonely]))  # the nearest face of every crumb comes first
+    first = order[np.unique(pieces[lonely][order], return_index=True)[1]]
+    ends = np.stack([of_face[lonely[first]], of_face[others[rows[first]]]], axis=1)
+    bridges: IntArray = np.sort(ends[ends[:, 0] != ends[:, 1]], axis=1)
+    return bridges
+
+
+def join_pairs(
+    pairs: IntArray, lengths: FloatArray, folds: FloatArray
+) -> tuple[IntArray, FloatArray, FloatArray]:
+    """Join equal pairs: lengths add up, folds are averaged by length."""
+    count = int(pairs.max(initial=0)) + 1
+    keys, where = np.unique(pairs[:, 0] * count + pairs[:, 1], return_inverse=True)
+    safe = np.maximum(lengths, TINY)
+    total = sum_by(where, safe, len(keys))
+    unique = np.stack([keys // count, keys % count], axis=1)
+    return unique, total, sum_by(where, safe * folds, len(keys)) / np.maximum(total, TINY)
+
+
+def _first_face(groups: IntArray) -> IntArray:
+    """One face of every group: (F,) dense ids -> (G,) int64."""
+    faces: IntArray = np.unique(groups, return_index=True)[1]
+    return faces

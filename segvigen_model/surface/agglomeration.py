@@ -1,0 +1,98 @@
+"""Growing parts from patches: touching groups join while they are likely to be of one part.
+
+The likelihood of two groups is the mean over all pairs of their patches, weighted by area. A
+border that is weak at one place only does not join two parts, and a strong fold inside a part
+does not cut it, as long as the rest says otherwise.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from segvigen_model.surface.adjacency import Atoms
+from segvigen_model.surface.arrays import dense_ids
+from segvigen_model.types import BoolArray, FloatArray, IntArray
+
+ALONE = -np.inf
+LEAST_SHARE = 1e-12  # of the surface: patches without area, of degenerate faces, weigh that much
+
+
+class PartMerger:
+    """Mutable state of joining atoms into parts, likeliest first.
+
+    Args:
+        atoms: the pieces.
+        together: (A, A) float 0..1, symmetric: probability that two atoms are of one part.
+        kept: (B,) bool, borders over which groups may join; all when None.
+    """
+
+    def __init__(self, atoms: Atoms, together: FloatArray, kept: BoolArray | None = None) -> None:
+        pairs = atoms.pairs if kept is None else atoms.pairs[kept]
+        count = atoms.count
+        self.areas = np.maximum(atoms.areas.astype(np.float64), LEAST_SHARE)
+        self._group: IntArray = np.arange(count)
+        self._alive = np.ones(count, bool)
+        self._sums = together * self.areas[:, None] * self.areas
+        self._touch = np.zeros((count, count), bool)
+        self._touch[pairs[:, 0], pairs[:, 1]] = True
+        self._touch |= self._touch.T
+        weight = self.areas[:, None] * self.areas
+        self._score = np.where(self._touch, self._sums / weight, ALONE)
+        self._best = self._score.argmax(axis=1)
+        self._value = self._score[np.arange(count), self._best]
+
+    @property
+    def count(self) -> int:
+        """Groups left."""
+        return int(self._alive.sum())
+
+    @property
+    def labels(self) -> IntArray:
+        """(A,) int64 dense group of each atom."""
+        return dense_ids(self._group)
+
+    @property
+    def group_areas(self) -> FloatArray:
+        """(count,) shares of the surface, in the order of `labels`."""
+        shares: FloatArray = self.areas[self._alive]
+        return shares
+
+    def merge_above(self, threshold: float) -> None:
+        """Join the likeliest two groups while they are likelier than the threshold."""
+        while self._value.max(initial=ALONE) > max(threshold, ALONE):
+            self._join(int(self._value.argmax()))
+
+    def merge_to(self, count: int) -> None:
+        """Join the likeliest groups until `count` are left or no two touch."""
+        while self.count > count and self._value.max(initial=ALONE) > ALONE:
+            self._join(int(self._value.argmax()))
+
+    def absorb_small(self, min_area: float) -> None:
+        """Join groups below `min_area` (share of the surface) to their likeliest neighbour."""
+        while True:
+            is_small = self._alive & (self.areas < min_area) & (self._value > ALONE)
+            if not is_small.any():
+                break
+            self._join(int(np.where(is_small, self._value, ALONE).argmax()))
+
+    def _join(self, row: int) -> None:
+        """Join a group and its likeliest neighbour."""
+        keep, gone = sorted((row, int(self._best[row])))
+        for matrix in (self._sums, self._touch):
+            matrix[keep] += matrix[gone]
+            matrix[:, keep] = matrix[keep]
+        self._touch[keep, [keep, gone]] = False
+        self._touch[gone] = self._touch[:, gone] = False
+        self.areas[keep] += self.areas[gone]
+        self._alive[gone] = False
+        self._group[self._group == gone] = keep
+        weight = self.areas[keep] * self.areas
+        fresh = np.where(self._touch[keep], self._sums[keep] / weight, ALONE)
+        self._score[gone] = self._score[:, gone] = ALONE
+        self._score[keep] = self._score[:, keep] = fresh
+        stale = np.flatnonzero(self._touch[keep] & np.isin(self._best, (keep, gone)))
+        for each in (keep, gone, *stale):
+            self._best[each] = self._score[each].argmax()
+            self._value[each] = self._score[each, self._best[each]]
+        better = fresh > self._value
+        self._best[better], self._value[better] = keep, fresh[better]

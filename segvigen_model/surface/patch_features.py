@@ -1,0 +1,197 @@
+"""Features of patches that no rotation changes: the patch network's input."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.sparse import coo_matrix
+from scipy.sparse.csgraph import dijkstra
+
+from segvigen_model.surface.arrays import TINY, sum_by
+from segvigen_model.surface.geometry import Surface
+from segvigen_model.surface.ray_features import occupancy_grid, ray_lengths
+from segvigen_model.types import FloatArray, IntArray
+
+RADII = (0.05, 0.12, 0.3)  # neighbourhoods, longest sides
+
+
+FAR = 3.0  # path length of what cannot be reached, longest sides
+
+
+FOLD_PRICE = 4.0  # how much longer a path is across a strong fold
+
+
+_GRID = 64
+
+
+@dataclass(frozen=True, slots=True)
+class PatchFacts:
+    """What the network reads of one object.
+
+    Attributes:
+        centers: (A, 3) float32 centroids, longest sides, bounding box centred on 0.
+        normals: (A, 3) float32 mean unit normals.
+        areas: (A,) float32 share of the surface, sum 1.
+        levels: (K, A) int32 segment of each patch per level of the tree.
+        materials: (A,) int32.
+        ways: (A, A) float32 path lengths over the surface, dearer across folds, up to FAR.
+        scalars: (A, S) float32 facts that no rotation changes.
+    """
+
+    centers: FloatArray
+    normals: FloatArray
+    areas: FloatArray
+    levels: IntArray
+    materials: IntArray
+    ways: FloatArray
+    scalars: FloatArray
+
+    @property
+    def count(self) -> int:
+        """Number of patches."""
+        return len(self.areas)
+
+
+def patch_facts(
+    surface: Surface,
+    levels: IntArray,
+    of_face: IntArray,
+    pairs: IntArray,
+    folds: FloatArray,
+) -> PatchFacts:
+    """Measure every patch.
+
+    Args:
+        surface: geometry.
+        levels: (K, F) int segments of the tree.
+        of_face: (F,) int patch of each face.
+        pairs: (B, 2) int touching patches.
+        folds: (B,) float 0..1, how strongly geometry separates them.
+    """
+    count = int(of_face.max(initial=0)) + 1
+    weight = np.maximum(surface.areas, TINY)
+    total = sum_by(of_face, weight, count)
+
+    def mean(values: FloatArray) -> FloatArray:
+        sums = [sum_by(of_face, weight * column, count) for column in values.T]
+        result: FloatArray = np.stack(sums, axis=1) / total[:, None]
+        return result
+
+    middle = 0.5 * (surface.triangles.min(axis=(0, 1)) + surface.triangles.max(axis=(0, 1)))
+    places = (surface.centers - middle) / surface.extent
+    centers = mean(places)
+    normals = mean(surface.normals)
+    flatness = np.linalg.norm(normals, axis=1)
+    normals /= np.maximum(flatness, TINY)[:, None]
+    largest = largest_faces(of_face, weight)
+    areas = total / total.sum()
+    left, right = pairs.T
+    step = np.linalg.norm(centers[left] - centers[right], axis=1) + 1e-6
+    graph = coo_matrix((step * (1 + FOLD_PRICE * folds), (left, right)), (count, count)).tocsr()
+    ways = np.minimum(dijkstra(graph, directed=False), FAR).astype(np.float32)
+    own = levels[:, largest]
+    columns = [
+        np.log(areas + 1e-6),
+        flatness,
+        *_spreads(places, centers, of_face, weight, total).T,
+        *_neighbourhoods(centers, normals, areas).T,
+        *_level_areas(levels, own, weight).T,
+        *_rays(surface, middle, largest).T,
+        np.linalg.norm(centers - (areas[:, None] * centers).sum(axis=0), axis=1),
+        *_summary(surface, count),
+    ]
+    return PatchFacts(
+        centers=centers.astype(np.float32),
+        normals=normals.astype(np.float32),
+        areas=areas.astype(np.float32),
+        levels=own.astype(np.int32),
+        materials=surface.materials[largest].astype(np.int32),
+        ways=ways,
+        scalars=np.stack(columns, axis=1).astype(np.float32),
+    )
+
+
+def largest_faces(of_face: IntArray, weight: FloatArray) -> IntArray:
+    """(A,) the largest face of each patch, of (F,) ids and face weights."""
+    order = np.lexsort((-weight, of_face))
+    rows: IntArray = order[np.searchsorted(of_face[order], np.arange(of_face.max() + 1))]
+    return rows
+
+
+def _spreads(
+    places: FloatArray,
+    centers: FloatArray,
+    of_face: IntArray,
+    weight: FloatArray,
+    total: FloatArray,
+) -> FloatArray:
+    """(A, 3) log spread along the principal axes of each patch."""
+    gap = places - centers[of_face]
+    outer = np.einsum("fi,fj->fij", gap, gap).reshape(-1, 9)
+    sums = [sum_by(of_face, weight * column, len(total)) for column in outer.T]
+    matrix = np.stack(sums, axis=1).reshape(-1, 3, 3) / total[:, None, None]
+    values = np.linalg.eigvalsh(matrix)
+    logs: FloatArray = 0.5 * np.log(np.maximum(values, 0) + 1e-7)
+    return logs
+
+
+def _neighbourhoods(centers: FloatArray, normals: FloatArray, areas: FloatArray) -> FloatArray:
+    """(A, 9) per radius: how the surface bends, how alike normals are, how much surface is near."""
+    at, up = centers.astype(np.float32), normals.astype(np.float32)
+    share = areas.astype(np.float32)
+    square = (at**2).sum(axis=1)
+    gaps = np.sqrt(np.maximum(square[:, None] + square - 2 * at @ at.T, 0))
+    rise = up @ at.T - (up * at).sum(axis=1, keepdims=True)  # n_i . (c_j - c_i)
+    alike = up @ up.T
+    columns = []
+    for radius in RADII:
+        near = np.exp(-((gaps / radius) ** 2)) * share
+        total = near.sum(axis=1)
+        columns += [
+            (near * rise).sum(axis=1) / (total * radius),
+            (near * alike).sum(axis=1) / total,
+            np.log(total + 1e-6),
+        ]
+    return np.stack(columns, axis=1)
+
+
+def _level_areas(levels: IntArray, own: IntArray, weight: FloatArray) -> FloatArray:
+    """(A, K) log share of the surface of the segment that a patch lies in, per level."""
+    share = weight / weight.sum()
+    columns = [
+        np.log(sum_by(ids, share, int(ids.max()) + 1)[mine] + 1e-6)
+        for ids, mine in zip(levels, own, strict=True)
+    ]
+    return np.stack(columns, axis=1)
+
+
+def _rays(surface: Surface, middle: FloatArray, largest: IntArray) -> FloatArray:
+    """(A, 5) thickness inwards (mean, least) and freedom outwards (mean, least, open share)."""
+    grid = occupancy_grid(surface, middle, _GRID)
+    at = (surface.centers[largest] - middle) / surface.extent
+    up = surface.normals[largest]
+    inwards = ray_lengths(grid, at, -up, wide=0.6)
+    outwards = ray_lengths(grid, at, up, wide=1.5)
+    columns = [
+        inwards.mean(axis=1),
+        inwards.min(axis=1),
+        outwards.mean(axis=1),
+        outwards.min(axis=1),
+        (outwards >= 1.0).mean(axis=1),
+    ]
+    return np.stack(columns, axis=1)
+
+
+def _summary(surface: Surface, count: int) -> list[FloatArray]:
+    """Facts of the whole object, repeated for each patch."""
+    share = surface.areas / max(float(surface.areas.sum()), TINY)
+    regions = sum_by(surface.regions, share, int(surface.regions.max()) + 1)
+    values = [
+        np.log1p(surface.components.max()),
+        np.log1p(len(regions) - 1),
+        np.log1p(surface.materials.max()),
+        regions.max(),
+        surface.areas.sum() / surface.extent**2,
+    ]
+    return [np.full(count, float(value)) for value in values]

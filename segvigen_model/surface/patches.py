@@ -1,0 +1,75 @@
+"""Patches: small, even pieces of a surface, and what geometry says of each.
+
+A patch is to the patch network (patch_network.py) what a token is to a transformer. Patches are
+about equally large wherever the surface is smooth, because parts of scans and generated meshes
+often end where no fold is; no patch crosses a component or a material.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from scipy.spatial import cKDTree
+
+from segvigen_model.surface.arrays import TINY, cell_keys, dense_ids, sum_by
+from segvigen_model.surface.geometry import Surface
+from segvigen_model.types import FloatArray, IntArray
+
+NUM_PATCHES = 512
+MAX_REGIONS = 400  # smaller regions than the largest so many are pooled by place
+NORMAL_WEIGHT = 0.05  # of a normal against a position in longest sides
+_SAMPLES_EACH = 20
+_LLOYD_STEPS = 3
+_REGION_GAP = 10.0  # further than anything else: the nearest centre is one of the same region
+_POOL_CELLS = 6
+
+
+def patch_ids(surface: Surface, count: int = NUM_PATCHES) -> IntArray:
+    """Cluster faces into patches: Lloyd's algorithm on positions and normals, region by region.
+
+    Args:
+        surface: geometry.
+        count: wanted number; regions (component and material) without a centre add one each.
+
+    Returns:
+        (F,) int64 dense ids. Up to `count` faces are all patches of their own.
+    """
+    if surface.num_faces <= count:
+        return np.arange(surface.num_faces)
+    owner = _pooled_regions(surface)
+    points = _points(surface, owner)
+    order = np.argsort(owner, kind="stable")
+    share = np.cumsum(np.maximum(surface.areas, TINY)[order])
+    number = min(_SAMPLES_EACH * count, 4 * surface.num_faces)
+    rows = np.searchsorted(share, (np.arange(number) + 0.5) / number * share[-1])
+    sample = points[order[np.minimum(rows, len(order) - 1)]]
+    centers = sample[np.linspace(0, number - 1, count).astype(np.int64)]
+    for _ in range(_LLOYD_STEPS):
+        near = cKDTree(centers).query(sample)[1]
+        size = sum_by(near, np.ones(number), len(centers))
+        sums = [sum_by(near, column, len(centers)) for column in sample.T]
+        centers = (np.stack(sums, axis=1) / np.maximum(size, 1)[:, None])[size > 0]
+    held = np.unique(np.rint(centers[:, -1] / _REGION_GAP))
+    lonely = np.setdiff1d(owner, held)
+    first = np.searchsorted(owner[order], lonely)
+    centers = np.concatenate([centers, points[order[first]]])
+    return dense_ids(cKDTree(centers).query(points)[1])
+
+
+def _points(surface: Surface, owner: IntArray) -> FloatArray:
+    """(F, 7) position, weighted normal, and owning region far apart."""
+    places = surface.centers / surface.extent
+    parts = [places, NORMAL_WEIGHT * surface.normals, owner[:, None] * _REGION_GAP]
+    return np.concatenate(parts, axis=1)
+
+
+def _pooled_regions(surface: Surface) -> IntArray:
+    """(F,) regions; where there are very many, the small ones go by coarse cells."""
+    count = int(surface.regions.max(initial=0)) + 1
+    if count <= MAX_REGIONS:
+        return surface.regions
+    sizes = sum_by(surface.regions, surface.areas, count)
+    is_large = np.zeros(count, bool)
+    is_large[np.argsort(-sizes, kind="stable")[:MAX_REGIONS]] = True
+    low = surface.centers.min(axis=0)
+    cells = np.floor((surface.centers - low) / surface.extent * _POOL_CELLS).astype(np.int64)
+    return dense_ids(np.where(is_large[surface.regions], surface.regions, count + cell_keys(cells)))

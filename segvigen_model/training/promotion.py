@@ -1,0 +1,133 @@
+"""Whether a tuned checkpoint may take the place of the one that it began with.
+
+Both are asked the same questions about objects that neither learned from. A gain on the data must
+not be paid for elsewhere: shapes made in code stand guard.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from segvigen_model.datasets.labelled_folder import chosen_rows
+from segvigen_model.datasets.synthetic_pack import write_pack
+from segvigen_model.evaluation.comparison import Comparison, compare
+from segvigen_model.evaluation.protocol import evaluate
+
+CLICKS = (1, 3, 10)
+FULL = "full|miou_matched"
+MIN_OBJECTS = 5  # held out; fewer say nothing
+TOLERANCE = 0.01  # IoU that one measure may lose while others gain
+GUARD_OBJECTS = 8
+OBJECTS_A_PROCESS = 4  # fewer are measured before another process has loaded
+
+Checkpoints = tuple[str | Path, str | Path]  # before, after
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What the comparison comes to.
+
+    Attributes:
+        is_better: the tuned checkpoint may be used.
+        reason: why, or why not, for people.
+        own: on held-out objects of the data, before and after.
+        guard: on shapes made in code.
+    """
+
+    is_better: bool
+    reason: str
+    own: Comparison
+    guard: Comparison
+
+    def as_json(self) -> dict[str, Any]:
+        """The same, JSON-able."""
+        told = {"is_better": self.is_better, "reason": self.reason}
+        return {**told, "own": self.own.as_json(), "guard": self.guard.as_json()}
+
+
+def judge(
+    data: Path,
+    guard: Path,
+    checkpoints: Checkpoints,
+    *,
+    surface: str = "as-is",
+    limit: int | None = None,
+    seed: int = 0,
+    workers: int = 1,
+) -> Verdict:
+    """Ask both checkpoints the same questions.
+
+    Args:
+        data: labelled folder; its held-out objects count.
+        guard: folder for shapes made in code, written when absent.
+        checkpoints: before and after, folders or shipped names.
+        surface: of the data, "as-is" or "fused"; the guards are fused.
+        limit: held-out objects at most.
+        seed: of clicks and draws.
+        workers: processes.
+    """
+    if not (guard / "manifest.jsonl").exists():
+        write_pack(guard, split="train", each=1, most=GUARD_OBJECTS)
+
+    def compared(
+        folder: Path, split: str | None, shown: str, most: int | None, modes: tuple[str, ...]
+    ) -> Comparison:
+        number = len(chosen_rows(folder, split, most))
+        before, after = (
+            evaluate(
+                folder,
+                split=split,
+                surface=shown,
+                limit=most,
+                modes=modes,
+                clicks=CLICKS,
+                checkpoint=which,
+                seed=seed,
+                workers=max(1, min(workers, number // OBJECTS_A_PROCESS)),
+            )
+            for which in checkpoints
+        )
+        return compare(before, after, seed)
+
+    own = compared(data, "heldout", surface, limit, ("interactive", "full"))
+    return verdict_of(own, compared(guard, None, "fused", None, ("interactive",)))
+
+
+def verdict_of(own: Comparison, guard: Comparison) -> Verdict:
+    """Better where it counts, hardly by chance, and nowhere worse by more than `TOLERANCE`."""
+    gains = {"clicks": _clicks(own), "proposals": _gain(own, FULL)}
+    everything = {**gains, "clicks on shapes made in code": _clicks(guard)}
+    told = ", ".join(f"{name} {gain:+.3f}" for name, gain in everything.items())
+    most = max(gains, key=lambda name: gains[name])
+    lowest = {"clicks": _clicks(own, at_least=True), "proposals": _gain(own, FULL, at_least=True)}
+    worse = [name for name, gain in everything.items() if gain < -TOLERANCE]
+    is_better = False
+    if own.objects < MIN_OBJECTS:
+        reason = f"{own.objects} held-out objects say nothing, {MIN_OBJECTS} would: {told}"
+    elif worse:
+        reason = f"{' and '.join(worse)} lost more than {TOLERANCE}: {told}"
+    elif sum(gains.values()) <= 0:
+        reason = f"held-out objects gained nothing: {told}"
+    elif lowest[most] < -TOLERANCE:
+        reason = (
+            f"the gain of {most} may be chance, its interval begins at {lowest[most]:+.3f}: {told}"
+        )
+    else:
+        is_better, reason = True, f"better on {own.objects} held-out objects: {told}"
+    return Verdict(is_better, reason, own, guard)
+
+
+def _clicks(comparison: Comparison, at_least: bool = False) -> float:
+    """Mean over the numbers of clicks; of the intervals' lower ends with `at_least`."""
+    gains = [_gain(comparison, f"interactive|iou@{count}", at_least) for count in CLICKS]
+    return sum(gains) / len(gains)
+
+
+def _gain(comparison: Comparison, name: str, at_least: bool = False) -> float:
+    """How much one measure gained; the lower end of the interval with `at_least`."""
+    change = comparison.changes.get(name)
+    if change is None:
+        return 0.0
+    return change.interval[0] if at_least and change.interval else change.difference

@@ -1,0 +1,341 @@
+r"""Train the patch network on shards of patches.
+
+    python -m segvigen_model.training.train_patch_network --data FOLDER [FOLDER ...] \
+        --out RUN --minutes 60
+
+Resumable; the learning rate follows the clock or the steps, whichever is further. The best moving
+average by validation IoU is written to RUN/patches.safetensors. `--start` begins with weights
+that are there, `--depth` with more layers than they have.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import time
+from collections.abc import Sequence
+from concurrent.futures import Executor, ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from safetensors.torch import save_file
+from torch import Tensor
+from tqdm import tqdm
+
+from segvigen_model.interactive.patch_network import (
+    PatchNetwork,
+    grown,
+    read_patch_network,
+    tensors_of,
+)
+from segvigen_model.training.click_sampling import (
+    click_tensors,
+    corrected,
+    draw_patches,
+    draw_question,
+    thinned,
+    turned,
+)
+from segvigen_model.training.patch_data import PatchExample, read_file
+from segvigen_model.training.runs import Average, Run, set_rate, warm_cosine
+from segvigen_model.types import FloatArray
+
+CORRECTED_SHARE = 0.4  # of objects: clicks on what the network got wrong
+QUESTIONS = 5
+TOGETHER_WEIGHT = 0.5
+GRADIENT_LIMIT = 1.0
+NUM_VALIDATION = 100
+COUNTS = (1, 3, 5, 10)
+_LOOSE_PIECES = -5  # column of the scalars: log of components
+_FEW_PIECES = 1.5  # fused skins have one component or two
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class FitOptions:
+    """How to train.
+
+    Attributes:
+        minutes: wall time of this call.
+        total_steps: length of the schedule.
+        batch: objects a step, QUESTIONS questions each.
+        rate: peak learning rate.
+        decay: of the moving average.
+        seed: of everything.
+        device: torch device.
+        threads: objects at once, each on one CPU core.
+        judge_every: steps between validations.
+        is_start_judged: the weights to begin with count too: what is kept is never worse.
+    """
+
+    minutes: float
+    total_steps: int = 100_000
+    batch: int = 4
+    rate: float = 1e-3
+    decay: float = 0.998
+    seed: int = 0
+    device: str = "cpu"
+    threads: int = 1
+    judge_every: int = 500
+    is_start_judged: bool = False
+
+
+class Examples:
+    """The growing list of examples of some folders and a split."""
+
+    def __init__(self, folders: Sequence[Path], split: str) -> None:
+        self.folders, self.split = folders, split
+        self.seen: set[Path] = set()
+        self.rows: list[PatchExample] = []
+        self.refresh()
+
+    def refresh(self) -> None:
+        """Load shards that were not there before."""
+        for folder in self.folders:
+            for path in sorted(folder.glob(f"{self.split}-*[0-9].npz")):
+                if path not in self.seen:
+                    self.rows += read_file(path)
+                    self.seen.add(path)
+
+
+def mask_loss(odds: Tensor, target: Tensor, areas: Tensor) -> Tensor:
+    """(Q, A) odds and targets, (A,) areas -> scalar: cross-entropy and soft IoU, area-weighted."""
+    entropy = (F.binary_cross_entropy_with_logits(odds, target, reduction="none") * areas).sum(1)
+    # Small parts would hardly count in the entropy, whose weights are areas.
+    entropy = entropy / ((target * areas).sum(1) + 1e-4).sqrt()
+    chance = odds.sigmoid()
+    shared = (chance * target * areas).sum(1)
+    union = ((chance + target - chance * target) * areas).sum(1) + 1e-5
+    return (entropy + 1.0 - shared / union).mean()
+
+
+def together_loss(odds: Tensor, example: PatchExample) -> Tensor:
+    """Cross-entropy of all pairs, and of those that touch."""
+    device = odds.device
+    shares = torch.from_numpy(example.shares).to(device)
+    target = (shares @ shares.T).clamp(0, 1)
+    entropy = F.binary_cross_entropy_with_logits(odds, target, reduction="none")
+    root = torch.from_numpy(example.facts.areas).to(device).sqrt()
+    weight = root[:, None] * root
+    left, right = torch.from_numpy(example.pairs.astype(np.int64)).to(device).T
+    touching = entropy[left, right].mean() if len(left) else entropy.sum() * 0
+    return (entropy * weight).sum() / weight.sum() + touching
+
+
+def example_loss(network: PatchNetwork, example: PatchExample, rng: np.random.Generator) -> Tensor:
+    """Loss of one object with several questions."""
+    device = network.mean.device
+    moved = turned(thinned(example, rng), rng)
+    questions = [draw_question(moved, rng) for _ in range(QUESTIONS)]
+    facts = tensors_of(moved.facts, device)
+    with torch.autocast(device.type, dtype=torch.bfloat16):
+        encoded = network.encode(facts)
+        if rng.random() < CORRECTED_SHARE:
+            questions = corrected(network, encoded, questions, moved.facts.areas, rng)
+        odds = network.ask(encoded, [click_tensors(q, device) for q in questions])
+        together = network.together(encoded)
+    target = torch.from_numpy(np.stack([q.target for q in questions])).to(device)
+    areas = torch.from_numpy(moved.facts.areas).to(device)
+    loss = mask_loss(odds.float(), target, areas)
+    return loss + TOGETHER_WEIGHT * together_loss(together.float(), moved)
+
+
+def example_gradient(
+    network: PatchNetwork, example: PatchExample, seed: Sequence[int]
+) -> tuple[float, list[Tensor | None]]:
+    """Loss of one object and its gradient by parameter."""
+    loss = example_loss(network, example, np.random.default_rng(seed))
+    gradient = torch.autograd.grad(loss, list(network.parameters()), allow_unused=True)
+    return loss.item(), list(gradient)
+
+
+def validate(
+    network: PatchNetwork,
+    examples: list[PatchExample],
+    seed: int = 0,
+    pool: Executor | None = None,
+) -> dict[str, float]:
+    """Mean IoU on patches after 1, 3, 5 and 10 positive clicks, of single skins and of others."""
+    seeds = [[seed, number] for number in range(len(examples))]
+    each = (pool.map if pool else map)(partial(_scores, network), examples, seeds)
+    table: dict[str, list[float]] = {}
+    for scores in each:
+        for name, values in scores.items():
+            table.setdefault(name, []).extend(values)
+    return {name: float(np.mean(values)) for name, values in sorted(table.items())}
+
+
+@torch.no_grad()
+def _scores(
+    network: PatchNetwork, example: PatchExample, seed: Sequence[int]
+) -> dict[str, list[float]]:
+    """IoU of three parts of an object by kind and count of clicks."""
+    rng = np.random.default_rng(seed)
+    moved = turned(example, rng)
+    kind = "skin" if moved.facts.scalars[0, _LOOSE_PIECES] < np.log1p(_FEW_PIECES) else "loose"
+    table: dict[str, list[float]] = {}
+    with torch.autocast(network.mean.device.type, dtype=torch.bfloat16):
+        encoded = network.encode(tensors_of(moved.facts, network.mean.device))
+        for _ in range(3):
+            asked = replace(draw_question(moved, rng), negative=np.zeros(0, np.int64))
+            points = draw_patches(moved.facts.areas * asked.target, max(COUNTS), rng)
+            sets = [replace(asked, positive=points[:n]) for n in COUNTS]
+            clicks = [click_tensors(each, network.mean.device) for each in sets]
+            masks = network.ask(encoded, clicks).float().cpu().numpy() > 0
+            for count, mask in zip(COUNTS, masks, strict=True):
+                iou = _iou(mask, asked.target, moved.facts.areas)
+                table.setdefault(f"{kind}@{count}", []).append(iou)
+    return table
+
+
+def _iou(mask: FloatArray, target: FloatArray, areas: FloatArray) -> float:
+    shared = (areas * mask * target).sum()
+    union = (areas * (mask + target - mask * target)).sum()
+    return float(shared / max(union, 1e-12))
+
+
+def fit(
+    network: PatchNetwork, run: Run, data: Sequence[Path], options: FitOptions
+) -> dict[str, float]:
+    """Train until the minutes or the steps are used up; returns the last validation scores."""
+    network.to(options.device).train()
+    feed, held = Examples(data, "train"), Examples(data, "validation")
+    judged = held.rows[:: max(1, len(held.rows) // NUM_VALIDATION)]
+    if not network.mean.any():
+        set_normalization(network, feed.rows[:400])
+    optimizer = torch.optim.AdamW(
+        network.parameters(), options.rate, (0.9, 0.98), weight_decay=0.02
+    )
+    average = Average(network, options.decay)
+    run.resume(network, optimizer, average)
+    start, losses, scores = time.monotonic(), [], {}
+    bar = tqdm(total=options.total_steps, initial=run.step, desc="patches", mininterval=30)
+    with ThreadPoolExecutor(options.threads, initializer=_stay_on_a_core) as pool:
+        if options.is_start_judged and run.step == 0:
+            _judge(network, run, average, judged, pool)
+        while (share := _progress(run.step, start, options)) < 1:
+            set_rate(optimizer, options.rate * warm_cosine(int(1e4 * share), 10_000, warmup=200))
+            losses.append(_take_step(network, optimizer, feed.rows, run.step, options, pool))
+            run.step += 1
+            average.update(network, run.step)
+            bar.update()
+            if run.step % 50 == 0:
+                run.report(loss=float(np.mean(losses)), objects=len(feed.rows))
+                losses = []
+                feed.refresh()
+            if run.step % options.judge_every == 0:
+                scores = _judge(network, run, average, judged, pool)
+                run.save(network, optimizer, average)
+        scores = _judge(network, run, average, judged, pool)
+    run.save(network, optimizer, average)
+    return scores
+
+
+def _stay_on_a_core() -> None:
+    torch.set_num_threads(1)
+
+
+def _take_step(
+    network: PatchNetwork,
+    optimizer: torch.optim.Optimizer,
+    examples: list[PatchExample],
+    step: int,
+    options: FitOptions,
+    pool: Executor,
+) -> float:
+    """Mean loss of a batch, whose gradients are summed in a fixed order."""
+    chosen = np.random.default_rng([options.seed, step]).choice(len(examples), options.batch)
+    seeds = [[options.seed, step, number] for number in range(options.batch)]
+    rows = [examples[index] for index in chosen]
+    losses, gradients = zip(*pool.map(partial(example_gradient, network), rows, seeds), strict=True)
+    for values, *columns in zip(network.parameters(), *gradients, strict=True):
+        there = [column for column in columns if column is not None]
+        values.grad = torch.stack(there).sum(dim=0) / options.batch if there else None
+    torch.nn.utils.clip_grad_norm_(network.parameters(), GRADIENT_LIMIT)
+    optimizer.step()
+    return float(np.mean(losses))
+
+
+def _progress(step: int, start: float, options: FitOptions) -> float:
+    clock = (time.monotonic() - start) / (60 * options.minutes)
+    return max(step / options.total_steps, clock)
+
+
+def set_normalization(network: PatchNetwork, examples: list[PatchExample]) -> None:
+    """Mean and spread of the token facts."""
+    facts = [
+        tensors_of(replace(e.facts, ways=e.facts.ways.astype(np.float32))).tokens for e in examples
+    ]
+    tokens = torch.cat(facts)
+    network.mean.copy_(tokens.mean(dim=0))
+    network.scale.copy_(tokens.std(dim=0) + 0.05)
+
+
+def _judge(
+    network: PatchNetwork,
+    run: Run,
+    average: Average,
+    examples: list[PatchExample],
+    pool: Executor,
+) -> dict[str, float]:
+    """Score the moving average; the best so far is written."""
+    average.swap(network)
+    network.eval()
+    scores = validate(network, examples, pool=pool)
+    run.report(**scores)
+    score = float(np.mean(list(scores.values())))
+    if score > run.best:
+        run.best = score
+        save_weights(network, run.folder / "patches.safetensors")
+    average.swap(network)
+    network.train()
+    return scores
+
+
+def save_weights(network: PatchNetwork, path: Path) -> None:
+    """Write weights in half precision, with the sizes that rebuild the network."""
+    told = {**network.sizes, "encoder": network.depth[0], "decoder": network.depth[1]}
+    state = {k: v.detach().cpu().half().contiguous() for k, v in network.state_dict().items()}
+    save_file(state, path, metadata={name: str(value) for name, value in told.items()})
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Command line."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--data", type=Path, nargs="+", required=True)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--minutes", type=float, default=60.0)
+    parser.add_argument("--steps", type=int, default=100_000)
+    parser.add_argument("--batch", type=int, default=4)
+    parser.add_argument("--rate", type=float, default=1e-3)
+    parser.add_argument("--decay", type=float, default=0.998, help="of the moving average")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--threads", type=int, default=1, help="objects at once, on CPUs")
+    parser.add_argument("--start", type=Path, help="weights to begin with")
+    parser.add_argument("--depth", type=int, nargs=2, help="layers of encoder and decoder")
+    args = parser.parse_args(arguments)
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    torch.manual_seed(args.seed)
+    network = read_patch_network(args.start) if args.start else PatchNetwork()
+    if args.depth:
+        network = grown(network, tuple(args.depth))
+    options = FitOptions(
+        minutes=args.minutes,
+        total_steps=args.steps,
+        batch=args.batch,
+        rate=args.rate,
+        decay=args.decay,
+        seed=args.seed,
+        device=args.device,
+        threads=args.threads,
+    )
+    log.info("%s", fit(network, Run(args.out), args.data, options))
+
+
+if __name__ == "__main__":
+    main()

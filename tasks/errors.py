@@ -1,0 +1,34 @@
+"""Errors of the pipeline, and which of them are transient."""
+
+from __future__ import annotations
+
+import errno
+
+import sqlalchemy.exc
+
+from segvigen_model.errors import CheckpointMismatch, MissingExtra, SegvigenError
+from tasks.storage.s3_errors import is_s3_outage
+from tasks.storage.store import BlobMissing
+
+_SURROUNDINGS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EMFILE, errno.EROFS})
+
+
+class StageError(SegvigenError):
+    """A stage cannot do its work on this asset; the message says what is missing."""
+
+
+def is_surroundings(error: BaseException) -> bool:
+    """Is it the network, the database, the disk or the set-up, and not the asset?"""
+    if isinstance(error, (ConnectionError, TimeoutError, MissingExtra, CheckpointMismatch)):
+        return True
+    if isinstance(error, (sqlalchemy.exc.OperationalError, sqlalchemy.exc.InterfaceError)):
+        return True
+    # A PermissionError of S3 has no errno: the store is closed to us, whatever we ask it for.
+    if isinstance(error, PermissionError):
+        return True
+    if isinstance(error, OSError) and error.errno in _SURROUNDINGS:
+        return True
+    if isinstance(error, (OSError, BlobMissing)) and is_s3_outage(error):
+        return True
+    module = type(error).__module__.partition(".")[0]
+    return module in ("botocore", "aiobotocore", "aiohttp", "httpx", "httpcore")

@@ -1,0 +1,373 @@
+"""Ingest: scan the raw bucket, check every new object, copy the good ones, register all.
+
+Nothing in the raw bucket is trusted: sizes are looked at before bytes, bytes before meshes. An
+object that cannot be used becomes an asset in state rejected with a reason; the scan goes on.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
+from pathlib import PurePosixPath
+from typing import Any
+
+from segvigen_model.errors import AssetRejected
+from segvigen_model.mesh.io import SUFFIXES
+from tasks.catalogue import AssetRow, AssetState, Catalogue, RawRow
+from tasks.errors import is_surroundings
+from tasks.ingest.licences import find_licence
+from tasks.ingest.sandbox import Parser, ParserFault, shared_parser
+from tasks.ingest.side_files import SideFiles, fetch_side_files
+from tasks.labelling.loading import mesh_limits
+from tasks.settings import IngestSettings
+from tasks.storage import keys
+from tasks.storage.store import BlobMissing, ObjectInfo, Store
+
+log = logging.getLogger(__name__)
+
+ASSET_SCHEMA = "segvigen-asset/1"
+LACKING = "missing_side_file"  # the loader's word; looked at again when such a file arrives
+NOT_READABLE = "not_readable"  # looked at again by every scan: its content need not change
+# Files that come along with meshes and are no assets themselves.
+COMPANIONS = frozenset(
+    [
+        "bin",
+        "mtl",
+        "png",
+        "jpg",
+        "jpeg",
+        "webp",
+        "ktx2",
+        "tga",
+        "bmp",
+        "gif",
+        "tif",
+        "tiff",
+        "hdr",
+        "exr",
+        "json",
+        "jsonl",
+        "csv",
+        "txt",
+        "md",
+        "licence",
+        "license",
+        "npz",
+        "npy",
+        "yaml",
+        "yml",
+        "xml",
+        "html",
+        "pdf",
+    ]
+)
+_MAGIC = {
+    b"glTF": "glb",
+    b"ply\n": "ply",
+    b"ply\r": "ply",
+    b"\x89PNG": "png",
+    b"\xff\xd8\xff": "jpeg",
+    b"PK\x03\x04": "zip",
+    b"Kaydara FBX": "fbx",
+    b"%PDF": "pdf",
+    b"\x1f\x8b": "gzip",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class _Source:
+    """A raw object with all its bytes, read but not yet believed."""
+
+    info: ObjectInfo
+    suffix: str
+    data: bytes
+    side: SideFiles
+
+
+@dataclass(frozen=True, slots=True)
+class IngestResult:
+    """What became of one raw object.
+
+    Attributes:
+        key: as the catalogue spells it.
+        asset_id: empty for "gone".
+        outcome: "registered", "duplicate" (same bytes as another key), "rejected", "failed", or
+            "gone" (deleted since it was listed; nothing is recorded).
+        reason: short word for rejected and failed.
+    """
+
+    key: str
+    asset_id: str
+    outcome: str
+    reason: str | None = None
+    note: str = ""
+
+
+def scan_raw(
+    raw: Store, catalogue: Catalogue, *, prefix: str = "", is_retrying: bool = False
+) -> list[ObjectInfo]:
+    """List what ingest has not seen yet, or not with this content.
+
+    Args:
+        raw: the bucket.
+        catalogue: remembers what was seen.
+        prefix: folder to look into.
+        is_retrying: also objects that were rejected before (after limits were raised, say).
+
+    Returns:
+        New objects, ascending by key; companions such as textures are left out. Objects that lack
+        a file which is there now come again, and those that could not be read.
+    """
+    seen, awaited = catalogue.raw.etags(), catalogue.raw.awaited()
+    again = catalogue.raw.parked_for(NOT_READABLE)
+    again |= catalogue.raw.parked_for(LACKING) - awaited.keys()  # of before they were awaited
+    if is_retrying:
+        again |= {row.key for row in catalogue.raw.all() if row.reason}
+    listed = list(raw.list(prefix))
+    there = {info.key for info in listed} if awaited else set()
+    again |= {key for key, files in awaited.items() if not there.isdisjoint(files)}
+    return [
+        info
+        for info in listed
+        if _is_candidate(info.key)
+        and (seen.get(keys.spelled(info.key)) != info.etag or keys.spelled(info.key) in again)
+    ]
+
+
+def ingest_object(
+    info: ObjectInfo,
+    *,
+    raw: Store,
+    store: Store,
+    catalogue: Catalogue,
+    settings: IngestSettings,
+    parser: Parser | None = None,
+) -> IngestResult:
+    """Check one raw object and register it; idempotent, and never raises for a bad object.
+
+    Args:
+        info: the object, as listed.
+        raw: the bucket of raw meshes.
+        store: blobs of the pipeline.
+        catalogue: where the asset is registered.
+        settings: what the gate lets in.
+        parser: reads the mesh in a process of its own; None = the one of this process.
+    """
+    asset_id = hashlib.sha256(f"unread:{keys.spelled(info.key)}:{info.etag}".encode()).hexdigest()
+    side = SideFiles()
+    parser = parser or shared_parser()
+    try:
+        _check_announced(info, settings)
+        with _reading(raw):
+            data = raw.get(info.key)
+        asset_id = hashlib.sha256(data).hexdigest()
+        suffix = _suffix(info.key)
+        _check_magic(data, suffix)
+        with _reading(raw):
+            side = fetch_side_files(raw, info.key, data, suffix, settings, parser)
+        asset_id = _asset_id(data, side)
+        known = catalogue.find_asset(asset_id)
+        if known is not None and not _is_ingest_reject(known):
+            return _duplicate(info, known, side, catalogue)
+        limits = mesh_limits(settings)
+        facts = parser.measure(
+            data,
+            suffix,
+            side.found,
+            limits,
+            seconds=settings.parse_seconds,
+            gib=settings.parse_gib,
+        )
+        with _reading(raw):
+            licence = find_licence(raw, info.key, settings.default_licence)
+        source = _Source(info, suffix, data, side)
+        about = {**_about(source), **facts, "licence": licence, "limits": asdict(limits)}
+        return _register(source, asset_id, about, store, catalogue)
+    except Exception as err:
+        if is_surroundings(err):
+            raise
+        if isinstance(err, BlobMissing):  # deleted under our hands: the next scan sees what is left
+            log.warning("stage=ingest key=%r gone: %s", info.key, err)
+            return IngestResult(keys.spelled(info.key), "", "gone", note=str(err))
+        if not isinstance(err, AssetRejected):
+            log.exception("stage=ingest key=%r failed", info.key)
+        return _park(info, asset_id, side, err, catalogue)
+
+
+@contextmanager
+def _reading(raw: Store) -> Iterator[None]:
+    """Tell one object that may not be read from a bucket that does not answer."""
+    try:
+        yield
+    except OSError as err:
+        if isinstance(err, PermissionError):  # denied, or archived
+            raw.check_listing()
+        elif is_surroundings(err):
+            raise
+        raise AssetRejected(
+            NOT_READABLE, f"{err}; let the pipeline read it and what it names, or restore it"
+        ) from err
+
+
+def _is_candidate(key: str) -> bool:
+    name = PurePosixPath(key).name
+    is_companion = _suffix(key) in COMPANIONS or name.upper().startswith(("LICEN", "README"))
+    return not (name.startswith(".") or is_companion)
+
+
+def _suffix(key: str) -> str:
+    return PurePosixPath(key).suffix.lower().removeprefix(".")
+
+
+def _check_announced(info: ObjectInfo, settings: IngestSettings) -> None:
+    """What the listing alone tells: no byte is read of what cannot be used."""
+    try:
+        keys.check_key(info.key)
+    except keys.BadKey as err:
+        raise AssetRejected("bad_key", f"{err}; rename the object") from err
+    suffix = _suffix(info.key)
+    if suffix not in SUFFIXES:
+        known = ", ".join(SUFFIXES)
+        raise AssetRejected(
+            "unsupported_format", f"{suffix[:20] or 'no suffix'!r} is not read; export as {known}"
+        )
+    if info.size == 0:
+        raise AssetRejected("empty_file", "the object has 0 bytes; upload it again")
+    if info.size > settings.max_bytes:
+        raise AssetRejected(
+            "too_large", f"{info.size} bytes > {settings.max_bytes}; shrink it or raise max_bytes"
+        )
+
+
+def _check_magic(data: bytes, suffix: str) -> None:
+    kind = next((kind for magic, kind in _MAGIC.items() if data.startswith(magic)), None)
+    if kind is not None and kind != suffix:
+        raise AssetRejected("wrong_suffix", f"named .{suffix} but holds {kind}; rename the file")
+
+
+def _asset_id(data: bytes, side: SideFiles) -> str:
+    """Content hash: of the file, and of its side files where it has any."""
+    own = hashlib.sha256(data)
+    if not side.found:
+        return own.hexdigest()
+    parts = [own.hexdigest()]
+    for name in sorted(side.found):
+        parts.append(f"{name}\n{hashlib.sha256(side.found[name]).hexdigest()}")
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()
+
+
+def _is_ingest_reject(asset: AssetRow) -> bool:
+    return asset.state in (AssetState.REJECTED, AssetState.FAILED) and asset.source_key is None
+
+
+def _about(source: _Source) -> dict[str, Any]:
+    """What asset.json says of the file itself."""
+    return {
+        "schema": ASSET_SCHEMA,
+        "name": PurePosixPath(source.info.key).name,
+        "raw_key": source.info.key,
+        "suffix": source.suffix,
+        "sha256": hashlib.sha256(source.data).hexdigest(),
+        "size_bytes": len(source.data),
+        "missing_side_files": list(source.side.missing),
+    }
+
+
+def _register(
+    source: _Source, asset_id: str, about: dict[str, Any], store: Store, catalogue: Catalogue
+) -> IngestResult:
+    """Blobs first, then the rows: a kill in between leaves only blobs that the next run finds."""
+    info = source.info
+    facts = {
+        "name": about["name"],
+        "num_faces": about["num_faces"],
+        "licence": about["licence"],
+        "source_key": _copy(source, asset_id, about, store),
+        "suffix": source.suffix,
+        "size_bytes": len(source.data),
+    }
+    with catalogue.transaction():
+        fresh = catalogue.register(AssetRow(asset_id, AssetState.REGISTERED, **facts))
+        if not fresh and _is_ingest_reject(catalogue.asset(asset_id)):
+            catalogue.move(asset_id, AssetState.REGISTERED, **facts)
+            fresh = True
+        row = RawRow(info.key, info.etag, info.size, asset_id)
+        catalogue.raw.record(row, _awaited(source.side))
+    log.info("stage=ingest key=%r asset=%s faces=%d", info.key, asset_id[:12], about["num_faces"])
+    return IngestResult(info.key, asset_id, "registered" if fresh else "duplicate")
+
+
+def _copy(source: _Source, asset_id: str, about: dict[str, Any], store: Store) -> str:
+    """Write source, side files and asset.json; returns the source's key."""
+    copied = store.put(keys.asset_source(asset_id, source.suffix), source.data)
+    entries = {}
+    for number, name in enumerate(sorted(source.side.found)):
+        # Numbered: the name is the file author's, and need not fit into a key.
+        key = keys.asset_side_file(asset_id, f"{number:04d}")
+        blob = store.put(key, source.side.found[name])
+        entries[name] = {"key": blob.key, "sha256": blob.sha256, "size": blob.size}
+    store.put(
+        keys.asset_json(asset_id),
+        _json_bytes({**about, "asset_id": asset_id, "side_files": entries}),
+        "application/json",
+        keep_existing=True,  # a second key with the same bytes has another name
+    )
+    return copied.key
+
+
+def _duplicate(
+    info: ObjectInfo, known: AssetRow, side: SideFiles, catalogue: Catalogue
+) -> IngestResult:
+    others = [row.key for row in catalogue.raw.all(known.asset_id) if row.key != info.key]
+    note = f"same content as {others[0]!r}" if others else ""
+    row = RawRow(info.key, info.etag, info.size, known.asset_id, detail=note)
+    catalogue.raw.record(row, _awaited(side))
+    return IngestResult(info.key, known.asset_id, "duplicate", note=note)
+
+
+def _awaited(side: SideFiles) -> tuple[str, ...] | None:
+    return side.awaited if side.missing else None
+
+
+def _park(
+    info: ObjectInfo, asset_id: str, side: SideFiles, error: Exception, catalogue: Catalogue
+) -> IngestResult:
+    """Record an object that cannot be used, as an asset that is parked at once."""
+    key = keys.spelled(info.key)
+    is_rejected, reason, detail = _why(error)
+    asset = AssetRow(
+        asset_id, AssetState.REGISTERED, name=key.rpartition("/")[2], size_bytes=info.size
+    )
+    row = RawRow(key, info.etag, info.size, asset_id, reason=reason, detail=detail)
+    awaited = side.awaited if side.missing or reason == LACKING else None
+    old = catalogue.raw.get(key)
+    if old is None or replace(old, seen_at=0.0) != row:  # the same again is no news
+        with catalogue.transaction():
+            if catalogue.register(asset):
+                if is_rejected:
+                    catalogue.move(asset_id, AssetState.REJECTED, reason=reason, detail=detail)
+                else:
+                    catalogue.record_failure(asset_id, detail, max_attempts=1)
+            catalogue.raw.record(row, awaited)
+    log.warning("stage=ingest key=%r reason=%s detail=%s", info.key, reason, detail)
+    return IngestResult(key, asset_id, "rejected" if is_rejected else "failed", reason, detail)
+
+
+def _why(error: Exception) -> tuple[bool, str, str]:
+    """Is it the object's fault, for what reason, and in what words (that any database takes)?"""
+    if isinstance(error, AssetRejected):
+        return True, error.reason, _storable(error.message)
+    name_of = "" if isinstance(error, ParserFault) else f"{type(error).__name__}: "
+    return False, "ingest_failed", _storable(f"{name_of}{error}")
+
+
+def _storable(text: str) -> str:
+    return text.encode("utf-8", "backslashreplace").decode().replace("\0", "\\0")
+
+
+def _json_bytes(value: Any) -> bytes:
+    return json.dumps(value, sort_keys=True, indent=1, allow_nan=False).encode() + b"\n"

@@ -1,0 +1,362 @@
+"""Label sets: what a reviewer (or the sure gate) accepted, with its whole history.
+
+A label set is exclusive (one id per face), exhaustive (no face without) and dense (0..P-1), or it
+is not written. Its id is the hash of its content: accepting the same thing twice is once. It holds
+coarse and fine levels in one tree (segvigen_model/partition/hierarchy.py), names and categories.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from segvigen_model.errors import SegvigenError
+from segvigen_model.partition.hierarchy import PartTree, part_tree
+from segvigen_model.surface.geometry import surface_of
+from segvigen_model.types import IntArray, Proposal
+from tasks.catalogue import (
+    AnnotationRow,
+    AssetRow,
+    AssetState,
+    Catalogue,
+    ClickRow,
+    LabelSetRow,
+    ProposalRow,
+    VerbRow,
+)
+from tasks.labelling.loading import current_proposal, load_asset_mesh, load_proposal
+from tasks.labelling.rounds import CATEGORIES, NAMES, edited_proposal, is_verb_usable, part_looks
+from tasks.storage import keys
+from tasks.storage.store import Store
+
+log = logging.getLogger(__name__)
+
+LABEL_SCHEMA = "segvigen-labels/2"  # /1 had no levels and no categories; it is still read
+LABEL_ID_CHARS = 24
+GATE = "gate"  # decided_by of what no person looked at
+
+
+class BadLabels(SegvigenError):
+    """Labels that are not exclusive, exhaustive and dense."""
+
+
+@dataclass(frozen=True, slots=True)
+class LabelSet:
+    """Accepted labels of one asset.
+
+    Attributes:
+        face_labels: (F,) int32, 0..P-1; the instance ids.
+        part_names: P names; "part k" where nobody named part k.
+        not_object_part: the part that is support or backdrop, or -1.
+        provenance: where it came from; see `accept_asset`.
+        part_categories: P taxonomy ids, "" where nobody chose one.
+        tree: coarse and fine levels; `tree.levels[tree.part_level]` is `face_labels`.
+        proposal_parts: (P',) int32 part that each part of the accepted proposal became.
+    """
+
+    face_labels: IntArray
+    part_names: tuple[str, ...]
+    not_object_part: int
+    provenance: Mapping[str, Any]
+    part_categories: tuple[str, ...]
+    tree: PartTree
+    proposal_parts: IntArray
+
+
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """An answer as understood, before the catalogue says so.
+
+    Attributes:
+        row: with verdict, note and problem.
+        clicks, verbs: of this answer.
+    """
+
+    row: AnnotationRow
+    clicks: tuple[ClickRow, ...] = ()
+    verbs: tuple[VerbRow, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class _Log:
+    """Everything that reviewers said of one asset."""
+
+    answers: list[AnnotationRow]
+    clicks: list[ClickRow]
+    verbs: list[VerbRow] = field(default_factory=list)
+
+
+def accept_asset(
+    asset_id: str,
+    *,
+    store: Store,
+    catalogue: Catalogue,
+    decided_by: str,
+    worker: str | None = None,
+) -> LabelSetRow:
+    """Make the present round's proposal the asset's label set and move it to accepted.
+
+    Args:
+        asset_id: in state proposed (gate) or in_review (reviewer).
+        store: where the label set goes.
+        catalogue: gives proposal, answers and clicks.
+        decided_by: the reviewer's name, or GATE.
+        worker: the lease's owner, if the asset is leased.
+
+    Returns:
+        The catalogue's row; the same one when called again for the same decision.
+    """
+    asset = catalogue.asset(asset_id)
+    if asset.state in (AssetState.ACCEPTED, AssetState.SHARDED):
+        held = catalogue.labels.latest(asset_id)
+        if held is not None:
+            return held
+    row = write_label_set(asset, store=store, catalogue=catalogue, decided_by=decided_by)
+    record_label_set(row, catalogue=catalogue, worker=worker)
+    return row
+
+
+def write_label_set(
+    asset: AssetRow,
+    *,
+    store: Store,
+    catalogue: Catalogue,
+    decided_by: str,
+    answered: Answered | None = None,
+) -> LabelSetRow:
+    """Write arrays and provenance of the present proposal; their row is not recorded yet.
+
+    Merges, names and categories of the accepting answers are carried out: they are exact.
+
+    Args:
+        asset: the asset, in the round that is accepted.
+        store: where the label set goes.
+        catalogue: gives proposal, answers, clicks and verbs.
+        decided_by: the reviewer's name, or GATE.
+        answered: an answer that is being interpreted right now.
+    """
+    source = current_proposal(catalogue, asset)
+    proposal = load_proposal(store, source)
+    said = _said(catalogue, asset.asset_id, answered)
+    verbs = _accepting_verbs(said, asset.round, proposal.num_parts)
+    final, became = proposal, np.arange(proposal.num_parts)
+    if verbs:
+        final = edited_proposal(proposal, verbs, surface_of(load_asset_mesh(store, asset)).areas)
+        id_map = final.provenance["id_map"]
+        became = np.array([id_map[str(part)] for part in range(proposal.num_parts)])
+    arrays = _pack(asset, final, became)
+    history = _history(asset, source, final, said, decided_by)
+    digest = hashlib.sha256(arrays + _json(history)).hexdigest()[:LABEL_ID_CHARS]
+    blob = store.put(keys.label_set(asset.asset_id, digest), arrays, "application/octet-stream")
+    told = _json({**history, "label_id": digest, "labels_sha256": blob.sha256})
+    about = store.put(keys.label_provenance(asset.asset_id, digest), told, "application/json")
+    return LabelSetRow(
+        label_id=digest,
+        asset_id=asset.asset_id,
+        key=blob.key,
+        sha256=blob.sha256,
+        provenance_key=about.key,
+        proposal_key=source.key,
+        num_parts=final.num_parts,
+        num_clicks=len(said.clicks),
+        num_rounds=history["num_rounds"],
+        seconds=history["seconds"],
+        decided_by=decided_by,
+    )
+
+
+def record_label_set(row: LabelSetRow, *, catalogue: Catalogue, worker: str | None = None) -> None:
+    """Make a written label set count and move its asset to accepted."""
+    with catalogue.transaction():
+        catalogue.labels.add(row)
+        detail = f"by {row.decided_by}"
+        catalogue.move(row.asset_id, AssetState.ACCEPTED, worker=worker, detail=detail)
+    told = (row.asset_id[:12], row.label_id, row.num_parts)
+    log.info("stage=accept asset=%s label=%s parts=%d", *told)
+
+
+def load_label_set(store: Store, row: LabelSetRow) -> LabelSet:
+    """Read a label set of any schema and check it again."""
+    with np.load(io.BytesIO(store.get(row.key)), allow_pickle=False) as stored:
+        labels, names = stored["face_labels"], tuple(str(name) for name in stored["part_names"])
+        not_object = int(stored["not_object_part"])
+        held = {name: stored[name] for name in stored.files}
+    check_partition(labels, len(labels), len(names))
+    categories = tuple(str(each) for each in held.get("part_categories", [""] * len(names)))
+    became = held.get("proposal_parts", np.arange(len(names), dtype=np.int32))
+    told = store.get_json(row.provenance_key)
+    return LabelSet(labels, names, not_object, told, categories, _tree(held), became)
+
+
+def _tree(held: Mapping[str, Any]) -> PartTree:
+    """The levels as stored; a label set of schema 1 has one."""
+    if "levels" not in held:
+        return part_tree(held["face_labels"], None, None)
+    tree = PartTree(held["levels"], held["level_offsets"], held["parents"], int(held["part_level"]))
+    if not np.array_equal(tree.levels[tree.part_level], held["face_labels"]):
+        raise BadLabels(f"level {tree.part_level} of the tree is not the label set's partition")
+    return tree
+
+
+def accepting_verbs(catalogue: Catalogue, asset: AssetRow, num_parts: int) -> list[VerbRow]:
+    """Merges, names and categories that came with the acceptance of the present round."""
+    return _accepting_verbs(_said(catalogue, asset.asset_id, None), asset.round, num_parts)
+
+
+def check_partition(face_labels: IntArray, num_faces: int, num_parts: int) -> None:
+    """Raise BadLabels unless every face has exactly one id and the ids are 0..num_parts-1."""
+    labels = np.asarray(face_labels)
+    if labels.shape != (num_faces,) or not np.issubdtype(labels.dtype, np.integer):
+        raise BadLabels(f"labels {labels.dtype}{labels.shape} do not fit {num_faces} faces")
+    if num_faces == 0:
+        raise BadLabels("labels of a mesh without faces")
+    if labels.min() < 0:
+        raise BadLabels(f"{int((labels < 0).sum())} of {num_faces} faces have no part")
+    used = np.unique(labels)
+    if len(used) != num_parts or used[-1] != num_parts - 1:
+        raise BadLabels(f"{len(used)} ids up to {used[-1]} in use, {num_parts} parts announced")
+
+
+def _said(catalogue: Catalogue, asset_id: str, answered: Answered | None) -> _Log:
+    """The log of an asset, as it will be once `answered` is stored."""
+    answers = catalogue.reviews.annotations(asset_id)
+    clicks, verbs = catalogue.reviews.clicks(asset_id), catalogue.reviews.verbs(asset_id)
+    if answered is None:
+        return _Log(answers, clicks, verbs)
+    new = answered.row
+    answers = [new if each.unique_id == new.unique_id else each for each in answers]
+    place = {each.unique_id: number for number, each in enumerate(answers)}
+    clicks = [each for each in clicks if each.unique_id != new.unique_id] + list(answered.clicks)
+    verbs = [each for each in verbs if each.unique_id != new.unique_id] + list(answered.verbs)
+    return _Log(
+        answers,
+        sorted(clicks, key=lambda each: (place[each.unique_id], each.number)),
+        sorted(verbs, key=lambda each: (place[each.unique_id], each.number)),
+    )
+
+
+def _accepting_verbs(said: _Log, round_: int, num_parts: int) -> list[VerbRow]:
+    """Usable verbs of the answers that accept a round, without splits, which ask the model."""
+    accepting = {each.unique_id for each in said.answers if each.verdict == "accept"}
+    return [
+        verb
+        for verb in said.verbs
+        if verb.unique_id in accepting
+        and verb.round == round_
+        and verb.kind != "split"
+        and is_verb_usable(verb, num_parts)
+    ]
+
+
+def _pack(asset: AssetRow, proposal: Proposal, became: IntArray) -> bytes:
+    check_partition(proposal.face_labels, asset.num_faces, proposal.num_parts)
+    buffer = io.BytesIO()
+    not_object = proposal.provenance.get("not_object_part")
+    looks = part_looks(proposal)
+    names = [name or f"part {part}" for part, name in enumerate(looks[NAMES])]
+    tree = part_tree(proposal.face_labels, proposal.finer, proposal.groups)
+    np.savez_compressed(
+        buffer,
+        face_labels=proposal.face_labels.astype(np.int32),
+        part_names=np.array(names),
+        part_categories=np.array(looks[CATEGORIES], np.str_),
+        not_object_part=np.array(-1 if not_object is None else int(not_object), np.int32),
+        levels=tree.levels,
+        level_offsets=tree.offsets,
+        parents=tree.parents,
+        part_level=np.array(tree.part_level, np.int32),
+        proposal_parts=became.astype(np.int32),
+    )
+    return buffer.getvalue()
+
+
+def _history(
+    asset: AssetRow,
+    source: ProposalRow,
+    proposal: Proposal,
+    said: _Log,
+    decided_by: str,
+) -> dict[str, Any]:
+    return {
+        "schema": LABEL_SCHEMA,
+        "asset_id": asset.asset_id,
+        "asset_name": asset.name,
+        "licence": asset.licence,
+        "num_faces": asset.num_faces,
+        "num_parts": proposal.num_parts,
+        "proposal": {"key": source.key, "sha256": source.sha256, "round": source.round},
+        "proposal_provenance": dict(proposal.provenance),
+        "confidence": source.confidence,
+        "checkpoint": source.checkpoint,
+        "decided_by": decided_by,
+        "num_rounds": 0 if decided_by == GATE else asset.round + 1,
+        "seconds": sum(answer.lead_time_s for answer in said.answers),
+        "reviews": [_review(answer) for answer in said.answers],
+        "clicks": [_click(click, said.answers) for click in said.clicks],
+        "verbs": [_verb(verb, said.answers) for verb in said.verbs],
+    }
+
+
+def _review(answer: AnnotationRow) -> dict[str, Any]:
+    return {
+        "round": answer.round,
+        "reviewer": answer.reviewer,
+        "verdict": answer.verdict,
+        "note": answer.note,
+        "seconds": answer.lead_time_s,
+        "updated_at": answer.updated_at,
+        "label_studio": _place(answer),
+    }
+
+
+def _click(click: ClickRow, answers: list[AnnotationRow]) -> dict[str, Any]:
+    answer = next(a for a in answers if a.unique_id == click.unique_id)
+    return {
+        "round": click.round,
+        "reviewer": answer.reviewer,
+        "at": answer.updated_at,
+        "source": click.source,
+        "view": click.view,
+        "pixel": [click.pixel_x, click.pixel_y],
+        "label": click.label,
+        "kind": click.kind,
+        "part": click.part,
+        "group": click.group,
+        "is_positive": click.is_positive,
+        "face": click.face,
+        "xyz": [click.x, click.y, click.z],
+        "label_studio": {**_place(answer), "result_id": click.result_id},
+    }
+
+
+def _verb(verb: VerbRow, answers: list[AnnotationRow]) -> dict[str, Any]:
+    answer = next(a for a in answers if a.unique_id == verb.unique_id)
+    return {
+        "round": verb.round,
+        "reviewer": answer.reviewer,
+        "at": answer.updated_at,
+        "kind": verb.kind,
+        "parts": list(verb.parts),
+        "text": verb.text,
+        "count": verb.count,
+        "label_studio": {**_place(answer), "result_id": verb.result_id},
+    }
+
+
+def _place(answer: AnnotationRow) -> dict[str, Any]:
+    return {
+        "annotation_id": answer.annotation_id,
+        "task_id": answer.task_id,
+        "unique_id": answer.unique_id,
+    }
+
+
+def _json(value: Mapping[str, Any]) -> bytes:
+    return json.dumps(value, sort_keys=True, indent=1, allow_nan=False).encode() + b"\n"

@@ -1,0 +1,58 @@
+"""The segmenter as far as the pipeline needs it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Protocol
+
+from segvigen_model.partition.edits import Edits
+from segvigen_model.types import AssetMesh, Click, Encoding, IntArray, Proposal
+
+
+class Weights(Protocol):
+    """A loaded checkpoint, as far as stages care."""
+
+    @property
+    def sha256(self) -> str:
+        """Hash that names the weights."""
+
+
+class Segmenter(Protocol):
+    """What the stages need of `segvigen_model.segmenter.Segmenter`."""
+
+    @property
+    def bundle(self) -> Weights:
+        """The weights in use."""
+
+    @property
+    def weights(self) -> Mapping[str, str]:
+        """Hash by name of every weights file that labels depend on."""
+
+    def encode(self, mesh: AssetMesh) -> Encoding:
+        """Voxels and latents of a mesh."""
+
+    def propose(
+        self,
+        mesh: AssetMesh,
+        encoding: Encoding,
+        *,
+        num_draws: int = 4,
+        num_steps: int = 8,
+        granularity: str = "medium",
+        seed: int = 0,
+    ) -> Proposal:
+        """A partition without any help."""
+
+    def refine(
+        self,
+        mesh: AssetMesh,
+        encoding: Encoding,
+        face_labels: IntArray,
+        clicks: Sequence[Click],
+        seed: int = 0,
+        *,
+        not_object_part: int | None = None,
+        anchor_faces: Sequence[int] = (),
+        edits: Edits | None = None,
+    ) -> Proposal:
+        """The partition after merges, splits and clicks."""

@@ -1,0 +1,1 @@
+"""Answers while the reviewer waits: warm assets, counted clicks, the drawn preview."""

@@ -1,0 +1,168 @@
+"""What a live answer looks like: one brush mask over the whole sheet, and the faces behind it.
+
+Format for the 3D viewer. The suggestion is a region of `from_name` "preview" and carries
+`meta.preview` = {"version": 1, "num_faces": F, "part": p, "label": "part 3", "is_positive": true,
+"parts": {"<part id>": [gap, length, gap, length, ...]}, "confidence": 0..1, "notes": [...]}.
+`parts` has every face whose part changes, under its NEW id: runs of face indices in ascending
+order, each run given by the gap to the end of the run before (from 0) and its length. Ids are those
+of the sheet; an id >= the number of parts shown is a new part. All other faces stay as they are.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from segvigen_model.partition.edits import merged_ids
+from segvigen_model.types import BoolArray, IntArray, Proposal
+from tasks.rendering.pixel_buffers import Buffers
+from tasks.review.annotations import PointedClick
+from tasks.review.label_config import CLICK, PREVIEW, PREVIEW_LABEL, SHEET
+from tasks.review.rle import mask_to_rle
+
+VERSION = 1
+KEYPOINT_WIDTH = 0.9  # percent of the sheet, as the editor draws them
+
+
+def face_runs(faces: IntArray) -> list[int]:
+    """Ascending face indices as [gap, length, gap, length, ...]."""
+    if not len(faces):
+        return []
+    breaks = np.flatnonzero(np.diff(faces) != 1) + 1
+    starts = faces[np.concatenate([[0], breaks])]
+    ends = faces[np.concatenate([breaks - 1, [len(faces) - 1]])] + 1
+    gaps = starts - np.concatenate([[0], ends[:-1]])
+    return [int(value) for value in np.stack([gaps, ends - starts], axis=1).reshape(-1)]
+
+
+def changed_parts(before: IntArray, after: IntArray) -> dict[str, list[int]]:
+    """New part id -> runs of the faces that come to it."""
+    moved = np.flatnonzero(before != after)
+    return {
+        str(part): face_runs(moved[after[moved] == part])
+        for part in np.unique(after[moved]).tolist()
+    }
+
+
+def sheet_mask(buffers: Buffers, faces: BoolArray) -> BoolArray:
+    """(H, W) bool: pixels of all views that show one of the (F,) chosen faces."""
+    seen = buffers.face >= 0
+    mask: BoolArray = seen & faces[np.where(seen, buffers.face, 0)]
+    return mask
+
+
+def ids_as_shown(
+    refined: Proposal, num_shown: int, merges: Sequence[Sequence[int]] = ()
+) -> IntArray:
+    """(P,) for each part of a refined partition the id on the sheet, or a higher one if new.
+
+    The refinement gives a vacated id to a new part; here that would look like the old one. Merged
+    parts go by the id of the first that was named.
+    """
+    id_map = {int(before): int(now) for before, now in refined.provenance["id_map"].items()}
+    home = merged_ids(num_shown, merges)
+    shown = np.arange(refined.num_parts) + max(num_shown, 1 + max(id_map, default=0))
+    for before, now in sorted(id_map.items(), reverse=True):
+        shown[now] = home.get(before, before)
+    return shown
+
+
+def preview_results(
+    buffers: Buffers,
+    shown: IntArray,
+    refined: Proposal,
+    clicks: Sequence[PointedClick],
+    part: int,
+    merges: Sequence[Sequence[int]] = (),
+) -> list[dict[str, Any]]:
+    """Label Studio results of a live answer.
+
+    Args:
+        buffers: of the sheet.
+        shown: (F,) part ids that the reviewer sees.
+        refined: the partition after the clicks.
+        clicks: those of the request; they come back under new ids, because the editor deletes its
+            own when the reviewer accepts a preview.
+        part: id in `refined` of the part that the clicks speak of, or -1 when it is gone.
+        merges: groups of shown ids that were made one before the clicks.
+
+    Returns:
+        The mask, unless nothing of the part can be seen, then the clicks.
+    """
+    after = refined.face_labels
+    mask = sheet_mask(buffers, after == part) if part >= 0 else np.zeros((0, 0), bool)
+    if not mask.any():
+        return []
+    width, height = buffers.size
+    place = {"original_width": width, "original_height": height, "image_rotation": 0}
+    brush = {
+        **place,
+        "id": _name(str(refined.provenance.get("request", "")), "preview"),
+        "from_name": PREVIEW,
+        "to_name": SHEET,
+        "type": "brushlabels",
+        "origin": "prediction",
+        "score": round(float(refined.part_confidence[part]), 4),
+        "value": {"format": "rle", "rle": mask_to_rle(mask), "brushlabels": [PREVIEW_LABEL]},
+        "meta": {"preview": _about(shown, refined, clicks, part, merges)},
+    }
+    return [brush, *(_echo(click, place) for click in clicks)]
+
+
+def echo_id(result_id: str) -> str:
+    """Id under which a click comes back; the same click always gets the same."""
+    return _name(result_id, "click")
+
+
+def _about(
+    shown: IntArray,
+    refined: Proposal,
+    clicks: Sequence[PointedClick],
+    part: int,
+    merges: Sequence[Sequence[int]],
+) -> Mapping[str, Any]:
+    ids = ids_as_shown(refined, int(shown.max(initial=-1)) + 1, merges)
+    return {
+        "version": VERSION,
+        "num_faces": len(shown),
+        "part": int(ids[part]),
+        "label": clicks[-1].label if clicks else "",
+        "is_positive": clicks[-1].is_positive if clicks else True,
+        "parts": changed_parts(shown, ids[refined.face_labels]),
+        "confidence": round(refined.confidence, 4),
+        "notes": list(refined.provenance.get("fallbacks", [])),
+    }
+
+
+def _echo(click: PointedClick, place: Mapping[str, Any]) -> dict[str, Any]:
+    """A click as a plain keypoint. The editor forgets `is_positive` of those: it goes into meta."""
+    width, height = place["original_width"], place["original_height"]
+    point = {
+        "face": click.face,
+        "xyz": [float(value) for value in click.xyz],
+        "is_positive": click.is_positive,
+    }
+    return {
+        **place,
+        "id": echo_id(click.result_id),
+        "from_name": CLICK,
+        "to_name": SHEET,
+        "type": "keypointlabels",
+        "origin": "manual",
+        "value": {
+            "x": click.pixel_x / width * 100,
+            "y": click.pixel_y / height * 100,
+            "width": KEYPOINT_WIDTH,
+            "keypointlabels": [click.label],
+        },
+        "is_positive": click.is_positive,
+        "meta": {"text": [json.dumps(point)]},
+    }
+
+
+def _name(text: str, purpose: str) -> str:
+    return purpose[0] + hashlib.sha256(f"{purpose}:{text}".encode()).hexdigest()[:11]

@@ -1,0 +1,182 @@
+"""What a live answer needs of one review task, and the model that gives it.
+
+The same proposal, clicks, verbs, seed and checkpoint as the round's refinement: the reviewer sees
+what the next round will hold. Nothing is written but an encoding that is missing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from segvigen_model.errors import SegvigenError
+from segvigen_model.types import AssetMesh, Click, ClickKind, Encoding, Proposal
+from tasks.catalogue import AssetRow, AssetState, Catalogue, ProposalRow
+from tasks.labelling.loading import load_asset_mesh, load_proposal
+from tasks.labelling.rounds import edits_of
+from tasks.labelling.segmenter import Segmenter
+from tasks.live.click_history import Result
+from tasks.rendering.pixel_buffers import Buffers, buffers_from_bytes
+from tasks.review.annotations import Answer, PointedClick, read_annotation
+from tasks.settings import ModelSettings
+from tasks.stages.encode import encoding_for
+from tasks.storage.store import Store
+
+
+class UnknownTask(SegvigenError):
+    """A task that this pipeline did not put on the desk."""
+
+
+class TaskClosed(SegvigenError):
+    """A task whose round is over."""
+
+
+class UnusableClicks(SegvigenError):
+    """None of the clicks can be understood; the message tells why."""
+
+
+@dataclass(frozen=True, slots=True)
+class LiveAsset:
+    """A task in memory.
+
+    Attributes:
+        asset: its row when it was loaded.
+        mesh, encoding: what the model works on.
+        shown: the proposal that the reviewer sees.
+        buffers: of the sheet.
+    """
+
+    asset: AssetRow
+    mesh: AssetMesh
+    encoding: Encoding
+    shown: Proposal
+    buffers: Buffers
+
+
+class LiveDesk:
+    """Review tasks and the model.
+
+    Args:
+        store: blobs.
+        catalogue: state.
+        segmenter: loaded.
+        model: seed.
+    """
+
+    def __init__(
+        self, store: Store, catalogue: Catalogue, segmenter: Segmenter, model: ModelSettings
+    ) -> None:
+        self._store, self._catalogue = store, catalogue
+        self.segmenter, self._model = segmenter, model
+
+    def check(self, key: str) -> AssetRow:
+        """The asset of a task that is open.
+
+        Raises:
+            UnknownTask: no such task was ever pushed, or not by this pipeline.
+            TaskClosed: it was, and its round is over.
+        """
+        asset_id, _, number = key.rpartition(":")
+        asset = self._catalogue.find_asset(asset_id) if number.isdecimal() else None
+        if asset is None or not number.isascii() or int(number[:9]) > asset.round:
+            raise UnknownTask(
+                f"task {key[:80]!r} is not of this pipeline; open it from its project"
+            )
+        if int(number[:9]) < asset.round or asset.state is not AssetState.IN_REVIEW:
+            told = f"task {key[:12]} round {number[:9]} is over"
+            raise TaskClosed(
+                f"{told}: the asset is {asset.state} in round {asset.round}; take the next task"
+            )
+        return asset
+
+    def proposal(self, key: str, shown: str = "") -> ProposalRow:
+        """The proposal of a task that is open.
+
+        Args:
+            key: of the task.
+            shown: sha256 of the proposal that the reviewer sees; "" = not known.
+
+        Raises:
+            UnknownTask, TaskClosed: as `check`; or the round was proposed again since.
+        """
+        asset = self.check(key)
+        proposal = self._catalogue.proposal(asset.asset_id, asset.round)
+        if proposal is None:
+            raise UnknownTask(f"task {key[:80]!r} is not recorded yet; click again in a minute")
+        if shown and shown != proposal.sha256:
+            raise TaskClosed(
+                f"task {key[:12]} round {asset.round} was proposed again; answer its new task"
+            )
+        return proposal
+
+    def load(self, key: str, shown: str = "") -> LiveAsset:
+        """Bring a task into memory and its geometry with it; arguments as for `proposal`."""
+        proposal = self.proposal(key, shown)
+        asset = self.check(key)
+        task = self._catalogue.reviews.task(asset.asset_id, asset.round)
+        if task is None:
+            raise UnknownTask(f"task {key[:80]!r} is not recorded yet; click again in a minute")
+        mesh = load_asset_mesh(self._store, asset)
+        encoding = encoding_for(
+            asset, mesh, store=self._store, catalogue=self._catalogue, segmenter=self.segmenter
+        )
+        partition = load_proposal(self._store, proposal)
+        buffers = buffers_from_bytes(self._store.get(task.buffers_key))
+        ready = LiveAsset(asset, mesh, encoding, partition, buffers)
+        self.segmenter.refine(mesh, encoding, partition.face_labels, [])
+        return ready
+
+    def refine(self, asset: LiveAsset, said: Answer) -> Proposal:
+        """The partition after merges, splits and clicks."""
+        return self.segmenter.refine(
+            asset.mesh,
+            asset.encoding,
+            asset.shown.face_labels,
+            [model_click(click) for click in said.clicks],
+            seed=self._model.seed,
+            not_object_part=asset.shown.provenance.get("not_object_part"),
+            anchor_faces=asset.shown.provenance.get("anchor_faces", ()),
+            edits=edits_of(said.verbs),
+        )
+
+    @staticmethod
+    def part_of(refined: Proposal, click: PointedClick) -> int:
+        """Id of the part that a click speaks of, in the refined partition; -1 if it is gone."""
+        if click.is_positive or click.meaning.kind is not ClickKind.BELONGS:
+            return int(refined.face_labels[click.face])
+        return int(refined.provenance["id_map"].get(str(click.meaning.part), -1))
+
+
+def read_said(
+    asset: LiveAsset, clicks: Sequence[Result], lines: Sequence[Result], max_clicks: int
+) -> Answer:
+    """Understand clicks and command lines exactly as the pull will.
+
+    Args:
+        asset: the task.
+        clicks: raw results, in the order made.
+        lines: raw results that hold command lines.
+        max_clicks: the first so many usable ones count (SEGVIGEN_REVIEW_MAX_CLICKS).
+
+    Raises:
+        UnusableClicks: not one click can be used.
+    """
+    said = {"result": [*clicks, *lines]}
+    answer = read_annotation(
+        said, asset.buffers, lambda: asset.mesh.triangles, max_clicks=max_clicks
+    )
+    if clicks and not answer.clicks:
+        raise UnusableClicks("; ".join(answer.problems) + "; click on the object")
+    return answer
+
+
+def model_click(click: PointedClick) -> Click:
+    """The model's form of a click."""
+    return Click(
+        face=click.face,
+        xyz=click.xyz,
+        kind=click.meaning.kind,
+        part=click.meaning.part,
+        group=click.meaning.group,
+        is_positive=click.is_positive,
+    )

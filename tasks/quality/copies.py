@@ -1,0 +1,193 @@
+"""Copies of assets for quality control: a second reviewer's look, and tasks with known labels.
+
+To the desk a copy is an asset like any other: same fields, an id of the same form, the same stages.
+What it is stands in the catalogue alone. Its id follows from the asset that called for it, so that
+making it again after a kill makes nothing.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import logging
+from dataclasses import asdict, replace
+from pathlib import PurePosixPath
+from typing import Any
+
+import numpy as np
+
+from segvigen_model.datasets.procedural import CATEGORIES, LabelledMesh, make_asset
+from segvigen_model.mesh.formats.limits import MeshLimits
+from segvigen_model.mesh.io import load_mesh, save_glb
+from segvigen_model.types import IntArray
+from tasks.catalogue import AssetRow, AssetState, Catalogue, CopyRole, CopyRow, ProposalRow
+from tasks.errors import StageError
+from tasks.labelling.loading import load_asset_info
+from tasks.settings import QualitySettings
+from tasks.storage import keys
+from tasks.storage.keys import drawn
+from tasks.storage.store import Store
+
+log = logging.getLogger(__name__)
+
+NUM_SEEDS = 2**31  # of shapes made in code; far beyond those of training and tests
+FIRST_SEED = 10**6
+
+
+def plan_copies(
+    asset: AssetRow, *, store: Store, catalogue: Catalogue, settings: QualitySettings
+) -> list[str]:
+    """Make the copies that an asset calls for when it goes to review for the first time.
+
+    Args:
+        asset: of the dataset, in state proposed, round 0.
+        store: gets the copies' small files.
+        catalogue: gets their rows.
+        settings: shares.
+
+    Returns:
+        Ids of copies made now.
+    """
+    made = []
+    if drawn("double", asset.asset_id) < settings.double_share:
+        made += second_look(asset, store=store, catalogue=catalogue)
+    if drawn("known", asset.asset_id) < settings.known_share:
+        made += known_task(asset, store=store, catalogue=catalogue)
+    return made
+
+
+def second_look(asset: AssetRow, *, store: Store, catalogue: Catalogue) -> list[str]:
+    """Have another reviewer label an asset, from the same first proposal."""
+    copy = CopyRow(copy_id(CopyRole.SECOND, asset.asset_id), CopyRole.SECOND, asset.asset_id)
+    return _copy_of(asset, copy, store, catalogue)
+
+
+def known_task(asset: AssetRow, *, store: Store, catalogue: Catalogue) -> list[str]:
+    """Put a task with known labels into the queue because `asset` went there.
+
+    The labels are those of a gold label set, drawn by hash; where none is marked, a shape made in
+    code, which has yet to be encoded and proposed.
+    """
+    name = copy_id(CopyRole.KNOWN, asset.asset_id)
+    gold = catalogue.quality.gold()
+    if gold:
+        chosen = gold[int(drawn("gold", asset.asset_id) * len(gold))]
+        copy = CopyRow(name, CopyRole.KNOWN, asset.asset_id, chosen.key)
+        return _copy_of(catalogue.asset(chosen.asset_id), copy, store, catalogue)
+    return _shape(asset, name, store, catalogue)
+
+
+def known_labels(store: Store, copy: CopyRow) -> IntArray:
+    """(F,) int32 right labels of a KNOWN copy."""
+    if copy.truth_key is None:
+        raise StageError(f"copy {copy.asset_id[:12]} has no known labels")
+    with np.load(io.BytesIO(store.get(copy.truth_key)), allow_pickle=False) as stored:
+        labels: IntArray = stored["face_labels"].astype(np.int32)
+    return labels
+
+
+def copy_id(role: CopyRole, asset_id: str) -> str:
+    """Id of the copy that an asset calls for; of the form of any asset's id."""
+    return hashlib.sha256(f"segvigen-{role}:{asset_id}".encode()).hexdigest()
+
+
+def _copy_of(source: AssetRow, copy: CopyRow, store: Store, catalogue: Catalogue) -> list[str]:
+    """A copy of an asset with its first proposal: files first, then the rows together."""
+    proposal = catalogue.proposal(source.asset_id, 0)
+    if proposal is None:
+        raise StageError(f"asset {source.asset_id[:12]} has no first proposal; propose it first")
+    if catalogue.find_asset(copy.asset_id) is not None:
+        return []
+    about = {**load_asset_info(store, source.asset_id), "asset_id": copy.asset_id}
+    _put_info(store, copy.asset_id, about)
+    encoding = _copy_encoding(source, copy.asset_id, store)
+    row = AssetRow(
+        copy.asset_id,
+        AssetState.REGISTERED,
+        name=source.name,
+        suffix=source.suffix,
+        source_key=source.source_key,
+        size_bytes=source.size_bytes,
+        num_faces=source.num_faces,
+        licence=source.licence,
+    )
+    return _enter(row, copy, catalogue, _copy_proposal(proposal, copy.asset_id, store), encoding)
+
+
+def _enter(
+    row: AssetRow,
+    copy: CopyRow,
+    catalogue: Catalogue,
+    proposal: ProposalRow | None = None,
+    encoding_key: str | None = None,
+) -> list[str]:
+    with catalogue.transaction():
+        if not catalogue.register(row):
+            return []
+        catalogue.quality.add_copy(copy)
+        if proposal is not None:
+            catalogue.move(row.asset_id, AssetState.ENCODED, encoding_key=encoding_key)
+            catalogue.add_proposal(proposal)
+            catalogue.move(row.asset_id, AssetState.PROPOSED)
+    log.info("stage=copy role=%s asset=%s of=%s", copy.role, row.asset_id[:12], copy.of_asset[:12])
+    return [row.asset_id]
+
+
+def _copy_encoding(source: AssetRow, asset_id: str, store: Store) -> str | None:
+    """The encoding under the copy's own key: where each stage looks for it."""
+    if source.encoding_key is None or not store.exists(source.encoding_key):
+        return source.encoding_key
+    key = keys.encoding(PurePosixPath(source.encoding_key).parent.name, asset_id)
+    store.put(key, store.get(source.encoding_key), "application/octet-stream", keep_existing=True)
+    return key
+
+
+def _copy_proposal(source: ProposalRow, asset_id: str, store: Store) -> ProposalRow:
+    """The proposal under the copy's own key: the task's data tell the key to the desk."""
+    digest = PurePosixPath(source.key).stem.partition("-")[2]
+    key = keys.proposal(asset_id, source.round, digest)
+    store.put(key, store.get(source.key), "application/octet-stream")
+    return replace(source, asset_id=asset_id, key=key)
+
+
+def _shape(asset: AssetRow, name: str, store: Store, catalogue: Catalogue) -> list[str]:
+    """A shape made in code, as if it had come with the raw meshes."""
+    if catalogue.find_asset(name) is not None:
+        return []
+    category = CATEGORIES[int(drawn("category", asset.asset_id) * len(CATEGORIES))]
+    seed = FIRST_SEED + int(drawn("seed", asset.asset_id) * NUM_SEEDS)
+    made = make_asset(category, seed)
+    data = save_glb(made.mesh)
+    _check_order(made, data)
+    truth = io.BytesIO()
+    np.savez_compressed(truth, face_labels=made.face_labels.astype(np.int32))
+    truth_key = keys.known_labels(name)
+    store.put(truth_key, truth.getvalue(), "application/octet-stream", keep_existing=True)
+    source = store.put(keys.asset_source(name, "glb"), data, keep_existing=True)
+    file = f"{category}-{name[:4]}.glb"
+    about = {"name": file, "suffix": "glb", "asset_id": name, "side_files": {}}
+    _put_info(store, name, {**about, "limits": asdict(MeshLimits())})
+    row = AssetRow(
+        name,
+        AssetState.REGISTERED,
+        name=file,
+        suffix="glb",
+        source_key=source.key,
+        size_bytes=len(data),
+        num_faces=made.mesh.num_faces,
+        licence="CC0-1.0",
+    )
+    return _enter(row, CopyRow(name, CopyRole.KNOWN, asset.asset_id, truth_key), catalogue)
+
+
+def _check_order(made: LabelledMesh, data: bytes) -> None:
+    """The labels must be on the faces as any reader of the file will number them."""
+    read, own = load_mesh(data, "glb").triangles, made.mesh.triangles
+    if read.shape != own.shape or not np.allclose(read, own, atol=1e-4 * np.ptp(own)):
+        raise StageError(f"a {made.category} came back from its file with other faces")
+
+
+def _put_info(store: Store, asset_id: str, about: dict[str, Any]) -> None:
+    text = json.dumps(about, sort_keys=True, indent=1, allow_nan=False).encode() + b"\n"
+    store.put(keys.asset_json(asset_id), text, "application/json", keep_existing=True)

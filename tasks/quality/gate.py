@@ -1,0 +1,173 @@
+"""The gate after the first proposal: sure enough to skip the reviewer, or not.
+
+A share of the sure ones is reviewed all the same (the audit), chosen by the asset's hash so that
+running again decides the same. Refined rounds always go back to the reviewer who asked for them.
+Audits count: each one that contradicts the gate raises the confidence that it asks for, and copies
+made for quality control are never judged by it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from dataclasses import dataclass
+
+import numpy as np
+
+from segvigen_model.surface.geometry import surface_of
+from segvigen_model.types import FloatArray, Proposal
+from tasks.catalogue import AssetRow, AssetState, Catalogue, FindingKind, GateRow
+from tasks.labelling.label_sets import GATE, accept_asset
+from tasks.labelling.loading import current_proposal, load_asset_mesh, load_proposal
+from tasks.quality.copies import plan_copies
+from tasks.settings import GateSettings, QualitySettings
+from tasks.storage.keys import drawn
+from tasks.storage.store import Store, canonical
+
+log = logging.getLogger(__name__)
+
+LAST_AUDITS = 20  # so many audits say how far the gate may be trusted
+RULES_CHARS = 16
+
+
+@dataclass(frozen=True, slots=True)
+class GateDecision:
+    """What the gate said.
+
+    Attributes:
+        is_accepted: a label set was written.
+        is_audited: sure, but reviewed all the same.
+        doubts: why it is not sure; empty if it is.
+    """
+
+    asset_id: str
+    is_accepted: bool
+    is_audited: bool
+    doubts: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Trust:
+    """How far audits let the gate be trusted.
+
+    Attributes:
+        num_audits, num_misses: of the last ones; a miss is an audit that contradicts the gate.
+        required: confidence that a proposal now needs; 1.0 at the highest.
+    """
+
+    num_audits: int
+    num_misses: int
+    required: float
+
+
+def gate_asset(
+    asset_id: str,
+    *,
+    store: Store,
+    catalogue: Catalogue,
+    settings: GateSettings,
+    quality: QualitySettings | None = None,
+    worker: str | None = None,
+) -> GateDecision:
+    """Accept a sure first proposal; leave any other one proposed, for the reviewers.
+
+    Args:
+        asset_id: in state proposed; others are left alone.
+        store: proposals, label sets.
+        catalogue: gets the decision, and the copies that the asset calls for.
+        settings: when a proposal is sure.
+        quality: shares of second looks and known tasks; None makes none and trusts the gate.
+        worker: the lease's owner, if the asset is leased.
+    """
+    asset = catalogue.asset(asset_id)
+    if asset.state is not AssetState.PROPOSED:
+        return GateDecision(asset_id, False, False, (f"state is {asset.state}",))
+    source = current_proposal(catalogue, asset)
+    doubts = _doubts(asset, load_proposal(store, source), store, catalogue, settings, quality)
+    is_audited = not doubts and is_in_audit(asset_id, settings.audit_share)
+    is_accepted = not doubts and not is_audited
+    _order_queue(asset, 1.0 - source.confidence, catalogue)
+    if is_accepted:
+        accept_asset(asset_id, store=store, catalogue=catalogue, decided_by=GATE, worker=worker)
+    elif quality is not None and asset.round == 0 and catalogue.quality.copy(asset_id) is None:
+        plan_copies(asset, store=store, catalogue=catalogue, settings=quality)
+    row = GateRow(asset_id, asset.round, gate_rules(settings), is_accepted, is_audited, doubts)
+    catalogue.quality.add_decision(row)
+    log.info("stage=gate asset=%s accepted=%s doubts=%s", asset_id[:12], is_accepted, doubts)
+    return GateDecision(asset_id, is_accepted, is_audited, tuple(doubts))
+
+
+def gate_rules(settings: GateSettings) -> str:
+    """Name of the settings that a decision was made by."""
+    return hashlib.sha256(canonical(settings.model_dump()).encode()).hexdigest()[:RULES_CHARS]
+
+
+def trust(catalogue: Catalogue, settings: GateSettings, quality: QualitySettings) -> Trust:
+    """What audits let the gate ask for.
+
+    required = c + (1 - c) * min(1, misses / audits / max_audit_misses), with c the confidence of
+    the settings and the last LAST_AUDITS audits: at `max_audit_misses` the gate is as good as shut.
+    """
+    audits = catalogue.quality.last_findings(FindingKind.AUDIT, LAST_AUDITS)
+    misses = sum(not found.is_good for found in audits)
+    lowered = min(1.0, misses / max(len(audits), 1) / quality.max_audit_misses)
+    asked = settings.accept_confidence
+    return Trust(len(audits), misses, asked + (1.0 - asked) * lowered)
+
+
+def _doubts(
+    asset: AssetRow,
+    proposal: Proposal,
+    store: Store,
+    catalogue: Catalogue,
+    settings: GateSettings,
+    quality: QualitySettings | None,
+) -> list[str]:
+    if asset.round > 0:
+        return ["refined round"]
+    if catalogue.quality.copy(asset.asset_id) is not None:
+        return ["made for review"]
+    if quality is not None:
+        required = trust(catalogue, settings, quality).required
+        settings = settings.model_copy(update={"accept_confidence": required})
+    doubts = list(doubts_about(proposal, settings))
+    if not doubts:
+        doubts += _area_doubts(proposal, surface_of(load_asset_mesh(store, asset)).areas, settings)
+    return doubts
+
+
+def doubts_about(proposal: Proposal, settings: GateSettings) -> tuple[str, ...]:
+    """Reasons not to trust a proposal, as far as the proposal alone tells."""
+    doubts = []
+    draws = int(proposal.provenance.get("num_draws", 0))
+    if draws < settings.min_draws:
+        doubts.append(f"{draws} draws < {settings.min_draws}")
+    if proposal.confidence < settings.accept_confidence:
+        doubts.append(f"confidence {proposal.confidence:.3f} < {settings.accept_confidence:.3g}")
+    if not settings.min_parts <= proposal.num_parts <= settings.max_parts:
+        bounds = f"{settings.min_parts}..{settings.max_parts}"
+        doubts.append(f"{proposal.num_parts} parts, not {bounds}")
+    if proposal.provenance.get("fallbacks"):
+        doubts.append("the model fell back")
+    return tuple(doubts)
+
+
+def is_in_audit(asset_id: str, share: float) -> bool:
+    """Is this asset in the audited share? The same answer for ever."""
+    return drawn("audit", asset_id) < share
+
+
+def _area_doubts(proposal: Proposal, areas: FloatArray, settings: GateSettings) -> list[str]:
+    sums = np.bincount(proposal.face_labels, weights=areas, minlength=proposal.num_parts)
+    shares = sums / max(float(sums.sum()), np.finfo(float).tiny)
+    doubts = []
+    if shares.min() < settings.min_part_area:
+        doubts.append(f"a part has {shares.min():.4f} of the surface")
+    if shares.max() > settings.max_part_area:
+        doubts.append(f"a part has {shares.max():.4f} of the surface")
+    return doubts
+
+
+def _order_queue(asset: AssetRow, priority: float, catalogue: Catalogue) -> None:
+    if asset.priority != priority:
+        catalogue.update(asset.asset_id, priority=priority)

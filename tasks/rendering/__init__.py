@@ -1,0 +1,1 @@
+"""What reviewers see: contact sheet, pixel buffers, viewer page, part maps."""

@@ -1,0 +1,157 @@
+"""From a pixel of a contact sheet back to the surface: face ids, depths and cameras, exact.
+
+Stored as npz beside the sheet. Positions are kept as depth along known orthographic rays, a third
+of the size of xyz; `locate` gives the point in the mesh frame.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import zipfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from segvigen_model.errors import SegvigenError
+from segvigen_model.types import FloatArray, Frame, IntArray
+from tasks.rendering.raycaster import STAND_OFF, View
+
+SCHEMA = 1
+SNAP_PIXELS = 6  # a click just off the silhouette still means the object
+
+
+class BadBuffers(SegvigenError):
+    """Stored review buffers cannot be read."""
+
+
+@dataclass(frozen=True, slots=True)
+class SurfacePoint:
+    """A point of the surface under a sheet pixel.
+
+    Attributes:
+        face: index into AssetMesh.faces.
+        xyz: (3,) float64, mesh frame.
+        view: tile index.
+        column, row: the pixel really used (after snapping).
+    """
+
+    face: int
+    xyz: FloatArray
+    view: int
+    column: int
+    row: int
+
+
+@dataclass(frozen=True, slots=True)
+class Buffers:
+    """Per sheet pixel: what is there.
+
+    Attributes:
+        face: (H, W) int32, -1 = background, legend or gap.
+        view: (H, W) int8 tile index, -1 outside tiles.
+        part: (H, W) int16 part id as drawn, -1 where face is -1.
+        depth: (H, W) float32 along the tile's ray, unit lengths, 0 where face is -1.
+        cameras: (K, 16) float64: left, top, size, half, center, right, up, forward of each tile.
+        frame: mesh -> unit.
+        meta: what the sheet was made from: asset, round, proposal hash, view names, colours.
+    """
+
+    face: IntArray
+    view: IntArray
+    part: IntArray
+    depth: FloatArray
+    cameras: FloatArray
+    frame: Frame
+    meta: Mapping[str, Any]
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Width and height of the sheet in pixels."""
+        return self.face.shape[1], self.face.shape[0]
+
+    def camera(self, view: int) -> View:
+        """The camera of one tile."""
+        row = self.cameras[view]
+        name = str(self.meta["views"][view])
+        return View(name, row[4:7], row[7:10], row[10:13], row[13:16], float(row[3]))
+
+    def locate(self, column: int, row: int) -> SurfacePoint | None:
+        """The surface point under the middle of a pixel, or None on the background."""
+        if not (0 <= row < self.face.shape[0] and 0 <= column < self.face.shape[1]):
+            return None
+        face, view = int(self.face[row, column]), int(self.view[row, column])
+        if face < 0 or view < 0:
+            return None
+        left, top, size = self.cameras[view, :3]
+        camera = self.camera(view)
+        across, down = np.array([column + 0.5 - left]), np.array([row + 0.5 - top])
+        start = camera.points(across, down, int(size))[0]
+        xyz_unit = start + float(self.depth[row, column]) * camera.forward
+        return SurfacePoint(
+            face, xyz_unit / self.frame.scale + self.frame.center, view, column, row
+        )
+
+    def locate_near(self, column: int, row: int, reach: int = SNAP_PIXELS) -> SurfacePoint | None:
+        """Like `locate`, else the nearest object pixel of the sheet within `reach` pixels."""
+        exact = self.locate(column, row)
+        if exact is not None:
+            return exact
+        top, left = max(row - reach, 0), max(column - reach, 0)
+        window = self.face[top : row + reach + 1, left : column + reach + 1]
+        rows, columns = np.nonzero(window >= 0)
+        if not len(rows):
+            return None
+        gaps = (rows + top - row) ** 2 + (columns + left - column) ** 2
+        best = int(gaps.argmin())
+        if gaps[best] > reach**2:
+            return None
+        return self.locate(int(columns[best]) + left, int(rows[best]) + top)
+
+    def project(self, xyz: FloatArray, view: int) -> tuple[float, float]:
+        """Continuous sheet pixel (column, row) of a mesh-frame point in one tile."""
+        left, top, size = self.cameras[view, :3]
+        xyz_unit = (np.asarray(xyz) - self.frame.center) * self.frame.scale
+        column, row, _ = self.camera(view).project(xyz_unit[None], int(size))[0]
+        return float(column + left), float(row + top)
+
+
+def camera_row(view: View, left: int, top: int, size: int) -> FloatArray:
+    """(16,) float64 row of `Buffers.cameras`."""
+    return np.array(
+        [left, top, size, view.half, *view.center, *view.right, *view.up, *view.forward]
+    )
+
+
+def buffers_to_bytes(buffers: Buffers) -> bytes:
+    """Npz; the same buffers give the same bytes."""
+    out = io.BytesIO()
+    meta = {**buffers.meta, "schema": SCHEMA, "stand_off": STAND_OFF}
+    np.savez_compressed(
+        out,
+        face=buffers.face.astype(np.int32),
+        view=buffers.view.astype(np.int8),
+        part=buffers.part.astype(np.int16),
+        depth=buffers.depth.astype(np.float32),
+        cameras=buffers.cameras.astype(np.float64),
+        frame=np.array([*buffers.frame.center, buffers.frame.scale], dtype=np.float64),
+        meta=np.array(json.dumps(meta, sort_keys=True)),
+    )
+    return out.getvalue()
+
+
+def buffers_from_bytes(data: bytes) -> Buffers:
+    """Read what `buffers_to_bytes` wrote; raises BadBuffers."""
+    try:
+        with np.load(io.BytesIO(data), allow_pickle=False) as held:
+            meta = json.loads(str(held["meta"]))
+            face, view, part = held["face"], held["view"], held["part"]
+            depth = held["depth"]
+            cameras, frame = held["cameras"], held["frame"]
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as err:
+        raise BadBuffers(f"review buffers are damaged: {err}; push the round again") from err
+    if meta.get("schema") != SCHEMA or len({face.shape, view.shape, part.shape, depth.shape}) > 1:
+        raise BadBuffers(f"review buffers have schema {meta.get('schema')!r}, wanted {SCHEMA}")
+    return Buffers(face, view, part, depth, cameras, Frame(frame[:3], float(frame[3])), meta)

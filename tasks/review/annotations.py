@@ -1,0 +1,239 @@
+"""From a raw annotation to what it means: verdict, note, verbs, and clicks as faces and points.
+
+Everything in an annotation is untrusted: numbers may be missing, huge or not numbers, labels may
+belong to another task. What cannot be understood is dropped and told in `problems`, never guessed.
+The preview is a picture for the reviewer and says nothing.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from segvigen_model.types import FloatArray
+from tasks.labelling.edit_commands import Verb, parse_verbs
+from tasks.labelling.taxonomy import Taxonomy
+from tasks.rendering.labels import LabelMeaning, label_meaning
+from tasks.rendering.pixel_buffers import Buffers
+from tasks.review.label_config import CLICK, NOTE, VERBS, VERDICT
+
+VERDICTS = ("accept", "refine", "reject")
+SKIP = "skip"
+MAX_NOTE_CHARS = 2000
+MAX_PROBLEMS = 20
+POINT_TOLERANCE = 0.02  # unit lengths: a point from the viewer this far off its face is a lie
+
+
+Triangles = Callable[[], FloatArray]
+
+
+@dataclass(frozen=True, slots=True)
+class PointedClick:
+    """One click, found on the surface.
+
+    Attributes:
+        number: position among the annotation's results.
+        result_id: Label Studio's id of the result.
+        source: "sheet" or "viewer".
+        pixel_x, pixel_y: sheet pixels, top-left origin, as clicked (before snapping).
+        view: the tile's name.
+        label: as chosen.
+        meaning: what the label says.
+        is_positive: False for "does not belong".
+        face: index into AssetMesh.faces.
+        xyz: (3,) float64, mesh frame.
+    """
+
+    number: int
+    result_id: str
+    source: str
+    pixel_x: float
+    pixel_y: float
+    view: str
+    label: str
+    meaning: LabelMeaning
+    is_positive: bool
+    face: int
+    xyz: FloatArray
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a reviewer said.
+
+    Attributes:
+        verdict: one of VERDICTS, SKIP, or None when none was given.
+        note: free text, cut.
+        clicks: usable ones, in the order made.
+        problems: what was dropped, for people.
+        verbs: edits of whole parts, in the order written.
+    """
+
+    verdict: str | None
+    note: str
+    clicks: tuple[PointedClick, ...]
+    problems: tuple[str, ...]
+    verbs: tuple[Verb, ...] = ()
+
+
+def read_annotation(
+    annotation: Mapping[str, Any],
+    buffers: Buffers,
+    triangles: Triangles,
+    *,
+    max_clicks: int = 100,
+    taxonomy: Taxonomy | None = None,
+) -> Answer:
+    """Understand one annotation.
+
+    Args:
+        annotation: as Label Studio gives it.
+        buffers: of the sheet that was shown.
+        triangles: gives (F, 3, 3) float64 corners, mesh frame; called only to check points from
+            the 3D viewer, because loading a mesh takes long.
+        max_clicks: more are cut and told.
+        taxonomy: categories that parts may have, or None.
+    """
+    verdict, note = None, ""
+    lines: list[tuple[str, str]] = []
+    clicks: list[PointedClick] = []
+    problems: list[str] = []
+    results = annotation.get("result")
+    for number, result in enumerate(results if isinstance(results, list) else []):
+        value = result.get("value") if isinstance(result, Mapping) else None
+        if not isinstance(value, Mapping):
+            problems.append(f"result {number} is not an object")
+        elif result.get("from_name") == VERDICT:
+            verdict = _first(value.get("choices"))
+        elif result.get("from_name") == NOTE:
+            note = _first(value.get("text")) or ""
+        elif result.get("from_name") == VERBS:
+            found_id = str(result.get("id", ""))[:64]
+            lines += [(line, found_id) for line in _texts(value.get("text"))]
+        elif result.get("from_name") == CLICK:
+            found = _click(number, result, value, buffers, triangles)
+            if isinstance(found, str):
+                problems.append(f"click {number} dropped: {found}")
+            else:
+                clicks.append(found)
+    verbs, unclear = parse_verbs(
+        [line for line, _ in lines],
+        int(buffers.meta["num_parts"]),
+        taxonomy,
+        [result_id for _, result_id in lines],
+    )
+    problems += unclear
+    if len(clicks) > max_clicks:
+        problems.append(f"{len(clicks) - max_clicks} of {len(clicks)} clicks cut")
+    if verdict not in VERDICTS:
+        problems += [f"unknown verdict {verdict[:20]!r}"] if verdict else []
+        verdict = None
+    if annotation.get("was_cancelled"):
+        verdict = SKIP
+    kept = tuple(clicks[:max_clicks])
+    return Answer(verdict, note[:MAX_NOTE_CHARS], kept, tuple(problems[:MAX_PROBLEMS]), verbs)
+
+
+def _texts(values: Any) -> list[str]:
+    """The texts of a text area; one text may come without its list."""
+    held = values if isinstance(values, list) else [values]
+    return [text for text in held if isinstance(text, str)]
+
+
+def _first(values: Any) -> str | None:
+    if isinstance(values, list) and values and isinstance(values[0], str):
+        return str(values[0])
+    return values if isinstance(values, str) else None
+
+
+def _click(
+    number: int,
+    result: Mapping[str, Any],
+    value: Mapping[str, Any],
+    buffers: Buffers,
+    triangles: Triangles,
+) -> PointedClick | str:
+    """A click, or the reason why it is none."""
+    label = _first(value.get("keypointlabels")) or ""
+    meaning = label_meaning(label, int(buffers.meta["num_parts"]))
+    if meaning is None:
+        return f"label {label[:40]!r} is not of this task"
+    percent_x, percent_y = _number(value.get("x")), _number(value.get("y"))
+    if percent_x is None or percent_y is None:
+        return "its position is not on the sheet"
+    width, height = buffers.size
+    pixel_x, pixel_y = percent_x / 100 * width, percent_y / 100 * height
+    column, row = min(int(pixel_x), width - 1), min(int(pixel_y), height - 1)
+    told = _told_point(result, buffers, triangles)
+    point = buffers.locate_near(column, row) if told is None else None
+    if isinstance(told, str):
+        return told
+    if told is not None:
+        (face, xyz), view = told, int(buffers.view[row, column])
+    elif point is not None:
+        face, xyz, view = point.face, point.xyz, point.view
+    else:
+        return f"pixel ({column}, {row}) is background"
+    return PointedClick(
+        number=number,
+        result_id=str(result.get("id", ""))[:64],
+        source="sheet" if told is None else "viewer",
+        pixel_x=pixel_x,
+        pixel_y=pixel_y,
+        view=str(buffers.meta["views"][view]) if view >= 0 else "",
+        label=label,
+        meaning=meaning,
+        is_positive=_is_positive(result),
+        face=face,
+        xyz=xyz,
+    )
+
+
+def _is_positive(result: Mapping[str, Any]) -> bool:
+    """The editor forgets its own field of a point that it did not make: then meta tells."""
+    meta = result.get("meta")
+    text = _first(meta.get("text")) if isinstance(meta, Mapping) else None
+    try:
+        told = json.loads(text) if text is not None and text.startswith("{") else None
+    except (ValueError, RecursionError):
+        told = None
+    return result.get("is_positive") is not False and not (
+        isinstance(told, dict) and told.get("is_positive") is False
+    )
+
+
+def _number(value: Any) -> float | None:
+    """A percentage, or None."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return None
+    return float(value) if 0 <= value <= 100 else None  # False for what is not a number
+
+
+def _told_point(
+    result: Mapping[str, Any], buffers: Buffers, triangles: Triangles
+) -> tuple[int, FloatArray] | str | None:
+    """The exact point that the 3D viewer left in the result: (face, xyz), None, or a refusal."""
+    meta = result.get("meta")
+    text = _first(meta.get("text")) if isinstance(meta, Mapping) else None
+    if text is None or not text.startswith("{"):
+        return None  # a reviewer may write a remark there
+    try:
+        told = json.loads(text)
+        face, xyz = told["face"], np.array(told["xyz"], dtype=np.float64)
+    except (ValueError, KeyError, TypeError, OverflowError):
+        return "its 3D point cannot be read"
+    num_faces = int(buffers.meta["num_faces"])
+    if isinstance(face, bool) or not isinstance(face, int) or not 0 <= face < num_faces:
+        return f"face {str(face)[:20]} does not exist"
+    if xyz.shape != (3,) or not np.isfinite(xyz).all():
+        return "its 3D point is not a point"
+    corners = triangles()[face]
+    low, high = corners.min(axis=0), corners.max(axis=0)
+    gap = np.maximum(np.maximum(low - xyz, xyz - high), 0)
+    if float(np.linalg.norm(gap)) * buffers.frame.scale > POINT_TOLERANCE:
+        return f"its 3D point is not on face {face}"
+    return face, xyz

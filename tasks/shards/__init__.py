@@ -1,0 +1,1 @@
+"""Accepted label sets as training shards: samples, tars, versions, readers."""

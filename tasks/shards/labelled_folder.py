@@ -1,0 +1,146 @@
+"""A dataset version as a labelled folder: what every training program and `evaluate` read.
+
+`manifest.jsonl`, `objects/*.glb` and `*.parts.npz`, with the split of every object: an asset's fold
+is a hash of its id, so what was held out once is never trained on later.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from segvigen_model.mesh.io import save_glb
+from tasks.catalogue import Catalogue, ShardVersionRow
+from tasks.errors import StageError, is_surroundings
+from tasks.labelling.label_sets import GATE
+from tasks.labelling.loading import load_asset_mesh
+from tasks.shards.reader import ShardReader
+from tasks.shards.samples import TrainingSample
+from tasks.storage.store import Store
+
+log = logging.getLogger(__name__)
+
+HELD_OUT_FOLDS = (0, 1)  # of the ten that shards know
+VALIDATION_FOLDS = (2,)
+NAME_CHARS = 16  # of the asset's id
+
+
+@dataclass(frozen=True, slots=True)
+class DatasetFolder:
+    """What was written.
+
+    Attributes:
+        splits: objects by split.
+        left_out: (asset id, why).
+    """
+
+    splits: Mapping[str, int]
+    left_out: tuple[tuple[str, str], ...]
+
+
+def latest_version(catalogue: Catalogue, dataset: str) -> ShardVersionRow:
+    """The newest version of a dataset.
+
+    Raises:
+        StageError: there is none.
+    """
+    versions = catalogue.labels.shard_versions(dataset)
+    if not versions:
+        known = sorted({row.dataset for row in catalogue.labels.shard_versions()})
+        raise StageError(
+            f"dataset {dataset!r} has no shards yet (there are: {', '.join(known) or 'none'}); "
+            "accept some assets and run `segvigen shards`"
+        )
+    return versions[-1]
+
+
+def split_of(fold: int) -> str:
+    """ "heldout", "validation" or "train"."""
+    if fold in HELD_OUT_FOLDS:
+        return "heldout"
+    return "validation" if fold in VALIDATION_FOLDS else "train"
+
+
+def write_dataset_folder(
+    store: Store, catalogue: Catalogue, version: ShardVersionRow, folder: Path
+) -> DatasetFolder:
+    """Write the objects of a dataset version that a person looked at.
+
+    What the gate let through unseen is left out: a model learns nothing from its own word. So is
+    an asset whose blobs cannot be read. The manifest is written last.
+
+    Args:
+        store: shards and sources.
+        catalogue: tells each asset's source.
+        version: of a dataset.
+        folder: made when absent.
+    """
+    reader = ShardReader(store, version.dataset, version.version)
+    (folder / "objects").mkdir(parents=True, exist_ok=True)
+    rows, left_out = [], []
+    for number in range(len(reader)):
+        asset_id = reader.key(number)
+        try:
+            sample = reader[number]
+            if sample.provenance["decided_by"] == GATE:
+                left_out.append((asset_id, "accepted by the gate, seen by nobody"))
+                continue
+            line = {**reader.line(number), "dataset": version.dataset}
+            rows.append(_write_object(folder, line, sample, store, catalogue))
+        except Exception as err:
+            if is_surroundings(err):
+                raise
+            log.exception("stage=dataset_folder asset=%s failed", asset_id[:12])
+            left_out.append((asset_id, f"{type(err).__name__}: {err}"))
+    text = "".join(json.dumps(row, sort_keys=True) + "\n" for row in rows)
+    (folder / "manifest.jsonl").write_text(text)
+    counts = {"train": 0, "validation": 0, "heldout": 0}
+    for row in rows:
+        counts[row["split"]] += 1
+    return DatasetFolder(counts, tuple(left_out))
+
+
+def _write_object(
+    folder: Path,
+    line: Mapping[str, Any],
+    sample: TrainingSample,
+    store: Store,
+    catalogue: Catalogue,
+) -> dict[str, Any]:
+    """Write one object; returns its manifest row."""
+    asset = catalogue.asset(str(line["key"]))
+    mesh = load_asset_mesh(store, asset)
+    if mesh.num_faces != len(sample.face_labels):
+        raise StageError(f"{mesh.num_faces} faces, {len(sample.face_labels)} labels")
+    labels = np.where(sample.face_labels == sample.not_object_part, -1, sample.face_labels)
+    name = asset.asset_id[:NAME_CHARS]
+    (folder / f"objects/{name}.glb").write_bytes(save_glb(mesh))
+    np.savez_compressed(
+        folder / f"objects/{name}.parts.npz",
+        face_part=labels.astype(np.int32),
+        face_inst=labels.astype(np.int32),
+        part_names=np.array(sample.part_names),
+    )
+    return {
+        "id": name,
+        "asset_id": asset.asset_id,
+        "label_id": line["label_id"],
+        "source_repo": line["dataset"],
+        "source_path": asset.name,
+        "licence": line["licence"],
+        "category": "",
+        "n_faces": mesh.num_faces,
+        "n_parts": len(sample.part_names),
+        "n_inst": len(sample.part_names),
+        "part_source": "label set",
+        "textured": mesh.corner_uv is not None,
+        "split": split_of(int(line["fold"])),
+        "glb": f"objects/{name}.glb",
+        "parts": f"objects/{name}.parts.npz",
+    }

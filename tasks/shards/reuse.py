@@ -1,0 +1,83 @@
+"""Samples that a new dataset version takes over from an earlier one, byte for byte.
+
+A sample is made of immutable blobs, so an asset with the same label set, cut by the same settings,
+has the same bytes in every version: they are copied by one ranged read instead of made again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+from collections.abc import Mapping
+from typing import Any
+
+from tasks.catalogue import Catalogue
+from tasks.labelling.taxonomy import Taxonomy
+from tasks.settings import ShardSettings
+from tasks.shards.samples import SAMPLE_SCHEMA
+from tasks.storage import keys
+from tasks.storage.store import BlobMissing, Store
+
+log = logging.getLogger(__name__)
+_SIZES = {"max_shard_bytes"}  # where tars are cut, which no sample knows
+
+
+class EarlierSamples:
+    """What the newest comparable version of a dataset holds.
+
+    Args:
+        store: where versions are.
+        catalogue: knows which there are.
+        settings: of the new version.
+        taxonomy: of the new version.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        catalogue: Catalogue,
+        settings: ShardSettings,
+        taxonomy: Taxonomy | None,
+    ) -> None:
+        self._store = store
+        self._lines: dict[tuple[str, str], Mapping[str, Any]] = {}
+        self._shards: list[str] = []
+        wanted = _made_by(
+            settings.model_dump(),
+            SAMPLE_SCHEMA,
+            [] if taxonomy is None else taxonomy.to_json(),
+        )
+        for row in reversed(catalogue.labels.shard_versions(settings.dataset)):
+            try:
+                manifest = store.get_json(keys.shard_manifest(settings.dataset, row.version))
+                told = (manifest["settings"], manifest["sample_schema"], manifest.get("taxonomy"))
+                if _made_by(*told) != wanted:
+                    continue
+                lines = map(json.loads, store.get(manifest["index"]["key"]).splitlines())
+            except BlobMissing:  # deleted by hand; the catalogue still knows the version
+                continue
+            self._lines = {(line["key"], line["label_id"]): line for line in lines}
+            self._shards = [shard["key"] for shard in manifest["shards"]]
+            break
+
+    def sample(self, asset_id: str, label_id: str) -> bytes | None:
+        """The tar blocks of an asset with a label set; None where they must be made."""
+        line = self._lines.get((asset_id, label_id))
+        if line is None:
+            return None
+        shard = self._shards[line["shard"]]
+        try:
+            data = self._store.get_range(shard, line["offset"], line["size"])
+        except BlobMissing:
+            return None
+        if hashlib.sha256(data).hexdigest() != line["sha256"]:
+            log.warning("stage=shards asset=%s has changed in %s; made again", asset_id[:12], shard)
+            return None
+        return data
+
+
+def _made_by(settings: Mapping[str, Any], schema: str, categories: Any) -> tuple[Any, ...]:
+    """Everything but blobs that a sample's bytes depend on."""
+    kept = {name: value for name, value in settings.items() if name not in _SIZES}
+    return kept, schema, categories or []

@@ -1,0 +1,299 @@
+"""One training sample: everything SegviGen learns from one asset, as members of a tar.
+
+voxels.npz (voxels, latents) · labels.npz (the label set: instance and semantic ids, levels) ·
+interactive.npz (one mask per part) ·
+full.npz (palettes and colourings) · guided.npz + guide<i>.png (2D part maps and their colourings) ·
+rounds.npz + clicks.json (what the reviewer saw and clicked) · provenance.json.
+Arrays are stored uncompressed: the same labels give the same bytes with any zlib.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from segvigen_model.coords import mesh_to_unit, unit_to_grid
+from segvigen_model.partition.hierarchy import PartTree, part_tree
+from segvigen_model.slat_flow.palette import colors_of, separated_palette
+from segvigen_model.types import AssetMesh, BoolArray, ByteArray, Encoding, FloatArray, IntArray
+from tasks.labelling.label_sets import LabelSet
+from tasks.labelling.taxonomy import Taxonomy
+from tasks.rendering.part_map import guide_cameras, render_part_map
+from tasks.settings import ShardSettings
+
+SAMPLE_SCHEMA = "segvigen-sample/2"  # /1 had no categories and no levels; it is still read
+MASK_COLORS = ((0, 0, 0), (255, 255, 255))  # interactive target: part white, rest black (paper)
+
+
+@dataclass(frozen=True, slots=True)
+class SampleSource:
+    """What a sample is made of.
+
+    Attributes:
+        voxel_labels: (N,) int32, the accepted partition on the encoding's voxels.
+        shown: per round, (N,) int32 labels that the reviewer saw.
+        taxonomy: gives semantic ids, or None.
+    """
+
+    asset_id: str
+    mesh: AssetMesh
+    encoding: Encoding
+    label_set: LabelSet
+    voxel_labels: IntArray
+    shown: tuple[IntArray, ...]
+    taxonomy: Taxonomy | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingSample:
+    """A sample as read back.
+
+    Attributes:
+        coords: (N, 3) int32; latent_coords: (T, 3) int32; shape_slat, tex_slat: (T, C) float32.
+        voxel_labels: (N,) int32; face_labels: (F,) int32: instance ids 0..P-1.
+        part_names: P names; part_categories: P taxonomy ids, "" = none.
+        part_semantics: (P,) int32 semantic id = index in the manifest's taxonomy, -1 = none.
+        tree: coarse and fine levels of the faces.
+        part_masks: (P, N) bool, interactive targets.
+        palettes: (K, P, 3) uint8; full_colors: (K, N, 3) uint8, full-mode targets.
+        guide_maps: (G, S, S, 3) uint8; guided_colors: (G, N, 3) uint8, guided targets.
+        shown: (R, N) int32 labels the reviewer saw, per round.
+        clicks: real clicks, each with its round and `voxel` (3 grid coordinates).
+        provenance: of the label set.
+    """
+
+    grid: int
+    factor: int
+    coords: IntArray
+    latent_coords: IntArray
+    shape_slat: FloatArray
+    tex_slat: FloatArray
+    base_color: ByteArray
+    voxel_labels: IntArray
+    face_labels: IntArray
+    part_names: tuple[str, ...]
+    not_object_part: int
+    part_masks: BoolArray
+    palettes: ByteArray
+    full_colors: ByteArray
+    guide_maps: ByteArray
+    guided_colors: ByteArray
+    shown: IntArray
+    clicks: tuple[Mapping[str, Any], ...]
+    provenance: Mapping[str, Any]
+    part_categories: tuple[str, ...]
+    part_semantics: IntArray
+    tree: PartTree
+
+    @property
+    def face_semantics(self) -> IntArray:
+        """(F,) int32 semantic id of each face, -1 = none."""
+        semantics: IntArray = self.part_semantics[self.face_labels]
+        return semantics
+
+    @property
+    def voxel_semantics(self) -> IntArray:
+        """(N,) int32 semantic id of each voxel, -1 = none."""
+        semantics: IntArray = self.part_semantics[self.voxel_labels]
+        return semantics
+
+
+def sample_members(source: SampleSource, settings: ShardSettings) -> dict[str, bytes]:
+    """Build a sample: member name (without the asset id) -> bytes; deterministic."""
+    return {
+        "voxels.npz": _npz(**_voxels(source.encoding)),
+        "labels.npz": _npz(**_labels(source)),
+        "interactive.npz": _npz(**_interactive(source)),
+        "full.npz": _npz(**_full(source, settings.num_palettes)),
+        **_guided(source, settings),
+        "rounds.npz": _npz(shown=_stack(source.shown, source.voxel_labels)),
+        "clicks.json": _json(_clicks(source)),
+        "provenance.json": _json(source.label_set.provenance),
+    }
+
+
+def decode_sample(members: Mapping[str, bytes]) -> TrainingSample:
+    """Turn a sample's members back into arrays."""
+    voxels, labels = _load(members["voxels.npz"]), _load(members["labels.npz"])
+    interactive, full = _load(members["interactive.npz"]), _load(members["full.npz"])
+    guided, rounds = _load(members["guided.npz"]), _load(members["rounds.npz"])
+    num_voxels = len(voxels["coords"])
+    masks = np.unpackbits(interactive["masks"], axis=1, count=num_voxels).astype(bool)
+    guides = sorted(name for name in members if name.startswith("guide") and name.endswith(".png"))
+    return TrainingSample(
+        grid=int(voxels["grid"]),
+        factor=int(voxels["factor"]),
+        coords=voxels["coords"].astype(np.int32),
+        latent_coords=voxels["latent_coords"].astype(np.int32),
+        shape_slat=voxels["shape_slat"],
+        tex_slat=voxels["tex_slat"],
+        base_color=voxels["base_color"],
+        voxel_labels=labels["voxel_labels"].astype(np.int32),
+        face_labels=labels["face_labels"].astype(np.int32),
+        part_names=tuple(str(name) for name in labels["part_names"]),
+        not_object_part=int(labels["not_object_part"]),
+        part_masks=masks,
+        palettes=full["palettes"],
+        full_colors=full["colors"],
+        guide_maps=np.stack([np.asarray(Image.open(io.BytesIO(members[n]))) for n in guides]),
+        guided_colors=guided["colors"],
+        shown=rounds["shown"].astype(np.int32),
+        clicks=tuple(json.loads(members["clicks.json"])),
+        provenance=json.loads(members["provenance.json"]),
+        **_meaning(labels),
+    )
+
+
+def _meaning(labels: Mapping[str, Any]) -> dict[str, Any]:
+    """Categories and levels; a sample of schema 1 has neither."""
+    num_parts = len(labels["part_names"])
+    if "levels" not in labels:
+        return {
+            "part_categories": ("",) * num_parts,
+            "part_semantics": np.full(num_parts, -1, np.int32),
+            "tree": part_tree(labels["face_labels"].astype(np.int32), None, None),
+        }
+    return {
+        "part_categories": tuple(str(each) for each in labels["part_categories"]),
+        "part_semantics": labels["part_semantics"],
+        "tree": PartTree(
+            labels["levels"].astype(np.int32),
+            labels["level_offsets"],
+            labels["parents"],
+            int(labels["part_level"]),
+        ),
+    }
+
+
+def _voxels(encoding: Encoding) -> dict[str, Any]:
+    return {
+        "grid": np.array(encoding.grid, np.int32),
+        "factor": np.array(encoding.factor, np.int32),
+        "coords": encoding.coords.astype(np.int16),
+        "latent_coords": encoding.latent_coords.astype(np.int16),
+        "shape_slat": encoding.shape_slat.astype(np.float32),
+        "tex_slat": encoding.tex_slat.astype(np.float32),
+        "base_color": encoding.base_color.astype(np.uint8),
+        "frame_center": np.asarray(encoding.frame.center, np.float64),
+        "frame_scale": np.array(encoding.frame.scale, np.float64),
+    }
+
+
+def _labels(source: SampleSource) -> dict[str, Any]:
+    labels = source.label_set
+    return {
+        "voxel_labels": _small(source.voxel_labels),
+        "face_labels": _small(labels.face_labels),
+        "part_names": np.array(labels.part_names),
+        "not_object_part": np.array(labels.not_object_part, np.int32),
+        "part_categories": np.array(labels.part_categories, np.str_),
+        "part_semantics": _semantics(labels.part_categories, source.taxonomy),
+        "levels": _small(labels.tree.levels),
+        "level_offsets": labels.tree.offsets.astype(np.int32),
+        "parents": labels.tree.parents.astype(np.int32),
+        "part_level": np.array(labels.tree.part_level, np.int32),
+    }
+
+
+def _semantics(categories: tuple[str, ...], taxonomy: Taxonomy | None) -> IntArray:
+    """(P,) int32 place of each category in the taxonomy, -1 where it has none."""
+    ids = [-1 if taxonomy is None else taxonomy.index(each) for each in categories]
+    return np.array(ids, np.int32)
+
+
+def _interactive(source: SampleSource) -> dict[str, Any]:
+    parts = np.arange(len(source.label_set.part_names))
+    masks = source.voxel_labels[None, :] == parts[:, None]
+    return {
+        "parts": parts.astype(np.int32),
+        "masks": np.packbits(masks, axis=1),
+        "colors": np.array(MASK_COLORS, np.uint8),
+    }
+
+
+def _full(source: SampleSource, num_palettes: int) -> dict[str, Any]:
+    palettes = np.stack([_palette(source, f"full{i}") for i in range(num_palettes)])
+    colors = np.stack([colors_of(source.voxel_labels, palette) for palette in palettes])
+    return {"palettes": palettes, "colors": colors}
+
+
+def _guided(source: SampleSource, settings: ShardSettings) -> dict[str, bytes]:
+    unit = mesh_to_unit(source.mesh.triangles.reshape(-1, 3), source.encoding.frame)
+    triangles = np.asarray(unit).reshape(-1, 3, 3)
+    cameras = guide_cameras(settings.num_guide_views)
+    palettes = np.stack([_guide_palette(source, i) for i in range(len(cameras))])
+    members: dict[str, bytes] = {}
+    for number, (camera, palette) in enumerate(zip(cameras, palettes, strict=True)):
+        colors = palette[source.label_set.face_labels]
+        picture = render_part_map(triangles, colors, camera, settings.guide_pixels)
+        members[f"guide{number:02d}.png"] = _png(picture)
+    colors = np.stack([colors_of(source.voxel_labels, palette) for palette in palettes])
+    angles = np.array([[c.azimuth_deg, c.elevation_deg] for c in cameras])
+    lens = np.array([cameras[0].distance, cameras[0].field_of_view_deg])
+    members["guided.npz"] = _npz(palettes=palettes, colors=colors, angles_deg=angles, lens=lens)
+    return members
+
+
+def _guide_palette(source: SampleSource, number: int) -> ByteArray:
+    """A palette without its darkest colour: black is the background of a map."""
+    palette = _palette(source, f"guided{number}", num_spare=1)
+    is_kept = np.arange(len(palette)) != palette.astype(int).sum(axis=1).argmin()
+    kept: ByteArray = palette[is_kept]
+    return kept
+
+
+def _palette(source: SampleSource, purpose: str, num_spare: int = 0) -> ByteArray:
+    """A palette that depends on the asset and the purpose only."""
+    digest = hashlib.sha256(f"{source.asset_id}:{purpose}".encode()).digest()
+    rng = np.random.default_rng(int.from_bytes(digest[:8], "big"))
+    return separated_palette(len(source.label_set.part_names) + num_spare, rng)
+
+
+def _clicks(source: SampleSource) -> list[dict[str, Any]]:
+    given = source.label_set.provenance["clicks"]
+    if not given:
+        return []
+    frame, grid = source.encoding.frame, source.encoding.grid
+    xyz = np.array([click["xyz"] for click in given], np.float64)
+    voxels = unit_to_grid(mesh_to_unit(xyz, frame), grid)
+    return [
+        {**click, "voxel": [int(v) for v in voxel]}
+        for click, voxel in zip(given, voxels, strict=True)
+    ]
+
+
+def _stack(shown: tuple[IntArray, ...], like: IntArray) -> IntArray:
+    return _small(np.stack(shown)) if shown else np.zeros((0, len(like)), np.uint8)
+
+
+def _small(labels: IntArray) -> IntArray:
+    """The smallest unsigned type that holds the ids."""
+    return labels.astype(np.min_scalar_type(int(labels.max(initial=0))))
+
+
+def _npz(**arrays: Any) -> bytes:
+    buffer = io.BytesIO()
+    np.savez(buffer, **arrays)
+    return buffer.getvalue()
+
+
+def _load(data: bytes) -> dict[str, Any]:
+    with np.load(io.BytesIO(data), allow_pickle=False) as stored:
+        return {name: stored[name] for name in stored.files}
+
+
+def _png(picture: ByteArray) -> bytes:
+    buffer = io.BytesIO()
+    Image.fromarray(picture).save(buffer, "png", compress_level=6)
+    return buffer.getvalue()
+
+
+def _json(value: Any) -> bytes:
+    return json.dumps(value, sort_keys=True, indent=1, allow_nan=False).encode() + b"\n"

@@ -1,0 +1,59 @@
+"""Propose: K draws of the model become one partition with a confidence, the round 0 proposal."""
+
+from __future__ import annotations
+
+import logging
+import time
+from dataclasses import replace
+
+from segvigen_model.types import Proposal
+from tasks.catalogue import AssetState, Catalogue
+from tasks.labelling.loading import load_asset_mesh
+from tasks.labelling.part_colors import spread_slots
+from tasks.labelling.proposals import digest_of, stored_proposal
+from tasks.labelling.segmenter import Segmenter
+from tasks.settings import ModelSettings
+from tasks.stages.encode import encoding_for
+from tasks.stages.runner import StageResult, not_needed
+from tasks.storage import keys
+from tasks.storage.store import Store
+
+log = logging.getLogger(__name__)
+
+
+def propose_asset(
+    asset_id: str,
+    *,
+    store: Store,
+    catalogue: Catalogue,
+    segmenter: Segmenter,
+    model: ModelSettings,
+    worker: str | None = None,
+) -> StageResult:
+    """Make the first proposal of one encoded asset and move it to proposed; idempotent."""
+    begin = time.perf_counter()
+    asset = catalogue.asset(asset_id)
+    if asset.state is not AssetState.ENCODED:
+        return not_needed("propose", catalogue, asset_id)
+    how = model.model_dump(include={"num_draws", "num_steps", "granularity", "seed"})
+    recipe = {"asset": asset_id, **segmenter.weights, **how}
+
+    def make() -> Proposal:
+        mesh = load_asset_mesh(store, asset)
+        encoding = encoding_for(asset, mesh, store=store, catalogue=catalogue, segmenter=segmenter)
+        proposal = segmenter.propose(mesh, encoding, **how)
+        slots = spread_slots(mesh, proposal.face_labels, [-1] * proposal.num_parts)
+        told = {**recipe, **proposal.provenance, "part_slots": slots}
+        return replace(proposal, provenance=told)
+
+    key = keys.proposal(asset_id, 0, digest_of(recipe))
+    row = stored_proposal(key, make, store=store, asset_id=asset_id, round_=0)
+    with catalogue.transaction():
+        moved = catalogue.move(asset_id, AssetState.PROPOSED, worker=worker, round=0)
+        catalogue.add_proposal(row)
+    seconds = time.perf_counter() - begin
+    log.info(
+        "stage=propose asset=%s parts=%d confidence=%.3f seconds=%.2f",
+        *(asset_id[:12], row.num_parts, row.confidence, seconds),
+    )
+    return StageResult(asset_id, "propose", moved.state, True, key, row.sha256, seconds)

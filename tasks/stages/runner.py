@@ -1,0 +1,110 @@
+"""What every stage shares: the segmenter it is given, its small result, and the fence around it.
+
+`attempt` turns whatever goes wrong with one asset into a row of the catalogue. Only faults of the
+surroundings (network, database, full disk) go up to the caller: they are no asset's fault.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from segvigen_model.errors import AssetRejected
+from tasks.catalogue import AssetState, Catalogue, IllegalMove, LeaseLost
+from tasks.errors import is_surroundings
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class StageResult:
+    """What became of one asset in one stage.
+
+    Attributes:
+        is_done: the stage moved the asset; False when there was nothing to do, or it failed.
+        state: where the asset stands now.
+        key, sha256: the blob that was written or found, if any.
+        note: why nothing was done, or what was rejected.
+    """
+
+    asset_id: str
+    stage: str
+    state: AssetState
+    is_done: bool
+    key: str | None = None
+    sha256: str | None = None
+    seconds: float = 0.0
+    note: str = ""
+
+
+def not_needed(stage: str, catalogue: Catalogue, asset_id: str) -> StageResult:
+    """Build the result of a stage that finds the asset already elsewhere."""
+    state = catalogue.asset(asset_id).state
+    return StageResult(asset_id, stage, state, False, note=f"asset is {state}")
+
+
+def attempt(
+    stage: str,
+    asset_id: str,
+    action: Callable[[], StageResult],
+    *,
+    catalogue: Catalogue,
+    worker: str,
+    max_attempts: int = 3,
+) -> StageResult:
+    """Run one stage on one leased asset so that no fault of the asset gets out.
+
+    Args:
+        stage: its name, for the log.
+        asset_id: the asset, leased to `worker`.
+        action: the stage, ready to run.
+        catalogue: where faults are recorded.
+        worker: the lease's owner.
+        max_attempts: failures after which the asset is parked.
+
+    Returns:
+        The stage's result, or what was recorded instead: rejected, failed or still waiting.
+
+    Raises:
+        Exception: faults of the surroundings (`is_surroundings`); the lease is given back.
+    """
+    begin = time.perf_counter()
+    try:
+        catalogue.start(asset_id, worker)
+        result = action()
+        # Where the chunk's death comes later, it is not this asset's: see `Catalogue.claim`.
+        catalogue.end(asset_id, worker)
+        return result
+    except Exception as err:
+        if is_surroundings(err):
+            catalogue.release([asset_id], worker)
+            raise
+        note = _record_fault(asset_id, err, catalogue, worker, max_attempts)
+    seconds = time.perf_counter() - begin
+    log.warning("stage=%s asset=%s seconds=%.2f note=%s", stage, asset_id[:12], seconds, note)
+    state = catalogue.asset(asset_id).state
+    return StageResult(asset_id, stage, state, False, seconds=seconds, note=note)
+
+
+def _record_fault(
+    asset_id: str, error: Exception, catalogue: Catalogue, worker: str, max_attempts: int
+) -> str:
+    """Write what went wrong into the catalogue, unless another worker has taken over."""
+    try:
+        if isinstance(error, AssetRejected):
+            reason, detail = error.reason, error.message
+            catalogue.move(
+                asset_id, AssetState.REJECTED, reason=reason, detail=detail, worker=worker
+            )
+            return str(error)
+        if isinstance(error, (LeaseLost, IllegalMove)):
+            catalogue.release([asset_id], worker)
+            return str(error)  # another worker was faster: its result counts
+        note = f"{type(error).__name__}: {error}"
+        log.error("asset=%s failed", asset_id[:12], exc_info=error)
+        catalogue.record_failure(asset_id, note, max_attempts=max_attempts, worker=worker)
+        return note
+    except (LeaseLost, IllegalMove) as late:
+        return f"{late} (after {type(error).__name__}: {error})"

@@ -1,0 +1,35 @@
+"""`segvigen weights check` on our own checkpoint and on an empty folder."""
+
+from __future__ import annotations
+
+import json
+
+from typer.testing import CliRunner
+
+from flows.cli.main import app
+from segvigen_model.checkpoints import native
+from segvigen_model.model.bundle import build
+
+
+def run(*arguments):
+    return CliRunner().invoke(app, ["weights", "check", *map(str, arguments)])
+
+
+def test_a_whole_checkpoint_is_shown(tmp_path):
+    native.save(build("tiny"), tmp_path)
+    answer = run(tmp_path, "--sha256")
+    assert answer.exit_code == 0, answer.output
+    assert "ok" in answer.output and "sha256" in answer.output
+    (row,) = json.loads(run(tmp_path, "--json").output)
+    assert row["state"] == "ok"
+
+
+def test_what_is_missing_is_shown_and_fails(tmp_path):
+    answer = run(tmp_path)
+    assert answer.exit_code == 3
+    assert "interactive_seg.ckpt" in answer.output
+    assert all(row["licence"] for row in json.loads(run(tmp_path, "--json").output))
+
+
+def test_no_folder_is_wrong_usage(tmp_path):
+    assert run(tmp_path / "absent").exit_code == 2

@@ -1,0 +1,175 @@
+"""Checkpoints: round trips and every way in which a file can be wrong."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, replace
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from segvigen_model.checkpoints import native
+from segvigen_model.checkpoints.loading import load
+from segvigen_model.checkpoints.native import CONFIG_FILE, WEIGHTS_FILE, config_from_json
+from segvigen_model.errors import CheckpointMismatch
+from segvigen_model.interactive.patch_network import PATCHES_FILE, read_patch_network
+from segvigen_model.interactive.patch_network import WEIGHTS_FILE as SHIPPED_PATCHES
+from segvigen_model.model.bundle import build, normalization_of
+from segvigen_model.model.presets import PRESETS
+
+
+@pytest.fixture
+def saved(tiny_bundle, tmp_path):
+    return native.save(replace(tiny_bundle, card={"steps": 3}), tmp_path / "mine")
+
+
+@pytest.fixture
+def folder(saved, tmp_path):
+    return tmp_path / "mine"
+
+
+def test_a_saved_model_comes_back(tiny_bundle, saved, folder):
+    again = load(folder)
+    assert again.sha256 == saved.sha256 != tiny_bundle.sha256
+    assert again.card == {"steps": 3}
+    assert again.config == tiny_bundle.config
+    for name, value in again.state().items():
+        assert torch.equal(value, tiny_bundle.state()[name].half().float()), name
+    assert not any(module.training for module in again.modules().values())
+
+
+def test_full_precision_is_exact_and_saving_is_deterministic(tiny_bundle, tmp_path):
+    shas = {native.save(tiny_bundle, tmp_path / n, is_half=False).sha256 for n in "ab"}
+    again = load(tmp_path / "a")
+    assert len(shas) == 1
+    assert all(torch.equal(v, tiny_bundle.state()[n]) for n, v in again.state().items())
+
+
+def test_normalisation_round_trips(tiny_bundle, tmp_path):
+    values = {
+        "shape_mean": [1.0] * 8,
+        "shape_std": [2.0] * 8,
+        "tex_mean": [3.0] * 8,
+        "tex_std": [4.0] * 8,
+    }
+    bundle = replace(tiny_bundle, normalization=normalization_of(values))
+    native.save(bundle, tmp_path)
+    again = load(tmp_path).normalization
+    slat = torch.randn(5, 8)
+    assert torch.allclose(again.denormalize_tex(again.normalize_tex(slat)), slat, atol=1e-5)
+    assert torch.allclose(again.normalize_shape(slat), (slat - 1) / 2)
+
+
+def test_a_patch_network_of_its_own_goes_where_the_checkpoint_goes(tiny_bundle, tmp_path):
+    mine, copy = tmp_path / "mine", tmp_path / "copy"
+    native.save(tiny_bundle, mine)
+    assert load(mine).patch_weights == SHIPPED_PATCHES
+    (mine / PATCHES_FILE).write_bytes(SHIPPED_PATCHES.read_bytes())
+    loaded = load(mine)
+    assert loaded.patch_weights == mine / PATCHES_FILE
+    assert native.save(loaded, copy).patch_weights == copy / PATCHES_FILE
+    assert native.save(loaded, mine).patch_weights == mine / PATCHES_FILE
+    native.save(tiny_bundle, copy)
+    assert load(copy).patch_weights == SHIPPED_PATCHES, "the file before is gone"
+
+
+@pytest.mark.parametrize("content", [None, b"", b"\x08\x00\x00\x00\x00\x00\x00\x00{broken}"])
+def test_what_is_no_patch_network_is_told(tmp_path, content):
+    file = tmp_path / PATCHES_FILE
+    if content is not None:
+        file.write_bytes(content)
+    with pytest.raises(CheckpointMismatch, match=r"patches.safetensors holds no patch network: "):
+        read_patch_network(file)
+
+
+def test_other_tensors_are_no_patch_network(tmp_path):
+    save_file({"a": torch.zeros(2)}, tmp_path / PATCHES_FILE)
+    with pytest.raises(CheckpointMismatch, match="holds no patch network"):
+        read_patch_network(tmp_path / PATCHES_FILE)
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_sizes_survive_json(name):
+    assert config_from_json(json.loads(json.dumps(asdict(PRESETS[name])))) == PRESETS[name]
+
+
+def test_random_weights_depend_on_the_seed_only():
+    torch.manual_seed(7)
+    first = build("tiny")
+    state = torch.random.get_rng_state()
+    second = build("tiny")
+    assert torch.equal(state, torch.random.get_rng_state())
+    assert first.sha256 == second.sha256 != build("tiny", seed=1).sha256
+
+
+def edit_weights(folder, change):
+    state = load_file(folder / WEIGHTS_FILE)
+    change(state)
+    save_file(state, folder / WEIGHTS_FILE)
+
+
+def edit_header(folder, change):
+    header = json.loads((folder / CONFIG_FILE).read_text())
+    change(header)
+    (folder / CONFIG_FILE).write_text(json.dumps(header))
+
+
+def drop_layer(state):
+    del state["dit.flow_model.out_layer.bias"]
+
+
+def add_layer(state):
+    state["dit.flow_model.surplus"] = torch.zeros(1)
+
+
+def add_part(state):
+    state["renderer.weight"] = torch.zeros(1)
+
+
+def bend_layer(state):
+    state["dit.flow_model.out_layer.bias"] = torch.zeros(3)
+
+
+@pytest.mark.parametrize(
+    ("change", "match"),
+    [
+        (drop_layer, r"dit does not fit.*1 missing: flow_model.out_layer.bias"),
+        (add_layer, r"1 unknown: flow_model.surplus"),
+        (add_part, r"unknown tensors: renderer.weight"),
+        (bend_layer, r"1 wrong shape: flow_model.out_layer.bias \(3,\) instead of \(8,\)"),
+    ],
+)
+def test_weights_that_do_not_fit_are_named(folder, change, match):
+    edit_weights(folder, change)
+    with pytest.raises(CheckpointMismatch, match=match):
+        load(folder)
+
+
+@pytest.mark.parametrize(
+    ("change", "match"),
+    [
+        (lambda h: h.update(format="other-9"), "format 'other-9'"),
+        (lambda h: h.pop("normalization"), "lacks 'normalization'"),
+        (lambda h: h["normalization"].pop("tex_std"), "normalisation is incomplete"),
+        (lambda h: h["model"].pop("grid"), "sizes in config.json are wrong"),
+        (lambda h: h["model"]["flow"].update(surplus=1), "sizes in config.json are wrong"),
+    ],
+)
+def test_a_wrong_header_says_what_is_wrong(folder, change, match):
+    edit_header(folder, change)
+    with pytest.raises(CheckpointMismatch, match=match):
+        load(folder)
+
+
+def test_damaged_and_absent_files_say_what_to_do(folder, tmp_path):
+    (folder / WEIGHTS_FILE).write_bytes(b"\x08\x00\x00\x00\x00\x00\x00\x00{broken}")
+    with pytest.raises(CheckpointMismatch, match="fetch the file again"):
+        load(folder)
+    (folder / CONFIG_FILE).write_text("{")
+    with pytest.raises(CheckpointMismatch, match="is no JSON"):
+        load(folder)
+    with pytest.raises(CheckpointMismatch, match="no checkpoint at"):
+        load(tmp_path / "nowhere")
+    with pytest.raises(CheckpointMismatch, match="choose one of tiny, default"):
+        build("huge")

@@ -1,0 +1,146 @@
+"""Closer looks show what is nearest to the clicks, cut finer, and say where they end."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from segvigen_model.interactive import crops
+from segvigen_model.interactive.crops import SHARES, Looks
+from segvigen_model.surface.geometry import cut_out, surface_of
+from segvigen_model.surface.region_merging import segment_tree
+
+
+def looks_at(mesh) -> Looks:
+    surface = surface_of(mesh)
+    return Looks.of(surface, segment_tree(surface))
+
+
+@pytest.fixture(scope="module")
+def sheet(sheet_of):
+    """A wavy sheet of 9,800 faces."""
+    mesh = sheet_of(70)
+    return surface_of(mesh), looks_at(mesh)
+
+
+@settings(max_examples=30, deadline=None)
+@given(seed=st.integers(0, 2**32 - 1))
+def test_a_cut_out_is_the_surface_of_these_faces_alone(sheet_of, seed):
+    rng = np.random.default_rng(seed)
+    grid = sheet_of(6)
+    two = rng.integers(0, 2, len(grid.faces)).astype(np.int32)
+    mesh = replace(grid, face_material=two, materials=grid.materials * 2)
+    faces = np.flatnonzero(rng.random(len(mesh.faces)) < rng.uniform(0.1, 1))
+    faces = faces if len(faces) else np.array([3])
+    part = replace(mesh, faces=mesh.faces[faces], face_material=two[faces])
+    cut, alone = cut_out(surface_of(mesh), faces), surface_of(part)
+    for name in ("triangles", "areas", "normals", "centers", "components", "regions", "materials"):
+        assert np.allclose(getattr(cut, name), getattr(alone, name)), name
+    edges = [
+        # Which way an open sheet folds is a matter of convention, and the whole has settled it.
+        {(*map(int, pair), round(abs(float(a)), 9)) for pair, a in zip(*each, strict=True)}
+        for each in ((np.sort(s.pairs, axis=1), s.angles) for s in (cut, alone))
+    ]
+    assert edges[0] == edges[1]
+    used = mesh.vertices[np.unique(mesh.faces[faces])]
+    assert cut.extent == pytest.approx(np.ptp(used, axis=0).max())
+
+
+def test_everything_cut_out_is_everything(sheet):
+    surface, _ = sheet
+    cut = cut_out(surface, np.arange(surface.num_faces))
+    assert np.array_equal(cut.pairs, surface.pairs) and np.array_equal(cut.angles, surface.angles)
+
+
+def test_looks_show_the_nearest_surface_in_finer_patches(sheet):
+    surface, found = sheet
+    clicked = np.array([4000, 7000])
+    whole, *closer = found.at(clicked)
+    assert whole is found.whole and len(closer) == len(SHARES)
+    center = surface.centers[clicked]
+    gaps = np.linalg.norm(surface.centers[:, None] - center, axis=2).min(axis=1)
+    for look, share in zip(closer, SHARES, strict=True):
+        assert set(clicked) <= set(look.faces) and (np.diff(look.faces) > 0).all()
+        assert look.share == pytest.approx(share, abs=0.01)
+        outside = np.setdiff1d(np.arange(surface.num_faces), look.faces)
+        # Ways over a mesh are longer than straight ones, but not twice as long.
+        assert gaps[look.faces].max() < 2 * gaps[outside].min()
+        known = len(np.unique(whole.atoms.of_face[look.faces]))
+        assert look.atoms.count >= crops.MIN_GAIN * known
+        rows = look.rows(np.arange(surface.num_faces))
+        assert np.array_equal(rows[look.faces], np.arange(len(look.faces)))
+        assert (rows[outside] == -1).all()
+    assert set(closer[1].faces) <= set(closer[0].faces)
+
+
+def test_the_rim_is_where_the_surface_goes_on(sheet):
+    surface, found = sheet
+    _, look, _ = found.at(np.array([5000]))
+    shown = set(look.faces.tolist())
+    crossing = {
+        int(face)
+        for pair in surface.pairs
+        for face in pair
+        if face in shown and not shown >= set(pair.tolist())
+    }
+    expected = {int(look.atoms.of_face[look.rows(np.array([face]))[0]]) for face in crossing}
+    assert set(np.flatnonzero(look.rim)) == expected and 0 < len(expected) < look.atoms.count
+    assert not found.whole.rim.any()
+
+
+def test_the_same_clicks_look_once_and_the_last_few_are_kept(sheet, monkeypatch):
+    _, found = sheet
+    first = found.at(np.array([10, 20]))
+    assert found.at(np.array([20, 10, 10])) is first
+    made = []
+    monkeypatch.setattr(crops, "closer_looks", lambda *_: made.append(1) or ())
+    for face in range(100, 100 + crops.NUM_KEPT):
+        found.at(np.array([face]))
+    assert len(made) == crops.NUM_KEPT and len(found._kept) == crops.NUM_KEPT
+    assert found.at(np.array([10, 20])) is not first  # forgotten
+
+
+def test_a_mesh_without_finer_faces_gets_no_closer_look(table):
+    mesh, _ = table
+    assert len(looks_at(mesh).at(np.array([0]))) == 1
+
+
+def test_clicks_on_small_loose_pieces_get_no_closer_look(sheet_of):
+    """Three equal sheets, one above the other: one click holds a third, two hold most."""
+    sheet = sheet_of(30)
+    count, step = len(sheet.faces), np.array([0.0, 20.0, 0.0])
+    stack = replace(
+        sheet,
+        vertices=np.concatenate([sheet.vertices + number * step for number in range(3)]),
+        faces=np.concatenate([sheet.faces + number * len(sheet.vertices) for number in range(3)]),
+        face_material=np.zeros(3 * count, np.int32),
+    )
+    found = looks_at(stack)
+    assert len(found.at(np.array([5]))) == 1
+    whole, *closer = found.at(np.array([5, count + 5]))
+    assert whole is found.whole and closer
+    assert all((look.faces < 2 * count).all() for look in closer)
+
+
+def test_every_click_is_shown_however_much_they_hold(sheet):
+    """More clicked surface than a look takes: the look grows."""
+    _, found = sheet
+    clicked = np.arange(0, 9800, 2)  # half of it
+    for look in found.at(clicked)[1:]:
+        assert (look.rows(clicked) >= 0).all()
+
+
+def test_what_would_take_too_long_is_not_looked_at(sheet, monkeypatch):
+    surface, found = sheet
+    whole = found.whole
+    clicked = np.array([77])
+    monkeypatch.setattr(crops, "MAX_FACES_SHOWN", 2000)  # .12 of 9,800 faces, not .35
+    (look,) = crops.closer_looks(surface, whole, clicked)
+    assert look.share == pytest.approx(0.12, abs=0.01)
+    monkeypatch.setattr(crops, "MAX_FACES_SHOWN", 1000)
+    monkeypatch.setattr(crops, "ways_over", None)  # not even measured
+    assert list(crops.closer_looks(surface, whole, clicked)) == []

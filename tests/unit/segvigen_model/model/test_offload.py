@@ -1,0 +1,140 @@
+"""Networks visit a device and come home untouched; the meta device stands in for a small GPU."""
+
+from __future__ import annotations
+
+import copy
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from segvigen_model.model import inference, offload
+from segvigen_model.model.offload import compile_flow, is_offload_needed, placed
+from segvigen_model.slat_flow.sampler import SamplerOptions, sample
+
+
+def where(module: nn.Module) -> set[str]:
+    return {value.device.type for value in [*module.parameters(), *module.buffers()]}
+
+
+def test_all_weights_visit_and_return(tiny_bundle):
+    module = tiny_bundle.dit
+    before = dict(module.named_parameters())
+    with placed(module, "meta") as visiting:
+        assert visiting is module
+        assert where(module) == {"meta"}
+    after = dict(module.named_parameters())
+    assert all(after[name] is value for name, value in before.items())
+    assert list(after) == list(before)
+
+
+def test_they_return_after_an_error():
+    module = nn.BatchNorm1d(3)
+    weight, mean = module.weight, module.running_mean
+    with pytest.raises(ZeroDivisionError), placed(module, "meta"):
+        assert where(module) == {"meta"}
+        _ = 1 / 0
+    assert module.weight is weight
+    assert module.running_mean is mean
+
+
+def test_a_network_at_home_is_left_alone():
+    module = nn.Linear(2, 2)
+    weight = module.weight
+    with placed(module, "cpu"):
+        assert module.weight is weight
+
+
+def test_half_a_move_is_undone(monkeypatch):
+    module = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2))
+    before = list(module.parameters())
+    calls = []
+
+    def failing(value, device):
+        calls.append(value)
+        if len(calls) == 3:
+            raise torch.cuda.OutOfMemoryError
+        return value.to(device)
+
+    monkeypatch.setattr(offload, "_copy", failing)
+    with pytest.raises(torch.cuda.OutOfMemoryError), placed(module, "meta"):
+        pass
+    assert all(a is b for a, b in zip(module.parameters(), before, strict=True))
+
+
+def test_only_one_network_at_a_time_is_placed(tiny_bundle, monkeypatch):
+    """Record which networks are out while an asset is encoded and drawn."""
+    from contextlib import contextmanager
+
+    from segvigen_model.datasets.procedural import CATEGORIES, make_asset
+    from segvigen_model.ovoxel import mesh_to_ovoxel
+
+    names = {id(module): name for name, module in tiny_bundle.modules().items()}
+    out, log = [], []
+
+    @contextmanager
+    def recorded(module, device):
+        out.append(names[id(module)])
+        log.append(tuple(out))
+        yield module
+        out.pop()
+
+    monkeypatch.setattr(inference, "placed", recorded)
+    mesh = make_asset(CATEGORIES[0], 0).mesh
+    encoding = inference.encode_voxels(tiny_bundle, mesh_to_ovoxel(mesh, 32))
+    inference.draw_colorings(tiny_bundle, encoding, num_draws=2, num_steps=1, seed=0)
+    assert log == [("shape_encoder",), ("tex_encoder",), ("dit",), ("tex_decoder",)]
+
+
+def test_bounded_batches_give_the_same_answer(tiny_bundle, monkeypatch):
+    from segvigen_model.datasets.procedural import CATEGORIES, make_asset
+    from segvigen_model.ovoxel import mesh_to_ovoxel
+
+    mesh = make_asset(CATEGORIES[0], 0).mesh
+    encoding = inference.encode_voxels(tiny_bundle, mesh_to_ovoxel(mesh, 32))
+    draws = {"num_draws": 3, "num_steps": 2, "seed": 4}
+    together = inference.draw_colorings(tiny_bundle, encoding, **draws)
+    monkeypatch.setattr(inference, "MAX_BATCH_TOKENS", 1)
+    monkeypatch.setattr(inference, "MAX_DECODED_VOXELS", 1)
+    alone = inference.draw_colorings(tiny_bundle, encoding, **draws)
+    assert np.allclose(together, alone, atol=1e-5)
+
+
+def test_a_cpu_never_offloads():
+    assert not is_offload_needed("cpu")
+
+
+def test_small_memory_offloads(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda _: (12 << 30, 12 << 30))
+    assert is_offload_needed("cuda")
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda _: (23 << 30, 24 << 30))
+    assert not is_offload_needed("cuda")
+
+
+def test_compiled_blocks_share_two_graphs_for_all_sizes(tiny_bundle, latent_structure):
+    """One graph for most blocks, one for the last; a new size or block must not compile again."""
+    from torch._dynamo.utils import counters
+
+    flow = copy.deepcopy(tiny_bundle.dit)
+
+    def draw(num_tokens):
+        slat = torch.randn(num_tokens, 8, generator=torch.Generator().manual_seed(num_tokens))
+        inputs = flow.prepare(
+            latent_structure(num_tokens),
+            slat,
+            slat,
+            cond=torch.ones(1, 5, 24),
+            task=torch.ones(1).long(),
+        )
+        return sample(flow, inputs, slat, SamplerOptions(2))
+
+    sizes = (30, 47, 61)
+    wanted = [draw(size) for size in sizes]
+    torch._dynamo.reset()
+    counters.clear()
+    compile_flow(flow, backend="eager")
+    for size, each in zip(sizes, wanted, strict=True):
+        assert torch.allclose(draw(size), each, atol=1e-6), size
+    assert not counters["graph_break"]
+    assert counters["stats"]["unique_graphs"] == 2

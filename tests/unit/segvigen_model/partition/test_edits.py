@@ -1,0 +1,152 @@
+"""Merges, splits and ids that stay."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from segvigen_model.datasets.labelled_folder import chosen_rows, load_object
+from segvigen_model.interactive.click_decoding import togetherness
+from segvigen_model.partition.consensus import overlap
+from segvigen_model.partition.edits import Edits, apply_edits, merged_ids, settle_ids
+from segvigen_model.types import ClickKind
+
+
+@given(st.lists(st.integers(0, 12), min_size=1, max_size=30))
+@settings(max_examples=60, deadline=None)
+def test_settled_ids_are_dense_and_move_as_little_as_possible(ids):
+    labels = np.array(ids)
+    settled, mapping = settle_ids(labels)
+    count = len(set(ids))
+    assert sorted(set(settled.tolist())) == list(range(count))
+    assert [mapping[old] for old in ids] == settled.tolist()
+    assert all(mapping[old] == old for old in ids if old < count)
+
+
+def test_a_vacated_id_goes_to_the_newest():
+    assert settle_ids(np.array([0, 2, 3, 5, 6]))[1] == {0: 0, 2: 2, 3: 3, 5: 4, 6: 1}
+
+
+def test_groups_that_share_a_part_become_one():
+    assert merged_ids(6, [(1, 2), (4, 2), (0, 5)]) == {0: 0, 1: 4, 2: 4, 3: 3, 4: 4, 5: 0}
+    with pytest.raises(ValueError, match=r"part 6; the partition has 0..5"):
+        merged_ids(6, [(1, 6)])
+
+
+@pytest.fixture
+def known(table, segmenter):
+    mesh, parts = table
+    geometry = segmenter.geometry(mesh, segmenter.encode(mesh))
+    together = togetherness(geometry.reading.bonds, None)
+    return parts, geometry.atoms, together, geometry.surface.areas
+
+
+def test_a_merge_joins_over_segmented_parts(known):
+    parts, *geometry = known
+    over = parts + 5 * (np.arange(60) % 12 >= 6) * (parts > 0)  # every leg is two parts
+    over = settle_ids(over)[0]
+    wanted = tuple(tuple(np.unique(over[parts == leg]).tolist()) for leg in range(1, 5))
+    edited = apply_edits(over, Edits(wanted), *geometry)
+    labels, mapping = settle_ids(edited.labels)
+    assert (labels == parts).all()
+    assert all(mapping[edited.home[part]] == leg for leg in range(1, 5) for part in wanted[leg - 1])
+
+
+def test_a_split_follows_the_borders_of_parts(known):
+    parts, *geometry = known
+    whole = np.zeros(60, np.int32)
+    edited = apply_edits(whole, Edits(splits=((0, 5),)), *geometry)
+    assert edited.pieces == {0: (0, 1, 2, 3, 4)}
+    pairs = set(zip(parts.tolist(), edited.labels.tolist(), strict=True))
+    assert len(pairs) == 5, "each piece is one part"
+    assert edited.labels[np.flatnonzero(parts == 0)[0]] == 0, "the largest piece keeps the id"
+
+
+def test_a_split_without_a_number_finds_some_pieces(known):
+    _, *geometry = known
+    edited = apply_edits(np.zeros(60, np.int32), Edits(splits=((0, None),)), *geometry)
+    assert 2 <= len(edited.pieces[0]) <= 6
+
+
+def test_a_split_comes_after_merges_and_touches_nothing_else(known):
+    parts, *geometry = known
+    edited = apply_edits(parts, Edits(((0, 1),), ((1, 2),)), *geometry)
+    assert edited.home[1] == 0
+    assert set(edited.labels[parts < 2]) == {0, 5}
+    assert (edited.labels[parts >= 2] == parts[parts >= 2]).all()
+
+
+def test_what_cannot_be_split_is_told(known, single_face, segmenter):
+    parts, *geometry = known
+    alone = np.where(np.arange(60) == 3, 1, 0)
+    assert apply_edits(alone, Edits(splits=((1, None),)), *geometry).notes == (
+        "split_found_no_border",
+    )
+    few = apply_edits(parts, Edits(splits=((1, 32),)), *geometry)
+    assert few.notes == ("split_into_fewer",)
+    with pytest.raises(ValueError, match="split names part 9"):
+        apply_edits(parts, Edits(splits=((9, None),)), *geometry)
+
+
+def test_refine_merges_splits_then_clicks(table, segmenter, click_at):
+    mesh, parts = table
+    encoding = segmenter.encode(mesh)
+    start = np.array([0, 1, 2, 3, 3])[parts].astype(np.int32)  # two legs are one part
+    edits = Edits(merges=((2, 1),), splits=((3, 2),))
+    answer = segmenter.refine(mesh, encoding, start, [], edits=edits)
+    assert answer.num_parts == 4
+    moved = answer.provenance["id_map"]
+    assert moved["1"] == moved["2"] == 2
+    assert moved["0"] == 0
+    assert len(answer.provenance["pieces"]["3"]) == 2
+    assert len(set(zip(np.array([0, 1, 1, 3, 4])[parts], answer.face_labels, strict=True))) == 4
+    assert answer.part_confidence[2] == 1.0
+    late = click_at(mesh, 14, kind=ClickKind.BELONGS, part=2)  # one leg of the merged pair
+    again = segmenter.refine(mesh, encoding, start, [late], edits=edits)
+    assert (again.face_labels == answer.face_labels).all()
+    with pytest.raises(ValueError, match="part 4"):  # a piece of the split was not shown
+        segmenter.refine(mesh, encoding, start, [replace(late, part=4)], edits=edits)
+
+
+def test_what_is_no_object_may_be_merged_away(table, segmenter):
+    mesh, parts = table
+    encoding = segmenter.encode(mesh)
+    for merge, left in (((0, 4), None), ((4, 0), 0), ((1, 2), 2)):
+        answer = segmenter.refine(
+            mesh, encoding, parts.astype(np.int32), [], edits=Edits((merge,)), not_object_part=4
+        )
+        assert answer.provenance["not_object_part"] == left, merge
+
+
+SHARED = os.environ.get("SEGVIGEN_SHARED", Path(__file__).resolve().parents[5] / "shared")
+PARTS = Path(SHARED) / "data" / "parts"
+
+
+@pytest.mark.skipif(not PARTS.is_dir(), reason="the labelled parts of the shared folder are absent")
+def test_merges_mend_an_over_segmented_real_object(segmenter):
+    row = min(chosen_rows(PARTS, "heldout", 10), key=lambda each: each.get("faces", 0))
+    found = load_object(PARTS, row, "face_inst", "fused")
+    truth, areas = np.unique(found.labels, return_inverse=True)[1], found.areas
+    encoding = segmenter.encode(found.mesh)
+    shown = segmenter.propose(
+        found.mesh, encoding, num_draws=1, num_steps=1, granularity="fine"
+    ).face_labels
+    inside = np.zeros((shown.max() + 1, truth.max() + 1))
+    np.add.at(inside, (shown, truth), areas)
+    owner = inside.argmax(axis=1)  # a person joins what lies mostly in one true part
+    groups = [np.flatnonzero(owner == part).tolist() for part in range(truth.max() + 1)]
+    merges = tuple(tuple(group) for group in groups if len(group) > 1)
+    assert merges, "the fine granularity cuts more than people do"
+    made = segmenter.refine(found.mesh, encoding, shown, [], edits=Edits(merges))
+    assert made.num_parts == shown.max() + 1 - sum(len(group) - 1 for group in merges)
+
+    def mean_iou(labels) -> float:
+        return float(np.mean([overlap(labels, truth, areas)[:, part].max() for part in set(truth)]))
+
+    assert mean_iou(made.face_labels) > mean_iou(shown) + 0.05

@@ -1,0 +1,189 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from segvigen_model.partition.edits import MIN_PIECE_SHARE
+from segvigen_model.partition.refinement import NO_TARGET, Wish, refine_labels, resolve_clicks
+from segvigen_model.surface.adjacency import patch_atoms
+from segvigen_model.surface.geometry import surface_of
+from segvigen_model.surface.region_merging import SegmentTree, segment_tree
+from segvigen_model.types import Click, ClickKind
+
+FLAT = np.zeros(3)
+
+
+def unmet(labels, wishes, id_map):
+    """Wishes that do not hold in a refined partition."""
+    wants = [w for w in wishes if w.target != NO_TARGET]
+    avoids = [w for w in wishes if w.avoid != NO_TARGET]
+    missed = [w for w in wants if id_map.get(w.target) != int(labels[w.face])]
+    return missed + [w for w in avoids if id_map.get(w.avoid) == int(labels[w.face])]
+
+
+def wrong(face: int, **what) -> Click:
+    return Click(face=face, xyz=FLAT, **what)
+
+
+def test_the_later_click_on_a_face_counts():
+    wishes, _ = resolve_clicks([wrong(3, part=0), wrong(4, part=0), wrong(3, part=1)], 2, None)
+    assert [(wish.face, wish.target) for wish in wishes] == [(4, 0), (3, 1)]
+
+
+def test_new_groups_and_set_aside_get_the_next_ids():
+    clicks = [
+        wrong(1, kind=ClickKind.NEW_PART, group=7),
+        wrong(2, kind=ClickKind.NEW_PART, group=4),
+        wrong(3, kind=ClickKind.NEW_PART, group=7),
+        wrong(4, kind=ClickKind.NOT_OBJECT),
+        wrong(5, part=1, is_positive=False),
+    ]
+    wishes, aside = resolve_clicks(clicks, 2, None)
+    assert [wish.target for wish in wishes] == [3, 2, 3, 4, NO_TARGET]
+    assert aside == 4
+    assert wishes[-1].avoid == 1
+    assert resolve_clicks(clicks, 2, 1)[1] == 1
+
+
+@pytest.mark.parametrize("part", [-1, 2])
+def test_a_part_that_was_not_shown_is_refused(part):
+    with pytest.raises(ValueError, match=f"part {part}"):
+        resolve_clicks([wrong(0, part=part)], 2, None)
+
+
+@st.composite
+def click_lists(draw):
+    kinds = st.sampled_from(["belongs", "not_belongs", "new", "not_object"])
+    faces = st.integers(0, 59)
+    return [
+        (draw(kinds), draw(faces), draw(st.integers(0, 3)), draw(st.integers(0, 1)))
+        for _ in range(draw(st.integers(1, 14)))
+    ]
+
+
+def made(kind: str, face: int, part: int, group: int, mesh) -> Click:
+    xyz = mesh.triangles[face].mean(axis=0)
+    if kind == "new":
+        return Click(face, xyz, ClickKind.NEW_PART, group=group)
+    if kind == "not_object":
+        return Click(face, xyz, ClickKind.NOT_OBJECT)
+    return Click(face, xyz, part=part, is_positive=kind == "belongs")
+
+
+@settings(
+    max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(said=click_lists(), seed=st.integers(0, 99))
+def test_every_click_holds_and_the_result_is_a_partition(said, seed, table, segmenter):
+    mesh, _ = table
+    encoding = kept_encoding(segmenter, mesh)
+    start = np.random.default_rng(seed).permutation(np.arange(60) % 4).astype(np.int32)
+    clicks = [made(*each, mesh) for each in said]
+    answer = segmenter.refine(mesh, encoding, start, clicks)
+    labels = answer.face_labels
+    assert np.unique(labels).tolist() == list(range(answer.num_parts))
+    mapping = {int(old): new for old, new in answer.provenance["id_map"].items()}
+    wishes, aside = resolve_clicks(clicks, 4, None)
+    assert unmet(labels, wishes, mapping) == []
+    if any(wish.target == aside and aside is not None for wish in wishes):
+        assert answer.provenance["not_object_part"] == mapping[aside]
+    untouched = set(range(4)) - {int(start[wish.face]) for wish in wishes}
+    for part in untouched:  # nothing leaves a part in which nobody clicked
+        assert (labels[start == part] == mapping[part]).all()
+
+
+_KEPT: dict[bytes, tuple] = {}
+
+
+def kept_encoding(segmenter, mesh):
+    """Encode once per geometry: hypothesis calls the test many times."""
+    key = mesh.vertices.tobytes()
+    if key not in _KEPT:
+        _KEPT[key] = (mesh, segmenter.encode(mesh))
+    return _KEPT[key][1]
+
+
+def test_one_click_moves_a_whole_leg(table, segmenter, click_at):
+    mesh, parts = table
+    start = np.minimum(parts, 1).astype(np.int32)  # all four legs are one part
+    click = click_at(mesh, 50, kind=ClickKind.NEW_PART)
+    answer = segmenter.refine(mesh, segmenter.encode(mesh), start, [click])
+    assert answer.num_parts == 3
+    assert ((answer.face_labels == 2) == (parts == 4)).all()
+
+
+def test_clicks_join_what_was_split_and_ids_close_up(table, segmenter, click_at):
+    mesh, parts = table
+    start = np.where(np.arange(60) == 30, 5, parts).astype(np.int32)
+    click = click_at(mesh, 30, part=2)
+    answer = segmenter.refine(mesh, segmenter.encode(mesh), start, [click])
+    assert (answer.face_labels == parts).all()
+    assert "5" not in answer.provenance["id_map"]
+
+
+def test_faces_settled_in_earlier_rounds_keep_their_part(table, segmenter, click_at):
+    mesh, parts = table
+    start = np.minimum(parts, 1).astype(np.int32)
+    encoding = segmenter.encode(mesh)
+    first = segmenter.refine(mesh, encoding, start, [click_at(mesh, 50, kind=ClickKind.NEW_PART)])
+    assert first.provenance["anchor_faces"] == [50]
+    neighbour = click_at(mesh, 53, part=0)
+    second = segmenter.refine(mesh, encoding, first.face_labels, [neighbour], anchor_faces=[50])
+    assert second.face_labels[50] == 2
+    assert second.face_labels[53] == 0
+    assert second.provenance["anchor_faces"] == [50, 53]
+
+
+def test_negative_click_on_the_only_part_makes_another(single_face, segmenter, click_at):
+    click = click_at(single_face, 0, part=0, is_positive=False)
+    encoding = segmenter.encode(single_face)
+    answer = segmenter.refine(single_face, encoding, np.zeros(1, np.int32), [click])
+    assert answer.face_labels.tolist() == [0]
+    assert answer.provenance["id_map"] == {"1": 0}
+    assert "negative_click_made_part" in answer.provenance["fallbacks"]
+
+
+def test_scripted_reviewer_mends_a_wrong_partition(table, segmenter, click_at):
+    mesh, parts = table
+    areas = segmenter.geometry(mesh, encoding := segmenter.encode(mesh)).surface.areas
+    labels = np.array([0, 0, 1, 1, 1])[parts].astype(np.int32)
+    for part in range(1, 5):  # name each leg whose label is not its own
+        rivals = np.unique(parts[labels == labels[parts == part][0]])
+        if len(rivals) > 1:
+            face = int(np.flatnonzero(parts == part)[3])
+            click = click_at(mesh, face, kind=ClickKind.NEW_PART)
+            labels = segmenter.refine(mesh, encoding, labels, [click]).face_labels
+    for part in range(5):
+        own = np.bincount(labels[parts == part], areas[parts == part]).argmax()
+        union = areas[(labels == own) | (parts == part)].sum()
+        assert areas[(labels == own) & (parts == part)].sum() / union > 0.9
+
+
+def almost_all(surface, tree, wish):
+    """Refine a sheet of one part by a click that means all but the last face."""
+    probability = np.full(surface.num_faces, 0.9)
+    probability[-1] = 0.1
+    geometry = (surface, tree, patch_atoms(surface, tree))
+    start = np.zeros(surface.num_faces, np.int32)
+    answer = refine_labels(start, [wish], lambda _: probability, geometry, None)
+    assert unmet(answer.labels, [wish], answer.id_map) == []
+    return np.bincount(answer.labels, surface.areas) / surface.areas.sum()
+
+
+@pytest.mark.parametrize("wish", [Wish(0, 1, NO_TARGET, True), Wish(0, NO_TARGET, 0, False)])
+def test_a_click_that_divides_a_part_leaves_no_crumb_of_it(wish, sheet_of):
+    surface = surface_of(sheet_of(20))
+    shares = almost_all(surface, segment_tree(surface), wish)
+    assert len(shares) == 2
+    assert shares.min() >= MIN_PIECE_SHARE
+
+
+def test_a_crumb_is_left_where_nothing_else_is_proposed(sheet_of):
+    surface = surface_of(sheet_of(20))
+    undivided = SegmentTree(np.zeros((1, surface.num_faces), np.int64), ("component",))
+    shares = almost_all(surface, undivided, Wish(0, 1, NO_TARGET, True))
+    assert len(shares) == 2
+    assert shares.min() < MIN_PIECE_SHARE
+    assert shares[1] > 0.9

@@ -1,0 +1,100 @@
+"""The painted view on the surface: what it shows holds, what it hides follows."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from segvigen_model.coords import fit_frame
+from segvigen_model.evaluation.metrics import miou_matched
+from segvigen_model.partition.consensus import grown_parts
+from segvigen_model.partition.view_guided import (
+    HIDDEN,
+    MAX_CLICKS,
+    camera_faces,
+    front_faces,
+    guide_clicks,
+    map_colors,
+    seen_labels,
+    spread_out,
+    unclaimed_parts,
+)
+
+RED, GREEN, BLUE = (255, 0, 0), (0, 255, 0), (0, 0, 255)
+
+
+def painted(faces, labels, colors):
+    table = np.array(colors, np.uint8)
+    return np.where((faces >= 0)[..., None], table[labels[np.maximum(faces, 0)]], 0).astype("uint8")
+
+
+def test_the_front_view_shows_the_faces_nearest_to_the_viewer(two_boxes):
+    faces = front_faces(two_boxes, fit_frame(two_boxes.vertices), 64)
+    seen = np.unique(faces[faces >= 0])
+    centers = two_boxes.triangles.mean(axis=1)
+    normals = np.cross(*np.diff(two_boxes.triangles[seen], axis=1).transpose(1, 0, 2))
+    assert (np.abs(normals[:, 2]) > 1e-9).all(), "only faces that face the viewer"
+    assert centers[seen, 2].min() > np.median(centers[:, 2])
+
+
+@pytest.mark.parametrize("shown", [front_faces, camera_faces])
+def test_every_painted_pixel_is_counted_on_its_face(two_boxes, shown):
+    frame = fit_frame(two_boxes.vertices)
+    faces = shown(two_boxes, frame, 96)
+    labels = np.arange(two_boxes.num_faces) % 3
+    view = painted(faces, labels, [RED, GREEN, BLUE])
+    palette = map_colors(view)
+    seen = seen_labels(faces, view, palette, two_boxes.num_faces)
+    assert seen.sum() == (faces >= 0).sum()
+    for face in np.flatnonzero(seen.any(axis=1)):
+        assert tuple(palette[seen[face].argmax()]) == (RED, GREEN, BLUE)[labels[face]]
+
+
+def test_clicks_say_what_is_seen_and_are_few(table):
+    rng = np.random.default_rng(0)
+    centers = rng.random((40, 3))
+    counts = np.zeros((40, 3))
+    counts[:15, 0] = 5
+    counts[15:30, 1] = 2
+    clicks = guide_clicks(counts, centers)
+    assert set(clicks[0][0]) < set(range(15))
+    assert set(clicks[0][1]) < set(range(15, 30))
+    assert all(len(ids) <= MAX_CLICKS for pair in clicks for ids in pair)
+    assert len(clicks[2][0]) == 0, "nothing shows the third part"
+    assert len(set(spread_out(np.arange(40), centers, np.ones(40)))) == MAX_CLICKS
+
+
+def test_what_the_view_shows_holds(table, segmenter):
+    mesh, parts = table
+    encoding = segmenter.encode(mesh)
+    faces = front_faces(mesh, encoding.frame, 128)
+    colors = [RED, GREEN, BLUE, (255, 255, 0), (0, 255, 255)]
+    view = painted(faces, parts, colors)
+    answer = segmenter.guided(mesh, encoding, view, num_steps=1).face_labels
+    palette = map_colors(view)
+    seen = seen_labels(front_faces(mesh, encoding.frame), view, palette, mesh.num_faces)
+    shown = seen.any(axis=1)
+    areas = np.ones(shown.sum())
+    assert miou_matched(answer[shown], seen.argmax(axis=1)[shown], areas) == pytest.approx(1.0)
+
+
+def test_a_view_of_nothing_is_refused(table, segmenter):
+    mesh, _ = table
+    view = np.zeros((64, 64, 3), np.uint8)
+    view[0, :] = RED  # above the object
+    with pytest.raises(ValueError, match="shows nothing of the asset"):
+        segmenter.guided(mesh, segmenter.encode(mesh), view, num_steps=1)
+
+
+def test_what_nobody_painted_and_nobody_claims_is_a_part_of_its_own(table, segmenter):
+    mesh, _ = table
+    geometry = segmenter.geometry(mesh, segmenter.encode(mesh))
+    atoms, reading = geometry.atoms, geometry.reading
+    group, number = grown_parts(atoms, reading.bonds)
+    counts = np.zeros((atoms.count, 1))
+    counts[group == 0] = 3.0
+    nothing = np.full((atoms.count, 1), -9.0)
+    own = unclaimed_parts(counts, nothing, atoms, reading)
+    assert (own[group == 0] == HIDDEN).all(), "what is shown is painted"
+    assert set(own[group != 0].tolist()) == set(range(number - 1))
+    assert (unclaimed_parts(counts, -nothing, atoms, reading) == HIDDEN).all()

@@ -1,0 +1,199 @@
+from __future__ import annotations
+
+import gc
+import weakref
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from segvigen_model.errors import CheckpointMismatch
+from segvigen_model.interactive.patch_network import PatchNetwork
+from segvigen_model.model.bundle import build
+from segvigen_model.model.inference import ClickSet, _slot_groups
+from segvigen_model.partition.view_guided import map_colors
+from segvigen_model.segmenter import Segmenter
+from segvigen_model.serialization import (
+    CorruptBlob,
+    encoding_from_bytes,
+    encoding_to_bytes,
+    proposal_from_bytes,
+    proposal_to_bytes,
+)
+from segvigen_model.training.train_patch_network import save_weights
+from segvigen_model.types import Proposal
+
+
+def same(left: Proposal, right: Proposal) -> bool:
+    return (
+        np.array_equal(left.face_labels, right.face_labels)
+        and np.array_equal(left.voxel_labels, right.voxel_labels)
+        and np.array_equal(left.part_confidence, right.part_confidence)
+        and left.confidence == right.confidence
+        and dict(left.provenance) == dict(right.provenance)
+    )
+
+
+def test_propose_is_a_partition_fixed_by_its_seed(table, segmenter):
+    mesh, _ = table
+    encoding = segmenter.encode(mesh)
+    first = segmenter.propose(mesh, encoding, num_draws=2, num_steps=2, seed=3)
+    again = Segmenter(segmenter.bundle).propose(mesh, encoding, num_draws=2, num_steps=2, seed=3)
+    assert same(first, again)
+    assert first.face_labels.shape == (60,)
+    assert first.voxel_labels.shape == (len(encoding.coords),)
+    assert np.unique(first.face_labels).tolist() == list(range(first.num_parts))
+    assert first.provenance["labels_source"] == "draw_consensus"
+    assert first.provenance["checkpoint"] == segmenter.bundle.sha256
+    assert segmenter.weights.items() <= first.provenance.items()
+
+
+def test_a_patch_network_of_its_own_answers_and_leaves_encodings_as_they_are(
+    table, segmenter, click_at, tmp_path
+):
+    torch.manual_seed(5)
+    save_weights(PatchNetwork(width=32, heads=2, depth=(1, 1), pair_width=8), tmp_path / "p")
+    other = Segmenter(replace(segmenter.bundle, patch_weights=tmp_path / "p"))
+    mesh, _ = table
+    encoding = segmenter.encode(mesh)
+    changed = {k for k in segmenter.weights if segmenter.weights[k] != other.weights[k]}
+    assert changed == {"patch_network"} and other.encode(mesh).checkpoint == encoding.checkpoint
+    clicks = [click_at(mesh, 0)]
+    own, theirs = (each.part_mask(mesh, encoding, clicks) for each in (segmenter, other))
+    assert not np.allclose(own, theirs), "the other network was asked"
+
+
+def test_the_geometries_used_last_are_kept_and_no_more(table, segmenter):
+    mesh, _ = table
+    kept = Segmenter(segmenter.bundle, num_kept=2)
+    encodings = [segmenter.encode(mesh) for _ in range(3)]
+    first, second = (kept.geometry(mesh, encoding) for encoding in encodings[:2])
+    assert kept.geometry(mesh, encodings[0]) is first, "now the second is the oldest"
+    kept.geometry(mesh, encodings[2])
+    assert kept.geometry(mesh, encodings[0]) is first
+    assert kept.geometry(mesh, encodings[1]) is not second
+
+
+def test_a_bulk_worker_keeps_one_geometry(table, segmenter):
+    mesh, _ = table
+    bulk = Segmenter(segmenter.bundle, num_kept=1)
+    encodings = [segmenter.encode(mesh) for _ in range(2)]
+    # Arrays, because the dataclass itself takes no weak reference.
+    seen = [weakref.ref(bulk.geometry(mesh, e).surface.areas) for e in encodings]
+    gc.collect()
+    assert seen[0]() is None and seen[1]() is bulk.geometry(mesh, encodings[1]).surface.areas
+
+
+def test_face_order_does_not_matter(table, segmenter):
+    bent = table[0].vertices + 0.05 * np.sin(table[0].vertices[:, [1, 2, 0]] * [3.1, 4.3, 5.7])
+    mesh = replace(table[0], vertices=bent)  # no two borders alike: ties may fall either way
+    order = np.random.default_rng(0).permutation(60)
+    shuffled = replace(mesh, faces=mesh.faces[order], face_material=mesh.face_material[order])
+    here, there = [
+        segmenter.propose(each, segmenter.encode(each), num_draws=2, num_steps=1).face_labels
+        for each in (mesh, shuffled)
+    ]
+    pairs = np.unique(np.stack([here[order], there]), axis=1)
+    assert pairs.shape[1] == here.max() + 1
+
+
+@pytest.mark.parametrize("name", ["single_face", "two_boxes", "split_box"])
+def test_small_meshes_go_all_the_way(name, request, segmenter, click_at):
+    mesh = request.getfixturevalue(name)
+    encoding = segmenter.encode(mesh)
+    proposal = segmenter.propose(mesh, encoding, num_draws=1, num_steps=1)
+    assert len(proposal.face_labels) == mesh.num_faces
+    mask = segmenter.part_mask(mesh, encoding, [click_at(mesh, 0)])
+    assert mask.dtype == np.float32
+    assert mask[0] == 1.0
+    assert ((mask >= 0) & (mask <= 1)).all()
+
+
+def test_part_mask_keeps_the_clicked_face_and_none_of_the_denied_box(
+    two_boxes, segmenter, click_at
+):
+    encoding = segmenter.encode(two_boxes)
+    clicks = [click_at(two_boxes, 2), click_at(two_boxes, 14, is_positive=False)]
+    mask = segmenter.part_mask(two_boxes, encoding, clicks) > 0.5
+    assert mask[2]
+    assert not mask[12:].any()
+
+
+def test_part_mask_without_positive_click_is_refused(two_boxes, segmenter, click_at):
+    with pytest.raises(ValueError, match="positive"):
+        segmenter.part_mask(
+            two_boxes, segmenter.encode(two_boxes), [click_at(two_boxes, 0, is_positive=False)]
+        )
+
+
+def test_no_click_is_lost_beyond_ten():
+    cells = np.arange(36, dtype=np.int32).reshape(-1, 1).repeat(3, axis=1)
+    is_positive = np.ones(36, bool)
+    is_positive[[0, 35]] = False
+    groups = _slot_groups(ClickSet(cells, is_positive), knows_negatives=True)
+    assert all(len(group.cells) <= 10 for group in groups)
+    assert {int(cell) for group in groups for cell in group.cells[:, 0]} == set(range(36))
+    plain = _slot_groups(ClickSet(cells, is_positive), knows_negatives=False)
+    assert {int(cell) for group in plain for cell in group.cells[:, 0]} == set(range(1, 35))
+
+
+def test_many_clicks_all_hold(table, segmenter, click_at):
+    mesh, _ = table
+    clicks = [click_at(mesh, face) for face in range(24)]
+    mask = segmenter.part_mask(mesh, segmenter.encode(mesh), clicks)
+    assert (mask[:24] == 1.0).all()
+
+
+def test_an_encoding_of_another_model_is_refused(two_boxes, segmenter):
+    other = Segmenter(build("tiny", seed=1))
+    with pytest.raises(CheckpointMismatch, match="encode again"):
+        other.propose(two_boxes, segmenter.encode(two_boxes))
+
+
+def test_guided_uses_the_colours_of_the_view(table, segmenter):
+    mesh, _ = table
+    view = np.zeros((32, 32, 3), np.uint8)
+    view[:16] = [255, 0, 0]
+    view[20:] = [0, 0, 255]
+    answer = segmenter.guided(mesh, segmenter.encode(mesh), view, num_steps=1)
+    assert answer.provenance["num_map_colors"] == 2
+    assert len(answer.face_labels) == 60
+
+
+def test_a_view_without_flat_colours_is_refused():
+    with pytest.raises(ValueError, match="has 0"):
+        map_colors(np.zeros((8, 8, 3), np.uint8))
+    noise = np.random.default_rng(0).integers(1, 255, (32, 32, 3)).astype(np.uint8)
+    with pytest.raises(ValueError, match="without shading"):
+        map_colors(noise)
+
+
+def test_encoding_bytes_round_trip_and_are_stable(table, segmenter):
+    encoding = segmenter.encode(table[0])
+    for condition in (None, np.ones((4, 8), np.float32)):
+        stored = encoding_to_bytes(replace(encoding, condition=condition))
+        back = encoding_from_bytes(stored)
+        assert encoding_to_bytes(back) == stored
+        assert np.array_equal(back.coords, encoding.coords)
+        assert back.frame.scale == encoding.frame.scale
+        assert (back.condition is None) == (condition is None)
+
+
+def test_proposal_bytes_round_trip_and_are_stable(table, segmenter):
+    mesh, _ = table
+    proposal = segmenter.propose(mesh, segmenter.encode(mesh), num_draws=1, num_steps=1)
+    stored = proposal_to_bytes(proposal)
+    assert same(proposal_from_bytes(stored), proposal)
+    assert proposal_to_bytes(proposal_from_bytes(stored)) == stored
+
+
+@pytest.mark.parametrize("cut", [0, 7, 100, -20])
+def test_damaged_bytes_are_refused(cut, table, segmenter):
+    mesh, _ = table
+    encoding = segmenter.encode(mesh)
+    with pytest.raises(CorruptBlob):
+        encoding_from_bytes(encoding_to_bytes(encoding)[:cut])
+    proposal = segmenter.propose(mesh, encoding, num_draws=1, num_steps=1)
+    with pytest.raises(CorruptBlob):
+        proposal_from_bytes(proposal_to_bytes(proposal)[:cut])

@@ -1,0 +1,63 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tasks.labelling.taxonomy import BadTaxonomy, load_taxonomy, taxonomy_of
+
+CAR = [
+    {"id": "car", "name": "Car"},
+    {"id": "car.wheel", "name": "Wheel", "parent": "car"},
+    {"id": "door"},
+]
+
+
+def test_json_and_toml_say_the_same(tmp_path: Path):
+    (tmp_path / "t.json").write_text(json.dumps({"categories": CAR}))
+    toml = "".join(
+        "[[categories]]\n" + "".join(f'{key} = "{value}"\n' for key, value in entry.items())
+        for entry in CAR
+    )
+    (tmp_path / "t.toml").write_text(toml)
+    taxonomy = load_taxonomy(tmp_path / "t.json")
+    assert taxonomy == load_taxonomy(tmp_path / "t.toml")
+    assert [taxonomy.index(name) for name in ("car", "CAR.WHEEL", "door", "boat", "")] == [
+        *(0, 1, 2, -1, -1)
+    ]
+    assert taxonomy_of(taxonomy.to_json()) == taxonomy
+
+
+@pytest.mark.parametrize(
+    ("entries", "told"),
+    [
+        ([{"id": "Bad Id"}], "'Bad Id'"),
+        (["x"], "entry 0 has id"),
+        ([{"id": "a", "colour": "red"}], "id, name and parent only"),
+        ([{"id": "a", "name": "x\n"}], "printable"),
+        ([{"id": "a"}, {"id": "a"}], "'a' is there twice"),
+        ([{"id": "a", "parent": "b"}], "unknown parent 'b'"),
+        ([{"id": "a", "parent": "b"}, {"id": "b", "parent": "a"}], "circle"),
+        ([{"id": str(number)} for number in range(10_001)], "10001 categories"),
+    ],
+)
+def test_bad_entries_are_told(entries: list, told: str):
+    with pytest.raises(BadTaxonomy, match=told):
+        taxonomy_of(entries)
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "told"),
+    [
+        ("t.json", "{", "cannot read"),
+        ("t.toml", "a = [", "cannot read"),
+        ("t.json", "{}", "no list"),
+    ],
+)
+def test_bad_files_are_told(tmp_path: Path, name: str, text: str, told: str):
+    (tmp_path / name).write_text(text)
+    with pytest.raises(BadTaxonomy, match=told):
+        load_taxonomy(tmp_path / name)
+    with pytest.raises(BadTaxonomy, match="cannot read"):
+        load_taxonomy(tmp_path / "absent.json")

@@ -1,0 +1,76 @@
+"""The gate: what is sure, what is audited, and why something is doubted."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from segvigen_model.types import Proposal
+from tasks.catalogue import AssetState
+from tasks.quality.gate import doubts_about, gate_asset, is_in_audit
+from tasks.settings import GateSettings
+
+OPEN_GATE = GateSettings(
+    accept_confidence=0, audit_share=0, min_draws=1, min_parts=1, min_part_area=0, max_part_area=1
+)
+
+
+def test_the_default_gate_sends_to_review(world: Any) -> None:
+    asset = world.proposed()
+    common_ = {"store": world.store, "catalogue": world.catalogue}
+    decision = gate_asset(asset.asset_id, settings=world.settings.gate, **common_)
+    assert not decision.is_accepted
+    assert decision.doubts
+    assert world.catalogue.asset(asset.asset_id).state is AssetState.PROPOSED
+
+
+def test_a_sure_proposal_is_accepted_without_review(world: Any) -> None:
+    asset = world.proposed()
+    common_ = {"store": world.store, "catalogue": world.catalogue}
+    decision = gate_asset(asset.asset_id, settings=OPEN_GATE, **common_)
+    assert decision.is_accepted
+    row = world.catalogue.labels.latest(asset.asset_id)
+    assert (row.decided_by, row.num_rounds, row.num_clicks) == ("gate", 0, 0)
+    again = gate_asset(asset.asset_id, settings=OPEN_GATE, **common_)
+    assert again.doubts == ("state is accepted",)
+
+
+def test_the_audit_reviews_sure_ones_too(world: Any) -> None:
+    asset = world.proposed()
+    settings = OPEN_GATE.model_copy(update={"audit_share": 1.0})
+    decision = gate_asset(
+        asset.asset_id, store=world.store, catalogue=world.catalogue, settings=settings
+    )
+    assert (decision.is_accepted, decision.is_audited) == (False, True)
+    assert world.catalogue.asset(asset.asset_id).state is AssetState.PROPOSED
+
+
+def test_the_audit_share_is_a_share_and_stays() -> None:
+    ids = [f"{number:064x}" for number in range(2000)]
+    chosen = {i for i in ids if is_in_audit(i, 0.05)}
+    assert 60 < len(chosen) < 140
+    assert chosen <= {i for i in ids if is_in_audit(i, 0.1)}
+    assert not any(is_in_audit(i, 0.0) for i in ids)
+    assert all(is_in_audit(i, 1.0) for i in ids)
+
+
+def test_doubts() -> None:
+    good = Proposal(
+        np.array([0, 1], np.int32),
+        np.array([0], np.int32),
+        np.ones(2, np.float32),
+        0.99,
+        {"num_draws": 4},
+    )
+    assert doubts_about(good, GateSettings()) == ()
+    cases = {
+        "confidence": replace(good, confidence=0.5),
+        "draws": replace(good, provenance={"num_draws": 1}),
+        "parts": replace(good, part_confidence=np.ones(51, np.float32)),
+        "fell back": replace(good, provenance={"num_draws": 4, "fallbacks": ["colour"]}),
+    }
+    for word, proposal in cases.items():
+        (doubt,) = doubts_about(proposal, GateSettings())
+        assert word in doubt

@@ -1,0 +1,225 @@
+"""Runs that overlap: what one decided meanwhile counts, and no answer is lost or undone."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tasks.catalogue import LATE, AssetState, CopyRole, CopyRow
+from tasks.labelling.label_sets import load_label_set
+from tasks.labelling.loading import load_proposal
+from tasks.quality.adjudication import settle
+from tasks.quality.copies import second_look
+from tasks.review.pull import Reply, pull_annotations
+from tasks.settings import QualitySettings
+from tasks.stages.refine import CHANGED, refine_asset, replay_labels
+
+
+class Interrupted:
+    """A store in whose first read of a kind something else happens."""
+
+    def __init__(self, store: Any, suffix: str, meanwhile: Callable[[], Any]) -> None:
+        self._store, self._suffix, self._meanwhile = store, suffix, meanwhile
+        self.told: Any = None
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._store, name)
+
+    def get(self, key: str) -> bytes:
+        if key.endswith(self._suffix) and self._meanwhile is not None:
+            meanwhile, self._meanwhile = self._meanwhile, None
+            self.told = meanwhile()
+        return self._store.get(key)
+
+
+class Broken(Interrupted):
+    """The same, and then the read fails for a reason of the asset's own."""
+
+    def get(self, key: str) -> bytes:
+        super().get(key)
+        raise ValueError(f"{key} cannot be read")
+
+
+def pull_overtaken(loop: Any, kind: type[Interrupted] = Interrupted) -> tuple[list[Reply], Any]:
+    """A pull that reads an answer, and during that another one that does everything."""
+    world = loop.world
+    task = world.catalogue.reviews.task(loop.asset_id, world.catalogue.asset(loop.asset_id).round)
+    slow = kind(world.store, task.buffers_key, loop.pull)
+    review = world.settings.review
+    late = pull_annotations(store=slow, catalogue=world.catalogue, desk=loop.desk, settings=review)
+    return late, slow.told
+
+
+@pytest.mark.parametrize("kind", [Interrupted, Broken])
+@pytest.mark.parametrize(
+    ("verdict", "state"),
+    [
+        ("refine", AssetState.REFINING),
+        ("accept", AssetState.ACCEPTED),
+        ("reject", AssetState.REJECTED),
+    ],
+)
+def test_the_faster_of_two_pulls_counts(loop: Any, verdict: str, state: str, kind: type) -> None:
+    catalogue = loop.world.catalogue
+    task = loop.push()
+    loop.desk.client.answer(task.task_id, verdict, ["merge 0 1"])
+    late, (reply,) = pull_overtaken(loop, kind)
+    assert (late, reply.state) == ([], state)
+    assert catalogue.asset(loop.asset_id).state is state
+    (row,) = catalogue.reviews.annotations(loop.asset_id)
+    assert (row.verdict, row.problem, row.is_interpreted) == (verdict, None, True)
+    assert [verb.parts for verb in catalogue.reviews.verbs(loop.asset_id)] == [(0, 1)]
+    assert len(catalogue.events(loop.asset_id, "interpreted")) == 1
+    assert len(catalogue.labels.all()) == (state is AssetState.ACCEPTED)
+    assert loop.pull() == []
+
+
+def test_a_changed_mind_is_reopened_by_one_of_two_pulls(loop: Any) -> None:
+    catalogue = loop.world.catalogue
+    task = loop.push()
+    loop.desk.client.answer(task.task_id, "reject", [])
+    loop.pull()
+    loop.desk.client.change(task.task_id, "accept", [])
+    assert pull_overtaken(loop) == ([], [])
+    assert catalogue.asset(loop.asset_id).state is AssetState.PROPOSED
+    loop.push()
+    (reply,) = loop.pull()
+    assert reply.state is AssetState.ACCEPTED
+
+
+def test_an_answer_that_cannot_be_read_is_still_told(loop: Any) -> None:
+    task = loop.push()
+    loop.desk.client.answer(task.task_id, "accept", [])
+    broken = Broken(loop.world.store, "", lambda: None)
+    (reply,) = pull_annotations(
+        store=broken,
+        catalogue=loop.world.catalogue,
+        desk=loop.desk,
+        settings=loop.world.settings.review,
+    )
+    assert reply.verdict is None and "cannot be read" in reply.note
+
+
+def refine(loop: Any, store: Any = None) -> Any:
+    world = loop.world
+    common = {"catalogue": world.catalogue, "segmenter": world.segmenter}
+    model = world.settings.model
+    return refine_asset(loop.asset_id, store=store or world.store, model=model, **common)
+
+
+def refine_overtaken(loop: Any, meanwhile: Callable[[], Any]) -> Any:
+    """A refinement during whose read of the proposal something else happens."""
+    shown = loop.world.catalogue.proposal(loop.asset_id, 0).key
+    return refine(loop, Interrupted(loop.world.store, shown, meanwhile))
+
+
+def to_refine(loop: Any) -> Callable[..., list[Reply]]:
+    """An asset to refine with `merge 0 1`; gives what changes and pulls that answer."""
+    task = loop.push()
+    loop.desk.client.answer(task.task_id, "refine", ["merge 0 1"])
+    loop.pull()
+
+    def change(verdict: str, lines: list[str]) -> list[Reply]:
+        loop.desk.client.change(task.task_id, verdict, lines)
+        return loop.pull()
+
+    return change
+
+
+def labels_of(loop: Any, round_: int) -> list[int]:
+    world = loop.world
+    row = world.catalogue.proposal(loop.asset_id, round_)
+    return load_proposal(world.store, row).face_labels[::6].tolist()
+
+
+def test_an_answer_changed_while_refine_runs_is_the_one_that_is_refined(loop: Any) -> None:
+    catalogue, change = loop.world.catalogue, to_refine(loop)
+    result = refine_overtaken(loop, lambda: change("refine", ["merge 0 2"]))
+    assert (result.is_done, result.note) == (False, CHANGED)
+    asset = catalogue.asset(loop.asset_id)
+    assert (asset.state, asset.round, asset.attempts) == (AssetState.REFINING, 0, 0)
+    assert refine(loop).is_done
+    assert [verb.parts for verb in catalogue.reviews.verbs(loop.asset_id)] == [(0, 2)]
+    assert labels_of(loop, 1) == [0, 1, 0, 3, 4, 2]
+    task = loop.push()
+    loop.desk.client.answer(task.task_id, "accept", [])
+    loop.pull()
+    held = load_label_set(loop.world.store, catalogue.labels.latest(loop.asset_id))
+    replayed = replay_labels(
+        loop.asset_id,
+        store=loop.world.store,
+        catalogue=catalogue,
+        segmenter=loop.world.segmenter,
+    )
+    assert np.array_equal(replayed.face_labels, held.face_labels)
+
+
+def test_an_answer_stored_and_not_yet_read_holds_the_refinement(loop: Any) -> None:
+    catalogue, change = loop.world.catalogue, to_refine(loop)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(catalogue.reviews, "uninterpreted", lambda: [])  # killed before that
+        change("refine", ["merge 0 2"])
+    result = refine(loop)
+    assert (result.is_done, result.note) == (False, CHANGED)
+    assert catalogue.asset(loop.asset_id).attempts == 0
+    loop.pull()
+    assert refine(loop).is_done and labels_of(loop, 1) == [0, 1, 0, 3, 4, 2]
+
+
+def test_an_acceptance_that_waits_for_a_second_look_is_not_refined_over(loop: Any) -> None:
+    catalogue, change = loop.world.catalogue, to_refine(loop)
+    catalogue.quality.add_copy(CopyRow("c" * 64, CopyRole.SECOND, loop.asset_id))
+    result = refine_overtaken(loop, lambda: change("accept", []))
+    assert (result.is_done, result.state) == (False, AssetState.IN_REVIEW)
+    assert catalogue.asset(loop.asset_id).round == 0
+    assert catalogue.proposal(loop.asset_id, 1) is None
+
+
+def test_a_change_that_comes_after_the_refinement_stays_out_of_its_history(loop: Any) -> None:
+    catalogue, change = loop.world.catalogue, to_refine(loop)
+    name_of, told = loop.desk.client.user_name, []
+
+    def slow_name(user: object) -> str:  # asked between reading the round and storing the answer
+        told.append(refine(loop))
+        return name_of(user)
+
+    loop.desk.client.user_name = slow_name
+    (late,) = change("refine", ["merge 0 2"])
+    assert [result.is_done for result in told] == [True]
+    assert "late: the asset is in round 1" in late.note
+    assert [verb.parts for verb in catalogue.reviews.verbs(loop.asset_id, 0)] == [(0, 1)]
+    rows = catalogue.reviews.annotations(loop.asset_id, 0)
+    assert [row.unique_id.endswith(LATE) for row in rows] == [False, True]
+    assert labels_of(loop, 1) == [0, 0, 2, 3, 4, 1]
+    assert loop.pull() == []
+
+
+def test_a_change_to_nothing_usable_goes_back_to_the_desk(loop: Any) -> None:
+    change = to_refine(loop)
+    (reply,) = change("refine", ["merge 1"])
+    assert reply.state is AssetState.IN_REVIEW
+    assert loop.world.catalogue.asset(loop.asset_id).state is AssetState.IN_REVIEW
+    (task,) = loop.desk.client.held
+    assert task.num_answers == 0
+
+
+def test_a_third_look_leaves_alone_what_its_reviewer_took_back(loop: Any) -> None:
+    catalogue, store = loop.world.catalogue, loop.world.store
+    (copy_id,) = second_look(catalogue.asset(loop.asset_id), store=store, catalogue=catalogue)
+    task = loop.push()
+    loop.desk.client.answer(task.task_id, "accept", [])
+    loop.pull()
+    catalogue.move(copy_id, "rejected", reason="reviewer_rejected")
+
+    def take_back() -> list[Reply]:
+        loop.desk.client.change(task.task_id, "refine", ["merge 0 1"])
+        return loop.pull()
+
+    slow = Interrupted(store, catalogue.proposal(loop.asset_id, 0).key, take_back)
+    assert settle(store=slow, catalogue=catalogue, settings=QualitySettings()) == []
+    asset = catalogue.asset(loop.asset_id)
+    assert (asset.state, asset.round) == (AssetState.REFINING, 0)
+    assert refine(loop).is_done and labels_of(loop, 1) == [0, 0, 2, 3, 4, 1]

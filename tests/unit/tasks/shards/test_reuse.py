@@ -1,0 +1,122 @@
+"""New versions take over what earlier ones hold: same bytes, less work, and only what fits."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tasks.labelling.label_sets import accept_asset, write_label_set
+from tasks.labelling.taxonomy import taxonomy_of
+from tasks.settings import ShardSettings
+from tasks.shards import build as shards_module
+from tasks.shards.build import ShardBuild, build_shards
+from tasks.storage import keys
+
+SETTINGS = ShardSettings(num_palettes=2, num_guide_views=2, guide_pixels=32)
+LEGS = taxonomy_of([{"id": "leg", "name": "Leg"}])
+
+
+def accept(world: Any, count: int, shift: float = 0.0) -> list[str]:
+    ids = []
+    for number in range(count):
+        asset = world.proposed(2, shift + number)
+        world.reviewed(asset, "accept", [])
+        accept_asset(asset.asset_id, store=world.store, catalogue=world.catalogue, decided_by="ann")
+        ids.append(asset.asset_id)
+    return ids
+
+
+@pytest.fixture
+def made(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Assets whose samples were really made, not copied."""
+    ids: list[str] = []
+    real = shards_module.sample_members
+
+    def told(source: Any, settings: Any) -> Any:
+        ids.append(source.asset_id)
+        return real(source, settings)
+
+    monkeypatch.setattr(shards_module, "sample_members", told)
+    return ids
+
+
+def build(world: Any, settings: ShardSettings = SETTINGS, taxonomy: Any = None) -> ShardBuild:
+    return build_shards(
+        store=world.store, catalogue=world.catalogue, settings=settings, taxonomy=taxonomy
+    )
+
+
+def tars(tmp_path: Path, build_: ShardBuild) -> dict[str, bytes]:
+    folder = tmp_path / "store" / keys.shard_folder(build_.dataset, build_.version)
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+def test_only_new_samples_are_made_and_the_bytes_are_those_of_a_fresh_build(
+    world: Any, tmp_path: Path, made: list[str]
+) -> None:
+    old = accept(world, 2)
+    first = build(world)
+    assert (sorted(made), first.num_reused) == (sorted(old), 0)
+    (new,) = accept(world, 1, shift=9.0)
+    made.clear()
+    second = build(world)
+    assert (made, second.num_samples, second.num_reused) == ([new], 3, 2)
+    copied = tars(tmp_path, second)
+    for each in (first, second):
+        for path in (tmp_path / "store" / keys.shard_folder(each.dataset, each.version)).iterdir():
+            path.unlink()
+    fresh = build(world)
+    assert (fresh.version, fresh.num_reused) == (second.version, 0)
+    assert tars(tmp_path, fresh) == copied
+
+
+def test_a_new_label_set_of_an_old_asset_is_made_again(world: Any, made: list[str]) -> None:
+    kept, changed = accept(world, 2)
+    build(world)
+    made.clear()
+    asset = world.catalogue.asset(changed)
+    row = write_label_set(asset, store=world.store, catalogue=world.catalogue, decided_by="bob")
+    assert world.catalogue.labels.add(row)
+    assert build(world).num_reused == 1
+    assert made == [changed] and kept not in made
+
+
+@pytest.mark.parametrize(
+    ("settings", "taxonomy", "num_reused"),
+    [
+        (SETTINGS.model_copy(update={"max_shard_bytes": 2**16}), None, 1),  # cuts only tars
+        (SETTINGS.model_copy(update={"num_palettes": 3}), None, 0),
+        (SETTINGS, LEGS, 0),
+        (SETTINGS.model_copy(update={"dataset": "other"}), None, 0),
+    ],
+)
+def test_only_samples_of_the_same_making_are_taken(
+    world: Any, settings: ShardSettings, taxonomy: Any, num_reused: int
+) -> None:
+    accept(world, 1)
+    build(world)
+    assert build(world, settings, taxonomy).num_reused == num_reused
+
+
+def test_what_has_changed_or_gone_is_made_again(world: Any, tmp_path: Path) -> None:
+    accept(world, 2)
+    first = build(world)
+    folder = tmp_path / "store" / keys.shard_folder(first.dataset, first.version)
+    (tar,) = folder.glob("*.tar")
+    data = bytearray(tar.read_bytes())
+    data[600] ^= 1  # within the first sample
+    tar.write_bytes(data)
+    accept(world, 1, shift=9.0)
+    second = build(world)
+    assert (second.num_samples, second.num_reused) == (3, 1)
+    for path in (tmp_path / "store" / keys.shard_folder(second.dataset, second.version)).iterdir():
+        if path.suffix == ".tar":
+            path.unlink()
+    accept(world, 1, shift=19.0)
+    third = build(world)
+    assert (third.num_samples, third.num_reused) == (4, 0)
+    (tmp_path / "store" / keys.shard_index(third.dataset, third.version)).unlink()
+    accept(world, 1, shift=29.0)
+    assert build(world).num_samples == 5, "a version without its index is passed over"

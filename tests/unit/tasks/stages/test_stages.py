@@ -1,0 +1,390 @@
+"""Encode, propose, gate, refine, accept: idempotent, killable, and honest about failures."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from segvigen_model.errors import AssetRejected, MissingExtra
+from segvigen_model.serialization import proposal_from_bytes
+from segvigen_model.types import Proposal
+from tasks.catalogue import AssetRow, AssetState, ClickRow, LeaseLost
+from tasks.errors import StageError
+from tasks.labelling.label_sets import BadLabels, accept_asset, check_partition, load_label_set
+from tasks.labelling.loading import load_asset_mesh, load_encoding
+from tasks.quality.gate import gate_asset
+from tasks.settings import GateSettings
+from tasks.stages import encode as encode_module
+from tasks.stages.encode import encode_asset
+from tasks.stages.propose import propose_asset
+from tasks.stages.refine import refine_asset
+from tasks.stages.runner import attempt, not_needed
+
+OPEN_GATE = GateSettings(
+    accept_confidence=0, audit_share=0, min_draws=1, min_parts=1, min_part_area=0, max_part_area=1
+)
+
+
+def click(asset: AssetRow, face: int, kind: str = "new_part", part: int = -1) -> ClickRow:
+    return ClickRow(
+        unique_id="u",
+        updated_at="t",
+        number=face,
+        asset_id=asset.asset_id,
+        round=asset.round,
+        result_id=f"r{face}",
+        source="sheet",
+        view="front",
+        pixel_x=10.0,
+        pixel_y=20.5,
+        label="new part",
+        kind=kind,
+        part=part,
+        face=face,
+        x=-0.5,
+        y=0.0,
+        z=0.0,
+    )
+
+
+def common(world: Any) -> dict[str, Any]:
+    return {"store": world.store, "catalogue": world.catalogue, "segmenter": world.segmenter}
+
+
+def refining(world: Any, clicks: list[int] | None = None) -> AssetRow:
+    asset = world.proposed()
+    world.reviewed(asset, "refine", [click(asset, face) for face in (clicks or [0])])
+    return world.catalogue.move(asset.asset_id, "refining")
+
+
+def test_proposed_assets_have_their_blobs_and_rows(world: Any) -> None:
+    asset = world.proposed()
+    assert (asset.state, asset.round) == ("proposed", 0)
+    encoding = load_encoding(world.store, asset)
+    assert encoding.checkpoint == world.segmenter.bundle.sha256
+    row = world.catalogue.latest_proposal(asset.asset_id)
+    proposal = proposal_from_bytes(world.store.get(row.key))
+    assert (row.round, row.num_parts) == (0, proposal.num_parts)
+    assert row.provenance["num_draws"] == 2
+    assert row.checkpoint == world.segmenter.bundle.sha256
+    check_partition(proposal.face_labels, asset.num_faces, proposal.num_parts)
+
+
+def test_stages_do_nothing_elsewhere(world: Any) -> None:
+    asset = world.proposed()
+    events = len(world.catalogue.events())
+    results = [
+        encode_asset(asset.asset_id, **common(world)),
+        propose_asset(asset.asset_id, model=world.settings.model, **common(world)),
+        refine_asset(asset.asset_id, model=world.settings.model, **common(world)),
+    ]
+    assert [result.is_done for result in results] == [False] * 3
+    assert {result.note for result in results} == {"asset is proposed"}
+    assert len(world.catalogue.events()) == events
+
+
+def test_killed_after_the_blob_the_next_run_does_not_compute_again(
+    world: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.raw.put("a.glb", world_bytes(world))
+    world.ingest()
+    (asset,) = world.catalogue.assets()
+
+    def killed(*args: Any, **kwargs: Any) -> Any:
+        raise KeyboardInterrupt
+
+    for stage, extra in ((encode_asset, {}), (propose_asset, {"model": world.settings.model})):
+        with monkeypatch.context() as patch:
+            patch.setattr(world.catalogue, "move", killed)
+            with pytest.raises(KeyboardInterrupt):
+                stage(asset.asset_id, **common(world), **extra)
+        before = world.catalogue.asset(asset.asset_id).state
+        with monkeypatch.context() as patch:
+            for name in ("encode", "propose"):
+                patch.setattr(world.segmenter, name, lambda *a, **k: pytest.fail("computed again"))
+            result = stage(asset.asset_id, **common(world), **extra)
+        assert result.is_done
+        assert result.state is not before
+
+
+def world_bytes(world: Any) -> bytes:
+    import trimesh
+
+    return bytes(trimesh.Scene(trimesh.creation.box()).export(file_type="glb"))
+
+
+def test_another_checkpoint_encodes_anew(world: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    from segvigen_model.model.bundle import build
+    from segvigen_model.segmenter import Segmenter
+
+    world.raw.put("a.glb", world_bytes(world))
+    world.ingest()
+    (asset,) = world.catalogue.assets()
+    encode_asset(asset.asset_id, **common(world))
+    other = Segmenter(build("tiny", seed=1))
+    propose_asset(
+        asset.asset_id,
+        store=world.store,
+        catalogue=world.catalogue,
+        segmenter=other,
+        model=world.settings.model,
+    )
+    moved = world.catalogue.asset(asset.asset_id)
+    assert load_encoding(world.store, moved).checkpoint == other.bundle.sha256
+    assert len(list(world.store.list("encodings"))) == 2
+
+
+def test_another_patch_network_proposes_anew_on_the_same_encoding(
+    world: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.raw.put("a.glb", world_bytes(world))
+    world.ingest()
+    (asset,) = world.catalogue.assets()
+    encode_asset(asset.asset_id, **common(world))
+    with monkeypatch.context() as patch:  # killed after the blob
+        patch.setattr(world.catalogue, "move", lambda *a, **k: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            propose_asset(asset.asset_id, model=world.settings.model, **common(world))
+    tuned = {**world.segmenter.weights, "patch_network": "tuned"}
+    with monkeypatch.context() as patch:
+        patch.setattr(world.segmenter, "weights", tuned)
+        propose_asset(asset.asset_id, model=world.settings.model, **common(world))
+    assert len(list(world.store.list("proposals"))) == 2, "the other network's blob was not taken"
+    assert len(list(world.store.list("encodings"))) == 1
+    assert tuned.items() <= world.catalogue.latest_proposal(asset.asset_id).provenance.items()
+
+
+def test_attempt_records_what_goes_wrong(world: Any) -> None:
+    asset = world.proposed()
+
+    def run(action: Any, max_attempts: int = 3) -> Any:
+        world.catalogue.claim([AssetState.PROPOSED], 1, "w")
+        return attempt(
+            "test",
+            asset.asset_id,
+            action,
+            catalogue=world.catalogue,
+            worker="w",
+            max_attempts=max_attempts,
+        )
+
+    def broken() -> Any:
+        raise ValueError("a bug")
+
+    result = run(broken)
+    assert (result.is_done, result.state, result.note) == (False, "proposed", "ValueError: a bug")
+    row = world.catalogue.asset(asset.asset_id)
+    assert (row.attempts, row.lease_owner, row.is_started) == (1, None, False)
+
+    def lost() -> Any:
+        raise LeaseLost("gone")
+
+    assert run(lost).state == "proposed"
+    assert world.catalogue.asset(asset.asset_id).attempts == 1
+
+    def offline() -> Any:
+        raise ConnectionResetError("store is down")
+
+    with pytest.raises(ConnectionResetError):
+        run(offline)
+    row = world.catalogue.asset(asset.asset_id)
+    assert (row.attempts, row.lease_owner) == (1, None)
+
+    def not_installed() -> Any:
+        raise MissingExtra("spconv", "pip install it")
+
+    with pytest.raises(MissingExtra):
+        run(not_installed)
+
+    def unusable() -> Any:
+        raise AssetRejected("no_voxels", "nothing inside; scale it")
+
+    assert run(unusable).state == "rejected"
+    assert world.catalogue.asset(asset.asset_id).reason == "no_voxels"
+
+
+def test_attempt_parks_after_the_last_try(world: Any) -> None:
+    asset = world.proposed()
+
+    def broken() -> Any:
+        raise ValueError("a bug")
+
+    for state in ("proposed", "failed"):
+        world.catalogue.claim([AssetState.PROPOSED], 1, "w")
+        result = attempt(
+            "test", asset.asset_id, broken, catalogue=world.catalogue, worker="w", max_attempts=2
+        )
+        assert result.state == state
+
+
+def test_attempt_passes_results_through(world: Any) -> None:
+    asset = world.proposed()
+    world.catalogue.claim([AssetState.PROPOSED], 1, "w")
+    result = attempt(
+        "test",
+        asset.asset_id,
+        lambda: not_needed("test", world.catalogue, asset.asset_id),
+        catalogue=world.catalogue,
+        worker="w",
+    )
+    assert result.note == "asset is proposed"
+
+
+def test_clicks_make_the_next_round(world: Any) -> None:
+    asset = refining(world, [0])
+    source = world.catalogue.latest_proposal(asset.asset_id)
+    result = refine_asset(asset.asset_id, model=world.settings.model, **common(world))
+    moved = world.catalogue.asset(asset.asset_id)
+    assert (result.is_done, moved.state, moved.round) == (True, "proposed", 1)
+    row = world.catalogue.latest_proposal(asset.asset_id)
+    proposal = proposal_from_bytes(world.store.get(row.key))
+    assert (row.round, row.key) == (1, result.key)
+    assert row.provenance["parent"]["sha256"] == source.sha256
+    assert row.provenance["num_clicks"] == 1
+    check_partition(proposal.face_labels, asset.num_faces, proposal.num_parts)
+    clicked = proposal.face_labels[0]
+    assert 0 < (proposal.face_labels == clicked).sum() < asset.num_faces
+    assert gate_asset(
+        asset.asset_id, store=world.store, catalogue=world.catalogue, settings=OPEN_GATE
+    ).doubts == ("refined round",)
+
+
+def test_unusable_clicks_are_dropped_and_counted(world: Any) -> None:
+    asset = world.proposed()
+    bad = [
+        click(asset, 10**6),
+        replace(click(asset, 1), kind="belongs", part=99),
+        click(asset, 2),
+    ]
+    world.reviewed(asset, "refine", bad)
+    world.catalogue.move(asset.asset_id, "refining")
+    refine_asset(asset.asset_id, model=world.settings.model, **common(world))
+    row = world.catalogue.latest_proposal(asset.asset_id)
+    assert (row.provenance["num_clicks"], row.provenance["num_clicks_dropped"]) == (1, 2)
+
+
+def test_refining_without_clicks_says_so(world: Any) -> None:
+    asset = world.proposed()
+    world.reviewed(asset, "refine", [])
+    world.catalogue.move(asset.asset_id, "refining")
+    with pytest.raises(StageError, match="none of 0 clicks"):
+        refine_asset(asset.asset_id, model=world.settings.model, **common(world))
+
+
+def test_a_killed_refinement_is_taken_up(world: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    asset = refining(world)
+
+    def killed(*args: Any, **kwargs: Any) -> Any:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(world.catalogue, "add_proposal", killed)
+        with pytest.raises(KeyboardInterrupt):
+            refine_asset(asset.asset_id, model=world.settings.model, **common(world))
+    held = world.catalogue.asset(asset.asset_id)
+    assert (held.state, held.round) == ("refining", 0)
+    refine_asset(asset.asset_id, model=world.settings.model, **common(world))
+    assert world.catalogue.asset(asset.asset_id).round == 1
+    assert len(list(world.store.list("proposals"))) == 2
+
+
+def test_accepting_writes_labels_with_their_whole_history(world: Any) -> None:
+    asset = refining(world)
+    refine_asset(asset.asset_id, model=world.settings.model, **common(world))
+    asset = world.catalogue.asset(asset.asset_id)
+    world.reviewed(asset, "accept", [])
+    row = accept_asset(
+        asset.asset_id, store=world.store, catalogue=world.catalogue, decided_by="ann@local.test"
+    )
+    assert world.catalogue.asset(asset.asset_id).state is AssetState.ACCEPTED
+    assert (row.num_rounds, row.num_clicks, row.seconds) == (2, 1, 25.0)
+    labels = load_label_set(world.store, row)
+    proposal = proposal_from_bytes(world.store.get(row.proposal_key))
+    assert np.array_equal(labels.face_labels, proposal.face_labels)
+    told = labels.provenance
+    assert told["asset_id"] == asset.asset_id
+    assert told["proposal"]["sha256"] == world.catalogue.latest_proposal(asset.asset_id).sha256
+    assert told["checkpoint"] == world.segmenter.bundle.sha256
+    assert [review["verdict"] for review in told["reviews"]] == ["refine", "accept"]
+    (clicked,) = told["clicks"]
+    assert clicked["reviewer"] == "ann@local.test"
+    assert (clicked["view"], clicked["pixel"], clicked["face"]) == ("front", [10.0, 20.5], 0)
+    assert clicked["xyz"] == [-0.5, 0.0, 0.0]
+    assert clicked["label_studio"]["result_id"] == "r0"
+    json.dumps(dict(told))
+
+
+def test_accepting_twice_is_once(world: Any) -> None:
+    asset = world.proposed()
+    world.reviewed(asset, "accept", [])
+    common_ = {"store": world.store, "catalogue": world.catalogue, "decided_by": "ann"}
+    first = accept_asset(asset.asset_id, **common_)
+    again = accept_asset(asset.asset_id, **common_)
+    assert again.label_id == first.label_id
+    assert len(world.catalogue.labels.all()) == 1
+    assert len(list(world.store.list("labels"))) == 2
+
+
+def test_labels_that_do_not_fit_the_mesh_are_refused(world: Any) -> None:
+    asset = world.proposed()
+    world.catalogue.update(asset.asset_id, num_faces=asset.num_faces + 1)
+    with pytest.raises(BadLabels, match="do not fit"):
+        accept_asset(
+            asset.asset_id, store=world.store, catalogue=world.catalogue, decided_by="gate"
+        )
+    assert list(world.store.list("labels")) == []
+
+
+@pytest.mark.parametrize(
+    ("labels", "num_faces", "num_parts", "said"),
+    [
+        ([0, -1], 2, 1, "1 of 2 faces have no part"),
+        ([0, 2], 2, 2, "ids up to 2"),
+        ([0, 0], 2, 2, "1 ids"),
+        ([0, 1], 3, 2, "do not fit"),
+        ([0.0, 1.0], 2, 2, "do not fit"),
+        ([], 0, 0, "do not fit|without faces"),
+    ],
+)
+def test_partitions_are_checked(
+    labels: list[float], num_faces: int, num_parts: int, said: str
+) -> None:
+    with pytest.raises(BadLabels, match=said):
+        check_partition(np.array(labels), num_faces, num_parts)
+
+
+def test_a_broken_proposal_is_never_stored(world: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    world.raw.put("a.glb", world_bytes(world))
+    world.ingest()
+    (asset,) = world.catalogue.assets()
+    encode_asset(asset.asset_id, **common(world))
+    num_faces = load_asset_mesh(world.store, asset).num_faces
+
+    def holes(*args: Any, **kwargs: Any) -> Proposal:
+        labels = np.full(num_faces, -1, np.int32)
+        return Proposal(labels, labels, np.ones(1, np.float32), 1.0)
+
+    monkeypatch.setattr(world.segmenter, "propose", holes)
+    with pytest.raises(BadLabels):
+        propose_asset(asset.asset_id, model=world.settings.model, **common(world))
+    assert list(world.store.list("proposals")) == []
+    assert encode_module.encoding_key(asset.asset_id, world.segmenter)
+
+
+def test_a_fault_after_the_lease_is_lost_counts_for_nobody(world: Any) -> None:
+    asset = world.proposed()
+    world.catalogue.claim([AssetState.PROPOSED], 1, "slow")
+
+    def overtaken() -> Any:
+        world.catalogue.release([asset.asset_id], "slow")
+        world.catalogue.claim([AssetState.PROPOSED], 1, "fast")
+        raise ValueError("too late")
+
+    result = attempt("test", asset.asset_id, overtaken, catalogue=world.catalogue, worker="slow")
+    assert "too late" in result.note
+    row = world.catalogue.asset(asset.asset_id)
+    assert (row.attempts, row.lease_owner, row.state) == (0, "fast", "proposed")
