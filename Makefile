@@ -8,10 +8,11 @@ VIEWER := tasks/rendering/static/viewer.bundle.js
 REVIEWER ?= scripted
 
 .DEFAULT_GOAL := help
-.PHONY: help setup check test test-fast test-gpu bench demo up down status lock clean
+.PHONY: help setup hooks check test test-fast test-unit test-integration test-gpu coverage docs bench demo up \
+  down status lock clean
 
 help: ## list the targets
-	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 18
 
 # A Debian python without the python3-venv package cannot put pip into a new environment;
 # then the machine's own pip installs into it from outside.
@@ -35,10 +36,15 @@ $(VIEWER): $(VENV)/.ready infra/viewer/build.py infra/viewer/package-lock.json $
 
 setup: $(VENV)/.ready $(LS_VENV)/.ready $(VIEWER) ## build .venv, .venv-label-studio (Label Studio's pins clash with Prefect's), the 3D viewer
 
-check: $(VENV)/.ready ## lint, format and types, as CI runs them
+hooks: $(VENV)/.ready ## run the checks of .pre-commit-config.yaml before each commit
+	$(BIN)/pre-commit install
+
+check: $(VENV)/.ready ## lint, format, spelling, types and import contracts, as CI runs them
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/codespell
 	$(BIN)/mypy
+	$(BIN)/lint-imports
 
 test: setup ## all tests that this machine can run; says which it skipped and why
 	$(BIN)/python -m pytest
@@ -46,8 +52,20 @@ test: setup ## all tests that this machine can run; says which it skipped and wh
 test-fast: $(VENV)/.ready $(VIEWER) ## unit tests only, under a minute or two
 	$(BIN)/python -m pytest tests/unit -m "not slow"
 
+test-unit: $(VENV)/.ready $(VIEWER) ## every unit test, also the slow ones
+	$(BIN)/python -m pytest tests/unit
+
+test-integration: setup ## whole flows on a real S3 server, Prefect and Label Studio
+	$(BIN)/python -m pytest tests/integration
+
 test-gpu: $(VENV)/.ready ## tests that need a CUDA device
 	$(BIN)/python -m pytest -m gpu
+
+coverage: setup ## line coverage of segvigen_model and tasks by unit and integration tests; fails below 90 %
+	$(BIN)/python -m pytest tests/unit tests/integration --cov --cov-report=term:skip-covered --cov-report=html
+
+docs: $(VENV)/.ready ## build the documentation site into build/docs; a broken link fails
+	$(BIN)/mkdocs build --strict
 
 bench: $(VENV)/.ready ## tables of timings; never part of the tests
 	@for script in tests/bench/bench_*.py; do echo "== $$script"; $(BIN)/python $$script || exit 1; done
@@ -67,7 +85,7 @@ status: ## counts per state, shards, URLs
 # The CUDA packages of torch are left to its own metadata, so that one lock serves CPU and GPU machines.
 lock: ## resolve the lock files anew (needs uv)
 	uv pip compile pyproject.toml --python-version 3.11 --universal --no-header --no-annotate -q \
-	  --extra pipeline --extra review --extra postgres --extra local --extra official --extra dev \
+	  --extra pipeline --extra review --extra postgres --extra local --extra official --extra dev --extra docs \
 	  --constraint <(echo torch==2.13.0) -o requirements.lock
 	sed -i -E '/^(nvidia-|cuda-|triton)/d' requirements.lock
 	echo label-studio==1.23.2 | uv pip compile - --python-version 3.11 --universal --no-header --no-annotate -q \
