@@ -17,7 +17,6 @@ import tarfile
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.exceptions import PluginError
@@ -29,9 +28,10 @@ from infra.viewer.build import find_node
 REPOSITORY = Path(__file__).resolve().parents[2]
 CACHE = REPOSITORY / "build" / "docs-scripts"
 NPM_TIMEOUT_S = 300
-# Files of the repository that are pages of the site.
-PAGES = {
+# Files of the repository, outside docs/, that are part of the site.
+OUTSIDE = {
     "segvigen_model/weights/default/MODEL_CARD.md": "model-card.md",
+    "segvigen_model/weights/default/curves.png": "images/curves.png",
     "CHANGELOG.md": "changelog.md",
     "CONTRIBUTING.md": "contributing.md",
     "SECURITY.md": "security.md",
@@ -82,7 +82,7 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
     """Add the scripts, the files outside `docs/`, the command reference and the notebooks."""
     for script in (MERMAID, IFRAME_WORKER):
         files.append(File.generated(config, script.uri, content=fetch_script(script)))
-    for source, uri in PAGES.items():
+    for source, uri in OUTSIDE.items():
         files.append(File.generated(config, uri, abs_src_path=str(REPOSITORY / source)))
     files.append(File.generated(config, COMMANDS_PAGE, content=describe_commands()))
     for notebook in sorted((REPOSITORY / "docs" / "examples").glob("*.ipynb")):
@@ -96,7 +96,7 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:
     """Point relative links to the site's page of a file, wherever the file lies."""
     uri = page.file.src_uri
-    source = next((path for path, name in PAGES.items() if name == uri), f"docs/{uri}")
+    source = next((path for path, name in OUTSIDE.items() if name == uri), f"docs/{uri}")
     return LINK.sub(lambda found: _site_link(found[1], source, uri), markdown)
 
 
@@ -175,8 +175,8 @@ def convert_notebook(path: Path) -> tuple[str, dict[str, bytes]]:
 def _site_link(link: str, source: str, uri: str) -> str:
     """Rewrite one relative link of the file `source`, which is the page `uri`."""
     target = posixpath.normpath(posixpath.join(posixpath.dirname(source), link))
-    if target in PAGES:
-        place = PAGES[target]
+    if target in OUTSIDE:
+        place = OUTSIDE[target]
     elif target.startswith("docs/"):
         place = target.removeprefix("docs/")
     else:
