@@ -32,6 +32,10 @@ class CheckpointMismatch(SegvigenError):
     """A checkpoint does not fit the model it is loaded into."""
 
 
+class InvalidConfig(SegvigenError):
+    """A configuration has an unknown setting, or a value outside its range."""
+
+
 class MissingExtra(SegvigenError):
     """An optional package is needed and absent; raised on use, never at import."""
 

@@ -132,7 +132,7 @@ class Segmenter:
                 for colors in colorings
             ]
         )
-        trust = self.bundle.config.trust.draws
+        trust = self.bundle.config.segmenter.fusion.draws
         areas = geometry.surface.areas
         survey = geometry.survey
         atoms, bonds = survey.closely() if trust < TRUSTED else survey.at_once()
@@ -294,7 +294,7 @@ class Segmenter:
             geometry.atoms,
             geometry.reading,
             geometry.surface,
-            self.bundle.config.trust.mask,
+            self.bundle.config.segmenter.fusion.mask,
         )
         return self._with_levels(
             geometry,
@@ -363,7 +363,7 @@ class Segmenter:
     def _probability(
         self, geometry: Geometry, faces: IntArray, is_positive: BoolArray, mask: FloatArray
     ) -> FloatArray:
-        trust, on_faces = self.bundle.config.trust.mask, geometry.relation.to_faces(mask)
+        trust, on_faces = self.bundle.config.segmenter.fusion.mask, geometry.relation.to_faces(mask)
         is_looking = trust < TRUSTED
         looks = geometry.looks.at(faces[is_positive]) if is_looking else (geometry.looks.whole,)
         return part_probability(looks, faces, is_positive, on_faces, trust)

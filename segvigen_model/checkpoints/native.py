@@ -24,11 +24,12 @@ from segvigen_model.checkpoints.weights import (
     name_some,
     strip_prefix,
 )
-from segvigen_model.errors import CheckpointMismatch
+from segvigen_model.config import SegmenterConfig, override_settings
+from segvigen_model.errors import CheckpointMismatch, InvalidConfig
 from segvigen_model.interactive.patch_network import PATCHES_FILE
 from segvigen_model.interactive.patch_network import WEIGHTS_FILE as SHIPPED_PATCHES
 from segvigen_model.model.bundle import PARTS, Bundle, from_config, move_to_device, normalization_of
-from segvigen_model.model.presets import ModelConfig, Trust
+from segvigen_model.model.presets import ModelConfig
 from segvigen_model.slat_flow.conditioning import ViewConfig
 from segvigen_model.slat_flow.segmentation import SegmentationConfig
 from segvigen_model.slat_flow.transformer import FlowConfig
@@ -121,7 +122,7 @@ def save(bundle: Bundle, folder: str | Path, *, is_half: bool = True) -> Bundle:
 
 
 def config_from_json(data: Mapping[str, Any]) -> ModelConfig:
-    """Rebuild sizes from `asdict(config)` after a trip through JSON."""
+    """Rebuild sizes and the segmenter's configuration from `asdict(config)`, after JSON."""
     try:
         flow = dict(data["flow"])
         view = flow.pop("view", None)
@@ -134,10 +135,20 @@ def config_from_json(data: Mapping[str, Any]) -> ModelConfig:
             tex_encoder=EncoderConfig(**_tupled(data["tex_encoder"])),
             tex_decoder=DecoderConfig(**_tupled(data["tex_decoder"])),
             flow=SegmentationConfig(**flow, view=None if view is None else ViewConfig(**view)),
-            trust=Trust(**data.get("trust", {})),
+            segmenter=_segmenter_of(data),
         )
     except (KeyError, TypeError, ValueError) as err:
         raise CheckpointMismatch(f"the model's sizes in {CONFIG_FILE} are wrong: {err!r}") from err
+    except InvalidConfig as err:
+        raise CheckpointMismatch(f"{CONFIG_FILE} is wrong: {err}") from err
+
+
+def _segmenter_of(data: Mapping[str, Any]) -> SegmenterConfig:
+    """The segmenter's configuration; older files have only fusion weights, as "trust"."""
+    if "trust" in data and "segmenter" in data:
+        raise InvalidConfig("model has both trust and segmenter; move trust to segmenter.fusion")
+    settings = {"fusion": data["trust"]} if "trust" in data else data.get("segmenter", {})
+    return override_settings(SegmenterConfig(), settings, "model.segmenter")
 
 
 def _tupled(data: Mapping[str, Any]) -> dict[str, Any]:

@@ -27,7 +27,7 @@ from segvigen_model.checkpoints.weights import file_sha256, load_weights
 from segvigen_model.errors import CheckpointMismatch, MissingExtra
 from segvigen_model.model.bundle import Bundle, Normalization, normalization_of
 from segvigen_model.model.offload import is_offload_needed
-from segvigen_model.model.presets import OFFICIAL_TRUST, ModelConfig
+from segvigen_model.model.presets import OFFICIAL_SEGMENTER, ModelConfig
 from segvigen_model.slat_flow import transformer
 from segvigen_model.slat_flow.conditioning import Task
 from segvigen_model.slat_flow.image_tokens import ImageTokenizer, find_image_model, load_tokenizer
@@ -115,7 +115,7 @@ def _config(name: str, pairs: Mapping[str, _Pair], flow: SegmentationFlow) -> Mo
         tex_encoder=official_config.encoder_config(*headers["tex_encoder"]),
         tex_decoder=official_config.decoder_config(*headers["tex_decoder"]),
         flow=flow.config,
-        trust=OFFICIAL_TRUST,
+        segmenter=OFFICIAL_SEGMENTER,
     )
 
 

@@ -5,8 +5,9 @@ A model is two autoencoders and a segmentation flow; latents of both autoencoder
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+from segvigen_model.config import FusionWeights, SegmenterConfig
 from segvigen_model.slat_flow.conditioning import ViewConfig
 from segvigen_model.slat_flow.segmentation import SegmentationConfig
 from segvigen_model.slat_flow.transformer import FlowConfig
@@ -14,21 +15,8 @@ from segvigen_model.vae import shape, texture
 from segvigen_model.vae.decoder import DecoderConfig
 from segvigen_model.vae.encoder import EncoderConfig
 
-
-@dataclass(frozen=True, slots=True)
-class Trust:
-    """How much a flow's opinions count beside the patch network's: factors of their log odds.
-
-    Attributes:
-        mask: of the mask that clicks give.
-        draws: of the draws' agreement that two patches are of one part.
-    """
-
-    mask: float = 0.1  # more lowers the IoU of fused development objects at ten clicks
-    draws: float = 0.1
-
-
-OFFICIAL_TRUST = Trust(1.5, 1.5)  # a choice, not measured: it outweighs geometry where it is sure
+# A choice, not measured: it outweighs geometry where it is sure.
+OFFICIAL_SEGMENTER = SegmenterConfig(fusion=FusionWeights(mask=1.5, draws=1.5))
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +29,7 @@ class ModelConfig:
         shape_encoder, shape_decoder: shape autoencoder.
         tex_encoder, tex_decoder: texture autoencoder.
         flow: segmentation flow.
-        trust: in the flow, when its colours and masks become labels.
+        segmenter: how its colours and masks become labels.
     """
 
     name: str
@@ -51,7 +39,7 @@ class ModelConfig:
     tex_encoder: EncoderConfig
     tex_decoder: DecoderConfig
     flow: SegmentationConfig
-    trust: Trust = Trust()
+    segmenter: SegmenterConfig = field(default_factory=SegmenterConfig)
 
     @property
     def num_levels(self) -> int:
@@ -79,7 +67,7 @@ def _model(
     latent_channels: int,
     logvar_bias: float,
     flow: SegmentationConfig,
-    trust: Trust = Trust(),
+    segmenter: SegmenterConfig | None = None,
 ) -> ModelConfig:
     def encoder(in_channels: int) -> EncoderConfig:
         return EncoderConfig(in_channels, channels, encoder_blocks, latent_channels, logvar_bias)
@@ -97,7 +85,7 @@ def _model(
         tex_encoder=encoder(texture.CHANNELS),
         tex_decoder=decoder(texture.CHANNELS, predicts=False),
         flow=flow,
-        trust=trust,
+        segmenter=segmenter or SegmenterConfig(),
     )
 
 
@@ -142,6 +130,6 @@ PRESETS: dict[str, ModelConfig] = {
             has_task_embedding=False,
             view=None,
         ),
-        trust=OFFICIAL_TRUST,
+        segmenter=OFFICIAL_SEGMENTER,
     ),
 }

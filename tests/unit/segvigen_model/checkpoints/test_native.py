@@ -12,6 +12,7 @@ from safetensors.torch import load_file, save_file
 from segvigen_model.checkpoints import native
 from segvigen_model.checkpoints.loading import load
 from segvigen_model.checkpoints.native import CONFIG_FILE, WEIGHTS_FILE, config_from_json
+from segvigen_model.config import CropConfig, FusionWeights, SegmenterConfig
 from segvigen_model.errors import CheckpointMismatch
 from segvigen_model.interactive.patch_network import PATCHES_FILE, read_patch_network
 from segvigen_model.interactive.patch_network import WEIGHTS_FILE as SHIPPED_PATCHES
@@ -94,6 +95,23 @@ def test_sizes_survive_json(name):
     assert config_from_json(json.loads(json.dumps(asdict(PRESETS[name])))) == PRESETS[name]
 
 
+def test_the_configuration_is_stored_with_the_model(tiny_bundle, tmp_path):
+    config = SegmenterConfig(crops=CropConfig(num_patches=100))
+    native.save(
+        replace(tiny_bundle, config=replace(tiny_bundle.config, segmenter=config)), tmp_path
+    )
+    stored = json.loads((tmp_path / CONFIG_FILE).read_text())["model"]["segmenter"]
+    assert stored["crops"]["num_patches"] == 100
+    assert load(tmp_path).config.segmenter == config
+
+
+def test_files_from_before_there_was_a_configuration_are_read(folder):
+    edit_header(folder, lambda h: h["model"].pop("segmenter"))
+    assert load(folder).config.segmenter == SegmenterConfig()
+    edit_header(folder, lambda h: h["model"].update(trust={"mask": 1.5, "draws": 0.2}))
+    assert load(folder).config.segmenter == SegmenterConfig(fusion=FusionWeights(1.5, 0.2))
+
+
 def test_random_weights_depend_on_the_seed_only():
     torch.manual_seed(7)
     first = build("tiny")
@@ -154,6 +172,8 @@ def test_weights_that_do_not_fit_are_named(folder, change, match):
         (lambda h: h["normalization"].pop("tex_std"), "normalisation is incomplete"),
         (lambda h: h["model"].pop("grid"), "sizes in config.json are wrong"),
         (lambda h: h["model"]["flow"].update(surplus=1), "sizes in config.json are wrong"),
+        (lambda h: h["model"]["segmenter"].update(a=1), r"model\.segmenter\.a is no setting"),
+        (lambda h: h["model"].update(trust={}), "both trust and segmenter"),
     ],
 )
 def test_a_wrong_header_says_what_is_wrong(folder, change, match):
