@@ -38,6 +38,8 @@ def test_config_variable_names_the_file(toml: Path, monkeypatch: pytest.MonkeyPa
         ("[model]\nsede = 1\n", "[model] sede"),
         ("[model]\nseed = -1\n", "[model] seed"),
         ('[store]\ns3_secret_key = "x"\n', "SEGVIGEN_STORE_S3_SECRET_KEY"),
+        ('[STORE]\ns3_secret_key = "x"\n', "SEGVIGEN_STORE_S3_SECRET_KEY"),
+        ("model = 3\n", "[model]: "),
         ("[model\n", "cannot read settings file"),
     ],
 )
@@ -49,9 +51,31 @@ def test_wrong_files_are_refused(tmp_path: Path, text: str, said: str) -> None:
     assert said in str(caught.value)
 
 
-def test_missing_file_is_named(tmp_path: Path) -> None:
+def test_missing_file_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(SettingsError, match=r"none\.toml"):
         load_settings(tmp_path / "none.toml")
+    monkeypatch.setenv("SEGVIGEN_CONFIG", str(tmp_path / "none.toml"))
+    with pytest.raises(SettingsError, match=r"none\.toml"):
+        load_settings()
+
+
+def test_unknown_overrides_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SettingsError, match="unknown settings section 'modle'; known: store, "):
+        load_settings(None, {"modle": {}})
+    with pytest.raises(SettingsError, match=r"\[model\] sede: "):
+        load_settings(None, {"model": {"sede": 1}})
+
+
+def test_variables_of_other_programs_are_ignored(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    plain = load_settings()
+    # What Kubernetes sets for a service named segvigen-store.
+    for name in ("SEGVIGEN_STORE", "SEGVIGEN_STORE_PORT", "SEGVIGEN_STORE_PORT_80_TCP"):
+        monkeypatch.setenv(name, "tcp://10.0.0.1:80")
+    assert load_settings() == plain
 
 
 def test_secrets_do_not_show(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
