@@ -136,14 +136,14 @@ def fetch_script(script: Script) -> bytes:
 
 def describe_commands() -> str:
     """Write the reference of the `segvigen` command from its own help texts."""
-    import click
+    from typer import Context
     from typer.cli import get_docs_for_click
     from typer.main import get_command
 
     from flows.cli.main import app
 
     command = get_command(app)
-    return get_docs_for_click(obj=command, ctx=click.Context(command), name="segvigen")
+    return get_docs_for_click(obj=command, ctx=Context(command), name="segvigen")
 
 
 def convert_notebook(path: Path) -> tuple[str, dict[str, bytes]]:
