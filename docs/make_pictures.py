@@ -15,7 +15,6 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw
 
-from flows.runtime.context import Context, open_context
 from infra.local import LocalStack
 from segvigen_model.coords import fit_frame
 from segvigen_model.surface.geometry import surface_of
@@ -25,6 +24,7 @@ from tasks.labelling.label_sets import load_label_set
 from tasks.labelling.loading import load_asset_mesh, load_proposal
 from tasks.rendering.raycaster import HERO_DIRECTION, RayScene, View, look_from, unit_triangles
 from tasks.rendering.shading import shade_view
+from tasks.workspace import Workspace, open_workspace
 
 TILE = 300
 TITLES = ("raw mesh", "proposal", "clicks", "label set")
@@ -38,8 +38,8 @@ def main() -> None:
     parser.add_argument("--assets", type=int, default=3)
     options = parser.parse_args()
     os.environ.update(LocalStack(options.home).environment())
-    context = open_context()
-    rows = [draw_asset(context, asset) for asset in _most_clicked(context, options.assets)]
+    workspace = open_workspace()
+    rows = [draw_asset(workspace, asset) for asset in _most_clicked(workspace, options.assets)]
     title = Image.new("RGB", (TILE * len(TITLES), 34), GROUND)
     pen = ImageDraw.Draw(title)
     for column, text in enumerate(TITLES):
@@ -50,17 +50,17 @@ def main() -> None:
     Image.fromarray(picture).quantize(128).save(target, optimize=True)
 
 
-def draw_asset(context: Context, asset: AssetRow) -> np.ndarray:
+def draw_asset(workspace: Workspace, asset: AssetRow) -> np.ndarray:
     """(TILE, 4 * TILE, 3) uint8: one asset on its way."""
-    mesh = load_asset_mesh(context.store, asset)
-    first = context.catalogue.proposals(asset.asset_id)[0]
-    label_set = context.catalogue.labels.latest(asset.asset_id)
+    mesh = load_asset_mesh(workspace.store, asset)
+    first = workspace.catalogue.proposals(asset.asset_id)[0]
+    label_set = workspace.catalogue.labels.latest(asset.asset_id)
     if label_set is None:
         raise SystemExit(f"asset {asset.name} has no label set; let the demo finish first")
-    before = load_proposal(context.store, first).face_labels
-    after = load_label_set(context.store, label_set).face_labels
+    before = load_proposal(workspace.store, first).face_labels
+    after = load_label_set(workspace.store, label_set).face_labels
     clicks = [
-        (click.x, click.y, click.z) for click in context.catalogue.reviews.clicks(asset.asset_id)
+        (click.x, click.y, click.z) for click in workspace.catalogue.reviews.clicks(asset.asset_id)
     ]
     raw = Image.fromarray(_shade(mesh, np.zeros(mesh.num_faces, np.int32))).convert("L")
     tiles = [np.asarray(raw.convert("RGB")), _shade(mesh, before)]
@@ -91,9 +91,9 @@ def _with_dots(mesh: AssetMesh, tile: np.ndarray, points: FloatArray) -> np.ndar
     return np.asarray(image)
 
 
-def _most_clicked(context: Context, count: int) -> list[AssetRow]:
-    done = [asset for asset in context.catalogue.assets() if asset.state in DONE]
-    clicks = context.catalogue.reviews.clicks
+def _most_clicked(workspace: Workspace, count: int) -> list[AssetRow]:
+    done = [asset for asset in workspace.catalogue.assets() if asset.state in DONE]
+    clicks = workspace.catalogue.reviews.clicks
     return sorted(done, key=lambda a: (-len(clicks(a.asset_id)), a.asset_id))[:count]
 
 

@@ -9,10 +9,10 @@ from typing import Any
 from prefect import flow
 
 from flows.runtime.chunks import io_task
-from flows.runtime.context import Overrides, open_context
 from flows.runtime.report import publish_table
 from tasks.labelling.taxonomy import load_taxonomy
 from tasks.shards import build as shards
+from tasks.workspace import Overrides, open_workspace
 
 
 @flow(name="build_shards")
@@ -29,16 +29,16 @@ def build_shards(
         The version, its size, and assets that were left out with the reason.
     """
     started = time.monotonic()
-    context = open_context(settings_file, overrides, "build_shards")
+    workspace = open_workspace(settings_file, overrides, "build_shards")
 
-    file = context.settings.review.taxonomy
+    file = workspace.settings.review.taxonomy
 
     @io_task("build-shards")
     def write_version() -> shards.ShardBuild:
         return shards.build_shards(
-            store=context.store,
-            catalogue=context.catalogue,
-            settings=context.settings.shard,
+            store=workspace.store,
+            catalogue=workspace.catalogue,
+            settings=workspace.settings.shard,
             taxonomy=None if file is None else load_taxonomy(file),
         )
 

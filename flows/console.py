@@ -73,9 +73,9 @@ def progress_bar() -> Iterator[None]:
 def read_state(settings: Settings, home: Path) -> dict[str, Any]:
     """Everything that `segvigen status` tells, JSON-able."""
     from infra.local import LocalStack
-    from tasks.catalogue import Catalogue
+    from tasks.workspace import open_catalogue
 
-    catalogue = Catalogue(settings.catalogue.url.get_secret_value())
+    catalogue = open_catalogue(settings)
     raw = catalogue.raw.all()
     # Copies for quality control are reviewed, but they are no assets of the dataset.
     copies = catalogue.quality.copy_ids()

@@ -14,12 +14,12 @@ from typing import Any
 from prefect import flow, task
 
 from flows.runtime.chunks import io_task
-from flows.runtime.context import Context, Overrides, open_context
 from flows.runtime.report import publish_table
 from segvigen_model.checkpoints.native import folder_of
 from tasks.catalogue import ShardVersionRow
-from tasks.checkpoints import CURRENT, VERDICT_FILE, publish, use
+from tasks.checkpoints import CURRENT, VERDICT_FILE, checkpoint_in_use, publish, use
 from tasks.shards.labelled_folder import DatasetFolder, latest_version, write_dataset_folder
+from tasks.workspace import Overrides, Workspace, open_workspace
 
 RUNS = "runs"  # in the checkpoint cache
 
@@ -45,34 +45,34 @@ def finetune(
         Objects by split, the version, whether it is in use now, a note for people, seconds.
     """
     started = time.monotonic()
-    context = open_context(settings_file, overrides, "finetune")
-    dataset = latest_version(context.catalogue, context.settings.shard.dataset)
+    workspace = open_workspace(settings_file, overrides, "finetune")
+    dataset = latest_version(workspace.catalogue, workspace.settings.shard.dataset)
     name = f"{dataset.dataset}/{dataset.version}"
-    working = context.catalogue.labels.checkpoint(CURRENT)
+    working = workspace.catalogue.labels.checkpoint(CURRENT)
     if working is not None and working.detail.get("dataset") == name:
         note = f"the checkpoint in use was tuned on {name}; accept more assets first"
         return {"stage": "finetune", "counts": {}, "seconds": 0.0, "note": note}
-    folder = _run_folder(context, dataset)
+    folder = _run_folder(workspace, dataset)
 
     @io_task("write-dataset-folder")
     def write() -> DatasetFolder:
-        return write_dataset_folder(context.store, context.catalogue, dataset, folder / "data")
+        return write_dataset_folder(workspace.store, workspace.catalogue, dataset, folder / "data")
 
     @task(name="tune-and-judge")
     def tune_and_judge() -> dict[str, Any]:
-        return _verdict(context, dataset, folder, minutes, surface)
+        return _verdict(workspace, dataset, folder, minutes, surface)
 
     @io_task("publish-checkpoint")
     def keep(told: dict[str, Any]) -> str:
         told = {**told, "dataset": name}
-        return publish(context.store, context.catalogue, folder / "checkpoint", told).alias
+        return publish(workspace, folder / "checkpoint", told).alias
 
     written: DatasetFolder = write()
     verdict: dict[str, Any] = tune_and_judge()
     version: str = keep(verdict)
     is_used = is_used_if_better and bool(verdict["is_better"])
     if is_used:
-        use(context.catalogue, version)
+        use(workspace.catalogue, version)
     seconds = round(time.monotonic() - started, 2)
     rows = [{"asset": asset_id, "left out because": why} for asset_id, why in written.left_out]
     state = "in use now" if is_used else "not in use"
@@ -88,15 +88,15 @@ def finetune(
     }
 
 
-def _run_folder(context: Context, dataset: ShardVersionRow) -> Path:
+def _run_folder(workspace: Workspace, dataset: ShardVersionRow) -> Path:
     """Where this version is tuned from the checkpoint in use."""
-    start = Path(context.checkpoint()).name
-    runs = context.settings.model.checkpoint_cache.absolute() / RUNS
+    start = Path(checkpoint_in_use(workspace)).name
+    runs = workspace.settings.model.checkpoint_cache.absolute() / RUNS
     return runs / f"{dataset.dataset}-{dataset.version}-from-{start}"
 
 
 def _verdict(
-    context: Context, dataset: ShardVersionRow, folder: Path, minutes: float, surface: str
+    workspace: Workspace, dataset: ShardVersionRow, folder: Path, minutes: float, surface: str
 ) -> dict[str, Any]:
     """Tune and judge, unless an earlier run did."""
     from segvigen_model.training.finetune import TuneOptions
@@ -104,8 +104,8 @@ def _verdict(
 
     done = folder / VERDICT_FILE
     if not done.exists():
-        start = str(folder_of(context.checkpoint()))
-        device = context.settings.model.device
+        start = str(folder_of(checkpoint_in_use(workspace)))
+        device = workspace.settings.model.device
         options = TuneOptions(start=start, minutes=minutes, surface=surface, device=device)
         tune(folder / "data", folder, options, {"dataset": dataset.dataset, "of": dataset.version})
     verdict: dict[str, Any] = json.loads(done.read_text())

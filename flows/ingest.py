@@ -9,10 +9,10 @@ from typing import Any
 from prefect import flow
 
 from flows.runtime.chunks import io_task
-from flows.runtime.context import Context, Overrides, open_context
 from flows.runtime.report import Outcome, Progress, publish
 from tasks.ingest.ingest import ingest_object, scan_raw
 from tasks.storage.store import ObjectInfo
+from tasks.workspace import Overrides, Workspace, open_workspace
 
 
 @flow(name="ingest")
@@ -36,19 +36,21 @@ def ingest(
         Counts by outcome and seconds.
     """
     started = time.monotonic()
-    context = open_context(settings_file, overrides, "ingest")
-    context.raw.check_bucket()
-    found = scan_raw(context.raw, context.catalogue, prefix=prefix, is_retrying=is_retrying)[:limit]
+    workspace = open_workspace(settings_file, overrides, "ingest")
+    workspace.raw.check_bucket()
+    found = scan_raw(workspace.raw, workspace.catalogue, prefix=prefix, is_retrying=is_retrying)[
+        :limit
+    ]
     progress = Progress("ingest", len(found))
     outcomes: list[Outcome] = []
-    size = context.settings.work.chunk_size
+    size = workspace.settings.work.chunk_size
     for first in range(0, len(found), size):
-        outcomes += _ingest_chunk(context, found[first : first + size], progress)
+        outcomes += _ingest_chunk(workspace, found[first : first + size], progress)
     return publish("ingest", outcomes, time.monotonic() - started).as_dict()
 
 
 def _ingest_chunk(
-    context: Context, objects: Sequence[ObjectInfo], progress: Progress
+    workspace: Workspace, objects: Sequence[ObjectInfo], progress: Progress
 ) -> list[Outcome]:
     """One Prefect task for a chunk of raw objects; a retry goes on where it stopped."""
     done: list[Outcome] = []
@@ -59,10 +61,10 @@ def _ingest_chunk(
             begin = time.monotonic()
             result = ingest_object(
                 info,
-                raw=context.raw,
-                store=context.store,
-                catalogue=context.catalogue,
-                settings=context.settings.ingest,
+                raw=workspace.raw,
+                store=workspace.store,
+                catalogue=workspace.catalogue,
+                settings=workspace.settings.ingest,
             )
             detail = f"{info.key} {result.reason or ''} {result.note}".strip()
             seconds = round(time.monotonic() - begin, 3)

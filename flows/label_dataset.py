@@ -18,11 +18,11 @@ from flows.model_stages import encode, propose, refine
 from flows.pull_review import WAKE_UP, publish_reviewers, pull_review
 from flows.push_review import push_review
 from flows.runtime.chunks import num_waiting
-from flows.runtime.context import Context, Overrides, open_context
 from flows.runtime.label_studio import pull_from_desk
 from flows.runtime.report import publish_table
 from tasks.catalogue import AssetState
 from tasks.quality.queue import num_free_places
+from tasks.workspace import Overrides, Workspace, open_workspace
 
 # Until one of these is empty there is something to do without any reviewer.
 OURS = (AssetState.REGISTERED, AssetState.ENCODED, AssetState.PROPOSED, AssetState.REFINING)
@@ -49,38 +49,38 @@ def label_dataset(
         Assets by state, whether all are settled, seconds.
     """
     started = time.monotonic()
-    context = open_context(settings_file, overrides, "label_dataset")
+    workspace = open_workspace(settings_file, overrides, "label_dataset")
     common: dict[str, Any] = {"settings_file": settings_file, "overrides": overrides}
     ingest(prefix=prefix, **common)
-    if num_waiting(context, (AssetState.IN_REVIEW,)):
+    if num_waiting(workspace, (AssetState.IN_REVIEW,)):
         pull_review(**common)
-    _advance(context, common)
+    _advance(workspace, common)
     deadline = started + review_wait_s
-    while not is_settled(context) and time.monotonic() < deadline:
-        before = context.catalogue.counts()
-        _wait_for_answers(context, deadline)
-        _advance(context, common)
-        if context.catalogue.counts() == before:  # another run holds what is left
-            time.sleep(context.settings.review.poll_interval_s)
+    while not is_settled(workspace) and time.monotonic() < deadline:
+        before = workspace.catalogue.counts()
+        _wait_for_answers(workspace, deadline)
+        _advance(workspace, common)
+        if workspace.catalogue.counts() == before:  # another run holds what is left
+            time.sleep(workspace.settings.review.poll_interval_s)
     build_shards(**common)
-    return _report(context, time.monotonic() - started)
+    return _report(workspace, time.monotonic() - started)
 
 
-def is_settled(context: Context) -> bool:
+def is_settled(workspace: Workspace) -> bool:
     """True when no asset waits for us or for a reviewer."""
-    return num_waiting(context, (*OURS, AssetState.IN_REVIEW)) == 0
+    return num_waiting(workspace, (*OURS, AssetState.IN_REVIEW)) == 0
 
 
-def has_work(context: Context) -> bool:
+def has_work(workspace: Workspace) -> bool:
     """True when something can be done now; proposals wait while the desk is full."""
     states = [state for state in OURS if state is not AssetState.PROPOSED]
-    if num_waiting(context, states):
+    if num_waiting(workspace, states):
         return True
-    is_waiting = num_waiting(context, (AssetState.PROPOSED,)) > 0
-    return is_waiting and num_free_places(context.catalogue, context.settings.quality) > 0
+    is_waiting = num_waiting(workspace, (AssetState.PROPOSED,)) > 0
+    return is_waiting and num_free_places(workspace.catalogue, workspace.settings.quality) > 0
 
 
-def _advance(context: Context, common: dict[str, Any]) -> None:
+def _advance(workspace: Workspace, common: dict[str, Any]) -> None:
     """Run each stage that has something to do, in the order of an asset's life."""
     stages: dict[AssetState, Callable[..., Any]] = {
         AssetState.REGISTERED: encode,
@@ -89,30 +89,30 @@ def _advance(context: Context, common: dict[str, Any]) -> None:
         AssetState.PROPOSED: push_review,
     }
     for state, stage in stages.items():
-        if num_waiting(context, (state,)):
+        if num_waiting(workspace, (state,)):
             stage(**common)
 
 
-def _wait_for_answers(context: Context, deadline: float) -> None:
+def _wait_for_answers(workspace: Workspace, deadline: float) -> None:
     """Return when an answer moved something, or at the deadline.
 
     The desk is asked every poll interval; a webhook's word in the catalogue makes it at once.
     """
-    interval = context.settings.review.poll_interval_s
+    interval = workspace.settings.review.poll_interval_s
     while time.monotonic() < deadline:
-        heard = context.catalogue.raw.cursor(WAKE_UP)
-        pull_from_desk(context)
-        if has_work(context) or is_settled(context):
+        heard = workspace.catalogue.raw.cursor(WAKE_UP)
+        pull_from_desk(workspace)
+        if has_work(workspace) or is_settled(workspace):
             return
         until = min(deadline, time.monotonic() + interval)
-        while time.monotonic() < until and context.catalogue.raw.cursor(WAKE_UP) == heard:
+        while time.monotonic() < until and workspace.catalogue.raw.cursor(WAKE_UP) == heard:
             time.sleep(LOOK_FOR_WAKE_UP_S)
 
 
-def _report(context: Context, seconds: float) -> dict[str, Any]:
+def _report(workspace: Workspace, seconds: float) -> dict[str, Any]:
     """Table of all assets and the counts."""
-    copies = context.catalogue.quality.copy_ids()
-    assets = [row for row in context.catalogue.assets() if row.asset_id not in copies]
+    copies = workspace.catalogue.quality.copy_ids()
+    assets = [row for row in workspace.catalogue.assets() if row.asset_id not in copies]
     rows = [
         {
             "asset": asset.asset_id[:12],
@@ -124,10 +124,10 @@ def _report(context: Context, seconds: float) -> dict[str, Any]:
         }
         for asset in assets
     ]
-    found = context.catalogue.quality.dataset_counts()
+    found = workspace.catalogue.quality.dataset_counts()
     counts = {str(state): number for state, number in found.items()}
     lines = [f"- {state}: {number}" for state, number in counts.items() if number]
     text = "\n".join(["## label_dataset", *lines, f"\n{len(assets)} assets, {seconds:.0f} s"])
     publish_table("label_dataset", rows, text)
-    publish_reviewers(context)
-    return {"counts": counts, "is_settled": is_settled(context), "seconds": round(seconds, 1)}
+    publish_reviewers(workspace)
+    return {"counts": counts, "is_settled": is_settled(workspace), "seconds": round(seconds, 1)}

@@ -6,13 +6,14 @@ from typing import Any
 
 from prefect import Flow, flow
 
-from flows.runtime.chunks import Stage, run_stage
-from flows.runtime.context import Context, Overrides, open_context
+from flows.runtime.chunks import Stage, asset_stage, run_stage
 from tasks.catalogue import AssetState
+from tasks.checkpoints import load_segmenter
 from tasks.stages.encode import encode_asset
 from tasks.stages.propose import propose_asset
 from tasks.stages.refine import refine_asset
 from tasks.stages.runner import StageResult
+from tasks.workspace import Overrides, Workspace, open_workspace
 
 
 def _flow_of(stage: Stage, what: str) -> Flow[..., dict[str, Any]]:
@@ -23,8 +24,8 @@ def _flow_of(stage: Stage, what: str) -> Flow[..., dict[str, Any]]:
         settings_file: str | None = None,
         overrides: Overrides | None = None,
     ) -> dict[str, Any]:
-        context = open_context(settings_file, overrides, stage.name)
-        return run_stage(context, stage, limit).as_dict()
+        workspace = open_workspace(settings_file, overrides, stage.name)
+        return run_stage(workspace, stage, limit).as_dict()
 
     run.__doc__ = f"""{what}
 
@@ -39,36 +40,36 @@ def _flow_of(stage: Stage, what: str) -> Flow[..., dict[str, Any]]:
     return flow(name=stage.name)(run)
 
 
-def _common(context: Context) -> dict[str, Any]:
+def _common(workspace: Workspace) -> dict[str, Any]:
     return {
-        "store": context.store,
-        "catalogue": context.catalogue,
-        "segmenter": context.segmenter(),
-        "worker": context.worker,
+        "store": workspace.store,
+        "catalogue": workspace.catalogue,
+        "segmenter": load_segmenter(workspace),
+        "worker": workspace.worker,
     }
 
 
-def _encode(context: Context, asset_id: str) -> StageResult:
-    return encode_asset(asset_id, **_common(context))
+def _encode(workspace: Workspace, asset_id: str) -> StageResult:
+    return encode_asset(asset_id, **_common(workspace))
 
 
-def _propose(context: Context, asset_id: str) -> StageResult:
-    return propose_asset(asset_id, model=context.settings.model, **_common(context))
+def _propose(workspace: Workspace, asset_id: str) -> StageResult:
+    return propose_asset(asset_id, model=workspace.settings.model, **_common(workspace))
 
 
-def _refine(context: Context, asset_id: str) -> StageResult:
-    return refine_asset(asset_id, model=context.settings.model, **_common(context))
+def _refine(workspace: Workspace, asset_id: str) -> StageResult:
+    return refine_asset(asset_id, model=workspace.settings.model, **_common(workspace))
 
 
 encode = _flow_of(
-    Stage("encode", (AssetState.REGISTERED,), _encode),
+    asset_stage("encode", (AssetState.REGISTERED,), _encode),
     "Turn every registered asset into voxels and latents.",
 )
 propose = _flow_of(
-    Stage("propose", (AssetState.ENCODED,), _propose),
+    asset_stage("propose", (AssetState.ENCODED,), _propose),
     "Give every encoded asset its first partition.",
 )
 refine = _flow_of(
-    Stage("refine", (AssetState.REFINING,), _refine),
+    asset_stage("refine", (AssetState.REFINING,), _refine),
     "Make the reviewers' clicks the next round's proposals.",
 )

@@ -8,10 +8,10 @@ from typing import Any
 from prefect import flow
 
 from flows.runtime.chunks import io_task
-from flows.runtime.context import Context, Overrides, open_context
 from flows.runtime.label_studio import pull_from_desk
 from flows.runtime.report import Outcome, publish, publish_table
 from tasks.quality.statistics import markdown, quality_state
+from tasks.workspace import Overrides, Workspace, open_workspace
 
 WAKE_UP = "webhook"  # cursor that the refine service sets when Label Studio tells of an answer
 
@@ -30,20 +30,20 @@ def pull_review(
         Counts by verdict and seconds.
     """
     started = time.monotonic()
-    context = open_context(settings_file, overrides, "pull_review")
+    workspace = open_workspace(settings_file, overrides, "pull_review")
 
     @io_task("pull-answers")
     def pull() -> list[Outcome]:
-        return pull_from_desk(context)
+        return pull_from_desk(workspace)
 
     report = publish("pull_review", pull(), time.monotonic() - started)
-    publish_reviewers(context)
+    publish_reviewers(workspace)
     return report.as_dict()
 
 
-def publish_reviewers(context: Context) -> None:
+def publish_reviewers(workspace: Workspace) -> None:
     """Write the table of reviewers as artifacts of the run."""
-    state = quality_state(context.catalogue, context.settings.gate, context.settings.quality)
+    state = quality_state(workspace.catalogue, workspace.settings.gate, workspace.settings.quality)
     rows = state["reviewers"]
     if rows:
         publish_table("reviewers", rows, f"## Reviewers\n\n{markdown(rows)}")

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from prefect import flow
 
-from flows.runtime.chunks import Stage, run_chunks, run_stage
-from flows.runtime.context import Context, Overrides, open_context
+from flows.runtime.chunks import Stage, asset_stage, run_stage
 from flows.runtime.label_studio import push_to_desk
 from tasks.catalogue import AssetState
 from tasks.quality.gate import gate_asset, gate_rules
 from tasks.quality.queue import num_free_places, rank_waiting
 from tasks.stages.runner import StageResult
+from tasks.workspace import Overrides, Workspace, open_workspace
 
 if TYPE_CHECKING:
     from sqlalchemy import ColumnElement
@@ -35,14 +34,12 @@ def push_review(
     Returns:
         Counts by state reached and seconds.
     """
-    context = open_context(settings_file, overrides, "push_review")
-    gated = run_stage(context, GATE, limit)
-    rank_waiting(context.catalogue, context.settings.quality)
-    room = num_free_places(context.catalogue, context.settings.quality)
+    workspace = open_workspace(settings_file, overrides, "push_review")
+    gated = run_stage(workspace, GATE, limit)
+    rank_waiting(workspace.catalogue, workspace.settings.quality)
+    room = num_free_places(workspace.catalogue, workspace.settings.quality)
     room = room if limit is None else min(room, limit)
-
-    push = partial(push_to_desk, context)
-    pushed = run_chunks(context, "push_review", (AssetState.PROPOSED,), push, room)
+    pushed = run_stage(workspace, PUSH, room)
     accepted = gated.counts.get(str(AssetState.ACCEPTED), 0)
     report = pushed.as_dict()
     if accepted:
@@ -50,22 +47,23 @@ def push_review(
     return report
 
 
-def _gate(context: Context, asset_id: str) -> StageResult:
+def _gate(workspace: Workspace, asset_id: str) -> StageResult:
     decision = gate_asset(
         asset_id,
-        store=context.store,
-        catalogue=context.catalogue,
-        settings=context.settings.gate,
-        quality=context.settings.quality,
-        worker=context.worker,
+        store=workspace.store,
+        catalogue=workspace.catalogue,
+        settings=workspace.settings.gate,
+        quality=workspace.settings.quality,
+        worker=workspace.worker,
     )
-    state = context.catalogue.asset(asset_id).state
+    state = workspace.catalogue.asset(asset_id).state
     note = "; ".join(decision.doubts) or ("audit" if decision.is_audited else "sure")
     return StageResult(asset_id, "gate", state, decision.is_accepted, note=note)
 
 
-def _not_yet(context: Context) -> ColumnElement[bool]:
-    return context.catalogue.quality.is_ungated(gate_rules(context.settings.gate))
+def _not_yet(workspace: Workspace) -> ColumnElement[bool]:
+    return workspace.catalogue.quality.is_ungated(gate_rules(workspace.settings.gate))
 
 
-GATE = Stage("gate", (AssetState.PROPOSED,), _gate, _not_yet)
+GATE = asset_stage("gate", (AssetState.PROPOSED,), _gate, _not_yet)
+PUSH = Stage("push_review", (AssetState.PROPOSED,), push_to_desk)

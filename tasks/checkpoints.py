@@ -11,16 +11,20 @@ import json
 import logging
 import tempfile
 from collections.abc import Mapping
+from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from segvigen_model.checkpoints.native import CONFIG_FILE, WEIGHTS_FILE
 from segvigen_model.interactive.patch_network import PATCHES_FILE
 from tasks.catalogue import Catalogue, CheckpointRow
 from tasks.errors import StageError
-from tasks.settings import ModelSettings
 from tasks.storage import keys
 from tasks.storage.store import Store
+from tasks.workspace import Workspace
+
+if TYPE_CHECKING:
+    from segvigen_model.segmenter import Segmenter
 
 log = logging.getLogger(__name__)
 
@@ -31,17 +35,15 @@ VERDICT_FILE = "verdict.json"
 FILES = (WEIGHTS_FILE, PATCHES_FILE, CONFIG_FILE)
 
 
-def publish(
-    store: Store, catalogue: Catalogue, folder: Path, verdict: Mapping[str, Any]
-) -> CheckpointRow:
+def publish(workspace: Workspace, folder: Path, verdict: Mapping[str, Any]) -> CheckpointRow:
     """Keep a tuned checkpoint; the same weights again change nothing.
 
     Args:
-        store: gets the files.
-        catalogue: gets a row whose alias is the version.
+        workspace: its store gets the files, its catalogue a row whose alias is the version.
         folder: of the checkpoint.
         verdict: JSON-able; is told beside the version.
     """
+    store, catalogue = workspace.store, workspace.catalogue
     sha256 = hashlib.sha256((folder / PATCHES_FILE).read_bytes()).hexdigest()
     version = sha256[:VERSION_CHARS]
     held = catalogue.labels.checkpoint(version)
@@ -86,27 +88,39 @@ def published(catalogue: Catalogue) -> list[CheckpointRow]:
     return [row for row in catalogue.labels.checkpoints() if row.alias != CURRENT]
 
 
-def in_use(settings: ModelSettings, store: Store, catalogue: Catalogue) -> str:
-    """Path or name of the checkpoint that the settings mean, on this machine.
+def load_segmenter(workspace: Workspace) -> Segmenter:
+    """The model that the settings name; loaded once a process, again when another is used."""
+    return _segmenter(checkpoint_in_use(workspace), workspace.settings.model.device)
 
-    Args:
-        settings: `checkpoint` names a shipped one or a folder; "current" is the one in use.
-        store: holds the published ones; fetched once a machine, into `checkpoint_cache`.
-        catalogue: knows which is in use.
+
+def checkpoint_in_use(workspace: Workspace) -> str:
+    """Path or name of the checkpoint that the settings name, on this machine.
+
+    `checkpoint` of the settings is a shipped one, a folder, or "current": the published one in use,
+    which is fetched once a machine into `checkpoint_cache`.
 
     Raises:
         StageError: the store holds other bytes than were published.
     """
+    settings = workspace.settings.model
     if settings.checkpoint != CURRENT:
         return settings.checkpoint
-    row = catalogue.labels.checkpoint(CURRENT)
+    row = workspace.catalogue.labels.checkpoint(CURRENT)
     if row is None or row.location == SHIPPED:
         return SHIPPED
     version = row.location.rpartition("/")[2]
     folder = settings.checkpoint_cache.absolute() / version
     if not folder.is_dir():
-        _fetch(store, version, row.sha256, folder)
+        _fetch(workspace.store, version, row.sha256, folder)
     return str(folder)
+
+
+@lru_cache(maxsize=1)
+def _segmenter(checkpoint: str, device: str) -> Segmenter:
+    from segvigen_model.segmenter import Segmenter
+
+    # Every stage reads its meshes anew: only the present asset's geometry is asked for again.
+    return Segmenter.from_checkpoint(checkpoint, device=device, num_kept=1)
 
 
 def _fetch(store: Store, version: str, sha256: str, folder: Path) -> None:

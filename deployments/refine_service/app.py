@@ -24,9 +24,9 @@ from deployments.refine_service.engine import Engine
 from deployments.refine_service.guard import BadRequest, check_token, read_json
 from deployments.refine_service.metrics import Metrics
 from deployments.refine_service.model import desk_opener
-from tasks.catalogue import Catalogue
 from tasks.live.session import LiveDesk
 from tasks.settings import Settings, load_settings
+from tasks.workspace import open_catalogue
 
 __all__ = ["MODEL_VERSION", "WAKE_UP", "create_app"]
 
@@ -51,9 +51,7 @@ def create_app(
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        app.state.catalogue = await run_in_threadpool(
-            Catalogue, chosen.catalogue.url.get_secret_value()
-        )
+        app.state.catalogue = await run_in_threadpool(open_catalogue, chosen)
         app.state.engine = engine
         engine.start()
         logger.info("service=refine started=true")

@@ -10,12 +10,11 @@ import time
 from collections.abc import Callable
 
 from segvigen_model.types import Click
-from tasks.catalogue import Catalogue
-from tasks.checkpoints import in_use
+from tasks.checkpoints import checkpoint_in_use
 from tasks.labelling.segmenter import Segmenter
 from tasks.live.session import LiveDesk
 from tasks.settings import Settings
-from tasks.storage.store import Store
+from tasks.workspace import Workspace
 
 log = logging.getLogger(__name__)
 
@@ -29,16 +28,15 @@ def desk_opener(settings: Settings) -> Callable[[], LiveDesk]:
         from segvigen_model.segmenter import Segmenter as Loaded
 
         begin = time.perf_counter()
-        store = Store.from_settings(settings.store)
-        catalogue = Catalogue(settings.catalogue.url.get_secret_value())
+        workspace = Workspace.from_settings(settings, "refine_service")
         segmenter = Loaded.from_checkpoint(
-            in_use(settings.model, store, catalogue),
+            checkpoint_in_use(workspace),
             settings.model.device,
             num_kept=settings.live.max_assets,
         )
         warm_up(segmenter)
         log.info("service=refine model_seconds=%.1f", time.perf_counter() - begin)
-        return LiveDesk(store, catalogue, segmenter, settings.model)
+        return LiveDesk(workspace.store, workspace.catalogue, segmenter, settings.model)
 
     return open_desk
 

@@ -16,10 +16,10 @@ if TYPE_CHECKING:
 
 def read_checkpoints(settings: Settings) -> list[dict[str, Any]]:
     """Every tuned checkpoint, and which works; JSON-able."""
-    from tasks.catalogue import Catalogue
     from tasks.checkpoints import CURRENT, SHIPPED, published
+    from tasks.workspace import open_catalogue
 
-    catalogue = Catalogue(settings.catalogue.url.get_secret_value())
+    catalogue = open_catalogue(settings)
     current = catalogue.labels.checkpoint(CURRENT)
     location = SHIPPED if current is None else current.location
     shipped = {"version": SHIPPED, "is_in_use": location == SHIPPED, "reason": "shipped"}

@@ -75,9 +75,9 @@ def _enter(home: Path, config: str | None = None, *, needs_store: bool = True) -
 
 def _catalogue() -> Catalogue:
     """The catalogue that the settings name."""
-    from tasks.catalogue import Catalogue
+    from tasks.workspace import open_catalogue
 
-    return Catalogue(load_settings().catalogue.url.get_secret_value())
+    return open_catalogue(load_settings())
 
 
 def _run(flow: Callable[..., dict[str, Any]], as_json: bool, **parameters: Any) -> None:

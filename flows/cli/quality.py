@@ -19,11 +19,10 @@ class NoSuchLabels(SegvigenError):
 
 def read_quality(settings: Settings) -> dict[str, Any]:
     """Everything that `segvigen report` tells, JSON-able."""
-    from tasks.catalogue import Catalogue
     from tasks.quality.statistics import quality_state
+    from tasks.workspace import open_catalogue
 
-    catalogue = Catalogue(settings.catalogue.url.get_secret_value())
-    return quality_state(catalogue, settings.gate, settings.quality)
+    return quality_state(open_catalogue(settings), settings.gate, settings.quality)
 
 
 def show_quality(state: Mapping[str, Any]) -> None:

@@ -18,13 +18,13 @@ from prefect.deployments import run_deployment
 from flows.console import err, out, plain, show_access
 from flows.demo import table
 from flows.demo.assets import PREFIX, REJECTED, DemoObject, make_objects
-from flows.runtime.context import Context, open_context
 from flows.runtime.label_studio import desk_of
 from infra.local import LocalStack
 from segvigen_model.errors import SegvigenError
 from segvigen_model.types import IntArray
 from tasks.review.scripted_reviewer import ScriptedReviewer
 from tasks.storage.store import BlobConflict
+from tasks.workspace import Workspace, open_workspace
 
 DEPLOYMENT = "label_dataset/gpu"
 POLL_S = 1.0
@@ -47,27 +47,27 @@ def run_demo(stack: LocalStack, reviewer: str, wait_s: float) -> bool:
         True if every asset is accepted or parked, every label set valid, every shard readable.
     """
     started = time.monotonic()
-    context = open_context(tag="demo")
+    workspace = open_workspace(tag="demo")
     objects = make_objects()
-    _fill_bucket(context, objects)
+    _fill_bucket(workspace, objects)
     run_id = _start_flow(wait_s)
     err.print(
         f"label_dataset runs; watch it at {stack_url(stack, 'prefect')}/runs/flow-run/{run_id}"
     )
-    truth = _wait_for_ingest(context, objects, run_id)
+    truth = _wait_for_ingest(workspace, objects, run_id)
     if reviewer == "scripted":
-        with _reviewing(context, truth, _asset_of(context, objects, REJECTED)):
-            _watch(context, run_id)
+        with _reviewing(workspace, truth, _asset_of(workspace, objects, REJECTED)):
+            _watch(workspace, run_id)
     else:
         show_access(stack)
-        out.print(f"Your turn: open {desk_of(context).url} and choose Label All Tasks.")
-        _watch(context, run_id)
-    table.show(table.describe(context, objects))
-    wrong = table.problems(context, objects)
+        out.print(f"Your turn: open {desk_of(workspace).url} and choose Label All Tasks.")
+        _watch(workspace, run_id)
+    table.show(table.describe(workspace, objects))
+    wrong = table.problems(workspace, objects)
     for line in wrong:
         out.print(f"[bold red]problem:[/] {line}")
     show_access(stack)
-    out.print(f"Look at the answers in {desk_of(context).url}", soft_wrap=True)
+    out.print(f"Look at the answers in {desk_of(workspace).url}", soft_wrap=True)
     out.print(f"{'Incomplete' if wrong else 'Complete'} in {time.monotonic() - started:.0f} s")
     return not wrong
 
@@ -77,10 +77,10 @@ def stack_url(stack: LocalStack, name: str) -> str:
     return next((row.url or "" for row in stack.status() if row.name == name), "")
 
 
-def _fill_bucket(context: Context, objects: list[DemoObject]) -> None:
+def _fill_bucket(workspace: Workspace, objects: list[DemoObject]) -> None:
     for item in objects:
         try:
-            context.raw.put(item.key, item.data)
+            workspace.raw.put(item.key, item.data)
         except BlobConflict as error:
             raise DemoFailed(
                 f"{item.key} in the raw bucket is of another version of the demo; "
@@ -109,13 +109,13 @@ def _is_over(run_id: UUID) -> bool:
 
 
 def _wait_for_ingest(
-    context: Context, objects: list[DemoObject], run_id: UUID
+    workspace: Workspace, objects: list[DemoObject], run_id: UUID
 ) -> Mapping[str, IntArray]:
     """True labels by asset id, as soon as the flow has looked at every object."""
     deadline = time.monotonic() + INGEST_TIMEOUT_S
     labelled = {item.key: item.true_labels for item in objects if item.true_labels is not None}
     while time.monotonic() < deadline:
-        found = {raw.key: raw.asset_id for raw in context.catalogue.raw.all()}
+        found = {raw.key: raw.asset_id for raw in workspace.catalogue.raw.all()}
         if all(found.get(key) for key in labelled):
             return {str(found[key]): labels for key, labels in labelled.items()}
         _is_over(run_id)
@@ -123,17 +123,17 @@ def _wait_for_ingest(
     raise DemoFailed(f"nothing was ingested within {INGEST_TIMEOUT_S:.0f} s; is a worker running?")
 
 
-def _asset_of(context: Context, objects: list[DemoObject], category: str) -> str:
+def _asset_of(workspace: Workspace, objects: list[DemoObject], category: str) -> str:
     key = next(item.key for item in objects if item.name.startswith(f"{category}."))
-    row = context.catalogue.raw.get(key)
+    row = workspace.catalogue.raw.get(key)
     return str(row.asset_id) if row else ""
 
 
-def _watch(context: Context, run_id: UUID) -> None:
+def _watch(workspace: Workspace, run_id: UUID) -> None:
     """Tell what stands where until the run is over."""
     told = ""
     while not _is_over(run_id):
-        counts = {str(s): n for s, n in context.catalogue.counts().items() if n}
+        counts = {str(s): n for s, n in workspace.catalogue.counts().items() if n}
         line = ", ".join(f"{number} {state}" for state, number in counts.items())
         if line != told:
             err.print(line, highlight=False)
@@ -142,9 +142,9 @@ def _watch(context: Context, run_id: UUID) -> None:
 
 
 @contextmanager
-def _reviewing(context: Context, truth: Mapping[str, IntArray], reject: str) -> Iterator[None]:
+def _reviewing(workspace: Workspace, truth: Mapping[str, IntArray], reject: str) -> Iterator[None]:
     """Let the scripted reviewer work in Label Studio while the block runs."""
-    reviewer = ScriptedReviewer(desk_of(context), context.store, truth, frozenset({reject}))
+    reviewer = ScriptedReviewer(desk_of(workspace), workspace.store, truth, frozenset({reject}))
     stop = threading.Event()
     failed: list[Exception] = []
 

@@ -9,7 +9,6 @@ from pathlib import Path
 
 from flows.console import out, plain, table
 from flows.demo.assets import DemoObject
-from flows.runtime.context import Context
 from segvigen_model.evaluation.metrics import miou_matched
 from segvigen_model.surface.geometry import surface_of
 from segvigen_model.types import IntArray
@@ -17,6 +16,7 @@ from tasks.catalogue import DONE, PARKED, AssetRow
 from tasks.labelling.label_sets import load_label_set
 from tasks.labelling.loading import load_asset_mesh, load_proposal
 from tasks.shards.reader import read_manifest
+from tasks.workspace import Workspace
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,31 +42,31 @@ class DemoRow:
     seconds: float = 0.0
 
 
-def describe(context: Context, objects: Sequence[DemoObject]) -> list[DemoRow]:
+def describe(workspace: Workspace, objects: Sequence[DemoObject]) -> list[DemoRow]:
     """Make the table's rows: one an asset, in the order of the bucket's keys."""
     truth = {item.key: item.true_labels for item in objects}
     rows: list[DemoRow] = []
     seen: set[str] = set()
-    for raw in context.catalogue.raw.all():
+    for raw in workspace.catalogue.raw.all():
         if raw.key not in truth or raw.asset_id is None or raw.asset_id in seen:
             continue
         seen.add(raw.asset_id)
-        rows.append(_row(context, context.catalogue.asset(raw.asset_id), truth[raw.key]))
+        rows.append(_row(workspace, workspace.catalogue.asset(raw.asset_id), truth[raw.key]))
     return rows
 
 
-def _row(context: Context, asset: AssetRow, truth: IntArray | None) -> DemoRow:
-    proposals = context.catalogue.proposals(asset.asset_id)
-    label_set = context.catalogue.labels.latest(asset.asset_id)
+def _row(workspace: Workspace, asset: AssetRow, truth: IntArray | None) -> DemoRow:
+    proposals = workspace.catalogue.proposals(asset.asset_id)
+    label_set = workspace.catalogue.labels.latest(asset.asset_id)
     before = after = None
     if truth is not None and proposals:
-        areas = surface_of(load_asset_mesh(context.store, asset)).areas
-        first = load_proposal(context.store, proposals[0]).face_labels
+        areas = surface_of(load_asset_mesh(workspace.store, asset)).areas
+        first = load_proposal(workspace.store, proposals[0]).face_labels
         before = miou_matched(first, truth, areas)
         if label_set is not None:
-            accepted = load_label_set(context.store, label_set).face_labels
+            accepted = load_label_set(workspace.store, label_set).face_labels
             after = miou_matched(accepted, truth, areas)
-    answers = context.catalogue.reviews.annotations(asset.asset_id)
+    answers = workspace.catalogue.reviews.annotations(asset.asset_id)
     return DemoRow(
         name=asset.name,
         state=str(asset.state),
@@ -74,7 +74,7 @@ def _row(context: Context, asset: AssetRow, truth: IntArray | None) -> DemoRow:
         num_true_parts=None if truth is None else int(truth.max()) + 1,
         num_parts=proposals[-1].num_parts if proposals else None,
         rounds=asset.round,
-        clicks=len(context.catalogue.reviews.clicks(asset.asset_id)),
+        clicks=len(workspace.catalogue.reviews.clicks(asset.asset_id)),
         iou_before=before,
         iou_after=after,
         seconds=sum(answer.lead_time_s for answer in answers),
@@ -103,10 +103,10 @@ def show(rows: Sequence[DemoRow]) -> None:
             out.print(f"{plain(row.name)} was parked: {plain(row.reason)}")
 
 
-def problems(context: Context, objects: Sequence[DemoObject]) -> list[str]:
+def problems(workspace: Workspace, objects: Sequence[DemoObject]) -> list[str]:
     """Say what is not as it must be: lost assets, bad label sets, unreadable shards."""
     found = []
-    catalogue = context.catalogue
+    catalogue = workspace.catalogue
     for item in objects:
         raw = catalogue.raw.get(item.key)
         if item.true_labels is None and raw is None:
@@ -119,31 +119,31 @@ def problems(context: Context, objects: Sequence[DemoObject]) -> list[str]:
             found.append(f"{item.key} is {asset.state}, neither accepted nor parked")
         if asset.state in PARKED and not asset.reason:
             found.append(f"{item.key} is {asset.state} without a reason")
-        found += _label_problems(context, asset)
-    return found + _shard_problems(context)
+        found += _label_problems(workspace, asset)
+    return found + _shard_problems(workspace)
 
 
-def _label_problems(context: Context, asset: AssetRow) -> list[str]:
+def _label_problems(workspace: Workspace, asset: AssetRow) -> list[str]:
     if asset.state not in DONE:
         return []
-    row = context.catalogue.labels.latest(asset.asset_id)
+    row = workspace.catalogue.labels.latest(asset.asset_id)
     if row is None:
         return [f"{asset.name} is {asset.state} without a label set"]
-    labels = load_label_set(context.store, row).face_labels
+    labels = load_label_set(workspace.store, row).face_labels
     if len(labels) != asset.num_faces:
         return [f"{asset.name} has {asset.num_faces} faces and {len(labels)} labels"]
     return []
 
 
-def _shard_problems(context: Context) -> list[str]:
+def _shard_problems(workspace: Workspace) -> list[str]:
     """Read the newest dataset version with the webdataset library itself."""
-    versions = context.catalogue.labels.shard_versions(context.settings.shard.dataset)
+    versions = workspace.catalogue.labels.shard_versions(workspace.settings.shard.dataset)
     if not versions:
         return ["no shards were built"]
     newest = versions[-1]
-    members = context.catalogue.labels.shard_members(newest.dataset, newest.version)
+    members = workspace.catalogue.labels.shard_members(newest.dataset, newest.version)
     wanted = {member.asset_id for member in members}
-    samples = read_shards(context, newest.dataset, newest.version)
+    samples = read_shards(workspace, newest.dataset, newest.version)
     if set(samples) != wanted:
         return [f"shards hold {len(samples)} of {len(wanted)} assets"]
     out.print(
@@ -154,16 +154,18 @@ def _shard_problems(context: Context) -> list[str]:
     return []
 
 
-def read_shards(context: Context, dataset: str, version: str) -> Mapping[str, Mapping[str, int]]:
+def read_shards(
+    workspace: Workspace, dataset: str, version: str
+) -> Mapping[str, Mapping[str, int]]:
     """Sample key -> member -> bytes, as `webdataset` sees them."""
     import webdataset
 
-    manifest = read_manifest(context.store, dataset, version)
+    manifest = read_manifest(workspace.store, dataset, version)
     with tempfile.TemporaryDirectory(prefix="segvigen-demo-") as folder:
         files = []
         for number, shard in enumerate(manifest["shards"]):
             file = Path(folder) / f"shard-{number:06d}.tar"
-            file.write_bytes(context.store.get(shard["key"]))
+            file.write_bytes(workspace.store.get(shard["key"]))
             files.append(str(file))
         found = webdataset.WebDataset(files, shardshuffle=False)
         return {

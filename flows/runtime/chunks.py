@@ -14,17 +14,18 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from prefect import task
 from sqlalchemy.exc import SQLAlchemyError
 
-from flows.runtime.context import Context
 from flows.runtime.report import Outcome, Progress, StageReport, publish
 from segvigen_model.errors import CheckpointMismatch, MissingExtra
 from tasks.catalogue import AssetState
 from tasks.errors import is_surroundings
 from tasks.stages.runner import StageResult, attempt
+from tasks.workspace import Workspace
 
 if TYPE_CHECKING:
     from sqlalchemy import ColumnElement
@@ -36,8 +37,8 @@ RETRY_JITTER = 0.5
 RENEWALS_A_LEASE = 3
 MAX_SILENT_LEASES = 12  # so many without an outcome: stalled, its assets are for others
 
-# Leased asset ids -> what became of each, told one by one.
-ChunkWork = Callable[[Sequence[str]], Iterable[Outcome]]
+# Leased asset ids -> what became of each, one by one.
+ChunkWork = Callable[[Workspace, Sequence[str]], Iterable[Outcome]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,59 +46,68 @@ class Stage:
     """One stage of an asset's life.
 
     Attributes:
-        name: told in reports.
+        name: as in reports.
         claims: states that it takes assets from.
-        work: does it for one asset that the context's worker holds.
+        work: does it for assets that the workspace's worker holds.
         where: which of these assets, for a stage that leaves them in their state.
     """
 
     name: str
     claims: tuple[AssetState, ...]
-    work: Callable[[Context, str], StageResult]
-    where: Callable[[Context], ColumnElement[bool]] | None = None
+    work: ChunkWork
+    where: Callable[[Workspace], ColumnElement[bool]] | None = None
 
 
-def run_stage(context: Context, stage: Stage, limit: int | None = None) -> StageReport:
-    """Work on every asset that waits for `stage`, one by one; at most `limit` assets."""
-
-    def work_on_each(asset_ids: Sequence[str]) -> Iterator[Outcome]:
-        for asset_id in asset_ids:
-            yield _work_on_asset(context, stage, asset_id)
-
-    where = None if stage.where is None else stage.where(context)
-    return run_chunks(context, stage.name, stage.claims, work_on_each, limit, where)
-
-
-def run_chunks(
-    context: Context,
+def asset_stage(
     name: str,
-    claims: Sequence[AssetState],
-    work: ChunkWork,
-    limit: int | None = None,
-    where: ColumnElement[bool] | None = None,
-) -> StageReport:
-    """Claim chunk after chunk of what waits now and give each to `work`, as one Prefect task.
+    claims: tuple[AssetState, ...],
+    work: Callable[[Workspace, str], StageResult],
+    where: Callable[[Workspace], ColumnElement[bool]] | None = None,
+) -> Stage:
+    """A stage that works on its assets one by one, so that no fault of one stops the others.
+
+    Args:
+        name: as in reports.
+        claims: states that it takes assets from.
+        work: does it for one asset.
+        where: as for `Stage`.
+    """
+
+    def work_on_each(workspace: Workspace, asset_ids: Sequence[str]) -> Iterator[Outcome]:
+        for asset_id in asset_ids:
+            yield _work_on_asset(workspace, name, asset_id, work)
+
+    return Stage(name, claims, work_on_each, where)
+
+
+def run_stage(workspace: Workspace, stage: Stage, limit: int | None = None) -> StageReport:
+    """Claim chunk after chunk of what waits now and work on each, as one Prefect task a chunk.
 
     Assets that come to wait while this runs are left to the next run.
+
+    Args:
+        workspace: store, catalogue, settings, and the leases' owner.
+        stage: what to do.
+        limit: at most so many assets.
     """
     started = time.monotonic()
-    waiting = num_waiting(context, claims)
+    waiting = num_waiting(workspace, stage.claims)
     total = waiting if limit is None else min(waiting, limit)
-    progress = Progress(name, total)
     outcomes: dict[str, Outcome] = {}
+    progress = Progress(stage.name, total)
     while len(outcomes) < total:
         before = len(outcomes)
-        size = min(context.settings.work.chunk_size, total - before)
-        _work_on_chunk(context, name, claims, size, work, outcomes, progress, where)
+        size = min(workspace.settings.work.chunk_size, total - before)
+        _work_on_chunk(workspace, stage, size, outcomes, progress)
         # What is left has failed in this run or is held by others: the next run sees to it.
         if len(outcomes) == before:
             break
-    return publish(name, list(outcomes.values()), time.monotonic() - started)
+    return publish(stage.name, list(outcomes.values()), time.monotonic() - started)
 
 
-def num_waiting(context: Context, states: Sequence[AssetState]) -> int:
+def num_waiting(workspace: Workspace, states: Sequence[AssetState]) -> int:
     """Assets that stand in one of these states."""
-    counts = context.catalogue.counts()
+    counts = workspace.catalogue.counts()
     return sum(counts[state] for state in states)
 
 
@@ -121,27 +131,27 @@ def _is_worth_a_retry(_task: Any, _run: Any, state: Any) -> bool:
 
 
 def _work_on_chunk(
-    context: Context,
-    name: str,
-    claims: Sequence[AssetState],
+    workspace: Workspace,
+    stage: Stage,
     size: int,
-    work: ChunkWork,
     outcomes: dict[str, Outcome],
     progress: Progress,
-    where: ColumnElement[bool] | None,
 ) -> None:
     """One Prefect task; a retry claims again and goes on with what was not done."""
-    catalogue, rules, worker = context.catalogue, context.settings.work, context.worker
+    catalogue, rules, worker = workspace.catalogue, workspace.settings.work, workspace.lease_owner
+    where = None if stage.where is None else stage.where(workspace)
 
-    @io_task(f"{name}-chunk")
+    # No parameters but a number: Prefect copies and stores a task's parameters.
+    @io_task(f"{stage.name}-chunk")
     def work_on_chunk(num_assets: int) -> None:
         claimed = catalogue.claim(
-            claims, num_assets, worker, rules.lease_s, rules.max_attempts, where
+            stage.claims, num_assets, worker, rules.lease_s, rules.max_attempts, where
         )
         held = [asset.asset_id for asset in claimed]
+        todo = [asset_id for asset_id in held if asset_id not in outcomes]
         try:
-            with _renewing(context, held, lambda: len(outcomes)):
-                for outcome in work([asset_id for asset_id in held if asset_id not in outcomes]):
+            with _renewing(workspace, held, lambda: len(outcomes)):
+                for outcome in stage.work(workspace, todo):
                     outcomes[outcome.asset_id] = outcome
                     progress.advance()
         finally:
@@ -152,10 +162,10 @@ def _work_on_chunk(
 
 @contextmanager
 def _renewing(
-    context: Context, asset_ids: Sequence[str], num_outcomes: Callable[[], int]
+    workspace: Workspace, asset_ids: Sequence[str], num_outcomes: Callable[[], int]
 ) -> Iterator[None]:
     """Prolong leases while the work inside lasts, but not for ever when no outcome comes."""
-    lease_s, is_over = context.settings.work.lease_s, threading.Event()
+    lease_s, is_over = workspace.settings.work.lease_s, threading.Event()
 
     def renew() -> None:
         silent, before = 0, num_outcomes()
@@ -165,7 +175,7 @@ def _renewing(
             now = num_outcomes()
             silent, before = (silent + 1 if now == before else 0), now
             try:
-                context.catalogue.renew(asset_ids, context.worker, lease_s)
+                workspace.catalogue.renew(asset_ids, workspace.lease_owner, lease_s)
             except SQLAlchemyError as err:  # the next one may come through
                 logger.warning("leases=%d not renewed: %s", len(asset_ids), err)
         logger.warning("leases=%d no outcome for long: renewed no more", len(asset_ids))
@@ -179,17 +189,19 @@ def _renewing(
         thread.join()
 
 
-def _work_on_asset(context: Context, stage: Stage, asset_id: str) -> Outcome:
+def _work_on_asset(
+    workspace: Workspace, name: str, asset_id: str, work: Callable[[Workspace, str], StageResult]
+) -> Outcome:
     result = attempt(
-        stage.name,
+        name,
         asset_id,
-        lambda: stage.work(context, asset_id),
-        catalogue=context.catalogue,
-        worker=context.worker,
-        max_attempts=context.settings.work.max_attempts,
+        partial(work, workspace, asset_id),
+        catalogue=workspace.catalogue,
+        worker=workspace.lease_owner,
+        max_attempts=workspace.settings.work.max_attempts,
     )
     logger.info(
         "stage=%s asset=%s state=%s seconds=%.2f note=%s",
-        *(stage.name, asset_id[:12], result.state, result.seconds, result.note),
+        *(name, asset_id[:12], result.state, result.seconds, result.note),
     )
     return Outcome(asset_id, str(result.state), result.note, round(result.seconds, 3))

@@ -5,46 +5,46 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import lru_cache
 
-from flows.runtime.context import Context
 from flows.runtime.report import Outcome
 from tasks.quality.adjudication import settle
 from tasks.review.project import Desk, open_desk
 from tasks.review.pull import Reply, pull_annotations
 from tasks.review.push import push_assets
 from tasks.settings import ReviewSettings, StoreSettings
+from tasks.workspace import Workspace
 
 
-def desk_of(context: Context) -> Desk:
+def desk_of(workspace: Workspace) -> Desk:
     """The project of the settings; its set-up is looked at once a process."""
-    return _desk(context.settings.review, context.settings.store)
+    return _desk(workspace.settings.review, workspace.settings.store)
 
 
-def push_to_desk(context: Context, asset_ids: Sequence[str]) -> list[Outcome]:
+def push_to_desk(workspace: Workspace, asset_ids: Sequence[str]) -> list[Outcome]:
     """Make the review tasks of leased, proposed assets; tells what became of each."""
     if not asset_ids:
         return []
     results = push_assets(
         asset_ids,
-        store=context.store,
-        catalogue=context.catalogue,
-        desk=desk_of(context),
-        settings=context.settings.review,
-        worker=context.worker,
-        max_attempts=context.settings.work.max_attempts,
+        store=workspace.store,
+        catalogue=workspace.catalogue,
+        desk=desk_of(workspace),
+        settings=workspace.settings.review,
+        worker=workspace.lease_owner,
+        max_attempts=workspace.settings.work.max_attempts,
     )
     return [Outcome(r.asset_id, str(r.state), r.note, round(r.seconds, 3)) for r in results]
 
 
-def pull_from_desk(context: Context) -> list[Outcome]:
+def pull_from_desk(workspace: Workspace) -> list[Outcome]:
     """Ask the desk once and compare what there is to compare; returns what that led to."""
     replies = pull_annotations(
-        store=context.store,
-        catalogue=context.catalogue,
-        desk=desk_of(context),
-        settings=context.settings.review,
+        store=workspace.store,
+        catalogue=workspace.catalogue,
+        desk=desk_of(workspace),
+        settings=workspace.settings.review,
     )
     settled = settle(
-        store=context.store, catalogue=context.catalogue, settings=context.settings.quality
+        store=workspace.store, catalogue=workspace.catalogue, settings=workspace.settings.quality
     )
     compared = [Outcome(row.asset_id, row.result, row.detail) for row in settled]
     return [*(_outcome(reply) for reply in replies), *compared]

@@ -17,9 +17,9 @@ from uuid import uuid4
 import numpy as np
 import pytest
 
-from flows.runtime.context import Context, open_context
 from infra.local import LabelStudioEndpoint, S3Endpoint
 from tasks.catalogue import AnnotationRow, AssetRow, AssetState, ClickRow
+from tasks.workspace import Workspace, open_workspace
 
 RUNNER = Path(__file__).with_name("killed_run.py")
 REPOSITORY = RUNNER.parents[2]
@@ -33,9 +33,9 @@ class World:
     folder: Path
     variables: dict[str, str]
 
-    def open(self, tag: str = "test") -> Context:
-        """A context as a flow would open it."""
-        return open_context(tag=tag)
+    def open(self, tag: str = "test") -> Workspace:
+        """A workspace as a flow opens it."""
+        return open_workspace(tag=tag)
 
     @property
     def raw(self) -> Path:
@@ -119,13 +119,13 @@ def desk_world(
 
 
 def _answer(
-    context: Context, asset: AssetRow, verdict: str, clicked_faces: tuple[int, ...] = ()
+    workspace: Workspace, asset: AssetRow, verdict: str, clicked_faces: tuple[int, ...] = ()
 ) -> None:
     """Record a reviewer's answer as the pull does, without any desk."""
     stamp = "2026-01-01T00:00:00Z"
     unique = f"{asset.asset_id[:8]}-{asset.round}"
     row = AnnotationRow(unique, stamp, 1, 1, asset.asset_id, asset.round, "someone", {}, 2.0)
-    context.catalogue.reviews.record_annotation(row)
+    workspace.catalogue.reviews.record_annotation(row)
     clicks = [
         ClickRow(
             unique,
@@ -146,7 +146,7 @@ def _answer(
         )
         for number, face in enumerate(clicked_faces)
     ]
-    context.catalogue.reviews.interpret(unique, stamp, verdict=verdict, clicks=clicks)
+    workspace.catalogue.reviews.interpret(unique, stamp, verdict=verdict, clicks=clicks)
 
 
 def module_of(flow: str) -> str:
@@ -155,11 +155,11 @@ def module_of(flow: str) -> str:
     return "flows.model_stages" if is_model_stage else f"flows.{flow}"
 
 
-def _to_review(context: Context) -> list[AssetRow]:
+def _to_review(workspace: Workspace) -> list[AssetRow]:
     """Move everything proposed into review, without any desk."""
-    for asset in context.catalogue.assets(AssetState.PROPOSED):
-        context.catalogue.move(asset.asset_id, AssetState.IN_REVIEW)
-    return context.catalogue.assets(AssetState.IN_REVIEW)
+    for asset in workspace.catalogue.assets(AssetState.PROPOSED):
+        workspace.catalogue.move(asset.asset_id, AssetState.IN_REVIEW)
+    return workspace.catalogue.assets(AssetState.IN_REVIEW)
 
 
 @pytest.fixture
@@ -191,11 +191,11 @@ def run_whole(prefect_api: str) -> Callable[[str], dict[str, Any]]:
 
 @pytest.fixture
 def answer() -> Callable[..., None]:
-    """`answer(context, asset, verdict, clicked_faces)`."""
+    """`answer(workspace, asset, verdict, clicked_faces)`."""
     return _answer
 
 
 @pytest.fixture
-def to_review() -> Callable[[Context], list[AssetRow]]:
-    """`to_review(context)` gives the assets that are now in review."""
+def to_review() -> Callable[[Workspace], list[AssetRow]]:
+    """`to_review(workspace)` gives the assets that are now in review."""
     return _to_review

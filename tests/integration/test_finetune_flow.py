@@ -13,12 +13,12 @@ from flows.cli import main as cli
 from flows.finetune import RUNS, finetune
 from flows.ingest import ingest
 from flows.model_stages import encode, propose
-from flows.runtime.context import open_context
 from segvigen_model.datasets.procedural import make_asset
 from segvigen_model.mesh.io import load_mesh, save_glb
 from segvigen_model.training import promotion
-from tasks.checkpoints import published, use
+from tasks.checkpoints import load_segmenter, published, use
 from tasks.labelling.label_sets import accept_asset
+from tasks.workspace import open_workspace
 
 NUM_ASSETS = 5
 
@@ -51,11 +51,11 @@ def _label(folder: Path) -> None:
         (folder / "raw" / f"stool-{number}.glb").write_bytes(save_glb(mesh))
     for flow in (ingest, encode, propose):
         flow()
-    context = open_context()
-    for asset in context.catalogue.assets("proposed"):
-        context.catalogue.move(asset.asset_id, "in_review")
+    workspace = open_workspace()
+    for asset in workspace.catalogue.assets("proposed"):
+        workspace.catalogue.move(asset.asset_id, "in_review")
         accept_asset(
-            asset.asset_id, store=context.store, catalogue=context.catalogue, decided_by="ann"
+            asset.asset_id, store=workspace.store, catalogue=workspace.catalogue, decided_by="ann"
         )
     assert build_shards()["counts"]["samples"] == NUM_ASSETS
 
@@ -67,7 +67,7 @@ def test_accepted_labels_become_a_judged_checkpoint(folder, variables, prefect_a
     first = finetune(minutes=0.02)
     assert sum(first["counts"].values()) == NUM_ASSETS
     assert not first["is_in_use"] and "held-out objects say nothing" in first["note"]
-    catalogue = open_context().catalogue
+    catalogue = open_workspace().catalogue
     (row,) = published(catalogue)
     assert row.alias == first["version"] and row.detail["own"]["objects"] < promotion.MIN_OBJECTS
 
@@ -77,14 +77,14 @@ def test_accepted_labels_become_a_judged_checkpoint(folder, variables, prefect_a
     assert again["version"] == first["version"] and steps.read_text() == before, "found, not made"
 
     use(catalogue, row.alias)
-    context = open_context()
-    assert context.segmenter().weights["patch_network"] == row.sha256
+    workspace = open_workspace()
+    assert load_segmenter(workspace).weights["patch_network"] == row.sha256
     assert "accept more assets first" in finetune(minutes=0.02)["note"]
     assert propose()["counts"] == {}, "what is labelled stays labelled"
 
 
 def test_people_see_and_choose_checkpoints(folder, variables, tmp_path):
-    (row,) = published(open_context().catalogue)
+    (row,) = published(open_workspace().catalogue)
     home = ["--home", str(tmp_path / "none")]
     told = CliRunner().invoke(cli.app, ["use", "default", *home])
     assert told.exit_code == cli.OK and "in use now: default" in told.output

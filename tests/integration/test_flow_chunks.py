@@ -8,55 +8,55 @@ import pytest
 from prefect import flow
 
 from flows.runtime import chunks
-from flows.runtime.chunks import Stage, run_chunks, run_stage
-from flows.runtime.context import Context
+from flows.runtime.chunks import Stage, asset_stage, run_stage
 from flows.runtime.report import Outcome, listening
 from segvigen_model.errors import AssetRejected
 from tasks.catalogue import AssetRow, AssetState, Catalogue, worker_id
 from tasks.settings import load_settings
 from tasks.stages.runner import StageResult
 from tasks.storage.store import Store
+from tasks.workspace import Workspace
 
 IDS = [f"{number:064x}" for number in range(5)]
 
 
 @pytest.fixture
-def context(tmp_path, prefect_api, monkeypatch) -> Context:
+def workspace(tmp_path, prefect_api, monkeypatch) -> Workspace:
     monkeypatch.setattr(chunks, "RETRY_DELAYS_S", [0.0, 0.0])
     catalogue = Catalogue(f"sqlite:///{tmp_path}/catalogue.db")
     for asset_id in IDS:
         catalogue.register(AssetRow(asset_id, AssetState.REGISTERED, name=f"{asset_id[-1]}.glb"))
     store = Store(f"file://{tmp_path}/store")
     settings = load_settings(overrides={"work": {"chunk_size": 2, "max_attempts": 2}})
-    return Context(settings, store, store, catalogue, worker_id("test"))
+    return Workspace(store, store, catalogue, settings, worker_id("test"))
 
 
 def _stage(before=lambda asset_id: None) -> Stage:
-    def work(context: Context, asset_id: str) -> StageResult:
+    def work(workspace: Workspace, asset_id: str) -> StageResult:
         before(asset_id)
-        moved = context.catalogue.move(asset_id, AssetState.ENCODED, worker=context.worker)
+        moved = workspace.catalogue.move(asset_id, AssetState.ENCODED, worker=workspace.worker)
         return StageResult(asset_id, "test", moved.state, True)
 
-    return Stage("test_stage", (AssetState.REGISTERED,), work)
+    return asset_stage("test_stage", (AssetState.REGISTERED,), work)
 
 
-def _run(context: Context, stage: Stage, limit: int | None = None) -> dict:
+def _run(workspace: Workspace, stage: Stage, limit: int | None = None) -> dict:
     @flow(name="test-flow")
     def test_flow() -> dict:
-        return run_stage(context, stage, limit).as_dict()
+        return run_stage(workspace, stage, limit).as_dict()
 
     return test_flow()
 
 
-def test_all_assets_in_chunks_then_nothing(context, prefect_api):
+def test_all_assets_in_chunks_then_nothing(workspace, prefect_api):
     heard = []
     with listening(lambda *progress: heard.append(progress)):
-        report = _run(context, _stage())
+        report = _run(workspace, _stage())
     assert report["counts"] == {"encoded": 5}
     assert heard[0] == ("test_stage", 0, 5) and heard[-1] == ("test_stage", 5, 5)
-    events = len(context.catalogue.events())
-    assert _run(context, _stage())["counts"] == {}
-    assert len(context.catalogue.events()) == events, "a second run writes nothing"
+    events = len(workspace.catalogue.events())
+    assert _run(workspace, _stage())["counts"] == {}
+    assert len(workspace.catalogue.events()) == events, "a second run writes nothing"
     found = httpx.post(
         f"{prefect_api}/artifacts/latest/filter",
         json={"artifacts": {"key": {"any_": ["test-stage-assets", "test-stage-progress"]}}},
@@ -67,45 +67,45 @@ def test_all_assets_in_chunks_then_nothing(context, prefect_api):
     assert all(asset_id in data["test-stage-assets"] for asset_id in IDS)
 
 
-def test_limit_is_exact(context):
-    assert _run(context, _stage(), limit=3)["counts"] == {"encoded": 3}
-    assert context.catalogue.counts()[AssetState.REGISTERED] == 2
+def test_limit_is_exact(workspace):
+    assert _run(workspace, _stage(), limit=3)["counts"] == {"encoded": 3}
+    assert workspace.catalogue.counts()[AssetState.REGISTERED] == 2
 
 
-def test_a_bad_asset_is_counted_then_parked_and_the_rest_goes_on(context):
+def test_a_bad_asset_is_counted_then_parked_and_the_rest_goes_on(workspace):
     def refuse_one(asset_id: str) -> None:
         if asset_id == IDS[1]:
             raise ValueError("negative volume")
 
-    report = _run(context, _stage(refuse_one))
+    report = _run(workspace, _stage(refuse_one))
     assert report["counts"] == {"encoded": 4, "registered": 1}
-    assert context.catalogue.asset(IDS[1]).attempts == 1
-    assert _run(context, _stage(refuse_one))["counts"] == {"failed": 1}
-    parked = context.catalogue.asset(IDS[1])
+    assert workspace.catalogue.asset(IDS[1]).attempts == 1
+    assert _run(workspace, _stage(refuse_one))["counts"] == {"failed": 1}
+    parked = workspace.catalogue.asset(IDS[1])
     assert parked.state is AssetState.FAILED and "negative volume" in parked.last_error
 
 
-def test_a_rejected_asset_is_parked_with_its_reason(context):
+def test_a_rejected_asset_is_parked_with_its_reason(workspace):
     def reject_one(asset_id: str) -> None:
         if asset_id == IDS[0]:
             raise AssetRejected("no_faces", "the mesh has 0 faces; export it again")
 
-    assert _run(context, _stage(reject_one))["counts"] == {"encoded": 4, "rejected": 1}
-    assert context.catalogue.asset(IDS[0]).reason == "no_faces"
+    assert _run(workspace, _stage(reject_one))["counts"] == {"encoded": 4, "rejected": 1}
+    assert workspace.catalogue.asset(IDS[0]).reason == "no_faces"
 
 
-def test_a_short_outage_costs_no_asset_an_attempt(context):
+def test_a_short_outage_costs_no_asset_an_attempt(workspace):
     outages = iter([True])
 
     def fail_once(asset_id: str) -> None:
         if next(outages, False):
             raise ConnectionError("store does not answer")
 
-    assert _run(context, _stage(fail_once))["counts"] == {"encoded": 5}
-    assert not [asset for asset in context.catalogue.assets() if asset.attempts]
+    assert _run(workspace, _stage(fail_once))["counts"] == {"encoded": 5}
+    assert not [asset for asset in workspace.catalogue.assets() if asset.attempts]
 
 
-def test_a_long_outage_fails_the_flow_and_no_asset(context):
+def test_a_long_outage_fails_the_flow_and_no_asset(workspace):
     calls = []
 
     def fail(asset_id: str) -> None:
@@ -113,29 +113,29 @@ def test_a_long_outage_fails_the_flow_and_no_asset(context):
         raise ConnectionError("store does not answer")
 
     with pytest.raises(ConnectionError):
-        _run(context, _stage(fail))
+        _run(workspace, _stage(fail))
     assert len(calls) == 3, "one try and two retries"
-    for asset in context.catalogue.assets():
+    for asset in workspace.catalogue.assets():
         assert asset.state is AssetState.REGISTERED
         assert asset.attempts == 0 and asset.lease_owner is None
 
 
-def test_a_bug_is_not_retried_as_an_outage(context):
+def test_a_bug_is_not_retried_as_an_outage(workspace):
     calls = []
 
     def fail(asset_id: str) -> None:
         calls.append(asset_id)
         raise KeyError("nonsense")
 
-    assert _run(context, _stage(fail))["counts"] == {"registered": 5}
+    assert _run(workspace, _stage(fail))["counts"] == {"registered": 5}
     assert sorted(calls) == IDS, "each asset once a run"
 
 
-def test_what_others_hold_is_left_alone(context):
+def test_what_others_hold_is_left_alone(workspace):
     other = "elsewhere/1/1/other"
-    context.catalogue.claim([AssetState.REGISTERED], 2, other)
-    assert _run(context, _stage())["counts"] == {"encoded": 3}
-    held = context.catalogue.assets(AssetState.REGISTERED)
+    workspace.catalogue.claim([AssetState.REGISTERED], 2, other)
+    assert _run(workspace, _stage())["counts"] == {"encoded": 3}
+    held = workspace.catalogue.assets(AssetState.REGISTERED)
     assert [asset.lease_owner for asset in held] == [other, other]
 
 
@@ -145,53 +145,53 @@ def _until(is_true) -> bool:
     return any(is_true() or pause.wait(0.05) for _ in range(600))
 
 
-def _short(context: Context, lease_s: float) -> Context:
-    work = context.settings.work.model_copy(update={"lease_s": lease_s})
-    return replace(context, settings=context.settings.model_copy(update={"work": work}))
+def _short(workspace: Workspace, lease_s: float) -> Workspace:
+    work = workspace.settings.work.model_copy(update={"lease_s": lease_s})
+    return replace(workspace, settings=workspace.settings.model_copy(update={"work": work}))
 
 
-def test_leases_are_renewed_while_one_asset_takes_long(context):
-    context = _short(context, 2.0)
+def test_leases_are_renewed_while_one_asset_takes_long(workspace):
+    workspace = _short(workspace, 2.0)
 
     def wait_for_a_renewal(asset_id: str) -> None:
-        first = context.catalogue.asset(asset_id).lease_until
-        assert _until(lambda: context.catalogue.asset(asset_id).lease_until > first)
+        first = workspace.catalogue.asset(asset_id).lease_until
+        assert _until(lambda: workspace.catalogue.asset(asset_id).lease_until > first)
 
-    assert _run(context, _stage(wait_for_a_renewal), limit=2)["counts"] == {"encoded": 2}
-    assert not [asset for asset in context.catalogue.assets() if asset.attempts]
+    assert _run(workspace, _stage(wait_for_a_renewal), limit=2)["counts"] == {"encoded": 2}
+    assert not [asset for asset in workspace.catalogue.assets() if asset.attempts]
     assert not [thread for thread in threading.enumerate() if thread.name == "leases"]
 
 
-def test_leases_are_renewed_while_a_chunk_tells_nothing(context):
-    context = _short(context, 2.0)
+def test_leases_are_renewed_while_a_chunk_tells_nothing(workspace):
+    workspace = _short(workspace, 2.0)
 
-    def push(asset_ids):
+    def push(workspace, asset_ids):
         """As the desk's push: every outcome at the end."""
         last = asset_ids[-1]
-        first = context.catalogue.asset(last).lease_until
-        assert _until(lambda: context.catalogue.asset(last).lease_until > first)
+        first = workspace.catalogue.asset(last).lease_until
+        assert _until(lambda: workspace.catalogue.asset(last).lease_until > first)
         for asset_id in asset_ids:
-            context.catalogue.move(asset_id, AssetState.ENCODED, worker=context.worker)
+            workspace.catalogue.move(asset_id, AssetState.ENCODED, worker=workspace.worker)
         return [Outcome(asset_id, "encoded") for asset_id in asset_ids]
 
     @flow(name="test-push")
     def test_push() -> dict:
-        return run_chunks(context, "push", (AssetState.REGISTERED,), push).as_dict()
+        return run_stage(workspace, Stage("push", (AssetState.REGISTERED,), push)).as_dict()
 
     assert test_push()["counts"] == {"encoded": 5}
 
 
-def test_who_stalls_loses_its_leases(context, monkeypatch):
+def test_who_stalls_loses_its_leases(workspace, monkeypatch):
     monkeypatch.setattr(chunks, "MAX_SILENT_LEASES", 1)
-    context = _short(context, 0.5)
+    workspace = _short(workspace, 0.5)
     other = "elsewhere/1/1/other"
 
     def stall(asset_id: str) -> None:
         def is_taken() -> bool:
-            context.catalogue.claim([AssetState.REGISTERED], 5, other, max_attempts=9)
-            return context.catalogue.asset(asset_id).lease_owner == other
+            workspace.catalogue.claim([AssetState.REGISTERED], 5, other, max_attempts=9)
+            return workspace.catalogue.asset(asset_id).lease_owner == other
 
         assert _until(is_taken)
 
-    assert _run(context, _stage(stall), limit=1)["counts"] == {"registered": 1}
-    assert context.catalogue.asset(IDS[0]).lease_owner == other
+    assert _run(workspace, _stage(stall), limit=1)["counts"] == {"registered": 1}
+    assert workspace.catalogue.asset(IDS[0]).lease_owner == other

@@ -10,12 +10,12 @@ from tasks.catalogue import AssetState
 from tasks.labelling.label_sets import accept_asset
 
 
-def _states(context) -> set[AssetState]:
-    return {asset.state for asset in context.catalogue.assets()}
+def _states(workspace) -> set[AssetState]:
+    return {asset.state for asset in workspace.catalogue.assets()}
 
 
-def _no_lease_is_left(context) -> bool:
-    return not any(asset.lease_owner for asset in context.catalogue.assets())
+def _no_lease_is_left(workspace) -> bool:
+    return not any(asset.lease_owner for asset in workspace.catalogue.assets())
 
 
 def _keys(world, folder: str) -> list[str]:
@@ -25,58 +25,61 @@ def _keys(world, folder: str) -> list[str]:
 
 @pytest.mark.slow
 def test_every_stage_survives_its_death(world, run_killed, run_whole, to_review, answer):
-    context = world.open()
+    workspace = world.open()
 
     run_killed("ingest", "tasks.storage.store:Store.put", 2, "after")
-    assert len(context.catalogue.raw.all()) < 3
+    assert len(workspace.catalogue.raw.all()) < 3
     run_whole("ingest")
-    assert len(context.catalogue.assets()) == 3 and _states(context) == {AssetState.REGISTERED}
+    assert len(workspace.catalogue.assets()) == 3 and _states(workspace) == {AssetState.REGISTERED}
 
     run_killed("encode", "tasks.storage.store:Store.put", 2, "after")
-    counts = context.catalogue.counts()
+    counts = workspace.catalogue.counts()
     assert counts[AssetState.ENCODED] == 1, "the first one is finished, the second is not"
     run_whole("encode")
-    assert _states(context) == {AssetState.ENCODED} and len(_keys(world, "encodings")) == 3
+    assert _states(workspace) == {AssetState.ENCODED} and len(_keys(world, "encodings")) == 3
 
     run_killed("propose", "tasks.catalogue:Catalogue.add_proposal", 2, "before")
-    assert context.catalogue.counts()[AssetState.PROPOSED] == 1
+    assert workspace.catalogue.counts()[AssetState.PROPOSED] == 1
     run_whole("propose")
-    assert _states(context) == {AssetState.PROPOSED} and len(_keys(world, "proposals")) == 3
-    assert _no_lease_is_left(context)
+    assert _states(workspace) == {AssetState.PROPOSED} and len(_keys(world, "proposals")) == 3
+    assert _no_lease_is_left(workspace)
 
-    for asset in to_review(context):
-        answer(context, asset, "refine", clicked_faces=(0, asset.num_faces - 1))
-        context.catalogue.move(asset.asset_id, AssetState.REFINING)
+    for asset in to_review(workspace):
+        answer(workspace, asset, "refine", clicked_faces=(0, asset.num_faces - 1))
+        workspace.catalogue.move(asset.asset_id, AssetState.REFINING)
     run_killed("refine", "tasks.storage.store:Store.put", 2, "after")
-    assert context.catalogue.counts()[AssetState.REFINING] == 2
+    assert workspace.catalogue.counts()[AssetState.REFINING] == 2
     run_whole("refine")
-    assert {(asset.state, asset.round) for asset in context.catalogue.assets()} == {
+    assert {(asset.state, asset.round) for asset in workspace.catalogue.assets()} == {
         (AssetState.PROPOSED, 1)
     }
     assert len(_keys(world, "proposals")) == 6, "one proposal a round"
 
-    for asset in to_review(context):
-        answer(context, asset, "accept")
+    for asset in to_review(workspace):
+        answer(workspace, asset, "accept")
         accept_asset(
-            asset.asset_id, store=context.store, catalogue=context.catalogue, decided_by="someone"
+            asset.asset_id,
+            store=workspace.store,
+            catalogue=workspace.catalogue,
+            decided_by="someone",
         )
     run_killed("build_shards", "tasks.storage.store:Store.put_file", 1, "after")
-    assert not context.catalogue.labels.shard_versions()
+    assert not workspace.catalogue.labels.shard_versions()
     first = run_whole("build_shards")
-    assert _states(context) == {AssetState.SHARDED} and first["num_samples"] == 3
-    assert _no_lease_is_left(context)
-    assert all(asset.attempts == 0 for asset in context.catalogue.assets())
+    assert _states(workspace) == {AssetState.SHARDED} and first["num_samples"] == 3
+    assert _no_lease_is_left(workspace)
+    assert all(asset.attempts == 0 for asset in workspace.catalogue.assets())
 
 
 @pytest.mark.slow
 def test_running_again_changes_nothing(world, run_whole):
-    context = world.open()
+    workspace = world.open()
     files = {path: path.stat().st_mtime_ns for path in world.folder.joinpath("store").rglob("*")}
-    events = len(context.catalogue.events())
+    events = len(workspace.catalogue.events())
     for flow in ("ingest", "encode", "propose", "refine", "build_shards"):
         run_whole(flow)
     assert {
         path: path.stat().st_mtime_ns for path in world.folder.joinpath("store").rglob("*")
     } == files
-    told = [(event.kind, event.asset_id) for event in context.catalogue.events()[events:]]
+    told = [(event.kind, event.asset_id) for event in workspace.catalogue.events()[events:]]
     assert told == []

@@ -16,88 +16,90 @@ INTERPRET = "tasks.catalogue.reviews:ReviewLedger.interpret"
 
 
 @pytest.fixture(scope="module")
-def context(desk_world):
+def workspace(desk_world):
     return desk_world.open()
 
 
-def _by_name(context) -> dict:
-    return {asset.name.removesuffix(".glb"): asset for asset in context.catalogue.assets()}
+def _by_name(workspace) -> dict:
+    return {asset.name.removesuffix(".glb"): asset for asset in workspace.catalogue.assets()}
 
 
-def _tasks(context) -> list:
+def _tasks(workspace) -> list:
     """Every task of the project, whatever its key."""
-    desk = desk_of(context)
+    desk = desk_of(workspace)
     return list(desk.client.tasks_updated_since(desk.project_id, "1970-01-01T00:00:00.000000Z"))
 
 
-def _give(context, asset, verdict: str, label: str | None = None) -> None:
+def _give(workspace, asset, verdict: str, label: str | None = None) -> None:
     """Answer as the editor does, with a click in the middle of what is seen, if asked for."""
-    shown = context.catalogue.proposal(asset.asset_id, asset.round)
+    shown = workspace.catalogue.proposal(asset.asset_id, asset.round)
     key = keys.review_buffers(asset.asset_id, asset.round, shown.sha256)
-    buffers = buffers_from_bytes(context.store.get(key))
+    buffers = buffers_from_bytes(workspace.store.get(key))
     rows, columns = np.nonzero(buffers.face >= 0)
     middle = len(rows) // 2
     spots = [Spot(int(columns[middle]), int(rows[middle]), label, 1)] if label else []
-    (task,) = [t for t in _tasks(context) if t.key == keys.review_key(asset.asset_id, asset.round)]
+    (task,) = [
+        t for t in _tasks(workspace) if t.key == keys.review_key(asset.asset_id, asset.round)
+    ]
     answer = annotation_for(verdict, spots, "", buffers.size)
-    desk_of(context).client.create_annotation(task.task_id, answer)
+    desk_of(workspace).client.create_annotation(task.task_id, answer)
 
 
 @pytest.mark.slow
-def test_push_and_pull_survive_their_death(context, run_killed, run_whole):
+def test_push_and_pull_survive_their_death(workspace, run_killed, run_whole):
     for flow in ("ingest", "encode", "propose"):
         run_whole(flow)
 
     run_killed("push_review", IMPORT, 1, "after")
-    assert context.catalogue.counts()[AssetState.PROPOSED] == 3, "imported, not recorded"
-    assert len(_tasks(context)) == 2
+    assert workspace.catalogue.counts()[AssetState.PROPOSED] == 3, "imported, not recorded"
+    assert len(_tasks(workspace)) == 2
     run_whole("push_review")
-    assert context.catalogue.counts()[AssetState.IN_REVIEW] == 3
-    assert set(Counter(task.key for task in _tasks(context)).values()) == {1}
-    assert len(_tasks(context)) == 3
+    assert workspace.catalogue.counts()[AssetState.IN_REVIEW] == 3
+    assert set(Counter(task.key for task in _tasks(workspace)).values()) == {1}
+    assert len(_tasks(workspace)) == 3
 
-    assets = _by_name(context)
-    _give(context, assets["chair"], "accept")
-    _give(context, assets["lamp"], "refine", "new part")
-    _give(context, assets["table"], "reject")
+    assets = _by_name(workspace)
+    _give(workspace, assets["chair"], "accept")
+    _give(workspace, assets["lamp"], "refine", "new part")
+    _give(workspace, assets["table"], "reject")
     run_killed("pull_review", INTERPRET, 2, "before")
-    assert len(context.catalogue.reviews.uninterpreted()) == 2, "stored raw before anything else"
+    assert len(workspace.catalogue.reviews.uninterpreted()) == 2, "stored raw before anything else"
     run_whole("pull_review")
-    states = {name: asset.state for name, asset in _by_name(context).items()}
+    states = {name: asset.state for name, asset in _by_name(workspace).items()}
     assert states == {
         "chair": AssetState.ACCEPTED,
         "lamp": AssetState.REFINING,
         "table": AssetState.REJECTED,
     }
-    assert len(context.catalogue.reviews.clicks(assets["lamp"].asset_id)) == 1
-    assert len(context.catalogue.labels.all()) == 1
+    assert len(workspace.catalogue.reviews.clicks(assets["lamp"].asset_id)) == 1
+    assert len(workspace.catalogue.labels.all()) == 1
 
     run_whole("refine")
     run_killed("push_review", IMPORT, 1, "before")
     run_whole("push_review")
-    lamp = _by_name(context)["lamp"]
+    lamp = _by_name(workspace)["lamp"]
     assert (lamp.state, lamp.round) == (AssetState.IN_REVIEW, 1)
-    assert len(_tasks(context)) == 4, "round 0 stays as history"
-    assert not any(asset.lease_owner for asset in context.catalogue.assets())
+    assert len(_tasks(workspace)) == 4, "round 0 stays as history"
+    assert not any(asset.lease_owner for asset in workspace.catalogue.assets())
 
 
 @pytest.mark.slow
-def test_the_whole_way_again_changes_nothing_and_then_ends(context, run_whole):
-    before = [(asset.asset_id, asset.state, asset.round) for asset in context.catalogue.assets()]
+def test_the_whole_way_again_changes_nothing_and_then_ends(workspace, run_whole):
+    before = [(asset.asset_id, asset.state, asset.round) for asset in workspace.catalogue.assets()]
     report = run_whole("label_dataset")
-    after = context.catalogue.assets()
+    after = workspace.catalogue.assets()
     assert report["is_settled"] is False
     assert [asset.round for asset in after] == [round_ for _, _, round_ in before]
-    assert len(_tasks(context)) == 4
-    chair = _by_name(context)["chair"]
+    assert len(_tasks(workspace)) == 4
+    chair = _by_name(workspace)["chair"]
     assert chair.state is AssetState.SHARDED
 
-    _give(context, _by_name(context)["lamp"], "accept")
+    _give(workspace, _by_name(workspace)["lamp"], "accept")
     report = run_whole("label_dataset")
     assert report["is_settled"] is True
     assert report["counts"]["sharded"] == 2 and report["counts"]["rejected"] == 1
-    versions = context.catalogue.labels.shard_versions()
+    versions = workspace.catalogue.labels.shard_versions()
     assert [version.num_samples for version in versions] == [1, 2]
-    events = len(context.catalogue.events())
+    events = len(workspace.catalogue.events())
     run_whole("label_dataset")
-    assert len(context.catalogue.events()) == events
+    assert len(workspace.catalogue.events()) == events

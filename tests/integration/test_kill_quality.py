@@ -13,20 +13,20 @@ ADD_FINDING = "tasks.catalogue.quality:QualityLedger.add_finding"
 
 
 @pytest.fixture
-def context(desk_world, monkeypatch):
+def workspace(desk_world, monkeypatch):
     monkeypatch.setenv("SEGVIGEN_QUALITY_DOUBLE_SHARE", "1")
     monkeypatch.setenv("SEGVIGEN_QUALITY_KNOWN_SHARE", "1")
     return desk_world.open()
 
 
-def _tasks(context) -> list:
-    desk = desk_of(context)
+def _tasks(workspace) -> list:
+    desk = desk_of(workspace)
     return list(desk.client.tasks_updated_since(desk.project_id, "1970-01-01T00:00:00.000000Z"))
 
 
 @pytest.mark.slow
-def test_copies_and_comparisons_survive_a_death(context, run_killed, run_whole):
-    catalogue = context.catalogue
+def test_copies_and_comparisons_survive_a_death(workspace, run_killed, run_whole):
+    catalogue = workspace.catalogue
     for flow in ("ingest", "encode", "propose"):
         run_whole(flow)
     run_killed("push_review", ADD_COPY, 2, "after")
@@ -37,11 +37,11 @@ def test_copies_and_comparisons_survive_a_death(context, run_killed, run_whole):
     roles = Counter(copy.role for copy in catalogue.quality.copies())
     assert roles == {CopyRole.SECOND: 3, CopyRole.KNOWN: 3}
     assert catalogue.counts()[AssetState.IN_REVIEW] == 9
-    assert len(_tasks(context)) == 9 and len({task.key for task in _tasks(context)}) == 9
+    assert len(_tasks(workspace)) == 9 and len({task.key for task in _tasks(workspace)}) == 9
 
-    for task in _tasks(context):
+    for task in _tasks(workspace):
         body = annotation_for("accept", [], "", (768, 512))
-        desk_of(context).client.create_annotation(task.task_id, body)
+        desk_of(workspace).client.create_annotation(task.task_id, body)
     run_killed("pull_review", ADD_FINDING, 1, "before")
     assert catalogue.quality.findings() == [] and catalogue.reviews.uninterpreted() == []
     held = catalogue.quality.dataset_counts()

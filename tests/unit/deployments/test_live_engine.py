@@ -13,9 +13,9 @@ from deployments.refine_service.app import create_app
 from deployments.refine_service.engine import Engine, Job, LiveFailed, Refused
 from deployments.refine_service.metrics import Metrics
 from deployments.refine_service.model import desk_opener
-from flows.runtime import context
 from segvigen_model.checkpoints.native import save
 from segvigen_model.model.bundle import build
+from tasks import checkpoints
 from tasks.live.session import LiveDesk
 from tasks.settings import LiveSettings
 
@@ -184,7 +184,7 @@ def test_geometry_is_kept_for_as_many_assets_as_the_engine_holds_and_for_one_in_
     live = world.live.model_copy(update={"max_assets": 7})
     settings = world.model_copy(update={"model": model, "live": live})
     assert desk_opener(settings)().segmenter.num_kept == 7
-    assert context._segmenter(str(folder), "cpu").num_kept == 1
+    assert checkpoints._segmenter(str(folder), "cpu").num_kept == 1
 
 
 def test_a_service_that_cannot_load_stops_at_once():

@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from flows import label_dataset as loop
 from flows import push_review as flow
 from flows.runtime.chunks import run_stage
-from flows.runtime.context import open_context
 from flows.runtime.report import Outcome
 from tasks.catalogue import AssetRow, AssetState, ProposalRow
 from tasks.quality.gate import GateDecision
+from tasks.workspace import open_workspace
 
 NUM_ASSETS = 7
 
 
 @pytest.fixture
-def context(tmp_path, monkeypatch):
+def workspace(tmp_path, monkeypatch):
     import os
 
     for name in [name for name in os.environ if name.startswith("SEGVIGEN_")]:
@@ -28,7 +30,7 @@ def context(tmp_path, monkeypatch):
         "work": {"chunk_size": 3},
         "quality": {"max_open_tasks": 4, "exploration_share": 0},
     }
-    made = open_context(None, overrides, "t")
+    made = open_workspace(None, overrides, "t")
     for number in range(NUM_ASSETS):
         name = f"{number:064x}"
         made.catalogue.register(AssetRow(name, AssetState.REGISTERED))
@@ -63,31 +65,31 @@ def run_without_prefect(monkeypatch):
     monkeypatch.setattr(chunks, "io_task", lambda _name: lambda work: work)
 
 
-def test_every_asset_is_gated_once_although_it_stays_where_it_is(context, gated, monkeypatch):
+def test_every_asset_is_gated_once_although_it_stays_where_it_is(workspace, gated, monkeypatch):
     run_without_prefect(monkeypatch)
-    report = run_stage(context, flow.GATE)
+    report = run_stage(workspace, flow.GATE)
     assert len(gated) == len(set(gated)) == NUM_ASSETS == report.total
-    assert run_stage(context, flow.GATE).total == 0 and len(gated) == NUM_ASSETS
+    assert run_stage(workspace, flow.GATE).total == 0 and len(gated) == NUM_ASSETS
 
 
-def test_the_least_sure_come_to_the_desk_and_the_rest_waits(context, gated, monkeypatch):
+def test_the_least_sure_come_to_the_desk_and_the_rest_waits(workspace, gated, monkeypatch):
     run_without_prefect(monkeypatch)
     pushed = []
 
-    def push(_context, asset_ids):
+    def push(_workspace, asset_ids):
         for asset_id in asset_ids:
-            context.catalogue.move(asset_id, "in_review")
+            workspace.catalogue.move(asset_id, "in_review")
         pushed.extend(asset_ids)
         return [Outcome(asset_id, "in_review") for asset_id in asset_ids]
 
-    monkeypatch.setattr(flow, "push_to_desk", push)
-    monkeypatch.setattr(flow, "open_context", lambda *_: context)
+    monkeypatch.setattr(flow, "PUSH", replace(flow.PUSH, work=push))
+    monkeypatch.setattr(flow, "open_workspace", lambda *_: workspace)
     flow.push_review.fn()
     assert [int(name, 16) for name in pushed] == [0, 1, 2, 3]
-    assert not loop.has_work(context) and not loop.is_settled(context)
+    assert not loop.has_work(workspace) and not loop.is_settled(workspace)
     flow.push_review.fn()
     assert len(pushed) == 4, "the desk is full"
-    context.catalogue.move(pushed[0], "rejected", reason="reviewer_rejected")
-    assert loop.has_work(context)
+    workspace.catalogue.move(pushed[0], "rejected", reason="reviewer_rejected")
+    assert loop.has_work(workspace)
     flow.push_review.fn()
     assert [int(name, 16) for name in pushed[4:]] == [4]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -32,6 +33,7 @@ from tasks.rendering.contact_sheet import Sheet, render_sheet
 from tasks.settings import QualitySettings, Settings, load_settings
 from tasks.storage import keys
 from tasks.storage.store import Store
+from tasks.workspace import Workspace
 
 
 def box_glb(num_boxes: int = 2, shift: float = 0.0) -> bytes:
@@ -46,13 +48,36 @@ def box_glb(num_boxes: int = 2, shift: float = 0.0) -> bytes:
 
 @dataclass(frozen=True)
 class World:
-    """Everything that a stage is given."""
+    """A workspace without a worker, and a tiny model."""
 
-    raw: Store
-    store: Store
-    catalogue: Catalogue
-    settings: Settings
+    workspace: Workspace
     segmenter: Segmenter
+
+    @property
+    def raw(self) -> Store:
+        return self.workspace.raw
+
+    @property
+    def store(self) -> Store:
+        return self.workspace.store
+
+    @property
+    def catalogue(self) -> Catalogue:
+        return self.workspace.catalogue
+
+    @property
+    def settings(self) -> Settings:
+        return self.workspace.settings
+
+    def with_settings(self, worker: str | None = None, **sections: dict[str, Any]) -> Workspace:
+        """The workspace with other settings: section -> field -> value."""
+        changed = {
+            name: getattr(self.settings, name).model_copy(update=fields)
+            for name, fields in sections.items()
+        }
+        return replace(
+            self.workspace, settings=self.settings.model_copy(update=changed), worker=worker
+        )
 
     def ingest(self, parser: Parser | None = None) -> dict[str, str]:
         """Ingest all that is new; raw key -> outcome."""
@@ -128,13 +153,13 @@ def make_boxes() -> Callable[..., bytes]:
 def world(tmp_path: Path, segmenter: Segmenter, monkeypatch: pytest.MonkeyPatch) -> World:
     monkeypatch.chdir(tmp_path)  # no segvigen.toml of the working folder
     overrides = {"model": {"num_draws": 2, "num_steps": 2}}
-    return World(
-        raw=Store(f"file://{tmp_path}/raw"),
+    workspace = Workspace(
         store=Store(f"file://{tmp_path}/store"),
+        raw=Store(f"file://{tmp_path}/raw"),
         catalogue=Catalogue(f"sqlite:///{tmp_path}/catalogue.db"),
         settings=load_settings(None, overrides),
-        segmenter=segmenter,
     )
+    return World(workspace, segmenter)
 
 
 QUALITY = QualitySettings(double_share=1.0, known_share=0.0)

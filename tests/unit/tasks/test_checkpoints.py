@@ -13,10 +13,10 @@ from segvigen_model.model.bundle import build
 from segvigen_model.segmenter import Segmenter
 from segvigen_model.training.export import with_patches
 from segvigen_model.training.train_patch_network import save_weights
-from tasks.checkpoints import CURRENT, SHIPPED, in_use, publish, published, use
+from tasks.checkpoints import CURRENT, SHIPPED, checkpoint_in_use, publish, published, use
 from tasks.errors import StageError
-from tasks.settings import ModelSettings
 from tasks.storage import keys
+from tasks.workspace import Workspace
 
 
 @pytest.fixture
@@ -30,65 +30,65 @@ def tuned(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def settings(tmp_path: Path) -> ModelSettings:
-    return ModelSettings(checkpoint=CURRENT, checkpoint_cache=tmp_path / "cache")
+def workspace(world: Any, tmp_path: Path) -> Workspace:
+    model = {"checkpoint": CURRENT, "checkpoint_cache": tmp_path / "cache"}
+    return world.with_settings(model=model)
 
 
 def test_the_shipped_one_works_until_another_is_used(
-    world: Any, tuned: Path, settings: ModelSettings
+    world: Any, tuned: Path, workspace: Workspace
 ) -> None:
-    places = (settings, world.store, world.catalogue)
-    assert in_use(*places) == SHIPPED
-    row = publish(world.store, world.catalogue, tuned, {"is_better": True, "reason": "better"})
-    assert in_use(*places) == SHIPPED, "published is not used"
+    assert checkpoint_in_use(workspace) == SHIPPED
+    row = publish(world.workspace, tuned, {"is_better": True, "reason": "better"})
+    assert checkpoint_in_use(workspace) == SHIPPED, "published is not used"
     use(world.catalogue, row.alias[:6])
-    folder = Path(in_use(*places))
+    folder = Path(checkpoint_in_use(workspace))
     assert (folder / PATCHES_FILE).read_bytes() == (tuned / PATCHES_FILE).read_bytes()
     assert Segmenter.from_checkpoint(folder).weights["patch_network"] == row.sha256
     use(world.catalogue, SHIPPED)
-    assert in_use(*places) == SHIPPED
+    assert checkpoint_in_use(workspace) == SHIPPED
 
 
 def test_publishing_again_changes_nothing(world: Any, tuned: Path) -> None:
-    first = publish(world.store, world.catalogue, tuned, {"reason": "a"})
+    first = publish(world.workspace, tuned, {"reason": "a"})
     events = len(world.catalogue.events())
-    assert publish(world.store, world.catalogue, tuned, {"reason": "b"}).detail == first.detail
+    assert publish(world.workspace, tuned, {"reason": "b"}).detail == first.detail
     assert len(world.catalogue.events()) == events and len(published(world.catalogue)) == 1
     assert world.store.get_json(keys.checkpoint_file(first.alias, "verdict.json")) == first.detail
 
 
 def test_a_named_checkpoint_comes_before_the_one_in_use(
-    world: Any, tuned: Path, settings: ModelSettings
+    world: Any, tuned: Path, workspace: Workspace
 ) -> None:
-    use(world.catalogue, publish(world.store, world.catalogue, tuned, {}).alias)
-    named = settings.model_copy(update={"checkpoint": str(tuned)})
-    assert in_use(named, world.store, world.catalogue) == str(tuned)
+    use(world.catalogue, publish(world.workspace, tuned, {}).alias)
+    named = world.with_settings(model={"checkpoint": str(tuned)})
+    assert checkpoint_in_use(named) == str(tuned)
 
 
-def test_it_is_fetched_once_a_machine(world: Any, tuned: Path, settings: ModelSettings) -> None:
-    row = publish(world.store, world.catalogue, tuned, {})
+def test_it_is_fetched_once_a_machine(world: Any, tuned: Path, workspace: Workspace) -> None:
+    row = publish(world.workspace, tuned, {})
     use(world.catalogue, row.alias)
-    first = in_use(settings, world.store, world.catalogue)
+    first = checkpoint_in_use(workspace)
     Path(world.store.uri(keys.checkpoint_file(row.alias, PATCHES_FILE))[7:]).unlink()
-    assert in_use(settings, world.store, world.catalogue) == first
+    assert checkpoint_in_use(workspace) == first
 
 
 @pytest.mark.parametrize("file", ["model.safetensors", PATCHES_FILE])
 def test_other_bytes_than_were_published_are_refused(
-    world: Any, tuned: Path, settings: ModelSettings, file: str
+    world: Any, tuned: Path, workspace: Workspace, file: str
 ) -> None:
-    row = publish(world.store, world.catalogue, tuned, {})
+    row = publish(world.workspace, tuned, {})
     use(world.catalogue, row.alias)
     held = Path(world.store.uri(keys.checkpoint_file(row.alias, file)).removeprefix("file://"))
     held.write_bytes(held.read_bytes() + b"\0")
     with pytest.raises(StageError, match="is not what was published; publish it again or run"):
-        in_use(settings, world.store, world.catalogue)
-    assert not list(settings.checkpoint_cache.iterdir()), "nothing half there"
+        checkpoint_in_use(workspace)
+    assert not list(workspace.settings.model.checkpoint_cache.iterdir()), "nothing half there"
 
 
 def test_an_unknown_version_is_told_with_the_known_ones(world: Any, tuned: Path) -> None:
     with pytest.raises(StageError, match=r"0 checkpoints begin with 'abc'; there are: none"):
         use(world.catalogue, "abc")
-    row = publish(world.store, world.catalogue, tuned, {})
+    row = publish(world.workspace, tuned, {})
     with pytest.raises(StageError, match=f"there are: {row.alias}, and default"):
         use(world.catalogue, "zzz")

@@ -1,0 +1,33 @@
+"""A workspace is opened from settings and says who works."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tasks.workspace import open_workspace
+
+
+def places(folder: Path) -> dict[str, dict[str, str]]:
+    return {
+        "store": {"root_url": f"file://{folder}/store", "raw_url": f"file://{folder}/raw"},
+        "catalogue": {"url": f"sqlite:///{folder}/catalogue.db"},
+    }
+
+
+def test_settings_say_where_everything_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    opened = open_workspace(None, places(tmp_path), "encode")
+    assert opened.store.root_url == f"file://{tmp_path}/store"
+    assert opened.raw.root_url == f"file://{tmp_path}/raw"
+    assert opened.catalogue.assets() == []
+    assert opened.settings.store.root_url == opened.store.root_url
+    assert opened.lease_owner == opened.worker
+    assert opened.lease_owner.endswith("/encode")
+
+
+def test_a_lease_needs_a_worker(world) -> None:
+    with pytest.raises(ValueError, match="holds no leases; open it with a worker's name"):
+        _ = world.workspace.lease_owner
+    assert world.with_settings(worker="w").lease_owner == "w"
