@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 from tasks.catalogue.catalogue import Catalogue, LeaseLost
-from tasks.catalogue.database import CatalogueError
+from tasks.catalogue.engine import CatalogueError
 from tasks.catalogue.leases import worker_id
-from tasks.catalogue.quality import CopyRole, CopyRow, FindingKind, FindingRow, GateRow, WaitingRow
-from tasks.catalogue.reviews import LATE
+from tasks.catalogue.quality_rows import (
+    CopyRole,
+    CopyRow,
+    FindingKind,
+    FindingRow,
+    GateRow,
+    WaitingRow,
+)
 from tasks.catalogue.rows import (
     AnnotationRow,
     AssetRow,
@@ -21,12 +27,12 @@ from tasks.catalogue.rows import (
     ShardVersionRow,
     VerbRow,
 )
+from tasks.catalogue.schema import SchemaUpgrade, upgrade_catalogue
 from tasks.catalogue.states import ALLOWED_MOVES, DONE, PARKED, AssetState, IllegalMove
 
 __all__ = [
     "ALLOWED_MOVES",
     "DONE",
-    "LATE",
     "PARKED",
     "AnnotationRow",
     "AssetRow",
@@ -47,9 +53,11 @@ __all__ = [
     "ProposalRow",
     "RawRow",
     "ReviewTaskRow",
+    "SchemaUpgrade",
     "ShardMemberRow",
     "ShardVersionRow",
     "VerbRow",
     "WaitingRow",
+    "upgrade_catalogue",
     "worker_id",
 ]

@@ -15,7 +15,8 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from tasks.catalogue.database import CatalogueError, Database, values
+from tasks.catalogue.database import Database
+from tasks.catalogue.engine import CatalogueError
 from tasks.catalogue.labels import LabelLedger
 from tasks.catalogue.leases import is_dead
 from tasks.catalogue.quality import QualityLedger
@@ -23,9 +24,6 @@ from tasks.catalogue.raw import RawLedger
 from tasks.catalogue.reviews import ReviewLedger
 from tasks.catalogue.rows import AssetRow, EventRow, ProposalRow
 from tasks.catalogue.states import PARKED, AssetState, check_move
-from tasks.catalogue.tables import assets as A
-from tasks.catalogue.tables import events as E
-from tasks.catalogue.tables import proposals as P
 
 MAX_ERROR_CHARS = 2000
 _FREE = {"lease_owner": None, "lease_until": 0.0, "is_started": False}
@@ -76,42 +74,41 @@ class Catalogue:
         now = self._db.clock()
         row = replace(asset, state=AssetState.REGISTERED, created_at=now, updated_at=now)
         with self._db.begin():
-            if not self._db.insert(A, values(row)):
+            if not self._db.insert(row):
                 return False
             self._db.event("registered", asset.asset_id, {"name": asset.name})
         return True
 
     def asset(self, asset_id: str) -> AssetRow:
         """One asset; raises CatalogueError when unknown."""
-        found = self._db.rows(sa.select(A).where(A.c.asset_id == asset_id))
-        if not found:
+        found = self.find_asset(asset_id)
+        if found is None:
             raise CatalogueError(f"unknown asset {asset_id[:64]!r}")
-        return _asset(found[0])
+        return found
 
     def locked(self, asset_id: str) -> AssetRow:
         """One asset that nobody else can change until the open transaction ends."""
-        query = sa.select(A).where(A.c.asset_id == asset_id)
-        found = self._db.rows(query if self._db.is_sqlite else query.with_for_update())
-        if not found:
+        query = sa.select(AssetRow).where(AssetRow.asset_id == asset_id)
+        found = self._db.load_first(query if self._db.is_sqlite else query.with_for_update())
+        if found is None:
             raise CatalogueError(f"unknown asset {asset_id[:64]!r}")
-        return _asset(found[0])
+        return found
 
     def find_asset(self, asset_id: str) -> AssetRow | None:
         """One asset, or None when unknown."""
-        found = self._db.rows(sa.select(A).where(A.c.asset_id == asset_id))
-        return _asset(found[0]) if found else None
+        return self._db.load_first(sa.select(AssetRow).where(AssetRow.asset_id == asset_id))
 
     def assets(self, state: AssetState | str | None = None) -> list[AssetRow]:
         """All assets, or those in one state, oldest first."""
-        query = sa.select(A).order_by(A.c.created_at, A.c.asset_id)
+        query = sa.select(AssetRow).order_by(AssetRow.created_at, AssetRow.asset_id)
         if state is not None:
-            query = query.where(A.c.state == AssetState(state))
-        return [_asset(row) for row in self._db.rows(query)]
+            query = query.where(AssetRow.state == AssetState(state))
+        return self._db.load(query)
 
     def counts(self) -> dict[AssetState, int]:
         """Number of assets in every state, zeros included."""
-        query = sa.select(A.c.state, sa.func.count().label("number")).group_by(A.c.state)
-        found = {row["state"]: int(row["number"]) for row in self._db.rows(query)}
+        query = sa.select(AssetRow.state, sa.func.count().label("number")).group_by(AssetRow.state)
+        found = {row["state"]: int(row["number"]) for row in self._db.mappings(query)}
         return {state: found.get(state, 0) for state in AssetState}
 
     def update(self, asset_id: str, **fields: Any) -> None:
@@ -120,7 +117,7 @@ class Catalogue:
         if unknown:
             raise CatalogueError(f"fields {sorted(unknown)} of an asset cannot be changed here")
         with self._db.begin():
-            self._change(asset_id, fields)
+            self._change(self.locked(asset_id), fields)
             self._db.event("updated", asset_id, fields)
 
     # --- moves
@@ -160,10 +157,10 @@ class Catalogue:
             changes = {**fields, **_arrival(old, new, reason, detail)}
             if round is not None:
                 changes["round"] = round
-            self._change(asset_id, changes)
-            told = {"from": old.state, "to": new, "round": changes.get("round", old.round)}
+            moved = self._change(old, changes)
+            told = {"from": old.state, "to": new, "round": moved.round}
             self._db.event("moved", asset_id, {**told, "reason": reason, "detail": detail}, worker)
-        return self.asset(asset_id)
+        return moved
 
     def record_failure(
         self,
@@ -185,13 +182,12 @@ class Catalogue:
             attempts = old.attempts + 1
             self._db.event("attempt_failed", asset_id, {"n": attempts, "error": text}, worker)
             if attempts >= max_attempts and old.state not in PARKED:
-                self._change(asset_id, {"attempts": attempts, "last_error": text})
+                self._change(old, {"attempts": attempts, "last_error": text})
                 reason = f"{old.state}_failed"
                 return self.move(asset_id, AssetState.FAILED, reason=reason, detail=text)
             pause = self._db.clock() + retry_after_s if retry_after_s else 0.0
             free = {"lease_owner": None, "lease_until": pause, "is_started": False}
-            self._change(asset_id, {**free, "attempts": attempts, "last_error": text})
-        return self.asset(asset_id)
+            return self._change(old, {**free, "attempts": attempts, "last_error": text})
 
     def retry(self, asset_id: str) -> AssetRow:
         """Take a parked asset back to where it stood before it was parked."""
@@ -225,49 +221,54 @@ class Catalogue:
         """
         wanted = [str(AssetState(state)) for state in states]
         now = self._db.clock()
-        free = sa.select(A).where(A.c.state.in_(wanted), A.c.lease_until <= now)
+        is_free = (AssetRow.state.in_(wanted), AssetRow.lease_until <= now)
+        first = (AssetRow.priority.desc(), AssetRow.updated_at, AssetRow.asset_id)
+        free = sa.select(AssetRow.asset_id).where(*is_free).order_by(*first).limit(limit)
         free = free if where is None else free.where(where)
-        free = free.order_by(A.c.priority.desc(), A.c.updated_at, A.c.asset_id).limit(limit)
         with self._db.begin() as connection:
             self._free_lost(now, max_attempts)
             if not self._db.is_sqlite:
                 free = free.with_for_update(skip_locked=True)
-            found = [_asset(dict(row)) for row in connection.execute(free).mappings()]
-            ids = [asset.asset_id for asset in found]
-            lease = {"lease_owner": worker, "lease_until": now + lease_s}
-            if ids:
-                connection.execute(sa.update(A).where(A.c.asset_id.in_(ids)).values(**lease))
-                self._db.event("claimed", None, {"assets": ids, "lease_s": lease_s}, worker)
-        return [replace(asset, lease_owner=worker, lease_until=now + lease_s) for asset in found]
+            ids = list(connection.execute(free).scalars())
+            if not ids:
+                return []
+            lease = sa.update(AssetRow).where(AssetRow.asset_id.in_(ids))
+            lease = lease.values(lease_owner=worker, lease_until=now + lease_s)
+            leased = {row.asset_id: row for row in self._db.load(lease.returning(AssetRow))}
+            self._db.event("claimed", None, {"assets": ids, "lease_s": lease_s}, worker)
+        return [leased[asset_id] for asset_id in ids]
 
     def start(self, asset_id: str, worker: str) -> None:
         """Say that work on a leased asset begins now; raises LeaseLost if it is not ours."""
-        mine = (A.c.asset_id == asset_id, A.c.lease_owner == worker)
+        mine = (AssetRow.asset_id == asset_id, AssetRow.lease_owner == worker)
         with self._db.begin() as connection:
-            if connection.execute(sa.update(A).where(*mine).values(is_started=True)).rowcount != 1:
+            begin = sa.update(AssetRow).where(*mine).values(is_started=True)
+            if connection.execute(begin).rowcount != 1:
                 raise LeaseLost(f"asset {asset_id[:12]} is not leased to {worker}")
             self._db.event("started", asset_id, {}, worker)
 
     def end(self, asset_id: str, worker: str) -> None:
         """Say that work on an asset is over though it stays leased; a move says so by itself."""
-        mine = (A.c.asset_id == asset_id, A.c.lease_owner == worker, A.c.is_started)
+        mine = (AssetRow.asset_id == asset_id, AssetRow.lease_owner == worker, AssetRow.is_started)
         with self._db.begin() as connection:
-            if connection.execute(sa.update(A).where(*mine).values(is_started=False)).rowcount:
+            over = sa.update(AssetRow).where(*mine).values(is_started=False)
+            if connection.execute(over).rowcount:
                 self._db.event("ended", asset_id, {}, worker)
 
     def renew(self, asset_ids: Collection[str], worker: str, lease_s: float = 600.0) -> list[str]:
         """Prolong leases; returns the ids that `worker` still holds."""
         until = self._db.clock() + lease_s
-        mine = (A.c.asset_id.in_(list(asset_ids)), A.c.lease_owner == worker)
+        mine = (AssetRow.asset_id.in_(list(asset_ids)), AssetRow.lease_owner == worker)
         with self._db.begin() as connection:
-            connection.execute(sa.update(A).where(*mine).values(lease_until=until))
-            return [row["asset_id"] for row in self._db.rows(sa.select(A.c.asset_id).where(*mine))]
+            connection.execute(sa.update(AssetRow).where(*mine).values(lease_until=until))
+            held = connection.execute(sa.select(AssetRow.asset_id).where(*mine))
+            return [str(asset_id) for asset_id in held.scalars()]
 
     def release(self, asset_ids: Collection[str], worker: str) -> None:
         """Give leases back; assets of other workers are left alone."""
-        mine = (A.c.asset_id.in_(list(asset_ids)), A.c.lease_owner == worker)
+        mine = (AssetRow.asset_id.in_(list(asset_ids)), AssetRow.lease_owner == worker)
         with self._db.begin() as connection:
-            free = sa.update(A).where(*mine).values(**_FREE)
+            free = sa.update(AssetRow).where(*mine).values(**_FREE)
             if connection.execute(free).rowcount:
                 self._db.event("released", None, {"assets": sorted(asset_ids)}, worker)
 
@@ -277,20 +278,25 @@ class Catalogue:
         """Record the proposal of a round; the same round again replaces it."""
         row = replace(proposal, created_at=self._db.clock())
         with self._db.begin():
-            self._db.upsert(P, values(row))
+            self._db.upsert(row)
             told = {"round": row.round, "key": row.key, "confidence": row.confidence}
             self._db.event("proposal", row.asset_id, told)
 
     def proposal(self, asset_id: str, round: int) -> ProposalRow | None:
         """The proposal of one round, or None."""
-        query = sa.select(P).where(P.c.asset_id == asset_id, P.c.round == round)
-        found = self._db.rows(query)
-        return ProposalRow(**found[0]) if found else None
+        query = sa.select(ProposalRow).where(
+            ProposalRow.asset_id == asset_id, ProposalRow.round == round
+        )
+        return self._db.load_first(query)
 
     def proposals(self, asset_id: str) -> list[ProposalRow]:
         """All rounds' proposals, first round first."""
-        query = sa.select(P).where(P.c.asset_id == asset_id).order_by(P.c.round)
-        return [ProposalRow(**row) for row in self._db.rows(query)]
+        query = (
+            sa.select(ProposalRow)
+            .where(ProposalRow.asset_id == asset_id)
+            .order_by(ProposalRow.round)
+        )
+        return self._db.load(query)
 
     def latest_proposal(self, asset_id: str) -> ProposalRow | None:
         """The newest round's proposal, or None."""
@@ -301,39 +307,43 @@ class Catalogue:
 
     def events(self, asset_id: str | None = None, kind: str | None = None) -> list[EventRow]:
         """The journal, oldest first, of one asset and one kind if given."""
-        query = sa.select(E).order_by(E.c.event_id)
+        query = sa.select(EventRow).order_by(EventRow.event_id)
         if asset_id is not None:
-            query = query.where(E.c.asset_id == asset_id)
+            query = query.where(EventRow.asset_id == asset_id)
         if kind is not None:
-            query = query.where(E.c.kind == kind)
-        return [EventRow(**row) for row in self._db.rows(query)]
+            query = query.where(EventRow.kind == kind)
+        return self._db.load(query)
 
     # --- inner
 
-    def _change(self, asset_id: str, changes: Mapping[str, Any]) -> None:
+    def _change(self, old: AssetRow, changes: Mapping[str, Any]) -> AssetRow:
+        """Change columns of a locked asset; returns the row as it is then."""
         stamped = {**changes, "updated_at": self._db.clock()}
+        change = sa.update(AssetRow).where(AssetRow.asset_id == old.asset_id)
         with self._db.begin() as connection:
-            done = connection.execute(
-                sa.update(A).where(A.c.asset_id == asset_id).values(**stamped)
-            )
-            if done.rowcount != 1:
-                raise CatalogueError(f"unknown asset {asset_id[:64]!r}")
+            connection.execute(change.values(**stamped))
+        return replace(old, **stamped)
 
     def _free_lost(self, now: float, max_attempts: int) -> None:
         """Free leases of dead workers and old ones; count the attempts that they began."""
         with self._db.begin() as connection:
-            held = sa.select(A.c.lease_owner).where(A.c.lease_owner.is_not(None)).distinct()
-            owners = [str(row[0]) for row in connection.execute(held)]
-            dead = [owner for owner in owners if is_dead(owner)]
-            is_over = A.c.lease_owner.is_not(None) & (A.c.lease_until <= now)
-            lost = sa.select(A).where(is_over | A.c.lease_owner.in_(dead))
+            is_held = AssetRow.lease_owner.is_not(None)
+            first_end = sa.func.min(AssetRow.lease_until)
+            leases = sa.select(AssetRow.lease_owner, first_end).where(is_held)
+            held = connection.execute(leases.group_by(AssetRow.lease_owner)).all()
+            dead = [str(owner) for owner, _ in held if is_dead(str(owner))]
+            if not dead and all(end > now for _, end in held):
+                return
+            is_over = is_held & (AssetRow.lease_until <= now)
+            lost = sa.select(AssetRow).where(is_over | AssetRow.lease_owner.in_(dead))
             if not self._db.is_sqlite:
                 lost = lost.with_for_update(skip_locked=True)
-            rows = [_asset(dict(row)) for row in connection.execute(lost).mappings()]
+            rows = self._db.load(lost)
             if not rows:
                 return
             ids = [row.asset_id for row in rows]
-            connection.execute(sa.update(A).where(A.c.asset_id.in_(ids)).values(**_FREE))
+            those = AssetRow.asset_id.in_(ids)
+            connection.execute(sa.update(AssetRow).where(those).values(**_FREE))
             self._db.event("leases_lost", None, {"assets": ids, "dead": dead})
             for row in rows:
                 if row.is_started:
@@ -347,15 +357,11 @@ def _check_lease(asset: AssetRow, worker: str | None) -> None:
         raise LeaseLost(f"asset {asset.asset_id[:12]} is now held by {holder}")
 
 
-def _asset(row: Mapping[str, Any]) -> AssetRow:
-    return AssetRow(**{**row, "state": AssetState(row["state"])})
-
-
 def _arrival(
     old: AssetRow, new: AssetState, reason: str | None, detail: str | None
 ) -> dict[str, Any]:
     """Columns that any move sets: the lease ends; only parking keeps reason and attempts."""
-    changes: dict[str, Any] = {"state": str(new), **_FREE}
+    changes: dict[str, Any] = {"state": new, **_FREE}
     if new in PARKED:
         return {**changes, "reason": reason, "detail": detail, "parked_from": str(old.state)}
     clear = {"reason": None, "detail": None, "parked_from": None, "attempts": 0, "last_error": None}

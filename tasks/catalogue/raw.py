@@ -4,15 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any
 
 import sqlalchemy as sa
 
-from tasks.catalogue.database import Database, values
-from tasks.catalogue.rows import RawRow
-from tasks.catalogue.tables import awaited_files as W
-from tasks.catalogue.tables import cursors as C
-from tasks.catalogue.tables import raw_objects as R
+from tasks.catalogue.database import Database
+from tasks.catalogue.rows import AwaitedFilesRow, CursorRow, RawRow
 
 
 class RawLedger:
@@ -30,46 +26,46 @@ class RawLedger:
         """
         row = replace(raw, seen_at=self._db.clock())
         with self._db.begin() as connection:
-            self._db.upsert(R, values(row))
+            self._db.upsert(row)
             if awaited is None:
-                connection.execute(sa.delete(W).where(W.c.key == row.key))
+                connection.execute(sa.delete(AwaitedFilesRow).where(AwaitedFilesRow.key == row.key))
             else:
-                self._db.upsert(W, {"key": row.key, "awaited": list(awaited)})
+                self._db.upsert(AwaitedFilesRow(row.key, list(awaited)))
             told = {"key": row.key, "reason": row.reason, "size_bytes": row.size_bytes}
             self._db.event("raw_seen", row.asset_id, told)
 
     def get(self, key: str) -> RawRow | None:
         """What is known of one key, or None."""
-        found = self._db.rows(sa.select(R).where(R.c.key == key))
-        return RawRow(**found[0]) if found else None
+        return self._db.load_first(sa.select(RawRow).where(RawRow.key == key))
 
     def etags(self) -> Mapping[str, str]:
         """Key -> etag of everything seen, for an incremental scan."""
-        return {row["key"]: row["etag"] for row in self._db.rows(sa.select(R.c.key, R.c.etag))}
+        query = sa.select(RawRow.key, RawRow.etag)
+        return {row["key"]: row["etag"] for row in self._db.mappings(query)}
 
     def awaited(self) -> Mapping[str, list[str]]:
         """Key -> keys of files that it lacks, for the objects that lack some."""
-        return {row["key"]: list(row["awaited"]) for row in self._db.rows(sa.select(W))}
+        return {row.key: list(row.awaited) for row in self._db.load(sa.select(AwaitedFilesRow))}
 
     def parked_for(self, reason: str) -> set[str]:
         """Keys of the objects that were parked for one reason."""
-        return {row["key"] for row in self._db.rows(sa.select(R.c.key).where(R.c.reason == reason))}
+        query = sa.select(RawRow.key).where(RawRow.reason == reason)
+        return {row["key"] for row in self._db.mappings(query)}
 
     def all(self, asset_id: str | None = None) -> list[RawRow]:
         """Every object seen, or those that hold one asset, by key."""
-        query = sa.select(R).order_by(R.c.key)
+        query = sa.select(RawRow).order_by(RawRow.key)
         if asset_id is not None:
-            query = query.where(R.c.asset_id == asset_id)
-        return [RawRow(**row) for row in self._db.rows(query)]
+            query = query.where(RawRow.asset_id == asset_id)
+        return self._db.load(query)
 
     def cursor(self, name: str) -> str | None:
         """Where a reader stopped last time, or None."""
-        found = self._db.rows(sa.select(C.c.value).where(C.c.name == name))
-        return str(found[0]["value"]) if found else None
+        found = self._db.load_first(sa.select(CursorRow).where(CursorRow.name == name))
+        return found.value if found else None
 
     def set_cursor(self, name: str, value: str) -> None:
         """Remember where a reader stopped."""
-        row: dict[str, Any] = {"name": name, "value": value, "updated_at": self._db.clock()}
         with self._db.begin():
-            self._db.upsert(C, row)
+            self._db.upsert(CursorRow(name, value, self._db.clock()))
             self._db.event("cursor", None, {"name": name, "value": value})

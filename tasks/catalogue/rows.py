@@ -1,16 +1,33 @@
-"""What the catalogue hands out and takes in: one frozen value per table row."""
+"""Tables of assets, raw objects, reviews and results: one frozen row class per table.
+
+Times are UTC seconds since the epoch unless a column says otherwise; JSON columns hold small
+values. Blobs are never in here, only their keys and hashes. `events` is append-only: every change
+of another table writes one row there in the same transaction. A change of a column needs a new
+revision in `migrations/versions` (docs/catalogue.md).
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+import sqlalchemy as sa
+from sqlalchemy.orm import Mapped, mapped_column
+
+from tasks.catalogue.mapping import (
+    BigInt,
+    Row,
+    Text16,
+    Text32,
+    Text40,
+    Text64,
+    Text128,
+    enum_column,
+)
 from tasks.catalogue.states import AssetState
 
 
-@dataclass(frozen=True, slots=True)
-class AssetRow:
+class AssetRow(Row):
     """One asset and where it stands.
 
     Attributes:
@@ -21,102 +38,124 @@ class AssetRow:
         lease_until: seconds since the epoch; without an owner, "not before".
     """
 
-    asset_id: str
-    state: AssetState
-    round: int = 0
-    name: str = ""
-    suffix: str = ""
-    source_key: str | None = None
-    size_bytes: int = 0
-    num_faces: int = 0
-    licence: str = "unknown"
-    encoding_key: str | None = None
-    priority: float = 0.0
-    reason: str | None = None
-    detail: str | None = None
-    parked_from: str | None = None
-    attempts: int = 0
-    last_error: str | None = None
-    is_started: bool = False
-    lease_owner: str | None = None
-    lease_until: float = 0.0
-    created_at: float = 0.0
-    updated_at: float = 0.0
+    __tablename__ = "assets"
+    __table_args__ = (
+        sa.Index("assets_by_state", "state", "lease_until"),
+        sa.Index("assets_by_owner", "lease_owner"),
+    )
+
+    asset_id: Mapped[Text64] = mapped_column(primary_key=True)
+    state: Mapped[AssetState] = mapped_column(enum_column(AssetState))
+    round: Mapped[int] = mapped_column(default=0)
+    name: Mapped[str] = mapped_column(default="")
+    suffix: Mapped[Text16] = mapped_column(default="")
+    source_key: Mapped[str | None] = mapped_column(default=None)
+    size_bytes: Mapped[BigInt] = mapped_column(default=0)
+    num_faces: Mapped[BigInt] = mapped_column(default=0)
+    licence: Mapped[str] = mapped_column(default="unknown")
+    encoding_key: Mapped[str | None] = mapped_column(default=None)
+    priority: Mapped[float] = mapped_column(default=0.0)
+    reason: Mapped[str | None] = mapped_column(default=None)
+    detail: Mapped[str | None] = mapped_column(default=None)
+    parked_from: Mapped[Text16 | None] = mapped_column(default=None)
+    attempts: Mapped[int] = mapped_column(default=0)
+    last_error: Mapped[str | None] = mapped_column(default=None)
+    is_started: Mapped[bool] = mapped_column(default=False)
+    lease_owner: Mapped[str | None] = mapped_column(default=None)
+    lease_until: Mapped[float] = mapped_column(default=0.0)
+    created_at: Mapped[float] = mapped_column(default=0.0)
+    updated_at: Mapped[float] = mapped_column(default=0.0)
 
 
-@dataclass(frozen=True, slots=True)
-class RawRow:
+class RawRow(Row):
     """One object of the raw bucket as last seen; `asset_id` or `reason` says what became of it."""
 
-    key: str
-    etag: str
-    size_bytes: int
-    asset_id: str | None = None
-    reason: str | None = None
-    detail: str | None = None
-    seen_at: float = 0.0
+    __tablename__ = "raw_objects"
+
+    key: Mapped[str] = mapped_column(primary_key=True)
+    etag: Mapped[str]
+    size_bytes: Mapped[BigInt]
+    asset_id: Mapped[Text64 | None] = mapped_column(default=None, index=True)
+    reason: Mapped[str | None] = mapped_column(default=None)
+    detail: Mapped[str | None] = mapped_column(default=None)
+    seen_at: Mapped[float] = mapped_column(default=0.0)
 
 
-@dataclass(frozen=True, slots=True)
-class ProposalRow:
+class AwaitedFilesRow(Row):
+    """Keys of the files that a raw object lacks."""
+
+    __tablename__ = "awaited_files"
+
+    key: Mapped[str] = mapped_column(primary_key=True)
+    awaited: Mapped[Sequence[str]]
+
+
+class ProposalRow(Row):
     """The proposal of one round; `provenance` is a small JSON copy of the blob's own."""
 
-    asset_id: str
-    round: int
-    key: str
-    sha256: str
-    num_parts: int
-    confidence: float
-    checkpoint: str
-    provenance: Mapping[str, Any] = field(default_factory=dict)
-    created_at: float = 0.0
+    __tablename__ = "proposals"
+
+    asset_id: Mapped[Text64] = mapped_column(primary_key=True)
+    round: Mapped[int] = mapped_column(primary_key=True)
+    key: Mapped[str]
+    sha256: Mapped[Text64]
+    num_parts: Mapped[int]
+    confidence: Mapped[float]
+    checkpoint: Mapped[str]
+    provenance: Mapped[Mapping[str, Any]] = mapped_column(default_factory=dict)
+    created_at: Mapped[float] = mapped_column(default=0.0)
 
 
-@dataclass(frozen=True, slots=True)
-class ReviewTaskRow:
-    """The desk's task for one round. `task_id` may be reused by the desk: (asset, round) is key."""
+class ReviewTaskRow(Row):
+    """The review task of one round. Label Studio may reuse `task_id`: (asset, round) is the key."""
 
-    asset_id: str
-    round: int
-    project_id: int
-    task_id: int
-    proposal_key: str
-    sheet_key: str
-    buffers_key: str
-    viewer_key: str | None = None
-    created_at: float = 0.0
+    __tablename__ = "review_tasks"
+
+    asset_id: Mapped[Text64] = mapped_column(primary_key=True)
+    round: Mapped[int] = mapped_column(primary_key=True)
+    project_id: Mapped[int]
+    task_id: Mapped[int]
+    proposal_key: Mapped[str]
+    sheet_key: Mapped[str]
+    buffers_key: Mapped[str]
+    viewer_key: Mapped[str | None] = mapped_column(default=None)
+    created_at: Mapped[float] = mapped_column(default=0.0)
 
 
-@dataclass(frozen=True, slots=True)
-class AnnotationRow:
-    """One version of a reviewer's answer, raw as it came and as it was understood.
+class AnnotationRow(Row):
+    """One version of a reviewer's annotation, raw as it came and as it was interpreted.
 
     Attributes:
-        unique_id: the desk's id that is never reused; with `updated_at` (its ISO text) the key.
+        unique_id: the annotation's id that is never reused; with `updated_at` the key.
+        updated_at: when this version was saved, as Label Studio writes it (ISO 8601).
         verdict: "accept", "refine", "reject", "skip" or None (not understood: see `problem`).
         is_interpreted: the clicks are stored and the asset was moved.
-        raw: the desk's JSON, untouched.
+        raw: Label Studio's JSON, untouched.
+        is_late: for a round that was over; kept, but not part of that round's history.
     """
 
-    unique_id: str
-    updated_at: str
-    annotation_id: int
-    task_id: int
-    asset_id: str
-    round: int
-    reviewer: str
-    raw: Mapping[str, Any]
-    lead_time_s: float = 0.0
-    was_cancelled: bool = False
-    verdict: str | None = None
-    note: str = ""
-    problem: str | None = None
-    is_interpreted: bool = False
-    created_at: float = 0.0
+    __tablename__ = "annotations"
+    __table_args__ = (sa.Index("annotations_by_asset", "asset_id", "round"),)
+
+    unique_id: Mapped[Text64] = mapped_column(primary_key=True)
+    updated_at: Mapped[Text40] = mapped_column(primary_key=True)
+    annotation_id: Mapped[int]
+    task_id: Mapped[int]
+    asset_id: Mapped[Text64]
+    round: Mapped[int]
+    reviewer: Mapped[str]
+    raw: Mapped[Mapping[str, Any]]
+    lead_time_s: Mapped[float] = mapped_column(default=0.0)
+    was_cancelled: Mapped[bool] = mapped_column(default=False)
+    verdict: Mapped[Text16 | None] = mapped_column(default=None)
+    note: Mapped[str] = mapped_column(default="")
+    problem: Mapped[str | None] = mapped_column(default=None)
+    is_interpreted: Mapped[bool] = mapped_column(default=False)
+    created_at: Mapped[float] = mapped_column(default=0.0)
+    is_late: Mapped[bool] = mapped_column(default=False, server_default=sa.false())
 
 
-@dataclass(frozen=True, slots=True)
-class ClickRow:
+class ClickRow(Row):
     """One point of an annotation, on the sheet and on the mesh.
 
     Attributes:
@@ -129,29 +168,31 @@ class ClickRow:
         face: index into the mesh's faces; x, y, z: the point, mesh frame.
     """
 
-    unique_id: str
-    updated_at: str
-    number: int
-    asset_id: str
-    round: int
-    result_id: str
-    source: str
-    pixel_x: float
-    pixel_y: float
-    label: str
-    kind: str
-    part: int
-    face: int
-    x: float
-    y: float
-    z: float
-    view: str = ""
-    group: int = 0
-    is_positive: bool = True
+    __tablename__ = "clicks"
+    __table_args__ = (sa.Index("clicks_by_asset", "asset_id", "round"),)
+
+    unique_id: Mapped[Text64] = mapped_column(primary_key=True)
+    updated_at: Mapped[Text40] = mapped_column(primary_key=True)
+    number: Mapped[int] = mapped_column(primary_key=True)
+    asset_id: Mapped[Text64]
+    round: Mapped[int]
+    result_id: Mapped[str]
+    source: Mapped[Text16]
+    pixel_x: Mapped[float]
+    pixel_y: Mapped[float]
+    label: Mapped[str]
+    kind: Mapped[Text16]
+    part: Mapped[int]
+    face: Mapped[BigInt]
+    x: Mapped[float]
+    y: Mapped[float]
+    z: Mapped[float]
+    view: Mapped[str] = mapped_column(default="")
+    group: Mapped[int] = mapped_column(default=0)
+    is_positive: Mapped[bool] = mapped_column(default=True)
 
 
-@dataclass(frozen=True, slots=True)
-class VerbRow:
+class VerbRow(Row):
     """One edit of whole parts that an annotation asks for; fields as in `edit_commands.Verb`.
 
     Attributes:
@@ -159,78 +200,98 @@ class VerbRow:
         parts: ids as shown in that round.
     """
 
-    unique_id: str
-    updated_at: str
-    number: int
-    asset_id: str
-    round: int
-    result_id: str
-    kind: str
-    parts: tuple[int, ...]
-    text: str = ""
-    count: int | None = None
+    __tablename__ = "edit_commands"
+    __table_args__ = (sa.Index("edit_commands_by_asset", "asset_id", "round"),)
+
+    unique_id: Mapped[Text64] = mapped_column(primary_key=True)
+    updated_at: Mapped[Text40] = mapped_column(primary_key=True)
+    number: Mapped[int] = mapped_column(primary_key=True)
+    asset_id: Mapped[Text64]
+    round: Mapped[int]
+    result_id: Mapped[str]
+    kind: Mapped[Text16]
+    parts: Mapped[tuple[int, ...]]
+    text: Mapped[str] = mapped_column(default="")
+    count: Mapped[int | None] = mapped_column(default=None)
 
 
-@dataclass(frozen=True, slots=True)
-class LabelSetRow:
+class LabelSetRow(Row):
     """An accepted label set; `decided_by` is a reviewer's name or "gate"."""
 
-    label_id: str
-    asset_id: str
-    key: str
-    sha256: str
-    provenance_key: str
-    proposal_key: str
-    num_parts: int
-    num_clicks: int
-    num_rounds: int
-    seconds: float
-    decided_by: str
-    created_at: float = 0.0
+    __tablename__ = "label_sets"
+
+    label_id: Mapped[Text64] = mapped_column(primary_key=True)
+    asset_id: Mapped[Text64] = mapped_column(index=True)
+    key: Mapped[str]
+    sha256: Mapped[Text64]
+    provenance_key: Mapped[str]
+    proposal_key: Mapped[str]
+    num_parts: Mapped[int]
+    num_clicks: Mapped[int]
+    num_rounds: Mapped[int]
+    seconds: Mapped[float]
+    decided_by: Mapped[str]
+    created_at: Mapped[float] = mapped_column(default=0.0)
 
 
-@dataclass(frozen=True, slots=True)
-class ShardVersionRow:
+class ShardVersionRow(Row):
     """One immutable version of a dataset."""
 
-    dataset: str
-    version: str
-    manifest_key: str
-    sha256: str
-    num_samples: int
-    size_bytes: int
-    created_at: float = 0.0
+    __tablename__ = "shard_versions"
+
+    dataset: Mapped[Text64] = mapped_column(primary_key=True)
+    version: Mapped[Text64] = mapped_column(primary_key=True)
+    manifest_key: Mapped[str]
+    sha256: Mapped[Text64]
+    num_samples: Mapped[int]
+    size_bytes: Mapped[BigInt]
+    created_at: Mapped[float] = mapped_column(default=0.0)
 
 
-@dataclass(frozen=True, slots=True)
-class ShardMemberRow:
+class ShardMemberRow(Row):
     """Which label set of which asset is in which tar."""
 
-    dataset: str
-    version: str
-    asset_id: str
-    label_id: str
-    shard_key: str
+    __tablename__ = "shard_members"
+
+    dataset: Mapped[Text64] = mapped_column(primary_key=True)
+    version: Mapped[Text64] = mapped_column(primary_key=True)
+    asset_id: Mapped[Text64] = mapped_column(primary_key=True)
+    label_id: Mapped[Text64]
+    shard_key: Mapped[str]
 
 
-@dataclass(frozen=True, slots=True)
-class CheckpointRow:
+class CheckpointRow(Row):
     """An alias such as "current" and the checkpoint it stands for."""
 
-    alias: str
-    location: str
-    sha256: str
-    detail: Mapping[str, Any] = field(default_factory=dict)
-    updated_at: float = 0.0
+    __tablename__ = "checkpoints"
+
+    alias: Mapped[Text64] = mapped_column(primary_key=True)
+    location: Mapped[str]
+    sha256: Mapped[Text64]
+    detail: Mapped[Mapping[str, Any]] = mapped_column(default_factory=dict)
+    updated_at: Mapped[float] = mapped_column(default=0.0)
 
 
-@dataclass(frozen=True, slots=True)
-class EventRow:
+class CursorRow(Row):
+    """Where a reader that works in steps stopped last time."""
+
+    __tablename__ = "cursors"
+
+    name: Mapped[Text128] = mapped_column(primary_key=True)
+    value: Mapped[str]
+    updated_at: Mapped[float]
+
+
+class EventRow(Row):
     """One line of the append-only journal; `at` in seconds since the epoch."""
 
-    event_id: int
-    at: float
-    asset_id: str | None
-    kind: str
-    worker: str | None
-    detail: Mapping[str, Any]
+    __tablename__ = "events"
+
+    event_id: Mapped[BigInt] = mapped_column(
+        sa.BigInteger().with_variant(sa.Integer, "sqlite"), primary_key=True
+    )
+    at: Mapped[float]
+    asset_id: Mapped[Text64 | None] = mapped_column(index=True)
+    kind: Mapped[Text32]
+    worker: Mapped[str | None]
+    detail: Mapped[Mapping[str, Any]]
