@@ -6,9 +6,14 @@ start takes minutes); services found running there are used and left running.
 
 from __future__ import annotations
 
+import json
 import os
+import sqlite3
 from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -23,8 +28,88 @@ from infra.local import (
 )
 from infra.processes import StackError
 from infra.services import label_studio_program
+from tasks.catalogue import Catalogue
 
 REPOSITORY = Path(__file__).resolve().parent.parent
+
+
+@dataclass(frozen=True)
+class OldCatalogue:
+    """The catalogue that commit a4d9af9 wrote; see tests/fixtures/a4d9af9/README.md."""
+
+    folder: Path = REPOSITORY / "tests" / "fixtures" / "a4d9af9"
+
+    def write(self, path: Path) -> str:
+        """Make the SQLite file; returns its URL."""
+        with closing(sqlite3.connect(path)) as connection:
+            connection.executescript((self.folder / "catalogue.sql").read_text(encoding="utf-8"))
+        return f"sqlite:///{path}"
+
+    def expected(self) -> dict[str, Any]:
+        """What the old code read from it, in the terms of the present rows."""
+        held: dict[str, Any] = json.loads((self.folder / "expected.json").read_text("utf-8"))
+        names = ("annotations", "uninterpreted", "answers")
+        held |= {name: [_with_late_column(row) for row in held[name]] for name in names}
+        on_time = {_version(row) for row in held["annotations"] if not row["is_late"]}
+        for name in names:  # one version was stored with and without the marker: it counts once
+            held[name] = [
+                row for row in held[name] if not (row["is_late"] and _version(row) in on_time)
+            ]
+        return held
+
+    def read(self, catalogue: Catalogue) -> dict[str, Any]:
+        """Everything that the public API gives back, in JSON's types."""
+        reviews, labels, quality = catalogue.reviews, catalogue.labels, catalogue.quality
+        assets = catalogue.assets()
+        names = sorted(row.asset_id for row in assets)
+        versions = labels.shard_versions()
+        read: dict[str, Any] = {
+            "assets": assets,
+            "proposals": [row for name in names for row in catalogue.proposals(name)],
+            "events": catalogue.events(),
+            "raw": catalogue.raw.all(),
+            "tasks": reviews.tasks(),
+            "annotations": [row for name in names for row in reviews.annotations(name)],
+            "uninterpreted": reviews.uninterpreted(),
+            "clicks": [row for name in names for row in reviews.clicks(name)],
+            "verbs": [row for name in names for row in reviews.verbs(name)],
+            "label_sets": labels.all(),
+            "shard_versions": versions,
+            "shard_members": [
+                row for each in versions for row in labels.shard_members("parts", each.version)
+            ],
+            "checkpoints": labels.checkpoints(),
+            "decisions": [quality.decision(name * 32, 0) for name in ("05", "06", "0c")],
+            "copies": quality.copies(),
+            "open_seconds": quality.open_seconds(),
+            "gold": quality.gold(),
+            "findings": quality.findings(),
+            "unmeasured": quality.unmeasured("gate"),
+            "waiting": quality.waiting(),
+            "answers": quality.answers(),
+        }
+        read = {name: [asdict(row) for row in rows] for name, rows in read.items()}
+        read |= {"counts": catalogue.counts(), "dataset_counts": quality.dataset_counts()}
+        read |= {"awaited": dict(catalogue.raw.awaited()), "etags": dict(catalogue.raw.etags())}
+        read["cursor"] = catalogue.raw.cursor("review:http://127.0.0.1:8080:1")
+        read |= {"num_held": quality.num_held(), "refused": quality.refused()}
+        read["click_counts"] = [[*key, n] for key, n in sorted(quality.click_counts().items())]
+        return json.loads(json.dumps(read))
+
+
+def _version(row: dict[str, Any]) -> tuple[str, str]:
+    return row["unique_id"], row["updated_at"]
+
+
+def _with_late_column(row: dict[str, Any]) -> dict[str, Any]:
+    plain = row["unique_id"].removesuffix("#late")
+    return {**row, "unique_id": plain, "is_late": plain != row["unique_id"]}
+
+
+@pytest.fixture(scope="session")
+def old_catalogue() -> OldCatalogue:
+    """A catalogue of version 0.1.0, to be upgraded."""
+    return OldCatalogue()
 
 
 @pytest.fixture(scope="session")

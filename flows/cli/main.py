@@ -17,12 +17,24 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from flows import console
+from flows.cli import db as cli_db
 from flows.cli import evaluate as cli_evaluate
 from flows.cli import finetune as cli_finetune
 from flows.cli import quality as cli_quality
 from flows.cli import show as cli_show
 from flows.cli import weights as cli_weights
-from flows.cli.options import NOT_READY, OK, USAGE, WENT_WRONG, errors_told, load_dotenv, one_of
+from flows.cli.options import (
+    NOT_READY,
+    OK,
+    USAGE,
+    WENT_WRONG,
+    Config,
+    Home,
+    enter_stack,
+    errors_told,
+    load_dotenv,
+    one_of,
+)
 from infra.local import DEFAULT_HOME, LocalStack
 from infra.processes import StackError
 from tasks.settings import load_settings
@@ -41,12 +53,9 @@ app = typer.Typer(
     "Exit codes: 0 done, 1 it went wrong, 2 wrong usage, 3 something is missing or not running.",
 )
 
+app.add_typer(cli_db.app, name="db")
 app.add_typer(cli_weights.app, name="weights")
 
-Home = Annotated[
-    Path, typer.Option(envvar="SEGVIGEN_HOME", help="Folder of the local stack and its data.")
-]
-Config = Annotated[str | None, typer.Option(help="Settings file (TOML).")]
 Limit = Annotated[int | None, typer.Option(min=1, help="At most so many assets.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")]
 
@@ -56,21 +65,6 @@ def _begin() -> None:
     # Before the options of any command are read: SEGVIGEN_HOME may stand there, too.
     with errors_told():
         load_dotenv()
-
-
-def _enter(home: Path, config: str | None = None, *, needs_store: bool = True) -> LocalStack:
-    """Make this process use the stack of `home`, as far as it runs and the caller says nothing."""
-    stack = LocalStack(home)
-    if config is not None:
-        os.environ["SEGVIGEN_CONFIG"] = config
-    if stack.home.is_dir():
-        with errors_told():
-            os.environ.update(stack.environment())
-    if needs_store and stack.has_store and "SEGVIGEN_STORE_ROOT_URL" not in os.environ:
-        # Any other store would not hold what this catalogue speaks of.
-        console.complain("not ready", StackError(f"the stack of {home} is down; run `segvigen up`"))
-        raise typer.Exit(NOT_READY)
-    return stack
 
 
 def _catalogue() -> Catalogue:
@@ -116,7 +110,7 @@ def down(home: Home = DEFAULT_HOME) -> None:
 def deploy(home: Home = DEFAULT_HOME, force: bool = False) -> None:
     """Bring pools, deployments and automations to the Prefect server in use."""
     with errors_told():
-        _deploy(_enter(home), force)
+        _deploy(enter_stack(home), force)
 
 
 @app.command()
@@ -129,7 +123,7 @@ def ingest(
     as_json: AsJson = False,
 ) -> None:
     """Check what is new in the raw bucket and register it."""
-    _enter(home, config)
+    enter_stack(home, config)
     from flows.ingest import ingest as flow
 
     _run(flow, as_json, prefix=prefix, limit=limit, is_retrying=retry)
@@ -144,7 +138,7 @@ def label(
     as_json: AsJson = False,
 ) -> None:
     """Run everything: ingest, encode, propose, review, refine, shards."""
-    _enter(home, config)
+    enter_stack(home, config)
     from flows.label_dataset import label_dataset as flow
 
     _run(flow, as_json, prefix=prefix, review_wait_s=wait)
@@ -159,7 +153,7 @@ def review(
     as_json: AsJson = False,
 ) -> None:
     """Fetch answers from Label Studio and send it what waits for review."""
-    _enter(home, config)
+    enter_stack(home, config)
     from flows.pull_review import pull_review
     from flows.push_review import push_review
 
@@ -174,7 +168,7 @@ def refine(
     home: Home = DEFAULT_HOME, config: Config = None, limit: Limit = None, as_json: AsJson = False
 ) -> None:
     """Apply the reviewers' clicks; the result goes back to review with the next push."""
-    _enter(home, config)
+    enter_stack(home, config)
     from flows.model_stages import refine as flow
 
     _run(flow, as_json, limit=limit)
@@ -183,7 +177,7 @@ def refine(
 @app.command()
 def shards(home: Home = DEFAULT_HOME, config: Config = None, as_json: AsJson = False) -> None:
     """Write accepted label sets into fine-tuning shards."""
-    _enter(home, config)
+    enter_stack(home, config)
     from flows.build_shards import build_shards
 
     _run(build_shards, as_json)
@@ -201,7 +195,7 @@ def retry(
 
     one_of("STATE", state, tuple(sorted(PARKED)))
     with errors_told():
-        _enter(home, config, needs_store=False)
+        enter_stack(home, config, needs_store=False)
         catalogue = _catalogue()
         rows = [row for row in catalogue.assets(state) if row.asset_id.startswith(asset)]
         for row in rows:
@@ -218,7 +212,7 @@ def retry(
 def status(home: Home = DEFAULT_HOME, config: Config = None, as_json: AsJson = False) -> None:
     """Assets per state, what was parked and why, shards, services."""
     with errors_told():
-        stack = _enter(home, config, needs_store=False)
+        stack = enter_stack(home, config, needs_store=False)
         state = console.read_state(load_settings(), stack.home)
     if as_json:
         console.out.print_json(json.dumps(state))
@@ -240,7 +234,7 @@ def show(
     from tasks.storage.store import Store
 
     with errors_told():
-        _enter(home, config, needs_store=glb is not None)
+        enter_stack(home, config, needs_store=glb is not None)
         settings = load_settings()
         catalogue = _catalogue()
         row = cli_show.find_asset(catalogue, asset)
@@ -267,7 +261,7 @@ def finetune(
 ) -> None:
     """Tune the model on accepted labels, judge it on held-out ones, use it if it is better."""
     one_of("--surface", surface, ("as-is", "fused"))
-    _enter(home, config)
+    enter_stack(home, config)
     from flows.finetune import finetune as flow
 
     _run(flow, as_json, minutes=minutes, surface=surface, is_used_if_better=use_if_better)
@@ -277,7 +271,7 @@ def finetune(
 def checkpoints(home: Home = DEFAULT_HOME, config: Config = None, as_json: AsJson = False) -> None:
     """List tuned checkpoints, what they were judged, and which one works."""
     with errors_told():
-        _enter(home, config, needs_store=False)
+        enter_stack(home, config, needs_store=False)
         settings = load_settings()
         rows = cli_finetune.read_checkpoints(settings)
     if as_json:
@@ -296,7 +290,7 @@ def use(
     from tasks.checkpoints import use as use_version
 
     with errors_told():
-        _enter(home, config, needs_store=False)
+        enter_stack(home, config, needs_store=False)
         catalogue = _catalogue()
         row = use_version(catalogue, version)
     console.out.print(f"in use now: {row.location}")
@@ -310,7 +304,7 @@ def export(
 ) -> None:
     """Write the newest dataset version as a labelled folder, for evaluate and training."""
     with errors_told():
-        _enter(home, config)
+        enter_stack(home, config)
         written = cli_finetune.export_dataset(load_settings(), out)
     cli_finetune.show_export(written, out)
 
@@ -319,7 +313,7 @@ def export(
 def report(home: Home = DEFAULT_HOME, config: Config = None, as_json: AsJson = False) -> None:
     """Reviewers (time, clicks, agreement), the queue, audits, second looks, known tasks."""
     with errors_told():
-        _enter(home, config, needs_store=False)
+        enter_stack(home, config, needs_store=False)
         state = cli_quality.read_quality(load_settings())
     if as_json:
         console.out.print_json(json.dumps(state))
@@ -335,7 +329,7 @@ def gold(
 ) -> None:
     """Take an asset's accepted labels as known: reviewers are measured by them."""
     with errors_told():
-        _enter(home, config, needs_store=False)
+        enter_stack(home, config, needs_store=False)
         catalogue = _catalogue()
         row = cli_quality.mark_gold(catalogue, asset)
     console.out.print(f"{row.asset_id[:12]}: label set {row.label_id} is known to be right")

@@ -6,17 +6,24 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Annotated
 
 import typer
 from dotenv import dotenv_values
 
 from flows import console
+from infra.local import LocalStack
 from infra.processes import StackError
 from segvigen_model.errors import MissingExtra, SegvigenError
 from tasks.settings import SettingsError
 
 OK, WENT_WRONG, USAGE, NOT_READY = range(4)
 DOTENV = Path(".env")
+
+Home = Annotated[
+    Path, typer.Option(envvar="SEGVIGEN_HOME", help="Folder of the local stack and its data.")
+]
+Config = Annotated[str | None, typer.Option(help="Settings file (TOML).")]
 
 
 def load_dotenv() -> None:
@@ -32,6 +39,21 @@ def load_dotenv() -> None:
     for name, text in said.items():
         if text:  # a line that nobody filled in says nothing
             os.environ.setdefault(name, text)
+
+
+def enter_stack(home: Path, config: str | None = None, *, needs_store: bool = True) -> LocalStack:
+    """Make this process use the stack of `home`, as far as it runs and the caller says nothing."""
+    stack = LocalStack(home)
+    if config is not None:
+        os.environ["SEGVIGEN_CONFIG"] = config
+    if stack.home.is_dir():
+        with errors_told():
+            os.environ.update(stack.environment())
+    if needs_store and stack.has_store and "SEGVIGEN_STORE_ROOT_URL" not in os.environ:
+        # Any other store would not hold what this catalogue speaks of.
+        console.complain("not ready", StackError(f"the stack of {home} is down; run `segvigen up`"))
+        raise typer.Exit(NOT_READY)
+    return stack
 
 
 @contextmanager

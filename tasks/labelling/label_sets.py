@@ -231,24 +231,25 @@ def _said(catalogue: Catalogue, asset_id: str, answered: Answered | None) -> _Lo
     if answered is None:
         return _Log(answers, clicks, verbs)
     new = answered.row
-    answers = [new if each.unique_id == new.unique_id else each for each in answers]
-    place = {each.unique_id: number for number, each in enumerate(answers)}
+    is_new = [each.unique_id == new.unique_id and not each.is_late for each in answers]
+    answers = [new if replaced else each for replaced, each in zip(is_new, answers, strict=True)]
+    place = {_version(each): number for number, each in enumerate(answers)}
     clicks = [each for each in clicks if each.unique_id != new.unique_id] + list(answered.clicks)
     verbs = [each for each in verbs if each.unique_id != new.unique_id] + list(answered.verbs)
     return _Log(
         answers,
-        sorted(clicks, key=lambda each: (place[each.unique_id], each.number)),
-        sorted(verbs, key=lambda each: (place[each.unique_id], each.number)),
+        sorted(clicks, key=lambda each: (place[_version(each)], each.number)),
+        sorted(verbs, key=lambda each: (place[_version(each)], each.number)),
     )
 
 
 def _accepting_verbs(said: _Log, round_: int, num_parts: int) -> list[VerbRow]:
     """Usable verbs of the answers that accept a round, without splits, which ask the model."""
-    accepting = {each.unique_id for each in said.answers if each.verdict == "accept"}
+    accepting = {_version(each) for each in said.answers if each.verdict == "accept"}
     return [
         verb
         for verb in said.verbs
-        if verb.unique_id in accepting
+        if _version(verb) in accepting
         and verb.round == round_
         and verb.kind != "split"
         and is_verb_usable(verb, num_parts)
@@ -313,11 +314,17 @@ def _review(answer: AnnotationRow) -> dict[str, Any]:
         "seconds": answer.lead_time_s,
         "updated_at": answer.updated_at,
         "label_studio": _place(answer),
+        **({"is_late": True} if answer.is_late else {}),
     }
 
 
+def _version(row: AnnotationRow | ClickRow | VerbRow) -> tuple[str, str]:
+    """The version of an annotation that a row is, or belongs to."""
+    return row.unique_id, row.updated_at
+
+
 def _click(click: ClickRow, answers: list[AnnotationRow]) -> dict[str, Any]:
-    answer = next(a for a in answers if a.unique_id == click.unique_id)
+    answer = next(a for a in answers if _version(a) == _version(click))
     return {
         "round": click.round,
         "reviewer": answer.reviewer,
@@ -337,7 +344,7 @@ def _click(click: ClickRow, answers: list[AnnotationRow]) -> dict[str, Any]:
 
 
 def _verb(verb: VerbRow, answers: list[AnnotationRow]) -> dict[str, Any]:
-    answer = next(a for a in answers if a.unique_id == verb.unique_id)
+    answer = next(a for a in answers if _version(a) == _version(verb))
     return {
         "round": verb.round,
         "reviewer": answer.reviewer,

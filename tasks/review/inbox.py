@@ -1,7 +1,7 @@
 """Store what the desk says before anything acts on it: every version of every answer, raw.
 
-The key of an answer is (its own id, when it was changed). Answers to a round that is over keep a
-mark in their id: they are history of the desk, not of the round.
+The key of an answer is (its own id, when it was changed). An answer to a round that is over is
+marked as late: it is kept, but it is no part of the round's history.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from tasks.catalogue import LATE, AnnotationRow, AssetRow, Catalogue
+from tasks.catalogue import AnnotationRow, AssetRow, Catalogue
 from tasks.review.client import TaskRow
 from tasks.review.project import Desk
 
@@ -53,10 +53,7 @@ def stored_answer(
         desk: where the annotation is.
     """
     unique_id, updated_at = _unique_id(annotation, desk), str(annotation["updated_at"])
-    held = (
-        catalogue.reviews.annotation(name, updated_at) for name in (unique_id, unique_id + LATE)
-    )
-    return next(filter(None, held), None)
+    return catalogue.reviews.annotation(unique_id, updated_at)
 
 
 def _unique_id(annotation: Mapping[str, Any], desk: Desk) -> str:
@@ -77,8 +74,7 @@ def _raw_row(
         return None
     round_ = int(number)
     return AnnotationRow(
-        unique_id=_unique_id(annotation, desk)
-        + (LATE if _is_late(task, asset, round_, catalogue) else ""),
+        unique_id=_unique_id(annotation, desk),
         updated_at=str(annotation["updated_at"]),
         annotation_id=int(annotation["id"]),
         task_id=task.task_id,
@@ -88,6 +84,7 @@ def _raw_row(
         raw=annotation,
         lead_time_s=float(annotation.get("lead_time") or 0.0),
         was_cancelled=bool(annotation.get("was_cancelled")),
+        is_late=_is_late(task, asset, round_, catalogue),
     )
 
 

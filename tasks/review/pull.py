@@ -20,7 +20,7 @@ from functools import partial
 
 from segvigen_model.errors import SegvigenError
 from segvigen_model.types import FloatArray
-from tasks.catalogue import LATE, AnnotationRow, AssetRow, AssetState, Catalogue, ClickRow, VerbRow
+from tasks.catalogue import AnnotationRow, AssetRow, AssetState, Catalogue, ClickRow, VerbRow
 from tasks.errors import is_surroundings
 from tasks.labelling.edit_commands import Verb, VerbKind
 from tasks.labelling.label_sets import Answered, record_label_set, write_label_set
@@ -136,12 +136,12 @@ def _reply(
 
 def _aside(row: AnnotationRow, catalogue: Catalogue) -> AnnotationRow:
     """An answer whose round went on before it was read: the next round was made without it."""
-    if row.unique_id.endswith(LATE):
+    if row.is_late:
         return row
     with catalogue.transaction():
         catalogue.locked(row.asset_id)
         catalogue.reviews.set_aside(row.asset_id, row.unique_id, row.updated_at)
-    return replace(row, unique_id=row.unique_id + LATE)
+    return replace(row, is_late=True)
 
 
 @contextmanager
@@ -150,7 +150,7 @@ def _deciding(row: AnnotationRow, asset: AssetRow, catalogue: Catalogue) -> Iter
     with catalogue.transaction():
         now = catalogue.locked(asset.asset_id)
         held = catalogue.reviews.annotation(row.unique_id, row.updated_at)
-        if held is None or held.is_interpreted:
+        if held is None or held.is_interpreted or held.is_late != row.is_late:
             raise Overtaken(f"answer {row.unique_id} is interpreted already")
         if (now.state, now.round) != (asset.state, asset.round):
             raise Overtaken(f"is {now.state} in round {now.round} by now; the next pull sees to it")
@@ -170,7 +170,7 @@ def _interpret(
     if row.round > asset.round or (row.round == asset.round and asset.state in NOT_YET):
         return None
     task = catalogue.reviews.task(row.asset_id, row.round)
-    if row.round == asset.round and row.unique_id.endswith(LATE):
+    if row.round == asset.round and row.is_late:
         return _give_up(row, asset, catalogue, OUTDATED)
     if task is None:
         return None
@@ -296,7 +296,8 @@ def _reopen(
 def _is_older(row: AnnotationRow, catalogue: Catalogue) -> bool:
     """Is there a later version of the same answer?"""
     return any(
-        other.unique_id == row.unique_id and other.updated_at > row.updated_at
+        (other.unique_id, other.is_late) == (row.unique_id, row.is_late)
+        and other.updated_at > row.updated_at
         for other in catalogue.reviews.annotations(row.asset_id, row.round)
     )
 
@@ -327,7 +328,6 @@ def _notes(answer: Answer, problem: str) -> str:
 
 def _meant(row: AnnotationRow, answer: Answer, notes: str) -> Answered:
     """An answer as it will stand in the catalogue."""
-    is_late = row.unique_id.endswith(LATE)
     understood = replace(
         row,
         verdict=answer.verdict,
@@ -337,8 +337,8 @@ def _meant(row: AnnotationRow, answer: Answer, notes: str) -> Answered:
     )
     return Answered(
         understood,
-        () if is_late else tuple(_click_row(row, click) for click in answer.clicks),
-        () if is_late else tuple(_verb_row(row, verb) for verb in answer.verbs),
+        () if row.is_late else tuple(_click_row(row, click) for click in answer.clicks),
+        () if row.is_late else tuple(_verb_row(row, verb) for verb in answer.verbs),
     )
 
 

@@ -14,7 +14,6 @@ from functools import partial
 from typing import Any
 
 from tasks.catalogue import (
-    LATE,
     AnnotationRow,
     AssetRow,
     AssetState,
@@ -153,7 +152,7 @@ def _clear_answered(ready: Iterable[_Prepared], catalogue: Catalogue, desk: Desk
 def _past_answers(ready: _Prepared, catalogue: Catalogue) -> list[AnnotationRow]:
     """Answers to a round that is proposed (again) and have had their effect."""
     answers = catalogue.reviews.annotations(ready.asset.asset_id, ready.asset.round)
-    return [row for row in answers if row.is_interpreted and not row.unique_id.endswith(LATE)]
+    return [row for row in answers if row.is_interpreted and not row.is_late]
 
 
 def _is_of(task: TaskRow, data: Mapping[str, Any]) -> bool:

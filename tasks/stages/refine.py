@@ -17,7 +17,7 @@ import numpy as np
 
 from segvigen_model.surface.geometry import surface_of
 from segvigen_model.types import Click, ClickKind, Proposal
-from tasks.catalogue import LATE, AssetRow, AssetState, Catalogue, ClickRow, ProposalRow
+from tasks.catalogue import AssetRow, AssetState, Catalogue, ClickRow, ProposalRow
 from tasks.errors import StageError
 from tasks.labelling.label_sets import accepting_verbs
 from tasks.labelling.loading import current_proposal, load_asset_mesh, load_proposal
@@ -166,9 +166,7 @@ def _heard(catalogue: Catalogue, asset: AssetRow) -> list[tuple[str, str, bool]]
     """The versions of the present round's answers, and whether each is interpreted."""
     answers = catalogue.reviews.annotations(asset.asset_id, asset.round)
     return [
-        (row.unique_id, row.updated_at, row.is_interpreted)
-        for row in answers
-        if not row.unique_id.endswith(LATE)
+        (row.unique_id, row.updated_at, row.is_interpreted) for row in answers if not row.is_late
     ]
 
 

@@ -8,8 +8,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import sqlalchemy as sa
 from alembic import op
 
@@ -31,7 +29,7 @@ def upgrade() -> None:
     _move_marker("annotations", "updated_at")
     for table in ("clicks", "edit_commands"):
         _move_marker(table, "updated_at", "number")
-    cursors = sa.table("cursors", sa.column("name"), sa.column("value"))
+    cursors = sa.table("cursors", sa.column("name", sa.Text), sa.column("value", sa.Text))
     marker = sa.update(cursors).where(cursors.c.name == "schema_version")
     op.execute(marker.values(value="alembic"))  # version 0.1.0 refuses any value but its own
 
@@ -42,10 +40,8 @@ def _move_marker(name: str, *rest_of_key: str) -> None:
     Two pulls at once could store one version of an annotation under both ids. Then the row
     without the marker stays: it is the one that the clicks belong to.
     """
-    columns: list[sa.ColumnClause[Any]] = [
-        sa.column(column) for column in ("unique_id", *rest_of_key, "is_late")
-    ]
-    table = sa.table(name, *columns)
+    columns = [sa.column(column, sa.Text) for column in ("unique_id", *rest_of_key)]
+    table = sa.table(name, *columns, sa.column("is_late", sa.Boolean))
     twin = table.alias("twin")
     plain_id = sa.func.replace(table.c.unique_id, LATE, "")
     is_marked = table.c.unique_id.like(f"%{LATE}")

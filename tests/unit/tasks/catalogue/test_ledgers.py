@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import sqlite3
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -145,22 +145,40 @@ def test_verbs_come_and_go_with_their_answer(catalogue: Catalogue) -> None:
     assert catalogue.events(A, "interpreted")[-1].detail["verbs"] == 2
 
 
-def test_an_older_catalogue_gets_the_table_of_verbs(tmp_path: Path) -> None:
-    url = f"sqlite:///{tmp_path}/c.db"
-    Catalogue(url).reviews.record_annotation(answer())
-    with sqlite3.connect(tmp_path / "c.db") as connection:
-        connection.execute("DROP TABLE verbs")
-    again = Catalogue(url)
-    assert again.reviews.verbs(A) == []
-    assert len(again.reviews.annotations(A)) == 1
+def test_late_versions_stand_beside_the_history_of_their_round(catalogue: Catalogue) -> None:
+    reviews = catalogue.reviews
+    on_time, changed, later = (f"2026-01-0{day}T00:00:00Z" for day in (1, 2, 3))
+    for at in (on_time, changed):
+        reviews.record_annotation(answer(at))
+        reviews.interpret("u1", at, verdict="refine", clicks=[click(at, 0)], verbs=[verb(at, 0)])
+    reviews.record_annotation(replace(answer(later), is_late=True))
+    reviews.interpret("u1", later, verdict="accept")
+    rows = [(row.updated_at, row.is_late) for row in reviews.annotations(A, 0)]
+    assert rows == [(changed, False), (later, True)]
+    assert [row.updated_at for row in reviews.clicks(A)] == [changed]
+    assert [row.updated_at for row in catalogue.quality.answers()] == [changed, later]
+    assert not reviews.record_annotation(answer(later)), "one version is stored once"
+    assert catalogue.reviews.annotation("u1", later).is_late
+
+
+@pytest.mark.parametrize("only", [None, "2026-01-02T00:00:00Z"])
+def test_what_is_set_aside_loses_its_clicks_and_keeps_its_rows(
+    catalogue: Catalogue, only: str | None
+) -> None:
+    first, second = "2026-01-01T00:00:00Z", "2026-01-02T00:00:00Z"
+    for at in (first, second):
+        catalogue.reviews.record_annotation(answer(at))
+        catalogue.reviews.interpret("u1", at, verdict="refine", clicks=[click(at, 0)])
+    catalogue.reviews.set_aside(A, "u1", only)
+    marks = [catalogue.reviews.annotation("u1", at).is_late for at in (first, second)]
+    assert marks == [only is None, True]
+    assert [c.updated_at for c in catalogue.reviews.clicks(A)] == ([first] if only else [])
+    catalogue.reviews.set_aside(A, "u1", only)
+    assert len(catalogue.events(A, "set_aside")) == 1, "again is no change"
 
 
 def test_what_an_object_lacks_is_known_until_it_is_seen_again(tmp_path: Path) -> None:
-    url = f"sqlite:///{tmp_path}/c.db"
-    Catalogue(url)
-    with sqlite3.connect(tmp_path / "c.db") as connection:
-        connection.execute("DROP TABLE awaited_files")  # as in an older catalogue
-    raw = Catalogue(url).raw
+    raw = Catalogue(f"sqlite:///{tmp_path}/c.db").raw
     raw.record(RawRow("a.gltf", "e1", 5, reason="missing_side_file"), ["a.bin"])
     raw.record(RawRow("b.obj", "e1", 5, asset_id=A), ["b.mtl"])
     assert raw.awaited() == {"a.gltf": ["a.bin"], "b.obj": ["b.mtl"]}

@@ -150,17 +150,6 @@ def test_unusable_urls_are_refused() -> None:
             Catalogue(url)
 
 
-def test_a_catalogue_of_another_schema_is_refused(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    url = f"sqlite:///{tmp_path}/c.db"
-    Catalogue(url).register(AssetRow(A, AssetState.REGISTERED))
-    assert Catalogue(url).asset(A).state is AssetState.REGISTERED
-    monkeypatch.setattr("tasks.catalogue.database.SCHEMA_VERSION", "999")
-    with pytest.raises(CatalogueError, match="has schema 1, this code needs 999"):
-        Catalogue(url)
-
-
 # In a process of its own: forking the test runner, with the threads that other tests have left in
 # it, is not what is tested.
 FORK = """

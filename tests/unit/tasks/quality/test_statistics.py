@@ -83,14 +83,3 @@ def test_nothing_yet_is_told_as_nothing(catalogue: Catalogue):
     assert state["reviewers"] == [] and state["reviews"] == {"measured": 0, "mean_gain": None}
     assert state["audits"] == {"last": 0, "misses": 0, "required_confidence": 0.95}
     assert state["known_tasks"]["mean_iou"] is None
-
-
-def test_tables_come_to_an_older_catalogue(tmp_path: Path):
-    import sqlalchemy as sa
-
-    url = f"sqlite:///{tmp_path}/old.db"
-    old = Catalogue(url)
-    with old._db.begin() as connection:
-        for table in ("quality_findings", "gate_decisions", "review_copies", "gold_labels"):
-            connection.execute(sa.text(f"DROP TABLE {table}"))
-    assert Catalogue(url).quality.findings() == []

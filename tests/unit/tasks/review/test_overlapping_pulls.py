@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tasks.catalogue import LATE, AssetState, CopyRole, CopyRow
+from tasks.catalogue import AssetState, CopyRole, CopyRow
 from tasks.labelling.label_sets import load_label_set
 from tasks.labelling.loading import load_proposal
 from tasks.quality.adjudication import settle
@@ -192,7 +192,7 @@ def test_a_change_that_comes_after_the_refinement_stays_out_of_its_history(loop:
     assert "late: the asset is in round 1" in late.note
     assert [verb.parts for verb in catalogue.reviews.verbs(loop.asset_id, 0)] == [(0, 1)]
     rows = catalogue.reviews.annotations(loop.asset_id, 0)
-    assert [row.unique_id.endswith(LATE) for row in rows] == [False, True]
+    assert [row.is_late for row in rows] == [False, True]
     assert labels_of(loop, 1) == [0, 0, 2, 3, 4, 1]
     assert loop.pull() == []
 

@@ -1,0 +1,39 @@
+"""`segvigen db`: the schema of the catalogue."""
+
+from __future__ import annotations
+
+import typer
+
+from flows import console
+from flows.cli.options import Config, Home, enter_stack, errors_told
+from infra.local import DEFAULT_HOME
+from tasks.settings import load_settings
+
+app = typer.Typer(no_args_is_help=True, help="Look after the catalogue's database.")
+
+
+@app.callback()
+def _group() -> None:
+    """Keep `upgrade` a sub-command although it is the only one."""
+
+
+@app.command()
+def upgrade(home: Home = DEFAULT_HOME, config: Config = None) -> None:
+    """Bring the catalogue to the newest schema; stop its workers first.
+
+    A SQLite file is copied first, into a file beside it. PostgreSQL is upgraded in one
+    transaction: make a backup with pg_dump first.
+    """
+    from tasks.catalogue import upgrade_catalogue
+
+    with errors_told():
+        enter_stack(home, config, needs_store=False)
+        done = upgrade_catalogue(load_settings().catalogue.url.get_secret_value())
+    if done.before is None:
+        console.out.print(f"made a new catalogue, schema {done.after}")
+    elif done.before == done.after:
+        console.out.print(f"the catalogue has the newest schema, {done.after}")
+    else:
+        console.out.print(f"upgraded the catalogue from schema {done.before} to {done.after}")
+    if done.backup is not None:
+        console.out.print(f"backup: {console.plain(str(done.backup))}")
