@@ -7,9 +7,18 @@ from typing import Any
 
 import pytest
 
-from tasks.catalogue import AssetRow, AssetState, Catalogue, worker_id
+from tasks.catalogue import (
+    AssetRow,
+    AssetState,
+    Catalogue,
+    FindingKind,
+    FindingRow,
+    LabelSetRow,
+    worker_id,
+)
 
 NUM_ASSETS = 400
+NUM_MEASURED = 4000
 
 
 @pytest.fixture
@@ -41,3 +50,22 @@ def test_move_one_by_one(benchmark: Any, catalogue: Catalogue) -> None:
     benchmark.pedantic(
         lambda: catalogue.move(f"{next(numbers):064x}", AssetState.ENCODED), rounds=NUM_ASSETS
     )
+
+
+def test_open_an_existing_catalogue(benchmark: Any, tmp_path: Path) -> None:
+    """One round reads the schema revision."""
+    Catalogue(url := f"sqlite:///{tmp_path}/c.db")
+    benchmark.pedantic(lambda: Catalogue(url), rounds=50)
+
+
+def test_look_for_unmeasured_label_sets(benchmark: Any, catalogue: Catalogue) -> None:
+    """One round asks for every label set whether a finding names it."""
+    with catalogue.transaction():
+        for number in range(NUM_MEASURED):
+            name, asset_id = f"l{number}", f"{number:064x}"
+            catalogue.labels.add(
+                LabelSetRow(name, asset_id, "k", "s", "p", "q", 3, 0, 1, 1.0, "ann")
+            )
+            catalogue.quality.add_finding(FindingRow(asset_id, FindingKind.GAIN, name, "ann"))
+    benchmark.pedantic(lambda: catalogue.quality.unmeasured("gate"), rounds=5)
+    assert catalogue.quality.unmeasured("gate") == []

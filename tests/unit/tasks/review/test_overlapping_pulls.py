@@ -197,6 +197,23 @@ def test_a_change_that_comes_after_the_refinement_stays_out_of_its_history(loop:
     assert loop.pull() == []
 
 
+def test_a_version_that_two_pulls_store_as_late_and_as_on_time_is_stored_once(loop: Any) -> None:
+    catalogue, change = loop.world.catalogue, to_refine(loop)
+    name_of = loop.desk.client.user_name
+
+    def slow_name(user: object) -> str:  # asked between reading the round and storing the answer
+        loop.desk.client.user_name = name_of
+        assert refine(loop).is_done
+        assert [reply.note for reply in loop.pull()] == ["late: the asset is in round 1"]
+        return name_of(user)
+
+    loop.desk.client.user_name = slow_name
+    assert change("refine", ["merge 0 2"]) == []
+    rows = catalogue.reviews.annotations(loop.asset_id, 0)
+    assert [row.is_late for row in rows] == [False, True]
+    assert catalogue.reviews.uninterpreted() == [] == loop.pull()
+
+
 def test_a_change_to_nothing_usable_goes_back_to_the_desk(loop: Any) -> None:
     change = to_refine(loop)
     (reply,) = change("refine", ["merge 1"])
