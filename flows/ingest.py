@@ -38,9 +38,7 @@ def ingest(
     started = time.monotonic()
     workspace = open_workspace(settings_file, overrides, "ingest")
     workspace.raw.check_bucket()
-    found = scan_raw(workspace.raw, workspace.catalogue, prefix=prefix, is_retrying=is_retrying)[
-        :limit
-    ]
+    found = scan_raw(workspace, prefix, is_retrying=is_retrying)[:limit]
     progress = Progress("ingest", len(found))
     outcomes: list[Outcome] = []
     size = workspace.settings.work.chunk_size
@@ -59,13 +57,7 @@ def _ingest_chunk(
     def ingest_chunk(num_objects: int) -> None:
         for info in objects[len(done) : num_objects]:
             begin = time.monotonic()
-            result = ingest_object(
-                info,
-                raw=workspace.raw,
-                store=workspace.store,
-                catalogue=workspace.catalogue,
-                settings=workspace.settings.ingest,
-            )
+            result = ingest_object(workspace, info)
             detail = f"{info.key} {result.reason or ''} {result.note}".strip()
             seconds = round(time.monotonic() - begin, 3)
             done.append(Outcome(result.asset_id, result.outcome, detail, seconds))

@@ -8,7 +8,6 @@ or store that cannot be loaded is tried again; meanwhile the service says that i
 from __future__ import annotations
 
 import hashlib
-import json
 import logging
 import threading
 import time
@@ -26,6 +25,7 @@ from tasks.live.click_history import Result
 from tasks.live.preview import preview_results
 from tasks.live.session import LiveAsset, LiveDesk, read_said
 from tasks.settings import LiveSettings
+from tasks.storage.canonical import canonical_json
 
 log = logging.getLogger(__name__)
 
@@ -74,8 +74,7 @@ class Job:
     def digest(self) -> str:
         """Names the answer."""
         parts = [self.key, self.proposal, self.clicks, sorted(self.sent), self.lines]
-        said = json.dumps(parts, sort_keys=True)
-        return hashlib.sha256(said.encode()).hexdigest()
+        return hashlib.sha256(canonical_json(parts).encode()).hexdigest()
 
 
 Answer = dict[str, Any]

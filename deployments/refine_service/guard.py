@@ -6,6 +6,7 @@ import base64
 import binascii
 import hmac
 import json
+import math
 from typing import Any, NoReturn
 
 from fastapi import Request
@@ -62,7 +63,7 @@ async def read_json(request: Request, max_bytes: int = MAX_BODY_BYTES) -> dict[s
         if len(data) > max_bytes:
             raise BadRequest(413, f"body too large: more than {max_bytes} bytes; send less")
     try:
-        body = json.loads(bytes(data), parse_constant=_no_number)
+        body = json.loads(bytes(data), parse_constant=_no_number, parse_float=_finite)
     except (ValueError, RecursionError) as err:
         raise BadRequest(400, f"body is no JSON: {str(err)[:80]}; send an object") from err
     if not isinstance(body, dict):
@@ -72,6 +73,11 @@ async def read_json(request: Request, max_bytes: int = MAX_BODY_BYTES) -> dict[s
 
 def _no_number(name: str) -> NoReturn:
     raise ValueError(f"{name} is no number")
+
+
+def _finite(text: str) -> float:
+    value = float(text)
+    return value if math.isfinite(value) else _no_number(text[:20])
 
 
 def _same(given: str, wanted: str) -> bool:

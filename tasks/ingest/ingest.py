@@ -7,7 +7,6 @@ object that cannot be used becomes an asset in state rejected with a reason; the
 from __future__ import annotations
 
 import hashlib
-import json
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -21,11 +20,12 @@ from tasks.catalogue import AssetRow, AssetState, Catalogue, RawRow
 from tasks.errors import is_surroundings
 from tasks.ingest.licences import find_licence
 from tasks.ingest.sandbox import Parser, ParserFault, shared_parser
-from tasks.ingest.side_files import SideFiles, fetch_side_files
+from tasks.ingest.side_files import RawFile, SideFiles, fetch_side_files, parser_budget
 from tasks.labelling.loading import mesh_limits
 from tasks.settings import IngestSettings
 from tasks.storage import keys
 from tasks.storage.store import BlobMissing, ObjectInfo, Store
+from tasks.workspace import Workspace
 
 log = logging.getLogger(__name__)
 
@@ -80,11 +80,11 @@ _MAGIC = {
 
 @dataclass(frozen=True, slots=True)
 class _Source:
-    """A raw object with all its bytes, read but not yet believed."""
+    """A checked object with all its bytes, ready to be registered."""
 
+    asset_id: str
     info: ObjectInfo
-    suffix: str
-    data: bytes
+    file: RawFile
     side: SideFiles
 
 
@@ -108,13 +108,12 @@ class IngestResult:
 
 
 def scan_raw(
-    raw: Store, catalogue: Catalogue, *, prefix: str = "", is_retrying: bool = False
+    workspace: Workspace, prefix: str = "", *, is_retrying: bool = False
 ) -> list[ObjectInfo]:
     """List what ingest has not seen yet, or not with this content.
 
     Args:
-        raw: the bucket.
-        catalogue: remembers what was seen.
+        workspace: its raw bucket; its catalogue remembers what was seen.
         prefix: folder to look into.
         is_retrying: also objects that were rejected before (after limits were raised, say).
 
@@ -122,6 +121,7 @@ def scan_raw(
         New objects, ascending by key; companions such as textures are left out. Objects that lack
         a file which is there now come again, and those that could not be read.
     """
+    raw, catalogue = workspace.raw, workspace.catalogue
     seen, awaited = catalogue.raw.etags(), catalogue.raw.awaited()
     again = catalogue.raw.parked_for(NOT_READABLE)
     again |= catalogue.raw.parked_for(LACKING) - awaited.keys()  # of before they were awaited
@@ -139,58 +139,41 @@ def scan_raw(
 
 
 def ingest_object(
-    info: ObjectInfo,
-    *,
-    raw: Store,
-    store: Store,
-    catalogue: Catalogue,
-    settings: IngestSettings,
-    parser: Parser | None = None,
+    workspace: Workspace, info: ObjectInfo, parser: Parser | None = None
 ) -> IngestResult:
     """Check one raw object and register it; idempotent, and never raises for a bad object.
 
     Args:
+        workspace: raw bucket, store, catalogue, and the settings of the input gate.
         info: the object, as listed.
-        raw: the bucket of raw meshes.
-        store: blobs of the pipeline.
-        catalogue: where the asset is registered.
-        settings: what the gate lets in.
         parser: reads the mesh in a process of its own; None = the one of this process.
     """
-    asset_id = hashlib.sha256(f"unread:{keys.spelled(info.key)}:{info.etag}".encode()).hexdigest()
-    side = SideFiles()
+    raw, catalogue, settings = workspace.raw, workspace.catalogue, workspace.settings.ingest
+    asset_id, side = keys.unread_id(info.key, info.etag), SideFiles()
     parser = parser or shared_parser()
     try:
         _check_announced(info, settings)
         with _reading(raw):
-            data = raw.get(info.key)
-        asset_id = hashlib.sha256(data).hexdigest()
-        suffix = _suffix(info.key)
-        _check_magic(data, suffix)
+            file = RawFile(info.key, _suffix(info.key), raw.get(info.key))
+        asset_id = hashlib.sha256(file.data).hexdigest()
+        _check_magic(file)
         with _reading(raw):
-            side = fetch_side_files(raw, info.key, data, suffix, settings, parser)
-        asset_id = _asset_id(data, side)
+            side = fetch_side_files(raw, file, parser, settings)
+        asset_id = _asset_id(file, side)
         known = catalogue.find_asset(asset_id)
         if known is not None and not _is_ingest_reject(known):
             return _duplicate(info, known, side, catalogue)
-        limits = mesh_limits(settings)
-        facts = parser.measure(
-            data,
-            suffix,
-            side.found,
-            limits,
-            seconds=settings.parse_seconds,
-            gib=settings.parse_gib,
-        )
+        limits, budget = mesh_limits(settings), parser_budget(settings)
+        facts = parser.measure(file.data, file.suffix, side.found, limits, budget)
         with _reading(raw):
             licence = find_licence(raw, info.key, settings.default_licence)
-        source = _Source(info, suffix, data, side)
+        source = _Source(asset_id, info, file, side)
         about = {**_about(source), **facts, "licence": licence, "limits": asdict(limits)}
-        return _register(source, asset_id, about, store, catalogue)
+        return _register(workspace, source, about)
     except Exception as err:
         if is_surroundings(err):
             raise
-        if isinstance(err, BlobMissing):  # deleted under our hands: the next scan sees what is left
+        if isinstance(err, BlobMissing):  # deleted meanwhile: the next scan lists what is left
             log.warning("stage=ingest key=%r gone: %s", info.key, err)
             return IngestResult(keys.spelled(info.key), "", "gone", note=str(err))
         if not isinstance(err, AssetRejected):
@@ -243,20 +226,20 @@ def _check_announced(info: ObjectInfo, settings: IngestSettings) -> None:
         )
 
 
-def _check_magic(data: bytes, suffix: str) -> None:
-    kind = next((kind for magic, kind in _MAGIC.items() if data.startswith(magic)), None)
-    if kind is not None and kind != suffix:
-        raise AssetRejected("wrong_suffix", f"named .{suffix} but holds {kind}; rename the file")
+def _check_magic(file: RawFile) -> None:
+    kind = next((kind for magic, kind in _MAGIC.items() if file.data.startswith(magic)), None)
+    if kind is not None and kind != file.suffix:
+        raise AssetRejected(
+            "wrong_suffix", f"named .{file.suffix} but holds {kind}; rename the file"
+        )
 
 
-def _asset_id(data: bytes, side: SideFiles) -> str:
+def _asset_id(file: RawFile, side: SideFiles) -> str:
     """Content hash: of the file, and of its side files where it has any."""
-    own = hashlib.sha256(data)
-    if not side.found:
-        return own.hexdigest()
-    parts = [own.hexdigest()]
-    for name in sorted(side.found):
-        parts.append(f"{name}\n{hashlib.sha256(side.found[name]).hexdigest()}")
+    own, found = hashlib.sha256(file.data).hexdigest(), side.found
+    if not found:
+        return own
+    parts = [own, *(f"{name}\n{hashlib.sha256(found[name]).hexdigest()}" for name in sorted(found))]
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
 
@@ -270,25 +253,23 @@ def _about(source: _Source) -> dict[str, Any]:
         "schema": ASSET_SCHEMA,
         "name": PurePosixPath(source.info.key).name,
         "raw_key": source.info.key,
-        "suffix": source.suffix,
-        "sha256": hashlib.sha256(source.data).hexdigest(),
-        "size_bytes": len(source.data),
+        "suffix": source.file.suffix,
+        "sha256": hashlib.sha256(source.file.data).hexdigest(),
+        "size_bytes": len(source.file.data),
         "missing_side_files": list(source.side.missing),
     }
 
 
-def _register(
-    source: _Source, asset_id: str, about: dict[str, Any], store: Store, catalogue: Catalogue
-) -> IngestResult:
+def _register(workspace: Workspace, source: _Source, about: dict[str, Any]) -> IngestResult:
     """Blobs first, then the rows: a kill in between leaves only blobs that the next run finds."""
-    info = source.info
+    info, asset_id, catalogue = source.info, source.asset_id, workspace.catalogue
     facts = {
         "name": about["name"],
         "num_faces": about["num_faces"],
         "licence": about["licence"],
-        "source_key": _copy(source, asset_id, about, store),
-        "suffix": source.suffix,
-        "size_bytes": len(source.data),
+        "source_key": _copy(source, about, workspace.store),
+        "suffix": source.file.suffix,
+        "size_bytes": len(source.file.data),
     }
     with catalogue.transaction():
         fresh = catalogue.register(AssetRow(asset_id, AssetState.REGISTERED, **facts))
@@ -301,19 +282,19 @@ def _register(
     return IngestResult(info.key, asset_id, "registered" if fresh else "duplicate")
 
 
-def _copy(source: _Source, asset_id: str, about: dict[str, Any], store: Store) -> str:
+def _copy(source: _Source, about: dict[str, Any], store: Store) -> str:
     """Write source, side files and asset.json; returns the source's key."""
-    copied = store.put(keys.asset_source(asset_id, source.suffix), source.data)
+    asset_id = source.asset_id
+    copied = store.put(keys.asset_source(asset_id, source.file.suffix), source.file.data)
     entries = {}
     for number, name in enumerate(sorted(source.side.found)):
         # Numbered: the name is the file author's, and need not fit into a key.
         key = keys.asset_side_file(asset_id, f"{number:04d}")
         blob = store.put(key, source.side.found[name])
         entries[name] = {"key": blob.key, "sha256": blob.sha256, "size": blob.size}
-    store.put(
+    store.put_json(
         keys.asset_json(asset_id),
-        _json_bytes({**about, "asset_id": asset_id, "side_files": entries}),
-        "application/json",
+        {**about, "asset_id": asset_id, "side_files": entries},
         keep_existing=True,  # a second key with the same bytes has another name
     )
     return copied.key
@@ -367,7 +348,3 @@ def _why(error: Exception) -> tuple[bool, str, str]:
 
 def _storable(text: str) -> str:
     return text.encode("utf-8", "backslashreplace").decode().replace("\0", "\\0")
-
-
-def _json_bytes(value: Any) -> bytes:
-    return json.dumps(value, sort_keys=True, indent=1, allow_nan=False).encode() + b"\n"

@@ -18,7 +18,7 @@ import sys
 import threading
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from functools import lru_cache
 from typing import IO, Any
 
@@ -40,6 +40,19 @@ class ParserFault(SegvigenError):
     """The reader failed in a way that no rule of ours foresaw; the message is its error."""
 
 
+@dataclass(frozen=True, slots=True)
+class ParserBudget:
+    """What reading one file may cost.
+
+    Attributes:
+        seconds: after which reading is given up.
+        gib: address space of the process, GiB.
+    """
+
+    seconds: float
+    gib: float
+
+
 class Parser:
     """Has meshes read by another process, which is started when first needed and after a death.
 
@@ -58,9 +71,7 @@ class Parser:
         suffix: str,
         side_files: Mapping[str, bytes],
         limits: MeshLimits,
-        *,
-        seconds: float,
-        gib: float,
+        budget: ParserBudget,
     ) -> dict[str, Any]:
         """Read a mesh and say what it is.
 
@@ -69,8 +80,7 @@ class Parser:
             suffix: its kind, e.g. "glb".
             side_files: name as written in the file -> bytes.
             limits: what the asset may cost.
-            seconds: after which reading is given up.
-            gib: address space of the process, GiB.
+            budget: of the process.
 
         Returns:
             Counts, area and bounds; see `facts_of`.
@@ -80,41 +90,39 @@ class Parser:
             ParserFault: a bug of ours or of a library.
         """
         head = {"suffix": suffix, "limits": asdict(limits), "names": list(side_files)}
-        return dict(self._answer(head, [data, *side_files.values()], seconds, gib)["facts"])
+        return dict(self._answer(head, [data, *side_files.values()], budget)["facts"])
 
-    def side_names(
-        self, data: bytes, kind: str, most: int, *, seconds: float, gib: float
-    ) -> list[str]:
+    def side_names(self, data: bytes, kind: str, most: int, budget: ParserBudget) -> list[str]:
         """Names of other files in a file.
 
         Args:
             data: the whole file.
             kind: "gltf", "obj", "mtl" or "ply".
             most: no more are looked for.
-            seconds, gib: as for `measure`.
+            budget: of the process.
 
         Raises:
             AssetRejected, ParserFault: as for `measure`.
         """
         head = {"suffix": kind, "most": most}
-        return [str(name) for name in self._answer(head, [data], seconds, gib)["side_names"]]
+        return [str(name) for name in self._answer(head, [data], budget)["side_names"]]
 
     def _answer(
-        self, head: Mapping[str, Any], blobs: Sequence[bytes], seconds: float, gib: float
+        self, head: Mapping[str, Any], blobs: Sequence[bytes], budget: ParserBudget
     ) -> dict[str, Any]:
         """The reply to a request, or the error that it tells or that its want means."""
-        told = {**head, "gib": gib, "sizes": [len(blob) for blob in blobs]}
+        told = {**head, "gib": budget.gib, "sizes": [len(blob) for blob in blobs]}
         frame = [json.dumps(told).encode() + b"\n", *blobs]
         with self._lock:
             for _ in range(_NUM_TRIES):
-                reply, how = self._asked(frame, seconds)
+                reply, how = self._asked(frame, budget.seconds)
                 if reply is not None:
                     return _checked(reply)
                 log.warning("stage=ingest reader ended: %s", how)
                 if how == "late":
                     raise AssetRejected(
                         "parser_too_slow",
-                        f"reading took over {seconds:g} s; simplify the mesh or raise "
+                        f"reading took over {budget.seconds:g} s; simplify the mesh or raise "
                         "parse_seconds",
                     )
         raise AssetRejected(

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from segvigen_model.errors import AssetRejected
-from tasks.ingest.sandbox import Parser
+from tasks.ingest.sandbox import Parser, ParserBudget
 from tasks.ingest.side_names import PLY_HEAD_BYTES
 from tasks.settings import IngestSettings
 from tasks.storage.keys import BadKey, check_key
@@ -18,6 +18,21 @@ from tasks.storage.store import MAX_S3_KEY_BYTES, Store
 
 MAX_SEGMENT_BYTES = 255  # what file systems take
 MAX_AWAITED = 64  # keys whose arrival is watched for; any one of them is enough
+
+
+@dataclass(frozen=True, slots=True)
+class RawFile:
+    """A mesh file of the raw bucket, read and not yet trusted.
+
+    Attributes:
+        key: in the bucket; side files lie below its folder.
+        suffix: without dot, e.g. "gltf".
+        data: the whole file.
+    """
+
+    key: str
+    suffix: str
+    data: bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,26 +51,24 @@ class SideFiles:
 
 
 def fetch_side_files(
-    raw: Store, key: str, data: bytes, suffix: str, settings: IngestSettings, parser: Parser
+    raw: Store, file: RawFile, parser: Parser, settings: IngestSettings
 ) -> SideFiles:
     """Read the side files of one mesh.
 
     Args:
         raw: the bucket.
-        key: the mesh's key; side files lie below its folder.
-        data: the mesh's bytes.
-        suffix: without dot, e.g. "gltf".
-        settings: bounds on number and bytes, and on reading the names.
+        file: the mesh.
         parser: reads the names.
+        settings: bounds on number and bytes, and on reading the names.
 
     Raises:
         AssetRejected: too many side files, too many bytes in all, or names that cannot be read.
     """
-    folder = key.rpartition("/")[0]
-    budget = settings.max_bytes - len(data)
+    folder = file.key.rpartition("/")[0]
+    budget = settings.max_bytes - len(file.data)
     found: dict[str, bytes] = {}
     missing: dict[str, list[str]] = {}
-    waiting = [(name, "") for name in _names(data, suffix, settings, parser)]
+    waiting = [(name, "") for name in _names(file.data, file.suffix, settings, parser)]
     while waiting:
         name, home = waiting.pop(0)
         if name in found or name in missing:
@@ -83,9 +96,12 @@ def _names(data: bytes, kind: str, settings: IngestSettings, parser: Parser) -> 
         return []
     head = data[:PLY_HEAD_BYTES] if kind == "ply" else data
     most = settings.max_side_files + 1
-    return parser.side_names(
-        head, kind, most, seconds=settings.parse_seconds, gib=settings.parse_gib
-    )
+    return parser.side_names(head, kind, most, parser_budget(settings))
+
+
+def parser_budget(settings: IngestSettings) -> ParserBudget:
+    """What the settings let reading one file cost."""
+    return ParserBudget(settings.parse_seconds, settings.parse_gib)
 
 
 def _places(folder: str, home: str, name: str) -> list[str]:

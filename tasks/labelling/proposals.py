@@ -10,7 +10,8 @@ from segvigen_model.serialization import proposal_from_bytes, proposal_to_bytes
 from segvigen_model.types import Proposal
 from tasks.catalogue import ProposalRow
 from tasks.labelling.label_sets import check_partition
-from tasks.storage.store import Store, canonical
+from tasks.storage.canonical import canonical_json
+from tasks.storage.store import Store
 
 DIGEST_CHARS = 16
 
@@ -43,4 +44,4 @@ def stored_proposal(
 
 def digest_of(recipe: Mapping[str, Any]) -> str:
     """Short hash of everything that a result depends on."""
-    return hashlib.sha256(canonical(recipe).encode()).hexdigest()[:DIGEST_CHARS]
+    return hashlib.sha256(canonical_json(recipe).encode()).hexdigest()[:DIGEST_CHARS]

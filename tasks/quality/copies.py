@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import io
-import json
 import logging
 from dataclasses import asdict, replace
 from pathlib import PurePosixPath
@@ -189,5 +188,4 @@ def _check_order(made: LabelledMesh, data: bytes) -> None:
 
 
 def _put_info(store: Store, asset_id: str, about: dict[str, Any]) -> None:
-    text = json.dumps(about, sort_keys=True, indent=1, allow_nan=False).encode() + b"\n"
-    store.put(keys.asset_json(asset_id), text, "application/json", keep_existing=True)
+    store.put_json(keys.asset_json(asset_id), about, keep_existing=True)

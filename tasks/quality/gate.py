@@ -21,8 +21,9 @@ from tasks.labelling.label_sets import GATE, accept_asset
 from tasks.labelling.loading import current_proposal, load_asset_mesh, load_proposal
 from tasks.quality.copies import plan_copies
 from tasks.settings import GateSettings, QualitySettings
+from tasks.storage.canonical import canonical_json
 from tasks.storage.keys import drawn
-from tasks.storage.store import Store, canonical
+from tasks.storage.store import Store
 
 log = logging.getLogger(__name__)
 
@@ -99,7 +100,7 @@ def gate_asset(
 
 def gate_rules(settings: GateSettings) -> str:
     """Name of the settings that a decision was made by."""
-    return hashlib.sha256(canonical(settings.model_dump()).encode()).hexdigest()[:RULES_CHARS]
+    return hashlib.sha256(canonical_json(settings.model_dump()).encode()).hexdigest()[:RULES_CHARS]
 
 
 def trust(catalogue: Catalogue, settings: GateSettings, quality: QualitySettings) -> Trust:

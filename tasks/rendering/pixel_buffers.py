@@ -18,6 +18,7 @@ import numpy as np
 from segvigen_model.errors import SegvigenError
 from segvigen_model.types import FloatArray, Frame, IntArray
 from tasks.rendering.raycaster import STAND_OFF, View
+from tasks.storage.canonical import canonical_json
 
 SCHEMA = 1
 SNAP_PIXELS = 6  # a click just off the silhouette still means the object
@@ -137,7 +138,7 @@ def buffers_to_bytes(buffers: Buffers) -> bytes:
         depth=buffers.depth.astype(np.float32),
         cameras=buffers.cameras.astype(np.float64),
         frame=np.array([*buffers.frame.center, buffers.frame.scale], dtype=np.float64),
-        meta=np.array(json.dumps(meta, sort_keys=True)),
+        meta=np.array(canonical_json(meta)),
     )
     return out.getvalue()
 

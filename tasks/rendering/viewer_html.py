@@ -12,7 +12,6 @@ import base64
 import hashlib
 import html
 import io
-import json
 from collections.abc import Sequence
 from functools import lru_cache
 from importlib import resources
@@ -29,6 +28,7 @@ from tasks.labelling.part_colors import hex_color, part_colors
 from tasks.labelling.taxonomy import Taxonomy
 from tasks.rendering.labels import part_label, task_labels
 from tasks.rendering.pixel_buffers import Buffers
+from tasks.storage.canonical import canonical_json
 
 MAX_FACES = 300_000  # a page of some 30 MB; picking stays far under a second
 BUNDLE = "viewer.bundle.js"
@@ -247,7 +247,7 @@ def _packed(values: NDArray[Any]) -> str:
 
 def _json(value: Any) -> str:
     """JSON that cannot end the script element that it stands in."""
-    text = json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    text = canonical_json(value)
     return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
 
 

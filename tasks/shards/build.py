@@ -41,7 +41,8 @@ from tasks.shards.reuse import EarlierSamples
 from tasks.shards.samples import SAMPLE_SCHEMA, SampleSource, sample_members
 from tasks.stages.encode import ENCODER_CHARS
 from tasks.storage import keys
-from tasks.storage.store import Store, canonical
+from tasks.storage.canonical import canonical_json
+from tasks.storage.store import Store
 
 __all__ = ["ReaderState", "ShardBuild", "ShardReader", "build_shards", "read_manifest"]
 
@@ -148,7 +149,7 @@ def _entries(catalogue: Catalogue) -> tuple[list[_Entry], list[tuple[str, str]]]
 
 def _version(entries: list[_Entry], settings: ShardSettings, taxonomy: Taxonomy | None) -> str:
     made_of = [MANIFEST_SCHEMA, SAMPLE_SCHEMA, settings.model_dump(), _categories(taxonomy)]
-    text = canonical([*made_of, [entry.recipe for entry in entries]])
+    text = canonical_json([*made_of, [entry.recipe for entry in entries]])
     return hashlib.sha256(text.encode()).hexdigest()[:VERSION_CHARS]
 
 
@@ -297,7 +298,7 @@ def _upload(
                 "num_samples": len(lines),
             }
         )
-    text = "".join(canonical(line) + "\n" for line in writer.index)
+    text = "".join(canonical_json(line) + "\n" for line in writer.index)
     index = store.put(
         keys.shard_index(settings.dataset, version), text.encode(), "application/x-ndjson"
     )

@@ -6,7 +6,6 @@ is a hash of its id, so what was held out once is never trained on later.
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -22,6 +21,7 @@ from tasks.labelling.label_sets import GATE
 from tasks.labelling.loading import load_asset_mesh
 from tasks.shards.reader import ShardReader
 from tasks.shards.samples import TrainingSample
+from tasks.storage.canonical import canonical_json
 from tasks.storage.store import Store
 
 log = logging.getLogger(__name__)
@@ -98,7 +98,7 @@ def write_dataset_folder(
                 raise
             log.exception("stage=dataset_folder asset=%s failed", asset_id[:12])
             left_out.append((asset_id, f"{type(err).__name__}: {err}"))
-    text = "".join(json.dumps(row, sort_keys=True) + "\n" for row in rows)
+    text = "".join(canonical_json(row) + "\n" for row in rows)
     (folder / "manifest.jsonl").write_text(text)
     counts = {"train": 0, "validation": 0, "heldout": 0}
     for row in rows:

@@ -27,6 +27,7 @@ from tasks.labelling.label_sets import LabelSet
 from tasks.labelling.taxonomy import Taxonomy
 from tasks.rendering.part_map import guide_cameras, render_part_map
 from tasks.settings import ShardSettings
+from tasks.storage.canonical import json_document
 
 SAMPLE_SCHEMA = "segvigen-sample/2"  # /1 had no categories and no levels; it is still read
 MASK_COLORS = ((0, 0, 0), (255, 255, 255))  # interactive target: part white, rest black (paper)
@@ -114,8 +115,8 @@ def sample_members(source: SampleSource, settings: ShardSettings) -> dict[str, b
         "full.npz": _npz(**_full(source, settings.num_palettes)),
         **_guided(source, settings),
         "rounds.npz": _npz(shown=_stack(source.shown, source.voxel_labels)),
-        "clicks.json": _json(_clicks(source)),
-        "provenance.json": _json(source.label_set.provenance),
+        "clicks.json": json_document(_clicks(source)),
+        "provenance.json": json_document(source.label_set.provenance),
     }
 
 
@@ -293,7 +294,3 @@ def _png(picture: ByteArray) -> bytes:
     buffer = io.BytesIO()
     Image.fromarray(picture).save(buffer, "png", compress_level=6)
     return buffer.getvalue()
-
-
-def _json(value: Any) -> bytes:
-    return json.dumps(value, sort_keys=True, indent=1, allow_nan=False).encode() + b"\n"

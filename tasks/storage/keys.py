@@ -39,6 +39,11 @@ def spelled(key: str) -> str:
     return _UNSTORABLE.sub(lambda found: ascii(found[0])[1:-1], key)
 
 
+def unread_id(key: str, etag: str) -> str:
+    """Id of an asset whose bytes could not be read; of the form of any asset's id."""
+    return hashlib.sha256(f"unread:{spelled(key)}:{etag}".encode()).hexdigest()
+
+
 def asset_source(asset_id: str, suffix: str) -> str:
     """Key of the untouched source file; `suffix` with its dot, e.g. ".glb"."""
     return f"assets/{_word(asset_id)}/source.{_word(suffix.lower().removeprefix('.'))}"

@@ -26,6 +26,7 @@ import fsspec
 
 from segvigen_model.errors import SegvigenError
 from tasks.settings import StoreSettings
+from tasks.storage.canonical import json_document
 from tasks.storage.keys import check_key
 from tasks.storage.s3_errors import is_lost_race
 
@@ -236,10 +237,9 @@ class Store:
         """Read a JSON object."""
         return json.loads(self.get(key))
 
-    def put_json(self, key: str, value: Any) -> Blob:
-        """Create a JSON object; sorted keys, so that equal values are equal bytes."""
-        text = json.dumps(value, sort_keys=True, indent=1, ensure_ascii=False, allow_nan=False)
-        return self.put(key, text.encode() + b"\n", "application/json")
+    def put_json(self, key: str, value: Any, *, keep_existing: bool = False) -> Blob:
+        """Create a JSON object; equal values are equal bytes."""
+        return self.put(key, json_document(value), "application/json", keep_existing=keep_existing)
 
     def probe_conditional_put(self) -> bool:
         """Does the server itself refuse to write a key twice? Leaves nothing behind."""
@@ -372,8 +372,3 @@ def _etag(info: Mapping[str, Any]) -> str:
 def _mtime(info: Mapping[str, Any]) -> float:
     value = info.get("LastModified") or info.get("mtime") or 0.0
     return value.timestamp() if isinstance(value, datetime) else float(value)
-
-
-def canonical(value: Any) -> str:
-    """JSON text that is the same for equal values; for hashing and for comparing."""
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)

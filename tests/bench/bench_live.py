@@ -23,14 +23,14 @@ from segvigen_model.datasets.procedural import make_asset
 from segvigen_model.mesh.io import save_glb
 from segvigen_model.serialization import proposal_to_bytes
 from segvigen_model.types import Proposal
-from tasks.catalogue import AssetState, Catalogue, ProposalRow, ReviewTaskRow
+from tasks.catalogue import AssetState, ProposalRow, ReviewTaskRow
 from tasks.ingest.ingest import ingest_object, scan_raw
 from tasks.labelling.loading import load_asset_mesh
 from tasks.rendering.contact_sheet import render_sheet
 from tasks.rendering.pixel_buffers import Buffers, buffers_to_bytes
 from tasks.settings import load_settings
 from tasks.storage import keys
-from tasks.storage.store import Store
+from tasks.workspace import Workspace
 
 CATEGORIES = ("chair", "robot", "table", "lamp")
 LOGIN = ("label-studio", "bench")
@@ -57,18 +57,17 @@ class Tally:
     lost: int = 0
 
 
-def push(folder: Path) -> list[Shown]:
+def push() -> list[Shown]:
     """Put the assets into review without any desk."""
-    settings = load_settings()
-    store, raw = Store.from_settings(settings.store), Store.from_settings(settings.store, raw=True)
-    catalogue = Catalogue(f"sqlite:///{folder}/catalogue.db")
+    workspace = Workspace.from_settings(load_settings())
+    store, catalogue = workspace.store, workspace.catalogue
     shown = []
     for seed, category in enumerate(CATEGORIES):
         made = make_asset(category, 100 + seed, textured=False)
-        raw.put(f"{category}.glb", save_glb(made.mesh))
+        workspace.raw.put(f"{category}.glb", save_glb(made.mesh))
         known = {asset.asset_id for asset in catalogue.assets()}
-        for info in scan_raw(raw, catalogue):
-            ingest_object(info, raw=raw, store=store, catalogue=catalogue, settings=settings.ingest)
+        for info in scan_raw(workspace):
+            ingest_object(workspace, info)
         (asset,) = [row for row in catalogue.assets() if row.asset_id not in known]
         labels = np.unique(made.face_labels, return_inverse=True)[1].astype(np.int32)
         num_parts = int(labels.max()) + 1
@@ -162,7 +161,7 @@ def main() -> None:
             "SEGVIGEN_LIVE_MAX_WAITING": str(chosen.max_waiting),
         }
         os.environ.update(env)
-        tasks = push(folder)
+        tasks = push()
         begin = time.perf_counter()
         url = start_refine(folder, env)
         try:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -29,6 +29,7 @@ from tasks.settings import Settings, load_settings
 from tasks.stages.runner import StageResult
 from tasks.storage import keys
 from tasks.storage.store import Store
+from tasks.workspace import Workspace
 
 WORKER = "tester"
 CHROMIUM = Path(os.environ.get("SEGVIGEN_CHROMIUM", "/usr/bin/chromium"))
@@ -42,12 +43,25 @@ LOAD_MS = 60_000  # then a page is asked for once more
 class DeskWorld:
     """A store in a bucket folder of its own, a fresh catalogue, a fresh project."""
 
-    raw: Store
-    store: Store
-    catalogue: Catalogue
-    settings: Settings
+    workspace: Workspace
     desk: Desk
     truth: dict[str, IntArray] = field(default_factory=dict)
+
+    @property
+    def raw(self) -> Store:
+        return self.workspace.raw
+
+    @property
+    def store(self) -> Store:
+        return self.workspace.store
+
+    @property
+    def catalogue(self) -> Catalogue:
+        return self.workspace.catalogue
+
+    @property
+    def settings(self) -> Settings:
+        return self.workspace.settings
 
     def proposed(
         self, category: str, seed: int, change: Callable[[IntArray], IntArray] | None = None
@@ -63,14 +77,8 @@ class DeskWorld:
         """An encoded asset."""
         self.raw.put(name, save_glb(mesh))
         known = {asset.asset_id for asset in self.catalogue.assets()}
-        for info in scan_raw(self.raw, self.catalogue):
-            ingest_object(
-                info,
-                raw=self.raw,
-                store=self.store,
-                catalogue=self.catalogue,
-                settings=self.settings.ingest,
-            )
+        for info in scan_raw(self.workspace):
+            ingest_object(self.workspace, info)
         (asset,) = [a for a in self.catalogue.assets() if a.asset_id not in known]
         return self.catalogue.move(asset.asset_id, AssetState.ENCODED)
 
@@ -149,13 +157,9 @@ def desk_world(
     pixels = 1536 if "SEGVIGEN_SCREENSHOTS" in os.environ else 768
     settings = load_settings(None, {"review": {"project_title": title, "sheet_pixels": pixels}})
     desk = open_desk(settings.review, settings.store)
-    yield DeskWorld(
-        raw=Store.from_settings(settings.store, raw=True),
-        store=Store.from_settings(settings.store),
-        catalogue=Catalogue(f"sqlite:///{tmp_path}/catalogue.db"),
-        settings=settings,
-        desk=desk,
-    )
+    opened = Workspace.from_settings(settings)
+    catalogue = Catalogue(f"sqlite:///{tmp_path}/catalogue.db")
+    yield DeskWorld(replace(opened, catalogue=catalogue, worker=WORKER), desk)
     desk.client.request("DELETE", f"/api/projects/{desk.project_id}/")
 
 

@@ -10,7 +10,7 @@ import signal
 import threading
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from uuid import uuid4
 
@@ -35,6 +35,7 @@ from tasks.review.push import push_assets
 from tasks.settings import Settings, load_settings
 from tasks.storage import keys
 from tasks.storage.store import Store
+from tasks.workspace import Workspace
 
 pytestmark = pytest.mark.slow
 TOKEN = "live-test-token"
@@ -47,25 +48,28 @@ class LiveStack:
 
     home: Path
     env: dict[str, str]
-    settings: Settings
+    workspace: Workspace
     desk: Desk
-    store: Store
-    catalogue: Catalogue
+
+    @property
+    def store(self) -> Store:
+        return self.workspace.store
+
+    @property
+    def catalogue(self) -> Catalogue:
+        return self.workspace.catalogue
+
+    @property
+    def settings(self) -> Settings:
+        return self.workspace.settings
 
     def pushed(self, category: str, seed: int) -> AssetRow:
         """An asset on the desk, with its true parts shown."""
         made = make_asset(category, seed, textured=False)
-        raw = Store.from_settings(self.settings.store, raw=True)
-        raw.put(f"{category}-{seed}.glb", save_glb(made.mesh))
+        self.workspace.raw.put(f"{category}-{seed}.glb", save_glb(made.mesh))
         known = {asset.asset_id for asset in self.catalogue.assets()}
-        for info in scan_raw(raw, self.catalogue):
-            ingest_object(
-                info,
-                raw=raw,
-                store=self.store,
-                catalogue=self.catalogue,
-                settings=self.settings.ingest,
-            )
+        for info in scan_raw(self.workspace):
+            ingest_object(self.workspace, info)
         (asset,) = [row for row in self.catalogue.assets() if row.asset_id not in known]
         self.catalogue.move(asset.asset_id, AssetState.ENCODED)
         labels = np.unique(made.face_labels, return_inverse=True)[1].astype(np.int32)
@@ -191,8 +195,8 @@ def live(
         patch.setenv("SEGVIGEN_REVIEW_WEBHOOK_URL", f"{url}/webhook")
         settings = load_settings()
     desk = open_desk(settings.review, settings.store)
-    store = Store.from_settings(settings.store)
-    stack = LiveStack(folder, env, settings, desk, store, Catalogue(env["SEGVIGEN_CATALOGUE_URL"]))
+    workspace = replace(Workspace.from_settings(settings), worker=WORKER)
+    stack = LiveStack(folder, env, workspace, desk)
     stack.start()
     yield stack
     stop_service(folder, "refine")

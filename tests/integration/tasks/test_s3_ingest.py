@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,56 +10,39 @@ import trimesh
 
 from tasks.catalogue import Catalogue
 from tasks.ingest.ingest import ingest_object, scan_raw
-from tasks.settings import IngestSettings
-from tasks.storage.store import Store
+from tasks.settings import load_settings
+from tasks.workspace import Workspace
 
 GLB = bytes(trimesh.Scene(trimesh.creation.box()).export(file_type="glb"))
 OTHER = bytes(trimesh.Scene(trimesh.creation.icosphere(1)).export(file_type="glb"))
 OBJ = b"mtllib a.mtl\nv 0 0 0\nv 1 0 0\nv 0 1 0\nf 1 2 3\n"
 
 
-@dataclass
-class Place:
-    """A raw bucket, a store, a catalogue."""
-
-    raw: Store
-    store: Store
-    catalogue: Catalogue
-
-    def ingest(self) -> dict[str, str]:
-        results = [
-            ingest_object(
-                info,
-                raw=self.raw,
-                store=self.store,
-                catalogue=self.catalogue,
-                settings=IngestSettings(),
-            )
-            for info in scan_raw(self.raw, self.catalogue)
-        ]
-        return {result.key: result.reason or result.outcome for result in results}
+def ingest_all(workspace: Workspace) -> dict[str, str]:
+    results = [ingest_object(workspace, info) for info in scan_raw(workspace)]
+    return {result.key: result.reason or result.outcome for result in results}
 
 
 @pytest.fixture
-def place(faulty_s3: Any, tmp_path: Path) -> Place:
+def place(faulty_s3: Any, tmp_path: Path) -> Workspace:
     catalogue = Catalogue(f"sqlite:///{tmp_path}/c.db")
-    return Place(faulty_s3.new_store(), faulty_s3.new_store(), catalogue)
+    return Workspace(faulty_s3.new_store(), faulty_s3.new_store(), catalogue, load_settings())
 
 
-def test_a_store_that_cannot_be_written_parks_nothing(faulty_s3: Any, place: Place) -> None:
+def test_a_store_that_cannot_be_written_parks_nothing(faulty_s3: Any, place: Workspace) -> None:
     place.raw.put("a.glb", GLB)
     faulty_s3.rule = lambda method, path: (403, "AccessDenied") if method == "PUT" else None
     with pytest.raises(PermissionError):
-        place.ingest()
+        ingest_all(place)
     assert place.catalogue.assets() == [] and place.catalogue.raw.all() == []
     faulty_s3.rule = lambda method, path: None
-    assert place.ingest() == {"a.glb": "registered"}
+    assert ingest_all(place) == {"a.glb": "registered"}
 
 
 @pytest.mark.parametrize("code", ["AccessDenied", "InvalidObjectState"])
 @pytest.mark.parametrize("file", ["b.glb", "c.mtl"])
 def test_an_object_that_may_not_be_read_parks_itself_until_it_may(
-    faulty_s3: Any, place: Place, code: str, file: str
+    faulty_s3: Any, place: Workspace, code: str, file: str
 ) -> None:
     place.raw.put("a.glb", GLB)
     place.raw.put("b.glb", OTHER)
@@ -70,38 +52,32 @@ def test_an_object_that_may_not_be_read_parks_itself_until_it_may(
     faulty_s3.rule = lambda method, path: (
         (403, code) if path.endswith(f"/{file}") and method == "GET" else None
     )
-    told = place.ingest()
+    told = ingest_all(place)
     assert told.pop(shut) == "not_readable"
     assert told["a.glb"] == "registered" and "not_readable" not in told.values()
     events = len(place.catalogue.events())
-    assert place.ingest() == {shut: "not_readable"}
+    assert ingest_all(place) == {shut: "not_readable"}
     assert len(place.catalogue.events()) == events, "the same again is no news"
     faulty_s3.rule = lambda method, path: None
-    assert place.ingest() == {shut: "registered"}
-    assert place.ingest() == {}
+    assert ingest_all(place) == {shut: "registered"}
+    assert ingest_all(place) == {}
 
 
-def test_a_raw_bucket_that_is_closed_parks_nothing(faulty_s3: Any, place: Place) -> None:
+def test_a_raw_bucket_that_is_closed_parks_nothing(faulty_s3: Any, place: Workspace) -> None:
     place.raw.put("a.glb", GLB)
-    (info,) = scan_raw(place.raw, place.catalogue)
+    (info,) = scan_raw(place)
     bucket = place.raw.root_url.removeprefix("s3://").partition("/")[0]
     faulty_s3.rule = lambda method, path: (403, "ExpiredToken") if bucket in path else None
     with pytest.raises(PermissionError):
-        ingest_object(
-            info,
-            raw=place.raw,
-            store=place.store,
-            catalogue=place.catalogue,
-            settings=IngestSettings(),
-        )
+        ingest_object(place, info)
     assert place.catalogue.raw.all() == []
 
 
-def test_keys_that_no_store_of_ours_takes_are_parked(place: Place) -> None:
+def test_keys_that_no_store_of_ours_takes_are_parked(place: Workspace) -> None:
     place.raw.put("b.glb", GLB)
     for odd in ("a//b.glb", "/b.glb", "c/../b.glb"):
         place.raw._fs.pipe_file(f"{place.raw._root}/{odd}", GLB)
-    told = place.ingest()
+    told = ingest_all(place)
     assert told.pop("b.glb") == "registered"
     assert set(told.values()) == {"bad_key"} and len(told) == 3
-    assert place.ingest() == {}
+    assert ingest_all(place) == {}

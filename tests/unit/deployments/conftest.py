@@ -27,6 +27,7 @@ from tasks.rendering.pixel_buffers import Buffers, buffers_from_bytes, buffers_t
 from tasks.settings import Settings, load_settings
 from tasks.storage import keys
 from tasks.storage.store import Store
+from tasks.workspace import Workspace
 
 LOGIN = ("label-studio", "live-secret")
 TOKEN = "0123456789abcdef"
@@ -98,13 +99,12 @@ def make_live_world(folder: Path) -> LiveWorld:
             "live": {"max_waiting": 2, "timeout_s": 120.0},
         }
     )
-    store = Store.from_settings(settings.store)
-    catalogue = Catalogue(settings.catalogue.url.get_secret_value())
-    raw = Store.from_settings(settings.store, raw=True)
+    workspace = Workspace.from_settings(settings)
+    store, catalogue = workspace.store, workspace.catalogue
     made = make_asset("table", 1, textured=False)
-    raw.put("table.glb", save_glb(made.mesh))
-    (info,) = scan_raw(raw, catalogue)
-    ingest_object(info, raw=raw, store=store, catalogue=catalogue, settings=settings.ingest)
+    workspace.raw.put("table.glb", save_glb(made.mesh))
+    (info,) = scan_raw(workspace)
+    ingest_object(workspace, info)
     (asset,) = catalogue.assets()
     catalogue.move(asset.asset_id, AssetState.ENCODED)
     shown = np.unique(made.face_labels, return_inverse=True)[1].astype(np.int32)

@@ -149,6 +149,7 @@ NAN = b'{"params": {"context": {"result": [NaN]}}, "tasks": [{}]}'
         (b"", 400, "no JSON"),
         (b"[1]", 400, "send an object"),
         (NAN, 400, "NaN is no number"),
+        (NAN.replace(b"NaN", b"1e999"), 400, "1e999 is no number"),
         (b'{"a":' * 100_000, 400, "no JSON"),
         (b'{"params": {"context": 3}, "tasks": [{}]}', 400, "params.context is int"),
         (b'{"params": {"context": {"a": 1}}, "tasks": []}', 400, "send exactly one"),

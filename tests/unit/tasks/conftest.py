@@ -83,17 +83,8 @@ class World:
         """Ingest all that is new; raw key -> outcome."""
         from tasks.ingest.ingest import ingest_object, scan_raw
 
-        results = [
-            ingest_object(
-                info,
-                raw=self.raw,
-                store=self.store,
-                catalogue=self.catalogue,
-                settings=self.settings.ingest,
-                parser=parser,
-            )
-            for info in scan_raw(self.raw, self.catalogue)
-        ]
+        found = scan_raw(self.workspace)
+        results = [ingest_object(self.workspace, info, parser) for info in found]
         return {result.key: result.reason or result.outcome for result in results}
 
     def proposed(self, num_boxes: int = 2, shift: float = 0.0) -> AssetRow:

@@ -19,7 +19,6 @@ from tasks.catalogue import AssetState
 from tasks.ingest.ingest import ingest_object, scan_raw
 from tasks.ingest.sandbox import Parser
 from tasks.labelling.loading import load_asset_info, load_asset_mesh
-from tasks.settings import IngestSettings
 from tasks.storage import keys
 
 
@@ -178,15 +177,9 @@ def test_an_object_deleted_since_the_listing_is_told_and_not_recorded(
     world: Any, tmp_path: Path, make_boxes: Callable[..., bytes]
 ) -> None:
     world.raw.put("a.glb", make_boxes(1))
-    (info,) = scan_raw(world.raw, world.catalogue)
+    (info,) = scan_raw(world.workspace)
     (tmp_path / "raw/a.glb").unlink()
-    result = ingest_object(
-        info,
-        raw=world.raw,
-        store=world.store,
-        catalogue=world.catalogue,
-        settings=world.settings.ingest,
-    )
+    result = ingest_object(world.workspace, info)
     assert (result.outcome, result.asset_id) == ("gone", "")
     assert world.catalogue.raw.all() == [] and world.catalogue.assets() == []
 
@@ -214,11 +207,8 @@ def test_what_a_file_unfolds_to_stays_out_of_this_process(
 def test_too_many_bytes_are_not_even_read(world: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     world.raw.put("big.glb", b"x" * 2000)
     monkeypatch.setattr(world.raw, "get", lambda key: pytest.fail("was read"))
-    (info,) = scan_raw(world.raw, world.catalogue)
-    settings = IngestSettings(max_bytes=1000)
-    result = ingest_object(
-        info, raw=world.raw, store=world.store, catalogue=world.catalogue, settings=settings
-    )
+    (info,) = scan_raw(world.workspace)
+    result = ingest_object(world.with_settings(ingest={"max_bytes": 1000}), info)
     assert (result.outcome, result.reason) == ("rejected", "too_large")
     assert "2000 bytes > 1000" in result.note
 
@@ -227,17 +217,16 @@ def test_limits_can_be_raised_and_the_object_tried_again(
     world: Any, make_boxes: Callable[..., bytes]
 ) -> None:
     world.raw.put("a.glb", make_boxes(2))
-    common = {"raw": world.raw, "store": world.store, "catalogue": world.catalogue}
-    (info,) = scan_raw(world.raw, world.catalogue)
-    low = ingest_object(info, settings=IngestSettings(max_faces=10), **common)
+    (info,) = scan_raw(world.workspace)
+    low = ingest_object(world.with_settings(ingest={"max_faces": 10}), info)
     assert low.reason == "too_many_faces"
-    assert scan_raw(world.raw, world.catalogue) == []
-    assert scan_raw(world.raw, world.catalogue, is_retrying=True) == [info]
-    high = ingest_object(info, settings=IngestSettings(), **common)
+    assert scan_raw(world.workspace) == []
+    assert scan_raw(world.workspace, is_retrying=True) == [info]
+    high = ingest_object(world.workspace, info)
     assert high.outcome == "registered"
     asset = world.catalogue.asset(low.asset_id)
     assert (asset.state, asset.reason, asset.num_faces) == ("registered", None, 24)
-    assert scan_raw(world.raw, world.catalogue, is_retrying=True) == []
+    assert scan_raw(world.workspace, is_retrying=True) == []
 
 
 def test_gltf_side_files_are_copied_and_part_of_the_identity(world: Any) -> None:
@@ -284,7 +273,7 @@ def test_what_its_reader_cannot_survive_parks_one_object_only(
     deadly.close()
     (rejected,) = world.catalogue.assets("rejected")
     assert rejected.detail is not None and "signal 6, twice" in rejected.detail
-    assert scan_raw(world.raw, world.catalogue) == []
+    assert scan_raw(world.workspace) == []
 
 
 def test_a_fault_of_ours_parks_one_object_only(
@@ -310,7 +299,7 @@ def test_faults_of_the_surroundings_go_up(
     with pytest.raises(ConnectionError):
         world.ingest()
     assert world.catalogue.assets() == []
-    assert len(scan_raw(world.raw, world.catalogue)) == 1
+    assert len(scan_raw(world.workspace)) == 1
 
 
 def test_killed_between_blobs_and_rows_is_finished_by_the_next_run(
