@@ -1,55 +1,28 @@
-"""What the command line shows: tables, a progress bar, the state of everything as JSON."""
+"""Tables of the pipeline's subcommands, a progress bar and the report of a flow."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
-from enum import StrEnum
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rich.box import SIMPLE_HEAD
-from rich.console import Console
-from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-from rich.table import Table
+
+from segvigen_model.command.terminal import err, out, plain, table
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
     from infra.local import LocalStack
-    from tasks.catalogue import AssetRow
-    from tasks.settings import Settings
+    from tasks.shards.labelled_folder import DatasetFolder
 
-out = Console()
-err = Console(stderr=True)
 MAX_WHY_CHARS = 140  # in a table; JSON has the whole text
-STYLES = {"ok": "green", "warning": "yellow", "problem": "bold red"}
-
-
-def plain(text: str) -> str:
-    """Foreign text for the terminal: no markup of ours, no control characters of theirs."""
-    return escape("".join(char if char.isprintable() or char == "\n" else "�" for char in text))
 
 
 def short(text: str) -> str:
-    """Foreign text on one line of a table, cut at its end."""
+    """Untrusted text on one line of a table, cut at its end."""
     line = " ".join(text.split())
     return plain(line if len(line) <= MAX_WHY_CHARS else f"{line[: MAX_WHY_CHARS - 1]}…")
-
-
-def complain(kind: str, error: Exception) -> None:
-    """One red line on standard error."""
-    err.print(f"[bold red]{kind}:[/] {plain(str(error))}", soft_wrap=True)
-
-
-def table(title: str, *columns: str) -> Table:
-    """An empty table in the house's look."""
-    made = Table(title=title, title_justify="left", header_style="bold", box=SIMPLE_HEAD)
-    for number, column in enumerate(columns):
-        made.add_column(column, no_wrap=number == 0, overflow="fold")
-    return made
 
 
 @contextmanager
@@ -70,65 +43,8 @@ def progress_bar() -> Iterator[None]:
             yield
 
 
-def read_state(settings: Settings, home: Path) -> dict[str, Any]:
-    """Everything that `segvigen status` tells, JSON-able."""
-    from infra.local import LocalStack
-    from tasks.workspace import open_catalogue
-
-    catalogue = open_catalogue(settings)
-    raw = catalogue.raw.all()
-    # Copies for quality control are reviewed, but they are no assets of the dataset.
-    copies = catalogue.quality.copy_ids()
-    found = catalogue.quality.dataset_counts()
-    counts = {str(state): number for state, number in found.items()}
-    parked = [row for row in catalogue.assets() if row.reason and row.asset_id not in copies]
-    stack = LocalStack(home)
-    services = stack.status() if home.is_dir() else []
-    return {
-        "assets": counts,
-        "total": sum(counts.values()),
-        "raw_objects": len(raw),
-        "label_sets": sum(row.asset_id not in copies for row in catalogue.labels.all()),
-        "copies": len(copies),
-        "parked": [_trouble(row) for row in parked],
-        "failing": [_trouble(row) for row in catalogue.assets() if _is_failing(row)],
-        "shards": [
-            {
-                "dataset": version.dataset,
-                "version": version.version,
-                "manifest_key": version.manifest_key,
-                "sha256": version.sha256,
-                "samples": version.num_samples,
-                "size_bytes": version.size_bytes,
-            }
-            for version in catalogue.labels.shard_versions()
-        ],
-        "services": [
-            {"name": row.name, "is_running": row.is_running, "url": row.url, "pid": row.pid}
-            for row in services
-        ],
-    }
-
-
-def _is_failing(row: AssetRow) -> bool:
-    """Did it go wrong last time, and will it be tried again?"""
-    return bool(row.last_error) and not row.reason
-
-
-def _trouble(row: AssetRow) -> dict[str, Any]:
-    return {
-        "asset": row.asset_id,
-        "name": row.name,
-        "state": str(row.state),
-        "reason": row.reason,
-        "detail": row.detail,
-        "last_error": row.last_error,
-        "attempts": row.attempts,
-    }
-
-
 def show_state(state: Mapping[str, Any]) -> None:
-    """Print `read_state` for people."""
+    """Print the state of all assets, shards and services."""
     assets = table("Assets", "state", "number")
     for name, number in state["assets"].items():
         if number:
@@ -152,38 +68,90 @@ def show_state(state: Mapping[str, Any]) -> None:
     services = table("Services", "name", "state", "where")
     for row in state["services"]:
         running = "[green]running" if row["is_running"] else "[red]stopped"
-        services.add_row(
-            row["name"], running, row["url"] or (f"pid {row['pid']}" if row["pid"] else "")
-        )
+        where = row["url"] or (f"pid {row['pid']}" if row["pid"] else "")
+        services.add_row(row["name"], running, where)
     out.print(services)
 
 
-def show_checks(checks: Iterable[Check]) -> bool:
-    """Print the doctor's table; True if nothing stands in the way."""
-    shown = table("segvigen doctor", "what", "", "found", "what to do")
-    is_fine = True
-    for check in checks:
-        style = STYLES[check.verdict]
-        shown.add_row(
-            check.name, f"[{style}]{check.verdict}", plain(check.found), plain(check.cure)
-        )
-        is_fine &= check.verdict != "problem"
-    out.print(shown)
-    return is_fine
-
-
-def check_as_dict(check: Check) -> dict[str, str]:
-    """JSON-able form of one of the doctor's lines."""
-    return {
-        "name": check.name,
-        "verdict": str(check.verdict),
-        "found": check.found,
-        "cure": check.cure,
+def show_asset(history: Mapping[str, Any]) -> None:
+    """Print what `segvigen show` reads."""
+    asset = history["asset"]
+    about = table(f"Asset {asset['asset_id'][:12]}", "what", "")
+    rows = {
+        "name": asset["name"],
+        "state": f"{asset['state']}, round {asset['round']}",
+        "faces": asset["num_faces"],
+        "licence": asset["licence"],
+        "why it is parked": " ".join(filter(None, (asset["reason"], asset["detail"]))),
+        "last error": asset["last_error"],
+        "raw objects": "\n".join(history["raw_objects"]),
+        "source": asset["source_key"],
+        "encoding": asset["encoding_key"],
     }
+    for what, value in rows.items():
+        if value:
+            about.add_row(what, plain(str(value)))
+    out.print(about)
+    _show_rounds(history)
+
+
+def _show_rounds(history: Mapping[str, Any]) -> None:
+    rounds = table("Rounds", "round", "made", "parts", "confidence", "blob")
+    for row in history["rounds"]:
+        numbers = (str(row["num_parts"]), f"{row['confidence']:.2f}")
+        rounds.add_row(str(row["round"]), _time(row["created_at"]), *numbers, row["key"])
+    out.print(rounds)
+    answers = table("Annotations", "round", "when", "reviewer", "verdict", "note or problem")
+    for row in history["answers"]:
+        words = " / ".join(filter(None, (row["note"], row["problem"])))
+        when, who = row["updated_at"][:16], plain(row["reviewer"])
+        answers.add_row(str(row["round"]), when, who, row["verdict"] or "-", plain(words))
+    out.print(answers)
+    labels = table("Label sets", "id", "made", "parts", "clicks", "by", "blob")
+    for row in history["label_sets"]:
+        numbers = (str(row["num_parts"]), str(row["num_clicks"]))
+        who = plain(row["decided_by"])
+        labels.add_row(row["label_id"], _time(row["created_at"]), *numbers, who, row["key"])
+    out.print(labels)
+
+
+def show_checkpoints(rows: Sequence[Mapping[str, Any]], setting: str) -> None:
+    """Print the tuned checkpoints."""
+    from tasks.checkpoints import CURRENT
+
+    shown = table("Checkpoints", "version", "", "verdict")
+    for row in rows:
+        in_use = "[green]in use" if row["is_in_use"] and setting == CURRENT else ""
+        shown.add_row(row["version"], in_use, plain(row["reason"]))
+    out.print(shown)
+    if setting != CURRENT:
+        out.print(f"SEGVIGEN_MODEL_CHECKPOINT={plain(setting)} is set and comes first.")
+
+
+def show_export(written: DatasetFolder, folder: Path) -> None:
+    """Print what was written, and what was left out."""
+    counts = ", ".join(f"{number} {split}" for split, number in written.splits.items())
+    out.print(f"{plain(str(folder))}: {counts}", soft_wrap=True)
+    for asset_id, why in written.left_out:
+        err.print(plain(f"{asset_id[:12]} left out: {why}"), soft_wrap=True)
+
+
+def show_quality(state: Mapping[str, Any]) -> None:
+    """Print the reviewers and the state of quality control."""
+    from tasks.quality.statistics import COLUMNS, reviewer_cells
+
+    people = table("Reviewers", "reviewer", *COLUMNS)
+    for row in state["reviewers"]:
+        people.add_row(plain(row["reviewer"]), *reviewer_cells(row))
+    out.print(people)
+    checks = table("Checks", "what", "state")
+    for row in _quality_rows(state):
+        checks.add_row(*row)
+    out.print(checks)
 
 
 def show_access(stack: LocalStack) -> None:
-    """Print where people look: URLs and the local user."""
+    """Print the URLs of the local stack and its user."""
     from infra.home import load_secrets
 
     secrets = load_secrets(stack.home)
@@ -212,19 +180,30 @@ def show_report(report: Mapping[str, Any]) -> None:
         out.print(plain(str(report["note"])), highlight=False, soft_wrap=True)
 
 
-class Verdict(StrEnum):
-    """How a check ended."""
+def _quality_rows(state: Mapping[str, Any]) -> list[tuple[str, str]]:
+    queue, audits = state["queue"], state["audits"]
+    looks, known = state["second_looks"], state["known_tasks"]
+    in_project = f"{queue['on_the_desk']} of at most {queue['max_open_tasks']} in the project"
+    misses = f"{audits['misses']} of the last {audits['last']} contradict the gate"
+    required = f"it requires confidence {audits['required_confidence']:.3g}"
+    compared = f"{looks['compared']} of {looks['planned']} compared"
+    return [
+        ("queue", f"{queue['waiting']} waiting, {in_project}"),
+        ("reviews", f"{state['reviews']['measured']} measured, {_gain(state)}"),
+        ("audits", f"{misses}; {required}"),
+        ("double annotation", f"{compared}, {looks['disputed']} disputed{_mean(looks)}"),
+        ("gold tasks", f"{known['answered']} of {known['planted']} answered{_mean(known)}"),
+    ]
 
-    OK = "ok"
-    WARNING = "warning"  # something optional is missing
-    PROBLEM = "problem"  # the local stack or the model will not work
+
+def _gain(state: Mapping[str, Any]) -> str:
+    gain = state["reviews"]["mean_gain"]
+    return "no gain known yet" if gain is None else f"mean gain {gain:.2f} IoU"
 
 
-@dataclass(frozen=True, slots=True)
-class Check:
-    """One line of the doctor's table; `cure` says what to do."""
+def _mean(part: Mapping[str, Any]) -> str:
+    return "" if part["mean_iou"] is None else f", mean IoU {part['mean_iou']:.2f}"
 
-    name: str
-    verdict: Verdict
-    found: str
-    cure: str = ""
+
+def _time(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M")

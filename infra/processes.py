@@ -17,14 +17,14 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from segvigen_model.errors import SegvigenError
+from segvigen_model.errors import NotReady
 
 LOG_TAIL_LINES = 25
 POLL_S = 0.25
 _PROC = Path("/proc")
 
 
-class StackError(SegvigenError):
+class StackError(NotReady):
     """A service of the local stack did not start, answer or stop."""
 
 

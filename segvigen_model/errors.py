@@ -36,7 +36,11 @@ class InvalidConfig(SegvigenError):
     """A configuration has an unknown setting, or a value outside its range."""
 
 
-class MissingExtra(SegvigenError):
+class NotReady(SegvigenError):
+    """Something is missing on this machine, or a service that is needed does not run."""
+
+
+class MissingExtra(NotReady):
     """An optional package is needed and absent; raised on use, never at import."""
 
     def __init__(self, package: str, cure: str) -> None:

@@ -140,9 +140,9 @@ def describe_commands() -> str:
     from typer.cli import get_docs_for_click
     from typer.main import get_command
 
-    from flows.cli.main import app
+    from flows.cli.main import make_app
 
-    command = get_command(app)
+    command = get_command(make_app())
     return get_docs_for_click(obj=command, ctx=Context(command), name="segvigen")
 
 

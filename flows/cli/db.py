@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import typer
 
-from flows import console
-from flows.cli.options import Config, Home, enter_stack, errors_told
+from flows.cli.options import Config, Home, enter_stack
 from infra.local import DEFAULT_HOME
+from segvigen_model.command import terminal
+from segvigen_model.command.options import handle_errors
 from tasks.settings import load_settings
 
 app = typer.Typer(no_args_is_help=True, help="Look after the catalogue's database.")
@@ -26,14 +27,14 @@ def upgrade(home: Home = DEFAULT_HOME, config: Config = None) -> None:
     """
     from tasks.catalogue import upgrade_catalogue
 
-    with errors_told():
+    with handle_errors():
         enter_stack(home, config, needs_store=False)
         done = upgrade_catalogue(load_settings().catalogue.url.get_secret_value())
     if done.before is None:
-        console.out.print(f"made a new catalogue, schema {done.after}")
+        terminal.out.print(f"made a new catalogue, schema {done.after}")
     elif done.before == done.after:
-        console.out.print(f"the catalogue has the newest schema, {done.after}")
+        terminal.out.print(f"the catalogue has the newest schema, {done.after}")
     else:
-        console.out.print(f"upgraded the catalogue from schema {done.before} to {done.after}")
+        terminal.out.print(f"upgraded the catalogue from schema {done.before} to {done.after}")
     if done.backup is not None:
-        console.out.print(f"backup: {console.plain(str(done.backup))}")
+        terminal.out.print(f"backup: {terminal.plain(str(done.backup))}")

@@ -2,65 +2,102 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
 
 from flows import console
+from flows.cli.options import Config, Home, enter_stack, run_flow
+from infra.local import DEFAULT_HOME
+from segvigen_model.command import terminal
+from segvigen_model.command.options import AsJson, handle_errors, one_of
+from tasks.settings import load_settings
+from tasks.workspace import open_catalogue
 
 if TYPE_CHECKING:
-    from tasks.catalogue import CheckpointRow
-    from tasks.settings import Settings
-    from tasks.shards.labelled_folder import DatasetFolder
+    from tasks.catalogue import Catalogue, CheckpointRow
+
+app = typer.Typer()
 
 
-def read_checkpoints(settings: Settings) -> list[dict[str, Any]]:
-    """Every tuned checkpoint, and which works; JSON-able."""
-    from tasks.checkpoints import CURRENT, SHIPPED, published
-    from tasks.workspace import open_catalogue
+@app.command()
+def finetune(
+    home: Home = DEFAULT_HOME,
+    config: Config = None,
+    minutes: Annotated[float, typer.Option(min=0.1, help="Of training.")] = 20.0,
+    surface: Annotated[str, typer.Option(help="Evaluate as-is or fused meshes.")] = "as-is",
+    use_if_better: Annotated[bool, typer.Option(help="Use a better one at once.")] = True,
+    as_json: AsJson = False,
+) -> None:
+    """Tune the model on accepted labels, evaluate it on held-out ones, use it if it is better."""
+    one_of("--surface", surface, ("as-is", "fused"))
+    enter_stack(home, config)
+    from flows.finetune import finetune as flow
 
-    catalogue = open_catalogue(settings)
-    current = catalogue.labels.checkpoint(CURRENT)
-    location = SHIPPED if current is None else current.location
-    shipped = {"version": SHIPPED, "is_in_use": location == SHIPPED, "reason": "shipped"}
-    return [shipped, *(_told(row, location) for row in published(catalogue))]
-
-
-def show_checkpoints(rows: Sequence[Mapping[str, Any]], setting: str) -> None:
-    """Print `read_checkpoints` for people."""
-    from tasks.checkpoints import CURRENT
-
-    shown = console.table("Checkpoints", "version", "", "verdict")
-    for row in rows:
-        in_use = "[green]in use" if row["is_in_use"] and setting == CURRENT else ""
-        shown.add_row(row["version"], in_use, console.plain(row["reason"]))
-    console.out.print(shown)
-    if setting != CURRENT:
-        console.out.print(
-            f"SEGVIGEN_MODEL_CHECKPOINT={console.plain(setting)} is set and comes first."
-        )
+    run_flow(flow, as_json, minutes=minutes, surface=surface, is_used_if_better=use_if_better)
 
 
-def export_dataset(settings: Settings, folder: Path) -> DatasetFolder:
-    """Write the newest dataset version as a labelled folder."""
-    from tasks.catalogue import Catalogue
+@app.command()
+def checkpoints(home: Home = DEFAULT_HOME, config: Config = None, as_json: AsJson = False) -> None:
+    """List tuned checkpoints, their evaluation, and which one is in use."""
+    with handle_errors():
+        enter_stack(home, config, needs_store=False)
+        settings = load_settings()
+        rows = read_checkpoints(open_catalogue(settings))
+    if as_json:
+        terminal.out.print_json(json.dumps(rows))
+    else:
+        console.show_checkpoints(rows, settings.model.checkpoint)
+
+
+@app.command()
+def use(
+    version: Annotated[str, typer.Argument(help="Of `segvigen checkpoints`, or default.")],
+    home: Home = DEFAULT_HOME,
+    config: Config = None,
+) -> None:
+    """Use a checkpoint from now on; restart the refine service for live predictions."""
+    from tasks.checkpoints import use as use_version
+
+    with handle_errors():
+        enter_stack(home, config, needs_store=False)
+        row = use_version(open_catalogue(load_settings()), version)
+    terminal.out.print(f"in use now: {row.location}")
+
+
+@app.command()
+def export(
+    out: Annotated[Path, typer.Option(file_okay=False, help="Folder to write.")],
+    home: Home = DEFAULT_HOME,
+    config: Config = None,
+) -> None:
+    """Write the newest dataset version as a labelled folder, for evaluate and training."""
     from tasks.shards.labelled_folder import latest_version, write_dataset_folder
     from tasks.storage.store import Store
 
-    catalogue = Catalogue(settings.catalogue.url.get_secret_value())
-    version = latest_version(catalogue, settings.shard.dataset)
-    return write_dataset_folder(Store.from_settings(settings.store), catalogue, version, folder)
+    with handle_errors():
+        enter_stack(home, config)
+        settings = load_settings()
+        catalogue = open_catalogue(settings)
+        version = latest_version(catalogue, settings.shard.dataset)
+        store = Store.from_settings(settings.store)
+        written = write_dataset_folder(store, catalogue, version, out)
+    console.show_export(written, out)
 
 
-def show_export(written: DatasetFolder, folder: Path) -> None:
-    """Say what `export_dataset` wrote."""
-    counts = ", ".join(f"{number} {split}" for split, number in written.splits.items())
-    console.out.print(f"{console.plain(str(folder))}: {counts}", soft_wrap=True)
-    for asset_id, why in written.left_out:
-        console.err.print(console.plain(f"{asset_id[:12]} left out: {why}"), soft_wrap=True)
+def read_checkpoints(catalogue: Catalogue) -> list[dict[str, Any]]:
+    """List every tuned checkpoint, and which one is in use; JSON-able."""
+    from tasks.checkpoints import CURRENT, SHIPPED, published
+
+    current = catalogue.labels.checkpoint(CURRENT)
+    location = SHIPPED if current is None else current.location
+    shipped = {"version": SHIPPED, "is_in_use": location == SHIPPED, "reason": "shipped"}
+    return [shipped, *(_summary(row, location) for row in published(catalogue))]
 
 
-def _told(row: CheckpointRow, location: str) -> dict[str, Any]:
+def _summary(row: CheckpointRow, location: str) -> dict[str, Any]:
     return {
         "version": row.alias,
         "is_in_use": row.location == location,

@@ -1,12 +1,12 @@
-"""What commands share: exit codes, errors told in one line, checked option values, `.env`."""
+"""What the pipeline's subcommands share: options, `.env`, the stack in use, running a flow."""
 
 from __future__ import annotations
 
+import json
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from dotenv import dotenv_values
@@ -14,71 +14,57 @@ from dotenv import dotenv_values
 from flows import console
 from infra.local import LocalStack
 from infra.processes import StackError
-from segvigen_model.errors import MissingExtra, SegvigenError
-from tasks.settings import SettingsError
+from segvigen_model.command import terminal
+from segvigen_model.command.options import NOT_READY, handle_errors
+from tasks.settings import CONFIG_VARIABLE, SettingsError, load_settings
+from tasks.storage.store import check_buckets
 
-OK, WENT_WRONG, USAGE, NOT_READY = range(4)
 DOTENV = Path(".env")
 
 Home = Annotated[
     Path, typer.Option(envvar="SEGVIGEN_HOME", help="Folder of the local stack and its data.")
 ]
 Config = Annotated[str | None, typer.Option(help="Settings file (TOML).")]
+Limit = Annotated[int | None, typer.Option(min=1, help="At most so many assets.")]
 
 
 def load_dotenv() -> None:
-    """Set what the working folder's `.env` says and the environment does not.
+    """Set the variables of the working folder's `.env` that the environment does not set.
 
     Raises:
         SettingsError: the file cannot be read.
     """
     try:
-        said = dotenv_values(DOTENV, interpolate=False) if DOTENV.is_file() else {}
+        variables = dotenv_values(DOTENV, interpolate=False) if DOTENV.is_file() else {}
     except (OSError, UnicodeDecodeError) as err:
         raise SettingsError(f"cannot read {DOTENV.resolve()}: {err}") from err
-    for name, text in said.items():
-        if text:  # a line that nobody filled in says nothing
+    for name, text in variables.items():
+        if text:  # a line without a value sets nothing
             os.environ.setdefault(name, text)
 
 
 def enter_stack(home: Path, config: str | None = None, *, needs_store: bool = True) -> LocalStack:
-    """Make this process use the stack of `home`, as far as it runs and the caller says nothing."""
+    """Make this process use the stack of `home`, as far as it runs; own settings come first."""
     stack = LocalStack(home)
     if config is not None:
-        os.environ["SEGVIGEN_CONFIG"] = config
+        os.environ[CONFIG_VARIABLE] = config
     if stack.home.is_dir():
-        with errors_told():
+        with handle_errors():
             os.environ.update(stack.environment())
     if needs_store and stack.has_store and "SEGVIGEN_STORE_ROOT_URL" not in os.environ:
-        # Any other store would not hold what this catalogue speaks of.
-        console.complain("not ready", StackError(f"the stack of {home} is down; run `segvigen up`"))
+        # Any other store would not hold what this catalogue refers to.
+        error = StackError(f"the stack of {home} is down; run `segvigen up`")
+        terminal.print_error("not ready", error)
         raise typer.Exit(NOT_READY)
     return stack
 
 
-@contextmanager
-def errors_told() -> Iterator[None]:
-    """Turn our own errors into one line and an exit code; bugs keep their traceback."""
-    try:
-        yield
-    except (StackError, MissingExtra) as err:
-        console.complain("not ready", err)
-        raise typer.Exit(NOT_READY) from err
-    except SegvigenError as err:
-        console.complain("error", err)
-        raise typer.Exit(WENT_WRONG) from err
-
-
-def one_of(option: str, value: str, allowed: tuple[str, ...]) -> str:
-    """Give back a value that is allowed, or say which are."""
-    if value not in allowed:
-        raise typer.BadParameter(f"{value!r} is none of {', '.join(allowed)}", param_hint=option)
-    return value
-
-
-def numbers(option: str, text: str) -> tuple[int, ...]:
-    """Positive numbers of a list such as 1,3,5; each once, in order."""
-    parts = text.split(",")
-    if not all(part.strip().isdecimal() and int(part) > 0 for part in parts):
-        raise typer.BadParameter(f"{text!r} is no list of numbers such as 1,3,5", param_hint=option)
-    return tuple(sorted({int(part) for part in parts}))
+def run_flow(flow: Callable[..., dict[str, Any]], as_json: bool, **parameters: Any) -> None:
+    """Run a flow in this process and print its report."""
+    with handle_errors(), console.progress_bar():
+        check_buckets(load_settings().store)  # inside the flow Prefect would log a traceback
+        report = flow(**parameters)
+    if as_json:
+        terminal.out.print_json(json.dumps(report))
+    else:
+        console.show_report(report)

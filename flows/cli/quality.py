@@ -1,46 +1,61 @@
-"""What `segvigen report` and `segvigen gold` do: tables of quality control, known labels."""
+"""`segvigen report` and `gold`: quality of the reviews, and labels that are known to be right."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+import json
+from typing import TYPE_CHECKING, Annotated
+
+import typer
 
 from flows import console
+from flows.cli.options import Config, Home, enter_stack
+from infra.local import DEFAULT_HOME
+from segvigen_model.command import terminal
+from segvigen_model.command.options import AsJson, handle_errors
 from segvigen_model.errors import SegvigenError
+from tasks.settings import load_settings
+from tasks.workspace import open_catalogue
 
 if TYPE_CHECKING:
     from tasks.catalogue import Catalogue, LabelSetRow
-    from tasks.settings import Settings
+
+app = typer.Typer()
 
 
 class NoSuchLabels(SegvigenError):
-    """An asset that cannot be marked as known."""
+    """An asset that cannot be marked as gold."""
 
 
-def read_quality(settings: Settings) -> dict[str, Any]:
-    """Everything that `segvigen report` tells, JSON-able."""
+@app.command()
+def report(home: Home = DEFAULT_HOME, config: Config = None, as_json: AsJson = False) -> None:
+    """Reviewers (time, clicks, agreement), the queue, audits, double annotation, gold tasks."""
     from tasks.quality.statistics import quality_state
-    from tasks.workspace import open_catalogue
 
-    return quality_state(open_catalogue(settings), settings.gate, settings.quality)
+    with handle_errors():
+        enter_stack(home, config, needs_store=False)
+        settings = load_settings()
+        state = quality_state(open_catalogue(settings), settings.gate, settings.quality)
+    if as_json:
+        terminal.out.print_json(json.dumps(state))
+    else:
+        console.show_quality(state)
 
 
-def show_quality(state: Mapping[str, Any]) -> None:
-    """Print `read_quality` for people."""
-    from tasks.quality.statistics import COLUMNS, reviewer_cells
-
-    people = console.table("Reviewers", "reviewer", *COLUMNS)
-    for row in state["reviewers"]:
-        people.add_row(console.plain(row["reviewer"]), *reviewer_cells(row))
-    console.out.print(people)
-    checks = console.table("Checks", "what", "state")
-    for what, told in _sentences(state):
-        checks.add_row(what, told)
-    console.out.print(checks)
+@app.command()
+def gold(
+    asset: Annotated[str, typer.Argument(help="Beginning of an asset's id.")],
+    home: Home = DEFAULT_HOME,
+    config: Config = None,
+) -> None:
+    """Mark an asset's accepted labels as right: reviewers are measured by them."""
+    with handle_errors():
+        enter_stack(home, config, needs_store=False)
+        row = mark_gold(open_catalogue(load_settings()), asset)
+    terminal.out.print(f"{row.asset_id[:12]}: label set {row.label_id} is known to be right")
 
 
 def mark_gold(catalogue: Catalogue, asset: str) -> LabelSetRow:
-    """Take an asset's label set as known to be right.
+    """Mark an asset's label set as known to be right.
 
     Args:
         catalogue: gets the mark.
@@ -59,28 +74,3 @@ def mark_gold(catalogue: Catalogue, asset: str) -> LabelSetRow:
         raise NoSuchLabels(f"{asset[:64]!r} has no accepted labels; label it first")
     catalogue.quality.add_gold(row)
     return row
-
-
-def _sentences(state: Mapping[str, Any]) -> list[tuple[str, str]]:
-    queue, audits = state["queue"], state["audits"]
-    looks, known = state["second_looks"], state["known_tasks"]
-    desk = f"{queue['on_the_desk']} of at most {queue['max_open_tasks']} on the desk"
-    misses = f"{audits['misses']} of the last {audits['last']} contradict the gate"
-    asked = f"it asks for confidence {audits['required_confidence']:.3g}"
-    compared = f"{looks['compared']} of {looks['planned']} compared"
-    return [
-        ("queue", f"{queue['waiting']} waiting, {desk}"),
-        ("reviews", f"{state['reviews']['measured']} measured, {_gain(state)}"),
-        ("audits", f"{misses}; {asked}"),
-        ("second looks", f"{compared}, {looks['disputed']} disputed{_mean(looks)}"),
-        ("known tasks", f"{known['answered']} of {known['planted']} answered{_mean(known)}"),
-    ]
-
-
-def _gain(state: Mapping[str, Any]) -> str:
-    gain = state["reviews"]["mean_gain"]
-    return "no gain known yet" if gain is None else f"mean gain {gain:.2f} IoU"
-
-
-def _mean(part: Mapping[str, Any]) -> str:
-    return "" if part["mean_iou"] is None else f", mean IoU {part['mean_iou']:.2f}"

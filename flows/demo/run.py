@@ -15,11 +15,12 @@ from uuid import UUID
 from prefect.client.orchestration import get_client
 from prefect.deployments import run_deployment
 
-from flows.console import err, out, plain, show_access
+from flows.console import show_access
 from flows.demo import table
 from flows.demo.assets import PREFIX, REJECTED, DemoObject, make_objects
 from flows.runtime.label_studio import desk_of
 from infra.local import LocalStack
+from segvigen_model.command.terminal import err, out, plain
 from segvigen_model.errors import SegvigenError
 from segvigen_model.types import IntArray
 from tasks.review.scripted_reviewer import ScriptedReviewer

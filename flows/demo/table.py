@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from flows.console import out, plain, table
 from flows.demo.assets import DemoObject
+from segvigen_model.command.terminal import out, plain, table
 from segvigen_model.evaluation.metrics import miou_matched
 from segvigen_model.surface.geometry import surface_of
 from segvigen_model.types import IntArray

@@ -8,8 +8,8 @@ from typing import Annotated, Any
 
 import typer
 
-from flows import console
-from flows.cli.options import errors_told, numbers, one_of
+from segvigen_model.command import terminal
+from segvigen_model.command.options import handle_errors, numbers, one_of
 from segvigen_model.errors import SegvigenError
 
 SURFACES = ("as-is", "fused", "both")
@@ -53,7 +53,7 @@ def evaluate(
     }
     regimes = [one_of("--surface", surface, SURFACES)]
     regimes = list(SURFACES[:2]) if surface == "both" else regimes
-    with errors_told():
+    with handle_errors():
         from segvigen_model.evaluation.protocol import evaluate as measure
 
         earlier = {} if against is None else comparable(against, regimes, wanted)
@@ -89,15 +89,15 @@ def show(
         kept[name]["against"] = comparison.as_json()
     text = json.dumps(kept if len(kept) > 1 else next(iter(kept.values())), indent=1)
     if json_file == Path("-"):
-        console.out.print_json(text)
+        terminal.out.print_json(text)
         return
     if json_file is not None:
         json_file.write_text(text + "\n")
     for table in (markdown(results), *map(comparison_text, changes, changes.values())):
-        console.out.print(table, markup=False, highlight=False, soft_wrap=True)
+        terminal.out.print(table, markup=False, highlight=False, soft_wrap=True)
     for regime, result in results.items():
         for name, reasons in result["refusals"].items():
             for reason in reasons:
-                console.err.print(
-                    console.plain(f"{regime}: {name} refused: {reason}"), soft_wrap=True
+                terminal.err.print(
+                    terminal.plain(f"{regime}: {name} refused: {reason}"), soft_wrap=True
                 )

@@ -9,9 +9,9 @@ from typing import Annotated
 
 import typer
 
-from flows import console
+from segvigen_model.command import terminal
+from segvigen_model.command.options import NOT_READY, OK, AsJson
 
-NOT_READY = 3
 STYLES = {"ok": "green", "optional": "yellow", "missing": "bold red", "wrong": "bold red"}
 
 app = typer.Typer(no_args_is_help=True, help="Look at model weights.")
@@ -26,21 +26,21 @@ def _group() -> None:
 def check(
     folder: Annotated[Path, typer.Argument(exists=True, file_okay=False, help="Weights folder.")],
     sha256: Annotated[bool, typer.Option(help="Also hash the files.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Say what is there, what is missing, which licences apply; loads nothing."""
     from segvigen_model.checkpoints.inventory import check_weights, is_runnable
 
     rows = check_weights(folder, has_sha256=sha256)
     if as_json:
-        console.out.print_json(json.dumps([asdict(row) for row in rows], default=str))
+        terminal.out.print_json(json.dumps([asdict(row) for row in rows], default=str))
     else:
-        table = console.table(
-            f"weights in {console.plain(str(folder))}", "what", "state", "found", "terms"
+        table = terminal.table(
+            f"weights in {terminal.plain(str(folder))}", "what", "state", "found", "terms"
         )
         for row in rows:
             found = row.detail + (f"\nsha256 {row.sha256}" if row.sha256 else "")
             state = f"[{STYLES[row.state]}]{row.state}[/]"
-            table.add_row(row.name, state, console.plain(found), console.plain(row.licence))
-        console.out.print(table)
-    raise typer.Exit(0 if is_runnable(rows) else NOT_READY)
+            table.add_row(row.name, state, terminal.plain(found), terminal.plain(row.licence))
+        terminal.out.print(table)
+    raise typer.Exit(OK if is_runnable(rows) else NOT_READY)

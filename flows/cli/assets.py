@@ -1,0 +1,202 @@
+"""`segvigen status`, `show`, `retry`: the state of all assets and of one."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from flows import console
+from flows.cli.options import Config, Home, enter_stack
+from infra.local import DEFAULT_HOME, LocalStack
+from segvigen_model.command import terminal
+from segvigen_model.command.options import AsJson, handle_errors, one_of
+from segvigen_model.errors import SegvigenError
+from tasks.settings import load_settings
+from tasks.workspace import open_catalogue
+
+if TYPE_CHECKING:
+    from tasks.catalogue import AssetRow, Catalogue, ShardVersionRow
+    from tasks.storage.store import Store
+
+app = typer.Typer()
+
+
+class NoSuchAsset(SegvigenError):
+    """The requested name fits no asset or several, or the asset has no labels."""
+
+
+@app.command()
+def status(home: Home = DEFAULT_HOME, config: Config = None, as_json: AsJson = False) -> None:
+    """Assets per state, what was parked and why, shards, services."""
+    with handle_errors():
+        stack = enter_stack(home, config, needs_store=False)
+        state = read_state(open_catalogue(load_settings()), stack)
+    if as_json:
+        terminal.out.print_json(json.dumps(state))
+    else:
+        console.show_state(state)
+
+
+@app.command()
+def show(
+    asset: Annotated[str, typer.Argument(help="Beginning of an id, or a file's name.")],
+    home: Home = DEFAULT_HOME,
+    config: Config = None,
+    glb: Annotated[
+        Path | None, typer.Option(dir_okay=False, help="Write its parts as a coloured GLB here.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Everything about one asset: state, rounds, annotations and their problems, labels, blobs."""
+    from tasks.storage.store import Store
+
+    with handle_errors():
+        enter_stack(home, config, needs_store=glb is not None)
+        settings = load_settings()
+        catalogue = open_catalogue(settings)
+        row = find_asset(catalogue, asset)
+        history = read_asset(catalogue, row)
+        if glb is not None:
+            store = Store.from_settings(settings.store)
+            glb.write_bytes(parts_glb(store, catalogue, row))
+    if as_json:
+        terminal.out.print_json(json.dumps(history))
+    else:
+        console.show_asset(history)
+
+
+@app.command()
+def retry(
+    state: Annotated[str, typer.Argument(help="failed, rejected or skipped.")] = "failed",
+    home: Home = DEFAULT_HOME,
+    config: Config = None,
+    asset: Annotated[str, typer.Option(help="Only assets whose id begins so.")] = "",
+) -> None:
+    """Take parked assets back to the stage where they stopped; they are reviewed anew."""
+    from tasks.catalogue import PARKED
+
+    one_of("STATE", state, tuple(sorted(PARKED)))
+    with handle_errors():
+        enter_stack(home, config, needs_store=False)
+        catalogue = open_catalogue(load_settings())
+        rows = [row for row in catalogue.assets(state) if row.asset_id.startswith(asset)]
+        for row in rows:
+            has_source = row.source_key is not None
+            now = catalogue.retry(row.asset_id).state if has_source else "no source, left alone"
+            terminal.out.print(f"{row.asset_id[:12]} {terminal.plain(row.name)}: {now}")
+    if any(row.source_key is None for row in rows):
+        terminal.out.print(
+            "No source: ingest could not take the object; `segvigen ingest --retry` tries it again"
+        )
+
+
+def read_state(catalogue: Catalogue, stack: LocalStack) -> dict[str, Any]:
+    """Read everything that `segvigen status` shows; JSON-able."""
+    raw = catalogue.raw.all()
+    # Copies for quality control are reviewed, but they are no assets of the dataset.
+    copies = catalogue.quality.copy_ids()
+    found = catalogue.quality.dataset_counts()
+    counts = {str(state): number for state, number in found.items()}
+    parked = [row for row in catalogue.assets() if row.reason and row.asset_id not in copies]
+    services = stack.status() if stack.home.is_dir() else []
+    return {
+        "assets": counts,
+        "total": sum(counts.values()),
+        "raw_objects": len(raw),
+        "label_sets": sum(row.asset_id not in copies for row in catalogue.labels.all()),
+        "copies": len(copies),
+        "parked": [_trouble(row) for row in parked],
+        "failing": [_trouble(row) for row in catalogue.assets() if _is_failing(row)],
+        "shards": [_shard_version(row) for row in catalogue.labels.shard_versions()],
+        "services": [
+            {"name": row.name, "is_running": row.is_running, "url": row.url, "pid": row.pid}
+            for row in services
+        ],
+    }
+
+
+def find_asset(catalogue: Catalogue, asset: str) -> AssetRow:
+    """Find the asset whose id begins so, or whose file has this name.
+
+    Raises:
+        NoSuchAsset: none or several.
+    """
+    rows = catalogue.assets()
+    found = [row for row in rows if row.asset_id.startswith(asset)]
+    found = found or [row for row in rows if row.name == asset]
+    if len(found) != 1:
+        which = ", ".join(row.asset_id[:12] for row in found[:5])
+        raise NoSuchAsset(
+            f"{len(found)} assets begin with {asset[:64]!r} or have that name"
+            f"{f' ({which})' if which else ''}; `segvigen status --json` lists what there is"
+        )
+    return found[0]
+
+
+def read_asset(catalogue: Catalogue, asset: AssetRow) -> dict[str, Any]:
+    """Read an asset's row, raw objects, rounds, annotations, label sets and events; JSON-able."""
+    asset_id = asset.asset_id
+    answers = catalogue.reviews.annotations(asset_id)
+    return {
+        "asset": {**asdict(asset), "state": str(asset.state)},
+        "raw_objects": [row.key for row in catalogue.raw.all(asset_id)],
+        "rounds": [asdict(row) for row in catalogue.proposals(asset_id)],
+        "tasks": [asdict(row) for row in catalogue.reviews.tasks(asset_id)],
+        "answers": [{k: v for k, v in asdict(row).items() if k != "raw"} for row in answers],
+        "clicks": len(catalogue.reviews.clicks(asset_id)),
+        "label_sets": [asdict(row) for row in catalogue.labels.all(asset_id)],
+        "events": [asdict(row) for row in catalogue.events(asset_id)],
+    }
+
+
+def parts_glb(store: Store, catalogue: Catalogue, asset: AssetRow) -> bytes:
+    """Write the asset as GLB, coloured by its accepted parts, else by its newest proposal's.
+
+    Raises:
+        NoSuchAsset: it has neither.
+    """
+    from segvigen_model.mesh.io import save_glb
+    from tasks.labelling.label_sets import load_label_set
+    from tasks.labelling.loading import load_asset_mesh, load_proposal
+
+    held = catalogue.labels.latest(asset.asset_id)
+    row = catalogue.latest_proposal(asset.asset_id)
+    if held is not None:
+        labels = load_label_set(store, held).face_labels
+    elif row is not None:
+        labels = load_proposal(store, row).face_labels
+    else:
+        raise NoSuchAsset(f"{asset.asset_id[:12]} has no parts yet, it is {asset.state}")
+    return save_glb(load_asset_mesh(store, asset), labels)
+
+
+def _is_failing(row: AssetRow) -> bool:
+    """Return whether the last attempt failed and another one follows."""
+    return bool(row.last_error) and not row.reason
+
+
+def _trouble(row: AssetRow) -> dict[str, Any]:
+    return {
+        "asset": row.asset_id,
+        "name": row.name,
+        "state": str(row.state),
+        "reason": row.reason,
+        "detail": row.detail,
+        "last_error": row.last_error,
+        "attempts": row.attempts,
+    }
+
+
+def _shard_version(row: ShardVersionRow) -> dict[str, Any]:
+    return {
+        "dataset": row.dataset,
+        "version": row.version,
+        "manifest_key": row.manifest_key,
+        "sha256": row.sha256,
+        "samples": row.num_samples,
+        "size_bytes": row.size_bytes,
+    }

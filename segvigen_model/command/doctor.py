@@ -1,0 +1,127 @@
+"""`segvigen doctor`: check that this machine has what is needed, and say what to do where not.
+
+A check is quick and neither starts nor changes anything. A checkout's `doctor` runs these too.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.metadata
+import json
+import platform
+import sys
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass
+from enum import StrEnum
+
+import typer
+
+from segvigen_model.command import terminal
+from segvigen_model.command.options import NOT_READY, OK, AsJson
+from segvigen_model.errors import SegvigenError
+
+OLDEST_PYTHON = (3, 11)
+
+
+class Verdict(StrEnum):
+    """How a check ended."""
+
+    OK = "ok"
+    WARNING = "warning"  # something optional is missing
+    PROBLEM = "problem"  # the model or the pipeline will not work
+
+
+STYLES = {Verdict.OK: "green", Verdict.WARNING: "yellow", Verdict.PROBLEM: "bold red"}
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One line of the table.
+
+    Attributes:
+        name: what was checked.
+        verdict: how it ended.
+        found: the version, place or error found.
+        cure: what to do; empty where all is well.
+    """
+
+    name: str
+    verdict: Verdict
+    found: str
+    cure: str = ""
+
+
+def doctor(checkpoint: str = "default", as_json: AsJson = False) -> None:
+    """Check this machine and say what to do."""
+    report(check_library(checkpoint), as_json)
+
+
+def report(checks: Iterable[Check], as_json: bool) -> None:
+    """Print checks, and leave with their exit code."""
+    done = list(checks)
+    if as_json:
+        terminal.out.print_json(json.dumps([asdict(check) for check in done]))
+    else:
+        shown = terminal.table("segvigen doctor", "what", "", "found", "what to do")
+        for check in done:
+            verdict = f"[{STYLES[check.verdict]}]{check.verdict}"
+            texts = (terminal.plain(text) for text in (check.found, check.cure))
+            shown.add_row(check.name, verdict, *texts)
+        terminal.out.print(shown)
+    has_problem = any(check.verdict is Verdict.PROBLEM for check in done)
+    raise typer.Exit(NOT_READY if has_problem else OK)
+
+
+def check_library(checkpoint: str) -> Iterator[Check]:
+    """Run the checks of `segvigen_model`, one at a time."""
+    yield _check_python()
+    yield check_package("torch", "pip install torch")
+    yield _check_cuda()
+    gpu = "only needed with CUDA: pip install 'segvigen-pipeline[gpu]'"
+    yield check_package("spconv", gpu, is_needed=False)
+    yield check_package("trimesh", "pip install trimesh")
+    yield _check_checkpoint(checkpoint)
+
+
+def check_package(name: str, cure: str, *, is_needed: bool = True) -> Check:
+    """Import a package and find its version."""
+    missing = Verdict.PROBLEM if is_needed else Verdict.WARNING
+    try:
+        importlib.import_module(name)
+    except ImportError as err:
+        return Check(name, missing, f"cannot be imported: {err}", cure)
+    try:
+        return Check(name, Verdict.OK, importlib.metadata.version(name))
+    except importlib.metadata.PackageNotFoundError:
+        return Check(name, Verdict.OK, "installed")
+
+
+def _check_python() -> Check:
+    is_new_enough = sys.version_info >= OLDEST_PYTHON
+    return Check(
+        "python",
+        Verdict.OK if is_new_enough else Verdict.PROBLEM,
+        platform.python_version(),
+        "" if is_new_enough else "install Python 3.11 or newer",
+    )
+
+
+def _check_cuda() -> Check:
+    try:
+        import torch
+    except ImportError:
+        return Check("cuda", Verdict.WARNING, "unknown without torch")
+    if torch.cuda.is_available():
+        return Check("cuda", Verdict.OK, torch.cuda.get_device_name())
+    cure = "fine for the default checkpoint; the 1.3B model needs a GPU"
+    return Check("cuda", Verdict.WARNING, "no device", cure)
+
+
+def _check_checkpoint(name: str) -> Check:
+    try:
+        from segvigen_model.checkpoints.loading import load
+
+        sha256 = load(name).sha256
+    except (SegvigenError, OSError, ImportError) as err:
+        return Check(f"checkpoint {name}", Verdict.PROBLEM, str(err), "see the model card")
+    return Check(f"checkpoint {name}", Verdict.OK, f"sha256 {sha256[:12]}")
