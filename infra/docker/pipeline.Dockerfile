@@ -10,7 +10,8 @@ COPY tasks tasks
 COPY flows flows
 COPY infra infra
 COPY deployments deployments
-# The lock only constrains: packages of extras that were not asked for stay out.
+# Editable, because the wheel holds segvigen_model alone. The lock only constrains versions: packages
+# of extras that are not installed stay out.
 RUN pip install --no-cache-dir --constraint requirements.lock -e ".[${EXTRAS}]" \
  && python -m infra.viewer.build \
  && useradd --create-home segvigen && mkdir -p /data && chown segvigen /data

@@ -14,7 +14,7 @@ import hashlib
 import json
 import logging
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ import numpy as np
 from scipy.spatial import cKDTree
 
 from segvigen_model.errors import SegvigenError
+from segvigen_model.mesh.files import load_mesh_file
 from segvigen_model.mesh.io import load_mesh, save_glb
 from segvigen_model.surface.arrays import TINY, dense_ids, label_components, sum_by
 from segvigen_model.surface.geometry import surface_of
@@ -35,7 +36,6 @@ MAX_PARTS = 30
 MAX_SHARE = 0.95  # of the largest part
 MIN_FACES, MAX_FACES = 60, 130_000
 GAP = 0.004  # of the diagonal: further apart are separate instances
-_SIDE_FILES = (".bin", ".png", ".jpg", ".jpeg", ".mtl")
 log = logging.getLogger(__name__)
 
 
@@ -184,7 +184,7 @@ def import_scenes(
             told["there before"] += 1
             continue
         try:
-            mesh = load_mesh(path.read_bytes(), path.suffix, side_files=dict(_side_files(path)))
+            mesh = load_mesh_file(path)
             mark = fingerprint(mesh)
             if mark in seen:
                 raise NotAnObject("the same shape is there already")
@@ -227,15 +227,6 @@ def write_scene(out: Path, name: str, scene: LabelledScene) -> dict[str, Any]:
 def _rows(folder: Path) -> list[dict[str, Any]]:
     path = folder / "manifest.jsonl"
     return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
-
-
-def _side_files(path: Path) -> Iterator[tuple[str, bytes]]:
-    """Buffers, materials and pictures beside a glTF or OBJ, by the name that it may use."""
-    if path.suffix.lower() == ".glb":
-        return
-    for each in sorted(path.parent.rglob("*")):
-        if each.suffix.lower() in _SIDE_FILES:
-            yield each.relative_to(path.parent).as_posix(), each.read_bytes()
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -26,10 +26,10 @@ import numpy as np
 
 from segvigen_model.errors import AssetRejected, SegvigenError
 from segvigen_model.mesh.formats.limits import MeshLimits
+from segvigen_model.mesh.formats.side_names import names_in
 from segvigen_model.mesh.io import load_mesh
 from segvigen_model.surface.geometry import surface_of
 from segvigen_model.types import AssetMesh
-from tasks.ingest.side_names import names_in
 
 log = logging.getLogger(__name__)
 PROGRAM = (sys.executable, "-m", "tasks.ingest.sandbox")

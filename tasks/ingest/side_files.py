@@ -10,8 +10,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from segvigen_model.errors import AssetRejected
+from segvigen_model.mesh.formats.side_names import PLY_HEAD_BYTES
 from tasks.ingest.sandbox import Parser, ParserBudget
-from tasks.ingest.side_names import PLY_HEAD_BYTES
 from tasks.settings import IngestSettings
 from tasks.storage.keys import BadKey, check_key
 from tasks.storage.store import MAX_S3_KEY_BYTES, Store

@@ -9,10 +9,11 @@ import pytest
 from typer.testing import CliRunner
 
 from flows.build_shards import build_shards
-from flows.cli import main as cli
+from flows.cli.main import make_app
 from flows.finetune import RUNS, finetune
 from flows.ingest import ingest
 from flows.model_stages import encode, propose
+from segvigen_model.command.options import OK, WENT_WRONG
 from segvigen_model.datasets.procedural import make_asset
 from segvigen_model.mesh.io import load_mesh, save_glb
 from segvigen_model.training import promotion
@@ -86,23 +87,23 @@ def test_accepted_labels_become_a_judged_checkpoint(folder, variables, prefect_a
 def test_people_see_and_choose_checkpoints(folder, variables, tmp_path):
     (row,) = published(open_workspace().catalogue)
     home = ["--home", str(tmp_path / "none")]
-    told = CliRunner().invoke(cli.app, ["use", "default", *home])
-    assert told.exit_code == cli.OK and "in use now: default" in told.output
-    listed = CliRunner().invoke(cli.app, ["checkpoints", "--json", *home])
+    told = CliRunner().invoke(make_app(), ["use", "default", *home])
+    assert told.exit_code == OK and "in use now: default" in told.output
+    listed = CliRunner().invoke(make_app(), ["checkpoints", "--json", *home])
     rows = {each["version"]: each for each in json.loads(listed.stdout)}
     assert rows["default"]["is_in_use"] and not rows[row.alias]["is_in_use"]
     assert "say nothing" in rows[row.alias]["reason"]
-    shown = CliRunner().invoke(cli.app, ["checkpoints", *home], env={"COLUMNS": "200"})
+    shown = CliRunner().invoke(make_app(), ["checkpoints", *home], env={"COLUMNS": "200"})
     assert row.alias in shown.stdout and "in use" in shown.stdout
-    wrong = CliRunner().invoke(cli.app, ["use", "nothing", *home])
-    assert wrong.exit_code == cli.WENT_WRONG and row.alias in " ".join(wrong.output.split())
+    wrong = CliRunner().invoke(make_app(), ["use", "nothing", *home])
+    assert wrong.exit_code == WENT_WRONG and row.alias in " ".join(wrong.output.split())
 
 
 def test_the_dataset_comes_out_as_a_labelled_folder(folder, variables, tmp_path):
     out = tmp_path / "labelled"
     home = ["--home", str(tmp_path / "none")]
-    told = CliRunner().invoke(cli.app, ["export", "--out", str(out), *home])
-    assert told.exit_code == cli.OK, told.output
+    told = CliRunner().invoke(make_app(), ["export", "--out", str(out), *home])
+    assert told.exit_code == OK, told.output
     rows = [json.loads(line) for line in (out / "manifest.jsonl").read_text().splitlines()]
     assert len(rows) == NUM_ASSETS and all((out / row["glb"]).is_file() for row in rows)
     assert f"{sum(row['split'] == 'train' for row in rows)} train" in told.output
@@ -111,15 +112,17 @@ def test_the_dataset_comes_out_as_a_labelled_folder(folder, variables, tmp_path)
 def test_one_asset_is_shown_whole_and_its_parts_come_out_as_a_glb(folder, variables, tmp_path):
     home = ["--home", str(tmp_path / "none")]
     out = tmp_path / "parts.glb"
-    told = CliRunner().invoke(cli.app, ["show", "stool-1.glb", "--glb", str(out), *home])
-    assert told.exit_code == cli.OK, told.output
+    told = CliRunner().invoke(make_app(), ["show", "stool-1.glb", "--glb", str(out), *home])
+    assert told.exit_code == OK, told.output
     assert "sharded, round 0" in told.output and "Label sets" in told.output
-    held = json.loads(CliRunner().invoke(cli.app, ["show", "stool-1.glb", "--json", *home]).stdout)
+    held = json.loads(
+        CliRunner().invoke(make_app(), ["show", "stool-1.glb", "--json", *home]).stdout
+    )
     (labels,) = held["label_sets"]
     mesh = load_mesh(out.read_bytes(), ".glb")
     assert mesh.num_faces == held["asset"]["num_faces"]
     colors = mesh.vertex_colors[mesh.faces[:, 0]]
     assert len({tuple(color) for color in colors}) == labels["num_parts"]
     assert held["events"][0]["kind"] == "registered"
-    wrong = CliRunner().invoke(cli.app, ["show", "chair.glb", *home])
-    assert wrong.exit_code == cli.WENT_WRONG and "0 assets begin with" in wrong.output
+    wrong = CliRunner().invoke(make_app(), ["show", "chair.glb", *home])
+    assert wrong.exit_code == WENT_WRONG and "0 assets begin with" in wrong.output

@@ -10,9 +10,10 @@ import httpx
 import pytest
 from typer.testing import CliRunner
 
-from flows.cli import main as cli
+from flows.cli.main import make_app
 from infra.local import LabelStudioEndpoint, LocalStack, S3Endpoint, start_s3, stop_service
 from infra.processes import StackError
+from segvigen_model.command.options import NOT_READY, WENT_WRONG
 from tasks.review.project import open_desk
 from tasks.settings import load_settings
 from tasks.storage.store import BucketUnusable, Store, check_buckets
@@ -102,8 +103,8 @@ def test_half_of_it_is_told_in_one_line(said, stack_home):
     del os.environ["SEGVIGEN_STORE_ROOT_URL"]
     with pytest.raises(StackError, match="set SEGVIGEN_STORE_ROOT_URL to a bucket on your server"):
         LocalStack(stack_home).environment()
-    answer = CliRunner().invoke(cli.app, ["ingest", "--home", str(stack_home)])
-    assert answer.exit_code == cli.NOT_READY
+    answer = CliRunner().invoke(make_app(), ["ingest", "--home", str(stack_home)])
+    assert answer.exit_code == NOT_READY
     assert "SEGVIGEN_STORE_ROOT_URL" in answer.output and "Traceback" not in answer.output
 
 
@@ -112,8 +113,8 @@ def test_a_missing_bucket_is_named_with_its_server(said, user_s3, stack_home, tm
     os.environ["SEGVIGEN_STORE_RAW_URL"] = "s3://mistyped"
     # A home of its own: should it be started in spite of all, nobody else's stack is touched.
     home = stack_home if command != "up" else tmp_path / "home"
-    answer = CliRunner().invoke(cli.app, [command, "--home", str(home)])
-    assert answer.exit_code == cli.WENT_WRONG
+    answer = CliRunner().invoke(make_app(), [command, "--home", str(home)])
+    assert answer.exit_code == WENT_WRONG
     told = answer.output.replace("\n", " ")
     assert f"no bucket 'mistyped' at {user_s3.url}" in told and "Traceback" not in told
 
@@ -127,8 +128,8 @@ def test_a_server_that_is_not_there_or_keys_that_are_missing_are_told(said):
 
 
 def test_the_demo_writes_nothing_into_the_callers_bucket(said, stack_home):
-    answer = CliRunner().invoke(cli.app, ["demo", "--home", str(stack_home)])
-    assert answer.exit_code == cli.NOT_READY
+    answer = CliRunner().invoke(make_app(), ["demo", "--home", str(stack_home)])
+    assert answer.exit_code == NOT_READY
     assert "SEGVIGEN_STORE_" in answer.output
 
 

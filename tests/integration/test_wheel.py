@@ -1,4 +1,4 @@
-"""What pip installs: enough to build the viewer, and a command that tells what it lacks."""
+"""The wheel: the library and its command, and nothing else in other people's site-packages."""
 
 from __future__ import annotations
 
@@ -6,26 +6,24 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Sequence
+import sysconfig
 from pathlib import Path
 
 import pytest
 
-from infra.viewer import build
-
 REPOSITORY = Path(__file__).resolve().parents[2]
 PACKAGES = ("flows", "tasks", "infra", "deployments", "segvigen_model")
-# As in a fresh clone; the weights only cost time here.
-LEAVE_OUT = shutil.ignore_patterns("weights", "node_modules", "__pycache__", build.BUNDLE.name)
+# As in a fresh clone; what a viewer build leaves behind only costs time here.
+LEAVE_OUT = shutil.ignore_patterns("node_modules", "__pycache__")
 
 pytestmark = pytest.mark.slow
 
 
-def run(command: Sequence[str | Path], folder: Path, **env: str) -> subprocess.CompletedProcess:
+def run(command: list[object], folder: Path, **env: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         list(map(str, command)),
         cwd=folder,
-        env={"PATH": os.environ["PATH"], "HOME": str(folder), **env},
+        env={"PATH": os.environ["PATH"], "HOME": str(folder), "COLUMNS": "200", **env},
         capture_output=True,
         text=True,
         check=False,
@@ -33,8 +31,8 @@ def run(command: Sequence[str | Path], folder: Path, **env: str) -> subprocess.C
 
 
 @pytest.fixture(scope="module")
-def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder into which pip put the built wheel."""
+def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder into which pip installed the built wheel."""
     folder = tmp_path_factory.mktemp("wheel")
     for name in PACKAGES:
         shutil.copytree(REPOSITORY / name, folder / "clone" / name, ignore=LEAVE_OUT)
@@ -49,26 +47,30 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "site"
 
 
-def test_the_viewer_can_be_built_from_what_is_installed(installed, tmp_path):
-    static = installed / "tasks/rendering/static"
-    assert (static / "viewer.css").is_file() and not (static / build.BUNDLE.name).exists()
-    # The bundle of this checkout counts as up to date only where all its sources are the same.
-    shutil.copy(build.BUNDLE, static)
-    told = "from infra.viewer.build import BUNDLE, build; print(build(), BUNDLE)"
-    answer = run([sys.executable, "-c", told], tmp_path, PYTHONPATH=str(installed))
-    assert answer.stdout.split() == ["False", str(static / build.BUNDLE.name)], answer.stderr
+def segvigen(site: Path, folder: Path, *arguments: object, checkout: Path | None = None):
+    """Run the installed command with this environment's packages, without its editable install."""
+    packages = sysconfig.get_paths()["purelib"]
+    paths = [site, *([checkout] if checkout else []), packages]
+    # -S leaves the .pth files out, by which an editable install is found.
+    command = [sys.executable, "-S", site / "bin" / "segvigen", *arguments]
+    return run(command, folder, PYTHONPATH=os.pathsep.join(map(str, paths)))
 
 
-def test_without_the_extras_the_command_says_what_to_install(installed, tmp_path):
-    # -S leaves out what is installed beside Python itself.
-    begin = "from flows.cli.entry import main; main()"
-    answer = run([sys.executable, "-S", "-c", begin], tmp_path, PYTHONPATH=str(installed))
-    assert answer.returncode == 3
-    assert answer.stderr.startswith("not ready: the command needs typer; pip install")
-    assert "[pipeline,review]" in answer.stderr and len(answer.stderr.splitlines()) == 1
+def test_the_wheel_holds_one_package_with_its_data(site):
+    names = {path.name for path in site.iterdir() if not path.name.endswith(".dist-info")}
+    assert names == {"bin", "segvigen_model"}
+    for name in ("py.typed", "datasets/holdout.json", "weights/default/model.safetensors"):
+        assert (site / "segvigen_model" / name).is_file(), name
 
 
-def test_the_command_runs_where_the_extras_are(installed, tmp_path):
-    begin = "from flows.cli.entry import main; main()"
-    answer = run([sys.executable, "-c", begin, "--help"], tmp_path, PYTHONPATH=str(installed))
-    assert answer.returncode == 0 and "Exit codes" in answer.stdout
+def test_the_wheel_alone_has_the_subcommands_of_the_library(site, tmp_path):
+    done = segvigen(site, tmp_path, "--help")
+    assert done.returncode == 0 and done.stderr == "", done.stderr
+    assert "evaluate" in done.stdout and "Exit codes" in done.stdout
+    assert "ingest" not in done.stdout
+
+
+def test_a_checkout_beside_the_wheel_adds_the_pipeline(site, tmp_path):
+    done = segvigen(site, tmp_path, "--help", checkout=REPOSITORY)
+    assert done.returncode == 0, done.stderr
+    assert "evaluate" in done.stdout and "ingest" in done.stdout

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import json
-import os
 
 import pytest
-from typer.testing import CliRunner
 
-from flows.cli import main as cli
+from segvigen_model.command import options
 from tasks.catalogue import (
     AnnotationRow,
     AssetRow,
@@ -22,24 +20,14 @@ from tasks.catalogue import (
 )
 
 A, B = "a" * 64, "ab" + "c" * 62
-runner = CliRunner()
 
 
 @pytest.fixture
-def catalogue(tmp_path, monkeypatch):
-    for name in [name for name in os.environ if name.startswith(("SEGVIGEN_", "PREFECT_"))]:
-        monkeypatch.delenv(name)
-    monkeypatch.chdir(tmp_path)
-    url = f"sqlite:///{tmp_path}/catalogue.db"
-    monkeypatch.setenv("SEGVIGEN_CATALOGUE_URL", url)
-    return Catalogue(url)
+def catalogue(world):
+    return Catalogue(f"sqlite:///{world}/catalogue.db")
 
 
-def run(*arguments: str):
-    return runner.invoke(cli.app, list(arguments), env={"COLUMNS": "200"})
-
-
-def test_report_shows_people_and_checks(catalogue):
+def test_report_shows_people_and_checks(run, catalogue):
     row = AnnotationRow("u", "2026-01-01T00:00:00Z", 1, 1, A, 0, "[red]ann", {}, 30.0)
     catalogue.reviews.record_annotation(row)
     catalogue.reviews.interpret("u", row.updated_at, verdict="accept")
@@ -48,17 +36,17 @@ def test_report_shows_people_and_checks(catalogue):
     shown = run("report")
     assert shown.exit_code == 0
     assert "[red]ann" in shown.output and "0.50 (1)" in shown.output
-    assert "it asks for confidence 0.95" in shown.output
+    assert "it requires confidence 0.95" in shown.output
     told = json.loads(run("report", "--json").output)
     assert told["known_tasks"]["missed"] == 1
     assert told["reviewers"][0]["median_s"] == 30.0
 
 
-def test_gold_marks_one_label_set_or_says_why_not(catalogue):
+def test_gold_marks_one_label_set_or_says_why_not(run, catalogue):
     for name in (A, B):
         catalogue.register(AssetRow(name, AssetState.REGISTERED))
     several, none = run("gold", "a"), run("gold", A)
-    assert several.exit_code == none.exit_code == cli.WENT_WRONG
+    assert several.exit_code == none.exit_code == options.WENT_WRONG
     assert "2 assets begin with 'a'; give more of the id" in several.output
     assert "has no accepted labels; label it first" in none.output
     labels = LabelSetRow("l1", A, "k", "s", "p", "pk", 2, 0, 1, 1.0, "ann")
@@ -67,10 +55,10 @@ def test_gold_marks_one_label_set_or_says_why_not(catalogue):
     assert [row.label_id for row in catalogue.quality.gold()] == ["l1"]
     catalogue.quality.add_copy(CopyRow(B, CopyRole.SECOND, A))
     refused = run("gold", B)
-    assert refused.exit_code == cli.WENT_WRONG and "is a copy" in refused.output
+    assert refused.exit_code == options.WENT_WRONG and "is a copy" in refused.output
 
 
-def test_status_leaves_copies_out(catalogue):
+def test_status_leaves_copies_out(run, catalogue):
     for name in (A, B):
         catalogue.register(AssetRow(name, AssetState.REGISTERED))
     catalogue.quality.add_copy(CopyRow(B, CopyRole.SECOND, A))

@@ -7,9 +7,9 @@ import json
 import pytest
 from typer.testing import CliRunner
 
-from flows.cli import main as cli
-from flows.cli import options
 from segvigen_model.checkpoints import native
+from segvigen_model.command import options
+from segvigen_model.command.main import make_app
 from segvigen_model.datasets.procedural import make_asset
 from segvigen_model.datasets.synthetic_pack import write_object
 from segvigen_model.errors import SegvigenError
@@ -27,8 +27,8 @@ def folder(tmp_path_factory):
 
 
 def run(folder, *arguments):
-    options = ["--data", str(folder), "--checkpoint", str(folder / "tiny"), *map(str, arguments)]
-    return CliRunner().invoke(cli.app, ["evaluate", *options], env={"COLUMNS": "80"})
+    given = ["--data", str(folder), "--checkpoint", str(folder / "tiny"), *map(str, arguments)]
+    return CliRunner().invoke(make_app(), ["evaluate", *given], env={"COLUMNS": "80"})
 
 
 def test_both_regimes_are_written_and_shown_side_by_side(folder, tmp_path):
@@ -36,7 +36,7 @@ def test_both_regimes_are_written_and_shown_side_by_side(folder, tmp_path):
     answer = run(
         folder, "--surface", "both", "--mode", "interactive", "--clicks", "3,1,1", "--json", file
     )
-    assert answer.exit_code == cli.OK, answer.output
+    assert answer.exit_code == options.OK, answer.output
     result = json.loads(file.read_text())
     assert set(result) == {"as-is", "fused"}
     for regime, each in result.items():
@@ -49,7 +49,7 @@ def test_both_regimes_are_written_and_shown_side_by_side(folder, tmp_path):
 
 def test_one_regime_is_written_as_it_is(folder):
     answer = run(folder, "--mode", "interactive", "--clicks", "1", "--json", "-")
-    assert answer.exit_code == cli.OK
+    assert answer.exit_code == options.OK
     result = json.loads(answer.stdout)
     assert result["surface"] == "as-is" and "iou@1" in result["interactive"]
 
@@ -57,9 +57,9 @@ def test_one_regime_is_written_as_it_is(folder):
 def test_a_run_is_told_against_an_earlier_one(folder, tmp_path):
     earlier, now = tmp_path / "earlier.json", tmp_path / "now.json"
     asked = ("--mode", "interactive", "--clicks", "1,3", "--surface", "both")
-    assert run(folder, *asked, "--json", earlier).exit_code == cli.OK
+    assert run(folder, *asked, "--json", earlier).exit_code == options.OK
     answer = run(folder, *asked, "--json", now, "--against", earlier)
-    assert answer.exit_code == cli.OK, answer.output
+    assert answer.exit_code == options.OK, answer.output
     for regime in ("as-is", "fused"):
         assert f"{regime}, 1 objects in both runs, 0 in one only" in answer.stdout
         told = json.loads(now.read_text())[regime]["against"]
@@ -67,34 +67,40 @@ def test_a_run_is_told_against_an_earlier_one(folder, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("options", "words"),
+    ("more", "words"),
     [
         (("--surface", "fused"), "holds as-is, not fused"),
         (("--clicks", "1,5"), "clicks up to=1, this run has clicks up to=5"),
     ],
 )
 def test_what_cannot_be_compared_is_refused_before_it_is_measured(
-    folder, tmp_path, monkeypatch, options, words
+    folder, tmp_path, monkeypatch, more, words
 ):
     earlier = tmp_path / "earlier.json"
     run(folder, "--mode", "interactive", "--clicks", "1", "--json", earlier)
     monkeypatch.setattr(
         "segvigen_model.evaluation.protocol.evaluate", lambda *_, **__: pytest.fail("ran")
     )
-    answer = run(folder, "--mode", "interactive", *options, "--against", earlier)
-    assert answer.exit_code == cli.WENT_WRONG and words in " ".join(answer.output.split())
+    answer = run(folder, "--mode", "interactive", *more, "--against", earlier)
+    assert answer.exit_code == options.WENT_WRONG and words in " ".join(answer.output.split())
+
+
+@pytest.mark.parametrize("option", ["--labels", "--surface", "--mode", "--clicks", "--split"])
+def test_unknown_words_are_refused(folder, option):
+    answer = run(folder, option, "1,x")
+    assert answer.exit_code == options.USAGE and option in answer.output
 
 
 def test_a_result_that_could_not_be_written_is_refused_before_it_is_measured(folder, tmp_path):
     answer = run(folder, "--json", tmp_path / "nowhere" / "r.json")
-    assert answer.exit_code == cli.USAGE
+    assert answer.exit_code == options.USAGE
     assert "--json" in answer.output and "nowhere is no" in answer.output
 
 
 def test_a_folder_without_a_manifest_is_told_in_one_line(tmp_path):
     native.save(build("tiny"), tmp_path / "tiny")
     answer = run(tmp_path)
-    assert answer.exit_code == cli.WENT_WRONG
+    assert answer.exit_code == options.WENT_WRONG
     assert "manifest.jsonl" in answer.output and "Traceback" not in answer.output
 
 
@@ -105,7 +111,7 @@ def test_numbers_come_sorted_and_once():
 def test_our_errors_become_an_exit_code(capsys):
     import typer
 
-    with pytest.raises(typer.Exit) as caught, options.errors_told():
+    with pytest.raises(typer.Exit) as caught, options.handle_errors():
         raise SegvigenError("checkpoint [x] is gone; make it again")
-    assert caught.value.exit_code == cli.WENT_WRONG
+    assert caught.value.exit_code == options.WENT_WRONG
     assert "checkpoint [x] is gone; make it again" in capsys.readouterr().err

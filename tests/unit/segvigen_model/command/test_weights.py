@@ -6,13 +6,13 @@ import json
 
 from typer.testing import CliRunner
 
-from flows.cli.main import app
 from segvigen_model.checkpoints import native
+from segvigen_model.command.main import make_app
 from segvigen_model.model.bundle import build
 
 
 def run(*arguments):
-    return CliRunner().invoke(app, ["weights", "check", *map(str, arguments)])
+    return CliRunner().invoke(make_app(), ["weights", "check", *map(str, arguments)])
 
 
 def test_a_whole_checkpoint_is_shown(tmp_path):

@@ -1,0 +1,43 @@
+"""`segvigen doctor` of the library alone."""
+
+from __future__ import annotations
+
+import json
+
+from typer.testing import CliRunner
+
+from segvigen_model.checkpoints import native
+from segvigen_model.command import options
+from segvigen_model.command.doctor import Verdict, check_library, check_package
+from segvigen_model.command.main import make_app
+from segvigen_model.model.bundle import build
+
+
+def run(*arguments: str):
+    return CliRunner().invoke(make_app(), ["doctor", *arguments], env={"COLUMNS": "200"})
+
+
+def test_a_machine_with_everything_passes(tmp_path):
+    native.save(build("tiny"), tmp_path)
+    answer = run("--checkpoint", str(tmp_path), "--json")
+    assert answer.exit_code == options.OK
+    checks = {check["name"]: check for check in json.loads(answer.stdout)}
+    assert checks["torch"]["verdict"] == "ok" and checks["python"]["cure"] == ""
+    assert checks[f"checkpoint {tmp_path}"]["found"].startswith("sha256 ")
+
+
+def test_a_checkpoint_that_is_absent_is_three(tmp_path):
+    answer = run("--checkpoint", str(tmp_path / "none"))
+    assert answer.exit_code == options.NOT_READY
+    assert "problem" in answer.output and "see the model card" in answer.output
+
+
+def test_every_warning_and_problem_says_what_to_do(tmp_path):
+    for check in check_library(str(tmp_path / "none")):
+        assert check.verdict is Verdict.OK or check.cure, check
+
+
+def test_an_optional_package_is_a_warning_only():
+    check = check_package("no_such_package", "pip install it", is_needed=False)
+    assert check.verdict is Verdict.WARNING and check.cure == "pip install it"
+    assert check_package("no_such_package", "pip install it").verdict is Verdict.PROBLEM
