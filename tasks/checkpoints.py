@@ -119,8 +119,7 @@ def checkpoint_in_use(workspace: Workspace) -> str:
 def _segmenter(checkpoint: str, device: str) -> Segmenter:
     from segvigen_model.segmenter import Segmenter
 
-    # Every stage reads its meshes anew: only the present asset's geometry is asked for again.
-    return Segmenter.from_checkpoint(checkpoint, device=device, num_kept=1)
+    return Segmenter.from_checkpoint(checkpoint, device=device)
 
 
 def _fetch(store: Store, version: str, sha256: str, folder: Path) -> None:

@@ -279,10 +279,10 @@ class Engine:
             self._metrics.loads.inc()
             for old in [held for held in self._assets if held[0] == key]:
                 del self._assets[old]  # was proposed again
+            while len(self._assets) >= self._settings.max_assets:
+                self._assets.popitem(last=False)  # first: the new one needs the memory
             found = self._assets[place] = desk.load(*place)
         self._assets.move_to_end(place)
-        while len(self._assets) > self._settings.max_assets:
-            self._assets.popitem(last=False)
         return found
 
 

@@ -1,4 +1,4 @@
-"""Loads what the model thread needs, and runs it once.
+"""Loads what the model thread needs, and opens one sample asset with it.
 
 Compiled loops and thread pools are ready then: no reviewer waits for a first time.
 """
@@ -9,7 +9,6 @@ import logging
 import time
 from collections.abc import Callable
 
-from segvigen_model.types import Click
 from tasks.checkpoints import checkpoint_in_use
 from tasks.labelling.segmenter import Segmenter
 from tasks.live.session import LiveDesk
@@ -18,7 +17,7 @@ from tasks.workspace import Workspace
 
 log = logging.getLogger(__name__)
 
-WARM_UP_CATEGORY, WARM_UP_SEED = "chair", 0
+SAMPLE_CATEGORY, SAMPLE_SEED = "chair", 0
 
 
 def desk_opener(settings: Settings) -> Callable[[], LiveDesk]:
@@ -29,23 +28,18 @@ def desk_opener(settings: Settings) -> Callable[[], LiveDesk]:
 
         begin = time.perf_counter()
         workspace = Workspace.from_settings(settings, "refine_service")
-        segmenter = Loaded.from_checkpoint(
-            checkpoint_in_use(workspace),
-            settings.model.device,
-            num_kept=settings.live.max_assets,
-        )
-        warm_up(segmenter)
+        checkpoint = checkpoint_in_use(workspace)
+        segmenter = Loaded.from_checkpoint(checkpoint, settings.model.device)
+        open_sample(segmenter)
         log.info("service=refine model_seconds=%.1f", time.perf_counter() - begin)
         return LiveDesk(workspace.store, workspace.catalogue, segmenter, settings.model)
 
     return open_desk
 
 
-def warm_up(segmenter: Segmenter) -> None:
-    """Go the whole way once: compiled loops and thread pools are ready then."""
+def open_sample(segmenter: Segmenter) -> None:
+    """Open a small asset made in code: compiled loops and thread pools are ready then."""
     from segvigen_model.datasets.procedural import make_asset
 
-    made = make_asset(WARM_UP_CATEGORY, WARM_UP_SEED, textured=False)
-    encoding = segmenter.encode(made.mesh)
-    click = Click(face=0, xyz=made.mesh.triangles[0].mean(axis=0), part=0)
-    segmenter.refine(made.mesh, encoding, made.face_labels, [click])
+    made = make_asset(SAMPLE_CATEGORY, SAMPLE_SEED, textured=False)
+    segmenter.open(made.mesh).prepare()

@@ -115,9 +115,9 @@ def trial(
     visible = np.flatnonzero(shares >= min(MIN_PART_SHARE, shares.max()))
     part = parts[int(rng.choice(visible))]
     clicks = surface_clicks(item.surface, part, max(COUNTS), rng)
-    encoding = segmenter.encode(item.mesh)
-    proposal = segmenter.propose(item.mesh, encoding).face_labels
-    answers = tuple(segmenter.part_mask(item.mesh, encoding, clicks[:n]) > 0.5 for n in COUNTS)
+    session = segmenter.open(item.mesh)
+    proposal = session.propose().face_labels
+    answers = tuple(session.click(clicks[:n]) > 0.5 for n in COUNTS)
     points = mesh_to_unit(np.array([c.xyz for c in clicks]), fit_frame(item.mesh.used_vertices))
     full = miou_matched(proposal, item.labels, item.areas)
     ious = (mask_iou(answer, part, item.areas) for answer in answers)

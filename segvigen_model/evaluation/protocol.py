@@ -35,11 +35,11 @@ from segvigen_model.evaluation import baselines
 from segvigen_model.evaluation.bootstrap import ObjectMeans, nested
 from segvigen_model.evaluation.metrics import boundary_f1, mask_iou, miou_best, miou_matched
 from segvigen_model.evaluation.simulated_clicks import error_click, surface_clicks
-from segvigen_model.partition.view_guided import camera_faces, front_faces
 from segvigen_model.segmenter import Segmenter
+from segvigen_model.session import Session
 from segvigen_model.slat_flow.palette import well_separated
 from segvigen_model.surface.arrays import dense_ids
-from segvigen_model.types import BoolArray, ByteArray, Click, Encoding, IntArray
+from segvigen_model.types import BoolArray, ByteArray, Click, IntArray
 
 MODES = ("interactive", "full", "guided", "error_clicks")
 VIEW_PIXELS = 256  # of the painted view
@@ -92,10 +92,10 @@ class ObjectScores:
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """One object, encoded."""
+    """One object, opened with the model that is measured."""
 
     item: LabelledObject
-    encoding: Encoding
+    session: Session
     baselines: baselines.Baselines
 
 
@@ -183,13 +183,13 @@ def measure_row(folder: Path, row: Row, protocol: Protocol, segmenter: Segmenter
     """Measure one object in every mode; what cannot be done is noted."""
     scores = ObjectScores(row_name(row), segmenter.weights)
     try:
-        case = encoded(folder, row, protocol, segmenter, scores)
+        case = open_case(folder, row, protocol, segmenter, scores)
     except SegvigenError as err:
         return refused(scores, "object", err)
     scores.num_parts = len(case.item.parts())
     for mode in protocol.modes:
         try:
-            SCORERS[mode](case, segmenter, protocol, scores)
+            SCORERS[mode](case, protocol, scores)
         except SegvigenError as err:
             refused(scores, mode, err)
     return scores
@@ -202,15 +202,15 @@ def refused(scores: ObjectScores, what: str, err: Exception) -> ObjectScores:
     return scores
 
 
-def encoded(
+def open_case(
     folder: Path, row: Row, protocol: Protocol, segmenter: Segmenter, scores: ObjectScores
 ) -> Case:
     """Load, fuse when asked, and encode an object."""
     item = load_object(folder, row, protocol.labels, protocol.surface)
     start = time.perf_counter()
-    encoding = segmenter.encode(item.mesh)
+    session = segmenter.open(item.mesh)
     scores.add("seconds|encode", time.perf_counter() - start)
-    return Case(item, encoding, baselines.prepare(item.surface))
+    return Case(item, session, baselines.prepare(item.surface))
 
 
 def summary(results: Sequence[ObjectScores], protocol: Protocol) -> dict[str, Any]:
@@ -251,9 +251,7 @@ def margins(table: ObjectMeans) -> Iterator[tuple[str, dict[str, Any]]]:
             yield name, bar
 
 
-def score_clicks(
-    case: Case, segmenter: Segmenter, protocol: Protocol, scores: ObjectScores
-) -> None:
+def score_clicks(case: Case, protocol: Protocol, scores: ObjectScores) -> None:
     """Positive clicks on every part, model and baselines on the same points."""
     item, areas = case.item, case.item.areas
     for seed in protocol.all_seeds():
@@ -262,18 +260,18 @@ def score_clicks(
             points = surface_clicks(item.surface, mask, max(protocol.clicks), rng)
             for count in protocol.clicks:
                 start = time.perf_counter()
-                answer = segmenter.part_mask(item.mesh, case.encoding, points[:count], seed)
+                answer = case.session.click(points[:count], seed)
                 scores.add("seconds|click", time.perf_counter() - start)
                 scores.add(f"interactive|iou@{count}", mask_iou(answer > 0.5, mask, areas))
                 for name, other in baselines.click_masks(case.baselines, points[:count]).items():
                     scores.add(f"baselines|{name}|iou@{count}", mask_iou(other, mask, areas))
 
 
-def score_full(case: Case, segmenter: Segmenter, protocol: Protocol, scores: ObjectScores) -> None:
+def score_full(case: Case, protocol: Protocol, scores: ObjectScores) -> None:
     """Full segmentation, model and baselines."""
     for seed in protocol.all_seeds():
         start = time.perf_counter()
-        proposal = segmenter.propose(case.item.mesh, case.encoding, seed=seed)
+        proposal = case.session.propose(seed=seed)
         scores.add("seconds|full", time.perf_counter() - start)
         scores.add("full|confidence", proposal.confidence)
         add_partition(scores, "full", proposal.face_labels, case.item)
@@ -299,30 +297,25 @@ def add_partition(
     scores.add(f"{prefix}|boundary_f1", f1)
 
 
-def score_guided(
-    case: Case, segmenter: Segmenter, protocol: Protocol, scores: ObjectScores
-) -> None:
+def score_guided(case: Case, protocol: Protocol, scores: ObjectScores) -> None:
     """A front view painted with the true parts (an oracle map), as in the paper's last row."""
     for seed in protocol.all_seeds():
-        part_map = painted_view(case, segmenter, seed)
+        part_map = painted_view(case, seed)
         start = time.perf_counter()
         try:
-            proposal = segmenter.guided(case.item.mesh, case.encoding, part_map, seed=seed)
+            proposal = case.session.guided(part_map, seed=seed)
         except ValueError as err:  # too many colours to tell apart, or none in sight
             raise AssetRejected("no_part_map", str(err)) from err
         scores.add("seconds|guided", time.perf_counter() - start)
         add_partition(scores, "guided", proposal.face_labels, case.item)
 
 
-def painted_view(case: Case, segmenter: Segmenter, seed: int) -> ByteArray:
+def painted_view(case: Case, seed: int) -> ByteArray:
     """(S, S, 3) uint8 view of the checkpoint's camera in one colour per true part.
 
     What has no label and where nothing is are black.
     """
-    item, frame = case.item, case.encoding.frame
-    has_own_camera = segmenter.bundle.config.flow.view is not None
-    shown = front_faces if has_own_camera else camera_faces
-    faces = shown(item.mesh, frame, VIEW_PIXELS)
+    item, faces = case.item, case.session.view_faces(VIEW_PIXELS)
     ids = dense_ids(item.labels) + int(item.labels.min() >= 0)  # 0 = unlabelled
     colors = np.concatenate([np.zeros((1, 3)), painted_colors(int(ids.max()), seed)])
     picture = np.where((faces >= 0)[..., None], colors[ids[np.maximum(faces, 0)]], 0.0)
@@ -336,12 +329,10 @@ def painted_colors(count: int, seed: int) -> np.ndarray[Any, Any]:
     return np.delete(colors, colors.sum(1).argmin(), axis=0)
 
 
-def score_error_clicks(
-    case: Case, segmenter: Segmenter, protocol: Protocol, scores: ObjectScores
-) -> None:
+def score_error_clicks(case: Case, protocol: Protocol, scores: ObjectScores) -> None:
     """Clicks on the largest error, both signs, until the targets are reached."""
     for mask in case.item.parts():
-        ious = error_click_ious(case, segmenter, mask, protocol.seed)
+        ious = error_click_ious(case, mask, protocol.seed)
         for target in TARGETS:
             reached = [count for count, iou in enumerate(ious, 1) if iou >= target]
             needed = reached[0] if reached else MAX_ERROR_CLICKS + 1
@@ -351,7 +342,7 @@ def score_error_clicks(
             scores.add(f"error_clicks|iou@{count}", ious[min(count, len(ious)) - 1])
 
 
-def error_click_ious(case: Case, segmenter: Segmenter, mask: BoolArray, seed: int) -> list[float]:
+def error_click_ious(case: Case, mask: BoolArray, seed: int) -> list[float]:
     """IoU after each click; ends when the highest target is reached or the clicks are used up."""
     clicks: list[Click] = []
     ious: list[float] = []
@@ -361,13 +352,13 @@ def error_click_ious(case: Case, segmenter: Segmenter, mask: BoolArray, seed: in
         if click is None:
             break
         clicks.append(click)
-        answer = segmenter.part_mask(case.item.mesh, case.encoding, clicks, seed) > 0.5
+        answer = case.session.click(clicks, seed) > 0.5
         answer &= case.item.labels != UNLABELLED  # nobody can say that it is wrong there
         ious.append(mask_iou(answer, mask, case.item.areas))
     return ious
 
 
-SCORERS: dict[str, Callable[[Case, Segmenter, Protocol, ObjectScores], None]] = {
+SCORERS: dict[str, Callable[[Case, Protocol, ObjectScores], None]] = {
     "interactive": score_clicks,
     "full": score_full,
     "guided": score_guided,

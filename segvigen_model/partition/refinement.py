@@ -8,10 +8,11 @@ something else, so every click holds afterwards; parts that nobody clicked are n
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
+from segvigen_model.partition.consensus import Partition, refined_confidence
 from segvigen_model.partition.edits import MIN_PIECE_SHARE, Edited, settle_ids
 from segvigen_model.surface.adjacency import Atoms
 from segvigen_model.surface.arrays import TINY, label_components, sum_by
@@ -107,6 +108,23 @@ def resolve_clicks(
         by_face.pop(click.face, None)
         by_face[click.face] = Wish(click.face, target, avoid, target >= fresh)
     return list(by_face.values()), aside
+
+
+def follow_edits(
+    edited: Edited, clicks: Sequence[Click], background: int | None
+) -> tuple[list[Click], int | None]:
+    """Clicks under the ids that parts have after merges, and the background part.
+
+    Args:
+        edited: the partition after merges and splits.
+        clicks: with the ids that were shown.
+        background: shown id of what is not the object; None afterwards if it was merged into a
+            part of the object.
+    """
+    clicks = [replace(click, part=edited.home.get(click.part, click.part)) for click in clicks]
+    if background is not None and edited.home[background] != background:
+        background = None
+    return clicks, background
 
 
 class Refiner:
@@ -289,3 +307,21 @@ def followed(
     merged = {at for old, at in edited.home.items() if at != old}
     settled = merged | {wish.target for wish in wishes}
     return id_map, {id_map[part] for part in settled if part in id_map}
+
+
+def refined_partition(
+    shown: IntArray, edited: Edited, refined: Refined, touched: set[int], areas: FloatArray
+) -> Partition:
+    """A refined partition with how sure it is of each part.
+
+    Args:
+        shown: (F,) int part ids before.
+        edited: after merges and splits.
+        refined: after clicks.
+        touched: ids after clicks of the parts that a person settled.
+        areas: (F,) float64 face areas.
+    """
+    confidence = refined_confidence(shown, refined.labels, touched, areas)
+    weights = np.bincount(refined.labels, areas + 1e-30)  # parts without area must not divide by 0
+    mean = float(np.average(confidence, weights=weights))
+    return Partition(refined.labels, confidence, mean, (*edited.notes, *refined.notes))

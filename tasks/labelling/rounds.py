@@ -15,11 +15,11 @@ import numpy as np
 from segvigen_model.partition.edits import Edits, merged_ids, settle_ids
 from segvigen_model.partition.hierarchy import carried_groups, carried_levels
 from segvigen_model.surface.geometry import surface_of
-from segvigen_model.types import AssetMesh, Click, Encoding, FloatArray, IntArray, Proposal
+from segvigen_model.types import AssetMesh, Click, FloatArray, IntArray, Proposal
 from tasks.catalogue import VerbRow
 from tasks.labelling.edit_commands import Verb, VerbKind
 from tasks.labelling.part_colors import spread_slots
-from tasks.labelling.segmenter import Segmenter
+from tasks.labelling.segmenter import Session
 
 NAMES, CATEGORIES, SLOTS = "part_names", "part_categories", "part_slots"
 PART_EDITS = "part_edits"  # labels_source of a round that needed no model
@@ -71,8 +71,7 @@ def next_proposal(
     said: Said,
     mesh: AssetMesh,
     *,
-    encoding: Encoding | None,
-    segmenter: Segmenter,
+    session: Session | None,
     seed: int,
 ) -> Proposal:
     """The next round's proposal: merges on the shown labels, then splits, then clicks.
@@ -81,18 +80,15 @@ def next_proposal(
         shown: what the reviewer saw.
         said: what they said of it.
         mesh: the asset.
-        encoding: by the segmenter's checkpoint; None only when no model is needed.
-        segmenter: the model.
-        seed: of its draws.
+        session: the asset, opened with the model; None only when no model is needed.
+        seed: of the model's draws.
     """
     areas = surface_of(mesh).areas
     if not said.needs_model:
         return edited_proposal(shown, said.verbs, areas)
-    if encoding is None:
-        raise ValueError("clicks and splits need the asset's encoding")
-    refined = segmenter.refine(
-        mesh,
-        encoding,
+    if session is None:
+        raise ValueError("clicks and splits need the asset opened with a model; give a session")
+    refined = session.refine(
         shown.face_labels,
         list(said.clicks),
         seed=seed,

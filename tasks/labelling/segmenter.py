@@ -1,4 +1,4 @@
-"""The segmenter as far as the pipeline needs it."""
+"""The segmenter and its sessions, as far as the pipeline needs them."""
 
 from __future__ import annotations
 
@@ -31,10 +31,18 @@ class Segmenter(Protocol):
     def encode(self, mesh: AssetMesh) -> Encoding:
         """Voxels and latents of a mesh."""
 
+    def open(self, mesh: AssetMesh, encoding: Encoding | None = None) -> Session:
+        """A session on one asset; encodes it when no encoding is given."""
+
+
+class Session(Protocol):
+    """What the stages and the live service need of `segvigen_model.session.Session`."""
+
+    def prepare(self) -> None:
+        """Compute what every call needs."""
+
     def propose(
         self,
-        mesh: AssetMesh,
-        encoding: Encoding,
         *,
         num_draws: int = 4,
         num_steps: int = 8,
@@ -45,8 +53,6 @@ class Segmenter(Protocol):
 
     def refine(
         self,
-        mesh: AssetMesh,
-        encoding: Encoding,
         face_labels: IntArray,
         clicks: Sequence[Click],
         seed: int = 0,

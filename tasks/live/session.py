@@ -10,16 +10,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from segvigen_model.errors import SegvigenError
-from segvigen_model.types import AssetMesh, Click, ClickKind, Encoding, Proposal
+from segvigen_model.types import AssetMesh, Click, ClickKind, Proposal
 from tasks.catalogue import AssetRow, AssetState, Catalogue, ProposalRow
 from tasks.labelling.loading import load_asset_mesh, load_proposal
 from tasks.labelling.rounds import edits_of
-from tasks.labelling.segmenter import Segmenter
+from tasks.labelling.segmenter import Segmenter, Session
 from tasks.live.click_history import Result
 from tasks.rendering.pixel_buffers import Buffers, buffers_from_bytes
 from tasks.review.annotations import Answer, PointedClick, read_annotation
 from tasks.settings import ModelSettings
-from tasks.stages.encode import encoding_for
+from tasks.stages.encode import open_session
 from tasks.storage.store import Store
 
 
@@ -41,14 +41,15 @@ class LiveAsset:
 
     Attributes:
         asset: its row when it was loaded.
-        mesh, encoding: what the model works on.
+        mesh: what clicks are located on.
+        session: the mesh, opened with the model.
         shown: the proposal that the reviewer sees.
         buffers: of the sheet.
     """
 
     asset: AssetRow
     mesh: AssetMesh
-    encoding: Encoding
+    session: Session
     shown: Proposal
     buffers: Buffers
 
@@ -117,20 +118,17 @@ class LiveDesk:
         if task is None:
             raise UnknownTask(f"task {key[:80]!r} is not recorded yet; click again in a minute")
         mesh = load_asset_mesh(self._store, asset)
-        encoding = encoding_for(
+        session = open_session(
             asset, mesh, store=self._store, catalogue=self._catalogue, segmenter=self.segmenter
         )
         partition = load_proposal(self._store, proposal)
         buffers = buffers_from_bytes(self._store.get(task.buffers_key))
-        ready = LiveAsset(asset, mesh, encoding, partition, buffers)
-        self.segmenter.refine(mesh, encoding, partition.face_labels, [])
-        return ready
+        session.prepare()
+        return LiveAsset(asset, mesh, session, partition, buffers)
 
     def refine(self, asset: LiveAsset, said: Answer) -> Proposal:
         """The partition after merges, splits and clicks."""
-        return self.segmenter.refine(
-            asset.mesh,
-            asset.encoding,
+        return asset.session.refine(
             asset.shown.face_labels,
             [model_click(click) for click in said.clicks],
             seed=self._model.seed,

@@ -9,7 +9,7 @@ from segvigen_model.serialization import encoding_from_bytes, encoding_to_bytes
 from segvigen_model.types import AssetMesh, Encoding
 from tasks.catalogue import AssetRow, AssetState, Catalogue
 from tasks.labelling.loading import load_asset_mesh
-from tasks.labelling.segmenter import Segmenter
+from tasks.labelling.segmenter import Segmenter, Session
 from tasks.stages.runner import StageResult, not_needed
 from tasks.storage import keys
 from tasks.storage.store import Store
@@ -61,6 +61,14 @@ def encoding_for(
     if asset.encoding_key != key:
         catalogue.update(asset.asset_id, encoding_key=key)
     return encoding_from_bytes(store.get(key))
+
+
+def open_session(
+    asset: AssetRow, mesh: AssetMesh, *, store: Store, catalogue: Catalogue, segmenter: Segmenter
+) -> Session:
+    """A session on the asset with its stored encoding (`encoding_for`)."""
+    encoding = encoding_for(asset, mesh, store=store, catalogue=catalogue, segmenter=segmenter)
+    return segmenter.open(mesh, encoding)
 
 
 def _write(store: Store, key: str, encoding: Encoding) -> None:

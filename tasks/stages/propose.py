@@ -13,7 +13,7 @@ from tasks.labelling.part_colors import spread_slots
 from tasks.labelling.proposals import digest_of, stored_proposal
 from tasks.labelling.segmenter import Segmenter
 from tasks.settings import ModelSettings
-from tasks.stages.encode import encoding_for
+from tasks.stages.encode import open_session
 from tasks.stages.runner import StageResult, not_needed
 from tasks.storage import keys
 from tasks.storage.store import Store
@@ -40,8 +40,8 @@ def propose_asset(
 
     def make() -> Proposal:
         mesh = load_asset_mesh(store, asset)
-        encoding = encoding_for(asset, mesh, store=store, catalogue=catalogue, segmenter=segmenter)
-        proposal = segmenter.propose(mesh, encoding, **how)
+        session = open_session(asset, mesh, store=store, catalogue=catalogue, segmenter=segmenter)
+        proposal = session.propose(**how)
         slots = spread_slots(mesh, proposal.face_labels, [-1] * proposal.num_parts)
         told = {**recipe, **proposal.provenance, "part_slots": slots}
         return replace(proposal, provenance=told)

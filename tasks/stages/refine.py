@@ -25,7 +25,7 @@ from tasks.labelling.proposals import digest_of, stored_proposal
 from tasks.labelling.rounds import Said, edited_proposal, is_verb_usable, next_proposal
 from tasks.labelling.segmenter import Segmenter
 from tasks.settings import ModelSettings
-from tasks.stages.encode import encoding_for
+from tasks.stages.encode import open_session
 from tasks.stages.runner import StageResult, not_needed
 from tasks.storage import keys
 from tasks.storage.store import Store
@@ -61,14 +61,12 @@ def refine_asset(
     def make() -> Proposal:
         shown = load_proposal(store, source)
         mesh = load_asset_mesh(store, asset)
-        encoding = None
+        session = None
         if said.needs_model:
-            encoding = encoding_for(
+            session = open_session(
                 asset, mesh, store=store, catalogue=catalogue, segmenter=segmenter
             )
-        made = next_proposal(
-            shown, said, mesh, encoding=encoding, segmenter=segmenter, seed=model.seed
-        )
+        made = next_proposal(shown, said, mesh, session=session, seed=model.seed)
         added = _lineage(source, said, num_given)
         return replace(made, provenance={**added, **made.provenance, "seed": model.seed})
 
@@ -119,7 +117,7 @@ def replay_labels(
     if held is None or not rows:
         raise StageError(f"asset {asset_id[:12]} has no label set to replay; review it first")
     mesh = load_asset_mesh(store, asset)
-    encoding = encoding_for(asset, mesh, store=store, catalogue=catalogue, segmenter=segmenter)
+    session = open_session(asset, mesh, store=store, catalogue=catalogue, segmenter=segmenter)
     proposal = load_proposal(store, rows[0])
     for before, after in pairwise(rows):
         if after.provenance.get("parent") is None:  # shown again as accepted, for a third look
@@ -133,8 +131,7 @@ def replay_labels(
             proposal,
             said,
             mesh,
-            encoding=encoding,
-            segmenter=segmenter,
+            session=session,
             seed=int(after.provenance.get("seed", 0)),
         )
     verbs = accepting_verbs(catalogue, asset, proposal.num_parts)

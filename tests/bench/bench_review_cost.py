@@ -69,8 +69,8 @@ def measure(
     for object_name, mesh, truth in objects:
         begin = time.perf_counter()
         try:
-            encoding = segmenter.encode(mesh)
-            proposal = segmenter.propose(mesh, encoding, seed=seed)
+            session = segmenter.open(mesh)
+            proposal = session.propose(seed=seed)
         except SegvigenError as err:
             print(f"{name}: {object_name} refused: {err}")
             continue
@@ -79,8 +79,8 @@ def measure(
             proposal.face_labels,
             truth,
             surface,
-            lambda labels, clicks, anchors, mesh=mesh, encoding=encoding: segmenter.refine(
-                mesh, encoding, labels, clicks, seed, anchor_faces=anchors
+            lambda labels, clicks, anchors, session=session: session.refine(
+                labels, clicks, seed, anchor_faces=anchors
             ),
             rules,
         )

@@ -51,31 +51,23 @@ def main() -> None:
 def calls(segmenter: Segmenter, mesh: AssetMesh) -> list[float]:
     """Seconds: geometry, a first proposal, another seed, clicks at new places, one of them again.
 
-    What an asset was looked at for is kept, so the first call and the next differ.
+    A session keeps what it has computed, so the first call and the next differ.
     """
-    encoding = segmenter.encode(mesh)
-    proposal = segmenter.propose(mesh, encoding)
+    session = segmenter.open(mesh)
+    proposal = session.propose()
     firsts = []
     for _ in range(3):
-        fresh = Segmenter(segmenter.bundle)
-        geometry = timed(lambda fresh=fresh: fresh.geometry(mesh, encoding), 1)
-        firsts.append((geometry, timed(lambda fresh=fresh: fresh.propose(mesh, encoding), 1)))
+        fresh = segmenter.open(mesh, session.encoding)
+        firsts.append((timed(fresh.prepare, 1), timed(fresh.propose, 1)))
     labels = proposal.face_labels.astype(np.int32)
     middles = mesh.triangles.mean(axis=1)
     faces = np.linspace(0, mesh.num_faces - 1, 5).astype(int)
     clicks = [Click(int(face), middles[face], ClickKind.NEW_PART) for face in faces]
     return [
         *(min(each) for each in zip(*firsts, strict=True)),
-        timed(lambda: segmenter.propose(mesh, encoding, seed=1), 2),
-        float(
-            np.median(
-                [
-                    timed(lambda c=c: segmenter.refine(mesh, encoding, labels, [c]), 1)
-                    for c in clicks
-                ]
-            )
-        ),
-        timed(lambda: segmenter.refine(mesh, encoding, labels, clicks[-1:])),
+        timed(lambda: session.propose(seed=1), 2),
+        float(np.median([timed(lambda c=c: session.refine(labels, [c]), 1) for c in clicks])),
+        timed(lambda: session.refine(labels, clicks[-1:])),
     ]
 
 

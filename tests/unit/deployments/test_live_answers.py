@@ -120,8 +120,7 @@ def test_merges_and_splits_of_the_draft_count_as_in_the_next_round(
         asset.shown,
         Said(tuple(model_click(point) for point in reply.clicks), tuple(rows)),
         asset.mesh,
-        encoding=asset.encoding,
-        segmenter=desk.segmenter,
+        session=desk.segmenter.open(asset.mesh),
         seed=world.settings.model.seed,
     )
     pairs = np.unique(np.stack([live, after.face_labels]), axis=1)

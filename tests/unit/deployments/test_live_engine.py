@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import threading
 import time
+import weakref
+from types import SimpleNamespace
 
 import pytest
 from fastapi.testclient import TestClient
@@ -15,7 +18,7 @@ from deployments.refine_service.metrics import Metrics
 from deployments.refine_service.model import desk_opener
 from segvigen_model.checkpoints.native import save
 from segvigen_model.model.bundle import build
-from tasks import checkpoints
+from segvigen_model.session import Session
 from tasks.live.session import LiveDesk
 from tasks.settings import LiveSettings
 
@@ -174,17 +177,40 @@ def test_a_load_that_failed_is_tried_again(live_world, desk, monkeypatch):
         assert client.get("/health").json() == {"status": "UP"} and len(loads) == 3
 
 
-def test_geometry_is_kept_for_as_many_assets_as_the_engine_holds_and_for_one_in_flows(
-    live_world, tmp_path
-):
+def test_sessions_are_held_for_as_many_assets_as_configured_and_dropped_before_the_next(desk):
+    opened: list[weakref.ref] = []
+    alive: list[int] = []
+
+    class Held:
+        """Stands for a loaded asset, which takes no weak reference."""
+
+    class Loads:
+        def proposal(self, key, shown):
+            return SimpleNamespace(sha256="s")
+
+        def load(self, key, shown):
+            gc.collect()
+            alive.append(sum(ref() is not None for ref in opened))
+            held = Held()
+            opened.append(weakref.ref(held))
+            return held
+
+    engine = Engine(lambda: desk, SETTINGS.model_copy(update={"max_assets": 2}), Metrics())
+    for key in "abcdd":
+        engine._asset(Loads(), key)
+    assert alive == [0, 1, 1, 1], "an asset was held while the next one was opened"
+    assert [key for key, _ in engine._assets] == ["c", "d"]
+
+
+def test_the_service_opens_a_sample_before_it_is_ready(live_world, tmp_path, monkeypatch):
     folder = tmp_path / "tiny"
     save(build("tiny"), folder)
     world = live_world.settings
     model = world.model.model_copy(update={"checkpoint": str(folder)})
-    live = world.live.model_copy(update={"max_assets": 7})
-    settings = world.model_copy(update={"model": model, "live": live})
-    assert desk_opener(settings)().segmenter.num_kept == 7
-    assert checkpoints._segmenter(str(folder), "cpu").num_kept == 1
+    prepared = []
+    monkeypatch.setattr(Session, "prepare", lambda self: prepared.append(self.mesh.num_faces))
+    desk_opener(world.model_copy(update={"model": model}))()
+    assert len(prepared) == 1 and prepared[0] > 100
 
 
 def test_a_service_that_cannot_load_stops_at_once():

@@ -2,12 +2,15 @@ from __future__ import annotations
 
 import gc
 import weakref
+from collections import Counter
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 
+from segvigen_model import segmenter as segmenter_module
+from segvigen_model import session as session_module
 from segvigen_model.errors import CheckpointMismatch
 from segvigen_model.interactive.patch_network import PatchNetwork
 from segvigen_model.model.bundle import build
@@ -38,8 +41,8 @@ def same(left: Proposal, right: Proposal) -> bool:
 def test_propose_is_a_partition_fixed_by_its_seed(table, segmenter):
     mesh, _ = table
     encoding = segmenter.encode(mesh)
-    first = segmenter.propose(mesh, encoding, num_draws=2, num_steps=2, seed=3)
-    again = Segmenter(segmenter.bundle).propose(mesh, encoding, num_draws=2, num_steps=2, seed=3)
+    first = segmenter.open(mesh, encoding).propose(num_draws=2, num_steps=2, seed=3)
+    again = Segmenter(segmenter.bundle).open(mesh).propose(num_draws=2, num_steps=2, seed=3)
     assert same(first, again)
     assert first.face_labels.shape == (60,)
     assert first.voxel_labels.shape == (len(encoding.coords),)
@@ -59,30 +62,49 @@ def test_a_patch_network_of_its_own_answers_and_leaves_encodings_as_they_are(
     encoding = segmenter.encode(mesh)
     changed = {k for k in segmenter.weights if segmenter.weights[k] != other.weights[k]}
     assert changed == {"patch_network"} and other.encode(mesh).checkpoint == encoding.checkpoint
-    clicks = [click_at(mesh, 0)]
-    own, theirs = (each.part_mask(mesh, encoding, clicks) for each in (segmenter, other))
+    clicks = [click_at(mesh, 0, part=0)]
+    own, theirs = (each.open(mesh, encoding).click(clicks) for each in (segmenter, other))
     assert not np.allclose(own, theirs), "the other network was asked"
 
 
-def test_the_geometries_used_last_are_kept_and_no_more(table, segmenter):
+def test_a_session_encodes_and_measures_once_and_only_when_asked(
+    table, segmenter, click_at, monkeypatch
+):
     mesh, _ = table
-    kept = Segmenter(segmenter.bundle, num_kept=2)
-    encodings = [segmenter.encode(mesh) for _ in range(3)]
-    first, second = (kept.geometry(mesh, encoding) for encoding in encodings[:2])
-    assert kept.geometry(mesh, encodings[0]) is first, "now the second is the oldest"
-    kept.geometry(mesh, encodings[2])
-    assert kept.geometry(mesh, encodings[0]) is first
-    assert kept.geometry(mesh, encodings[1]) is not second
+    calls = Counter()
+
+    def count(module, name):
+        inner = getattr(module, name)
+
+        def counted(*args, **kwargs):
+            calls[name] += 1
+            return inner(*args, **kwargs)
+
+        monkeypatch.setattr(module, name, counted)
+
+    count(segmenter_module, "encode_voxels")
+    count(session_module, "measure_asset")
+    session = segmenter.open(mesh)
+    assert calls == {"encode_voxels": 1}, "opening does not measure"
+    session.prepare()
+    assert calls == {"encode_voxels": 1, "measure_asset": 1}
+    clicks = [click_at(mesh, 0, part=0)]
+    first = session.propose(num_draws=1, num_steps=1)
+    session.click(clicks)
+    session.refine(first.face_labels, clicks)
+    again = segmenter.open(mesh, session.encoding)
+    assert calls == {"encode_voxels": 1, "measure_asset": 1}
+    assert same(again.propose(num_draws=1, num_steps=1), first)
+    assert calls == {"encode_voxels": 1, "measure_asset": 2}
 
 
-def test_a_bulk_worker_keeps_one_geometry(table, segmenter):
-    mesh, _ = table
-    bulk = Segmenter(segmenter.bundle, num_kept=1)
-    encodings = [segmenter.encode(mesh) for _ in range(2)]
-    # Arrays, because the dataclass itself takes no weak reference.
-    seen = [weakref.ref(bulk.geometry(mesh, e).surface.areas) for e in encodings]
+def test_a_segmenter_keeps_nothing_of_a_session(table, segmenter):
+    session = segmenter.open(table[0])
+    # An array, because the dataclass itself takes no weak reference.
+    kept = weakref.ref(session.geometry.surface.areas)
+    del session
     gc.collect()
-    assert seen[0]() is None and seen[1]() is bulk.geometry(mesh, encodings[1]).surface.areas
+    assert kept() is None
 
 
 def test_face_order_does_not_matter(table, segmenter):
@@ -91,7 +113,7 @@ def test_face_order_does_not_matter(table, segmenter):
     order = np.random.default_rng(0).permutation(60)
     shuffled = replace(mesh, faces=mesh.faces[order], face_material=mesh.face_material[order])
     here, there = [
-        segmenter.propose(each, segmenter.encode(each), num_draws=2, num_steps=1).face_labels
+        segmenter.open(each).propose(num_draws=2, num_steps=1).face_labels
         for each in (mesh, shuffled)
     ]
     pairs = np.unique(np.stack([here[order], there]), axis=1)
@@ -101,30 +123,27 @@ def test_face_order_does_not_matter(table, segmenter):
 @pytest.mark.parametrize("name", ["single_face", "two_boxes", "split_box"])
 def test_small_meshes_go_all_the_way(name, request, segmenter, click_at):
     mesh = request.getfixturevalue(name)
-    encoding = segmenter.encode(mesh)
-    proposal = segmenter.propose(mesh, encoding, num_draws=1, num_steps=1)
+    session = segmenter.open(mesh)
+    proposal = session.propose(num_draws=1, num_steps=1)
     assert len(proposal.face_labels) == mesh.num_faces
-    mask = segmenter.part_mask(mesh, encoding, [click_at(mesh, 0)])
+    mask = session.click([click_at(mesh, 0)])
     assert mask.dtype == np.float32
     assert mask[0] == 1.0
     assert ((mask >= 0) & (mask <= 1)).all()
 
 
-def test_part_mask_keeps_the_clicked_face_and_none_of_the_denied_box(
-    two_boxes, segmenter, click_at
-):
-    encoding = segmenter.encode(two_boxes)
+def test_a_click_keeps_the_clicked_face_and_none_of_the_denied_box(two_boxes, segmenter, click_at):
     clicks = [click_at(two_boxes, 2), click_at(two_boxes, 14, is_positive=False)]
-    mask = segmenter.part_mask(two_boxes, encoding, clicks) > 0.5
+    mask = segmenter.open(two_boxes).click(clicks) > 0.5
     assert mask[2]
     assert not mask[12:].any()
 
 
-def test_part_mask_without_positive_click_is_refused(two_boxes, segmenter, click_at):
-    with pytest.raises(ValueError, match="positive"):
-        segmenter.part_mask(
-            two_boxes, segmenter.encode(two_boxes), [click_at(two_boxes, 0, is_positive=False)]
-        )
+def test_clicks_without_a_positive_one_are_refused(two_boxes, segmenter, click_at):
+    session = segmenter.open(two_boxes)
+    for clicks in ([], [click_at(two_boxes, 0, is_positive=False)]):
+        with pytest.raises(ValueError, match=f"none of {len(clicks)} clicks is positive"):
+            session.click(clicks)
 
 
 def test_no_click_is_lost_beyond_ten():
@@ -141,14 +160,14 @@ def test_no_click_is_lost_beyond_ten():
 def test_many_clicks_all_hold(table, segmenter, click_at):
     mesh, _ = table
     clicks = [click_at(mesh, face) for face in range(24)]
-    mask = segmenter.part_mask(mesh, segmenter.encode(mesh), clicks)
+    mask = segmenter.open(mesh).click(clicks)
     assert (mask[:24] == 1.0).all()
 
 
 def test_an_encoding_of_another_model_is_refused(two_boxes, segmenter):
     other = Segmenter(build("tiny", seed=1))
     with pytest.raises(CheckpointMismatch, match="encode again"):
-        other.propose(two_boxes, segmenter.encode(two_boxes))
+        other.open(two_boxes, segmenter.encode(two_boxes))
 
 
 def test_guided_uses_the_colours_of_the_view(table, segmenter):
@@ -156,7 +175,7 @@ def test_guided_uses_the_colours_of_the_view(table, segmenter):
     view = np.zeros((32, 32, 3), np.uint8)
     view[:16] = [255, 0, 0]
     view[20:] = [0, 0, 255]
-    answer = segmenter.guided(mesh, segmenter.encode(mesh), view, num_steps=1)
+    answer = segmenter.open(mesh).guided(view, num_steps=1)
     assert answer.provenance["num_map_colors"] == 2
     assert len(answer.face_labels) == 60
 
@@ -182,7 +201,7 @@ def test_encoding_bytes_round_trip_and_are_stable(table, segmenter):
 
 def test_proposal_bytes_round_trip_and_are_stable(table, segmenter):
     mesh, _ = table
-    proposal = segmenter.propose(mesh, segmenter.encode(mesh), num_draws=1, num_steps=1)
+    proposal = segmenter.open(mesh).propose(num_draws=1, num_steps=1)
     stored = proposal_to_bytes(proposal)
     assert same(proposal_from_bytes(stored), proposal)
     assert proposal_to_bytes(proposal_from_bytes(stored)) == stored
@@ -194,6 +213,6 @@ def test_damaged_bytes_are_refused(cut, table, segmenter):
     encoding = segmenter.encode(mesh)
     with pytest.raises(CorruptBlob):
         encoding_from_bytes(encoding_to_bytes(encoding)[:cut])
-    proposal = segmenter.propose(mesh, encoding, num_draws=1, num_steps=1)
+    proposal = segmenter.open(mesh, encoding).propose(num_draws=1, num_steps=1)
     with pytest.raises(CorruptBlob):
         proposal_from_bytes(proposal_to_bytes(proposal)[:cut])

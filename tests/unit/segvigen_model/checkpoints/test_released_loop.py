@@ -33,22 +33,23 @@ def test_a_folder_is_one_model_for_all_tasks(released_folder, asset):
     assert bundle.flow_for(Task.FULL) is not bundle.flow_for(Task.GUIDED)
     assert bundle.flow_for(Task.INTERACTIVE).config.num_click_embeddings == 1
 
-    encoding = segmenter.encode(asset.mesh)
+    session = segmenter.open(asset.mesh)
+    encoding = session.encoding
     assert encoding.condition.shape == (1 + 4 + 32 * 32, 16)
     again = encoding_from_bytes(encoding_to_bytes(encoding))
     assert np.array_equal(again.condition, encoding.condition)
 
-    proposal = segmenter.propose(asset.mesh, encoding, num_draws=2, num_steps=2)
+    proposal = session.propose(num_draws=2, num_steps=2)
     assert len(proposal.face_labels) == asset.mesh.num_faces
     face = 3
     click = Click(face, asset.mesh.triangles[face].mean(axis=0), part=0)
-    assert segmenter.part_mask(asset.mesh, encoding, [click]).shape == (asset.mesh.num_faces,)
-    refined = segmenter.refine(asset.mesh, encoding, proposal.face_labels, [click])
+    assert session.click([click]).shape == (asset.mesh.num_faces,)
+    refined = session.refine(proposal.face_labels, [click])
     assert refined.face_labels[face] == refined.provenance["id_map"].get("0", 0)
 
     colors = np.random.default_rng(0).integers(60, 255, (99, 3)).astype(np.uint8)
     painted = paint_parts(asset.mesh, asset.face_labels, colors)
-    assert segmenter.guided(asset.mesh, encoding, painted, num_steps=2).num_parts >= 1
+    assert session.guided(painted, num_steps=2).num_parts >= 1
 
 
 def test_the_picture_and_the_seed_reach_the_answer(released_folder, asset):
@@ -77,11 +78,11 @@ def test_masks_follow_the_released_sampler(released_folder, asset):
 
 def test_one_checkpoint_knows_its_task_only(released_folder, asset):
     segmenter = Segmenter.from_checkpoint(released_folder / "interactive_seg.ckpt")
-    encoding = segmenter.encode(asset.mesh)
+    session = segmenter.open(asset.mesh)
     with pytest.raises(CheckpointMismatch, match="for interactive, not full"):
-        segmenter.propose(asset.mesh, encoding)
+        session.propose()
     click = Click(0, asset.mesh.triangles[0].mean(axis=0), part=0)
-    assert segmenter.part_mask(asset.mesh, encoding, [click]).max() <= 1.0
+    assert session.click([click]).max() <= 1.0
 
 
 def test_a_folder_has_its_own_fingerprint(released_folder):

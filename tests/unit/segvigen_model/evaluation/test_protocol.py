@@ -7,6 +7,7 @@ import json
 import numpy as np
 import pytest
 
+from segvigen_model import segmenter as segmenter_module
 from segvigen_model.checkpoints import native
 from segvigen_model.checkpoints.weights import file_sha256
 from segvigen_model.datasets.labelled_folder import chosen_rows, labelled_object, load_object
@@ -31,6 +32,7 @@ from segvigen_model.interactive.mask_selector import WEIGHTS_FILE as CHOICE
 from segvigen_model.interactive.patch_network import WEIGHTS_FILE as PATCHES
 from segvigen_model.model.bundle import build
 from segvigen_model.segmenter import Segmenter
+from segvigen_model.session import Session
 from segvigen_model.types import AssetMesh, Material
 
 
@@ -212,18 +214,14 @@ def test_nasty_labels_do_not_stop_any_mode(pack, segmenter, tmp_path, surface):
         assert scores.values["full|miou_matched"][0] > 0
 
 
-def test_too_many_colours_for_a_painted_view_are_a_told_refusal(pack, segmenter, tmp_path):
-    class Refuses:
-        weights = segmenter.weights
-
-        def __getattr__(self, name):
-            return getattr(segmenter, name)
-
+def test_too_many_colours_for_a_painted_view_are_a_told_refusal(pack, segmenter, monkeypatch):
+    class Refuses(Session):
         def guided(self, *args, **kwargs):
             raise ValueError("a painted view needs 1..64 flat colours")
 
+    monkeypatch.setattr(segmenter_module, "Session", Refuses)
     row = chosen_rows(pack, None, 1)[0]
-    scores = measure_row(pack, row, Protocol(modes=("guided",)), Refuses())
+    scores = measure_row(pack, row, Protocol(modes=("guided",)), segmenter)
     assert scores.refusals == ["guided: no_part_map: a painted view needs 1..64 flat colours"]
 
 

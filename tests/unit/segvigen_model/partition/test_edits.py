@@ -42,7 +42,7 @@ def test_groups_that_share_a_part_become_one():
 @pytest.fixture
 def known(table, segmenter):
     mesh, parts = table
-    geometry = segmenter.geometry(mesh, segmenter.encode(mesh))
+    geometry = segmenter.open(mesh).geometry
     together = togetherness(geometry.reading.bonds, None)
     return parts, geometry.atoms, together, geometry.surface.areas
 
@@ -96,10 +96,10 @@ def test_what_cannot_be_split_is_told(known, single_face, segmenter):
 
 def test_refine_merges_splits_then_clicks(table, segmenter, click_at):
     mesh, parts = table
-    encoding = segmenter.encode(mesh)
+    session = segmenter.open(mesh)
     start = np.array([0, 1, 2, 3, 3])[parts].astype(np.int32)  # two legs are one part
     edits = Edits(merges=((2, 1),), splits=((3, 2),))
-    answer = segmenter.refine(mesh, encoding, start, [], edits=edits)
+    answer = session.refine(start, [], edits=edits)
     assert answer.num_parts == 4
     moved = answer.provenance["id_map"]
     assert moved["1"] == moved["2"] == 2
@@ -108,18 +108,18 @@ def test_refine_merges_splits_then_clicks(table, segmenter, click_at):
     assert len(set(zip(np.array([0, 1, 1, 3, 4])[parts], answer.face_labels, strict=True))) == 4
     assert answer.part_confidence[2] == 1.0
     late = click_at(mesh, 14, kind=ClickKind.BELONGS, part=2)  # one leg of the merged pair
-    again = segmenter.refine(mesh, encoding, start, [late], edits=edits)
+    again = session.refine(start, [late], edits=edits)
     assert (again.face_labels == answer.face_labels).all()
     with pytest.raises(ValueError, match="part 4"):  # a piece of the split was not shown
-        segmenter.refine(mesh, encoding, start, [replace(late, part=4)], edits=edits)
+        session.refine(start, [replace(late, part=4)], edits=edits)
 
 
 def test_what_is_no_object_may_be_merged_away(table, segmenter):
     mesh, parts = table
-    encoding = segmenter.encode(mesh)
+    session = segmenter.open(mesh)
     for merge, left in (((0, 4), None), ((4, 0), 0), ((1, 2), 2)):
-        answer = segmenter.refine(
-            mesh, encoding, parts.astype(np.int32), [], edits=Edits((merge,)), not_object_part=4
+        answer = session.refine(
+            parts.astype(np.int32), [], edits=Edits((merge,)), not_object_part=4
         )
         assert answer.provenance["not_object_part"] == left, merge
 
@@ -133,17 +133,15 @@ def test_merges_mend_an_over_segmented_real_object(segmenter):
     row = min(chosen_rows(PARTS, "heldout", 10), key=lambda each: each.get("faces", 0))
     found = load_object(PARTS, row, "face_inst", "fused")
     truth, areas = np.unique(found.labels, return_inverse=True)[1], found.areas
-    encoding = segmenter.encode(found.mesh)
-    shown = segmenter.propose(
-        found.mesh, encoding, num_draws=1, num_steps=1, granularity="fine"
-    ).face_labels
+    session = segmenter.open(found.mesh)
+    shown = session.propose(num_draws=1, num_steps=1, granularity="fine").face_labels
     inside = np.zeros((shown.max() + 1, truth.max() + 1))
     np.add.at(inside, (shown, truth), areas)
     owner = inside.argmax(axis=1)  # a person joins what lies mostly in one true part
     groups = [np.flatnonzero(owner == part).tolist() for part in range(truth.max() + 1)]
     merges = tuple(tuple(group) for group in groups if len(group) > 1)
     assert merges, "the fine granularity cuts more than people do"
-    made = segmenter.refine(found.mesh, encoding, shown, [], edits=Edits(merges))
+    made = session.refine(shown, [], edits=Edits(merges))
     assert made.num_parts == shown.max() + 1 - sum(len(group) - 1 for group in merges)
 
     def mean_iou(labels) -> float:

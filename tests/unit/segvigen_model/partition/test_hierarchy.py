@@ -64,7 +64,7 @@ def test_a_tree_has_one_parent_per_node_and_loses_no_face(labels, first, second)
 
 def test_learned_borders_make_the_level_below_and_above(table, segmenter):
     mesh, parts = table
-    geometry = segmenter.geometry(mesh, segmenter.encode(mesh))
+    geometry = segmenter.open(mesh).geometry
     atoms, areas = geometry.atoms, geometry.surface.areas
     together = togetherness(geometry.reading.bonds, None)
     whole = np.zeros(60, np.int32)
@@ -79,7 +79,7 @@ def test_learned_borders_make_the_level_below_and_above(table, segmenter):
 
 def test_a_proposal_carries_its_levels(table, segmenter):
     mesh, _ = table
-    proposal = segmenter.propose(mesh, segmenter.encode(mesh), num_draws=1, num_steps=1)
+    proposal = segmenter.open(mesh).propose(num_draws=1, num_steps=1)
     again = proposal_from_bytes(proposal_to_bytes(proposal))
     assert again.finer is not None
     assert again.groups is not None

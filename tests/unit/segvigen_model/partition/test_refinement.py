@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from segvigen_model.partition.edits import MIN_PIECE_SHARE
 from segvigen_model.partition.refinement import NO_TARGET, Wish, refine_labels, resolve_clicks
+from segvigen_model.session import Session
 from segvigen_model.surface.adjacency import patch_atoms
 from segvigen_model.surface.geometry import surface_of
 from segvigen_model.surface.region_merging import SegmentTree, segment_tree
@@ -78,10 +79,10 @@ def made(kind: str, face: int, part: int, group: int, mesh) -> Click:
 @given(said=click_lists(), seed=st.integers(0, 99))
 def test_every_click_holds_and_the_result_is_a_partition(said, seed, table, segmenter):
     mesh, _ = table
-    encoding = kept_encoding(segmenter, mesh)
+    session = kept_session(segmenter, mesh)
     start = np.random.default_rng(seed).permutation(np.arange(60) % 4).astype(np.int32)
     clicks = [made(*each, mesh) for each in said]
-    answer = segmenter.refine(mesh, encoding, start, clicks)
+    answer = session.refine(start, clicks)
     labels = answer.face_labels
     assert np.unique(labels).tolist() == list(range(answer.num_parts))
     mapping = {int(old): new for old, new in answer.provenance["id_map"].items()}
@@ -94,22 +95,22 @@ def test_every_click_holds_and_the_result_is_a_partition(said, seed, table, segm
         assert (labels[start == part] == mapping[part]).all()
 
 
-_KEPT: dict[bytes, tuple] = {}
+_KEPT: dict[bytes, Session] = {}
 
 
-def kept_encoding(segmenter, mesh):
-    """Encode once per geometry: hypothesis calls the test many times."""
+def kept_session(segmenter, mesh):
+    """Open once per geometry: hypothesis calls the test many times."""
     key = mesh.vertices.tobytes()
     if key not in _KEPT:
-        _KEPT[key] = (mesh, segmenter.encode(mesh))
-    return _KEPT[key][1]
+        _KEPT[key] = segmenter.open(mesh)
+    return _KEPT[key]
 
 
 def test_one_click_moves_a_whole_leg(table, segmenter, click_at):
     mesh, parts = table
     start = np.minimum(parts, 1).astype(np.int32)  # all four legs are one part
     click = click_at(mesh, 50, kind=ClickKind.NEW_PART)
-    answer = segmenter.refine(mesh, segmenter.encode(mesh), start, [click])
+    answer = segmenter.open(mesh).refine(start, [click])
     assert answer.num_parts == 3
     assert ((answer.face_labels == 2) == (parts == 4)).all()
 
@@ -118,7 +119,7 @@ def test_clicks_join_what_was_split_and_ids_close_up(table, segmenter, click_at)
     mesh, parts = table
     start = np.where(np.arange(60) == 30, 5, parts).astype(np.int32)
     click = click_at(mesh, 30, part=2)
-    answer = segmenter.refine(mesh, segmenter.encode(mesh), start, [click])
+    answer = segmenter.open(mesh).refine(start, [click])
     assert (answer.face_labels == parts).all()
     assert "5" not in answer.provenance["id_map"]
 
@@ -126,11 +127,11 @@ def test_clicks_join_what_was_split_and_ids_close_up(table, segmenter, click_at)
 def test_faces_settled_in_earlier_rounds_keep_their_part(table, segmenter, click_at):
     mesh, parts = table
     start = np.minimum(parts, 1).astype(np.int32)
-    encoding = segmenter.encode(mesh)
-    first = segmenter.refine(mesh, encoding, start, [click_at(mesh, 50, kind=ClickKind.NEW_PART)])
+    session = segmenter.open(mesh)
+    first = session.refine(start, [click_at(mesh, 50, kind=ClickKind.NEW_PART)])
     assert first.provenance["anchor_faces"] == [50]
     neighbour = click_at(mesh, 53, part=0)
-    second = segmenter.refine(mesh, encoding, first.face_labels, [neighbour], anchor_faces=[50])
+    second = session.refine(first.face_labels, [neighbour], anchor_faces=[50])
     assert second.face_labels[50] == 2
     assert second.face_labels[53] == 0
     assert second.provenance["anchor_faces"] == [50, 53]
@@ -138,8 +139,7 @@ def test_faces_settled_in_earlier_rounds_keep_their_part(table, segmenter, click
 
 def test_negative_click_on_the_only_part_makes_another(single_face, segmenter, click_at):
     click = click_at(single_face, 0, part=0, is_positive=False)
-    encoding = segmenter.encode(single_face)
-    answer = segmenter.refine(single_face, encoding, np.zeros(1, np.int32), [click])
+    answer = segmenter.open(single_face).refine(np.zeros(1, np.int32), [click])
     assert answer.face_labels.tolist() == [0]
     assert answer.provenance["id_map"] == {"1": 0}
     assert "negative_click_made_part" in answer.provenance["fallbacks"]
@@ -147,14 +147,15 @@ def test_negative_click_on_the_only_part_makes_another(single_face, segmenter, c
 
 def test_scripted_reviewer_mends_a_wrong_partition(table, segmenter, click_at):
     mesh, parts = table
-    areas = segmenter.geometry(mesh, encoding := segmenter.encode(mesh)).surface.areas
+    session = segmenter.open(mesh)
+    areas = session.geometry.surface.areas
     labels = np.array([0, 0, 1, 1, 1])[parts].astype(np.int32)
     for part in range(1, 5):  # name each leg whose label is not its own
         rivals = np.unique(parts[labels == labels[parts == part][0]])
         if len(rivals) > 1:
             face = int(np.flatnonzero(parts == part)[3])
             click = click_at(mesh, face, kind=ClickKind.NEW_PART)
-            labels = segmenter.refine(mesh, encoding, labels, [click]).face_labels
+            labels = session.refine(labels, [click]).face_labels
     for part in range(5):
         own = np.bincount(labels[parts == part], areas[parts == part]).argmax()
         union = areas[(labels == own) | (parts == part)].sum()

@@ -66,13 +66,15 @@ def test_clicks_say_what_is_seen_and_are_few(table):
 
 def test_what_the_view_shows_holds(table, segmenter):
     mesh, parts = table
-    encoding = segmenter.encode(mesh)
-    faces = front_faces(mesh, encoding.frame, 128)
+    session = segmenter.open(mesh)
+    frame = session.encoding.frame
+    faces = session.view_faces(128)
+    assert np.array_equal(faces, front_faces(mesh, frame, 128)), "the tiny model sees from +Z"
     colors = [RED, GREEN, BLUE, (255, 255, 0), (0, 255, 255)]
     view = painted(faces, parts, colors)
-    answer = segmenter.guided(mesh, encoding, view, num_steps=1).face_labels
+    answer = session.guided(view, num_steps=1).face_labels
     palette = map_colors(view)
-    seen = seen_labels(front_faces(mesh, encoding.frame), view, palette, mesh.num_faces)
+    seen = seen_labels(front_faces(mesh, frame), view, palette, mesh.num_faces)
     shown = seen.any(axis=1)
     areas = np.ones(shown.sum())
     assert miou_matched(answer[shown], seen.argmax(axis=1)[shown], areas) == pytest.approx(1.0)
@@ -83,12 +85,12 @@ def test_a_view_of_nothing_is_refused(table, segmenter):
     view = np.zeros((64, 64, 3), np.uint8)
     view[0, :] = RED  # above the object
     with pytest.raises(ValueError, match="shows nothing of the asset"):
-        segmenter.guided(mesh, segmenter.encode(mesh), view, num_steps=1)
+        segmenter.open(mesh).guided(view, num_steps=1)
 
 
 def test_what_nobody_painted_and_nobody_claims_is_a_part_of_its_own(table, segmenter):
     mesh, _ = table
-    geometry = segmenter.geometry(mesh, segmenter.encode(mesh))
+    geometry = segmenter.open(mesh).geometry
     atoms, reading = geometry.atoms, geometry.reading
     group, number = grown_parts(atoms, reading.bonds)
     counts = np.zeros((atoms.count, 1))

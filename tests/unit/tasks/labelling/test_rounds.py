@@ -103,7 +103,7 @@ def shown(world: Any) -> Proposal:
 
 def test_merges_and_names_need_no_model(world: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     proposed_as(world, SIX)
-    for name in ("refine", "encode", "geometry"):
+    for name in ("open", "encode"):
         monkeypatch.setattr(world.segmenter, name, lambda *a, **k: pytest.fail("asked the model"))
     asset = answered(world, "refine", ["merge 0 1", "merge 3 2", "name 4 lid", "category 5 leg"])
     assert (asset.state, asset.round) == ("proposed", 1)

@@ -11,6 +11,7 @@ import pytest
 
 from segvigen_model.errors import AssetRejected, MissingExtra
 from segvigen_model.serialization import proposal_from_bytes
+from segvigen_model.session import Session
 from segvigen_model.types import Proposal
 from tasks.catalogue import AssetRow, AssetState, ClickRow, LeaseLost
 from tasks.errors import StageError
@@ -104,7 +105,7 @@ def test_killed_after_the_blob_the_next_run_does_not_compute_again(
                 stage(asset.asset_id, **common(world), **extra)
         before = world.catalogue.asset(asset.asset_id).state
         with monkeypatch.context() as patch:
-            for name in ("encode", "propose"):
+            for name in ("encode", "open"):
                 patch.setattr(world.segmenter, name, lambda *a, **k: pytest.fail("computed again"))
             result = stage(asset.asset_id, **common(world), **extra)
         assert result.is_done
@@ -368,7 +369,7 @@ def test_a_broken_proposal_is_never_stored(world: Any, monkeypatch: pytest.Monke
         labels = np.full(num_faces, -1, np.int32)
         return Proposal(labels, labels, np.ones(1, np.float32), 1.0)
 
-    monkeypatch.setattr(world.segmenter, "propose", holes)
+    monkeypatch.setattr(Session, "propose", holes)
     with pytest.raises(BadLabels):
         propose_asset(asset.asset_id, model=world.settings.model, **common(world))
     assert list(world.store.list("proposals")) == []

@@ -1,4 +1,4 @@
-"""All that is derived from one asset's mesh and voxels, computed once and kept for all calls."""
+"""Everything that is derived from one asset's mesh and voxels, computed once per session."""
 
 from __future__ import annotations
 
@@ -16,11 +16,17 @@ from segvigen_model.types import AssetMesh, Encoding
 
 
 @dataclass(frozen=True, slots=True)
-class Geometry:
-    """What is derived from a mesh and its voxels, once."""
+class AssetGeometry:
+    """What is derived from a mesh and its voxels; up to 1.5 GB.
 
-    mesh: AssetMesh
-    encoding: Encoding
+    Attributes:
+        surface: areas, normals and adjacency of the faces.
+        tree: nested segments of the surface.
+        looks: patches of the whole as the patch network read them, and closer looks at clicks.
+        survey: finer patches for automatic prompts, read on first use.
+        relation: faces to voxels and back.
+    """
+
     surface: Surface
     tree: SegmentTree
     looks: Looks
@@ -34,13 +40,13 @@ class Geometry:
 
     @property
     def reading(self) -> Reading:
-        """Of the whole."""
+        """What the patch network read of the whole."""
         return self.looks.whole.reading
 
 
-def geometry_of(
+def measure_asset(
     mesh: AssetMesh, encoding: Encoding, network: PatchNetwork | None = None
-) -> Geometry:
+) -> AssetGeometry:
     """Measure a mesh, cut it into patches, read them, and relate its faces to its voxels.
 
     Args:
@@ -53,28 +59,4 @@ def geometry_of(
     looks = Looks.of(surface, tree, network)
     relation = face_voxels(mesh, surface, encoding.coords, encoding.grid, encoding.frame)
     survey = Survey(surface, tree, looks.whole)
-    return Geometry(mesh, encoding, surface, tree, looks, survey, relation)
-
-
-class Geometries:
-    """Geometry of the assets used last, made when first asked for.
-
-    Args:
-        network: reads patches.
-        num_kept: assets, >= 1; each may hold more than a gigabyte.
-    """
-
-    def __init__(self, network: PatchNetwork, num_kept: int) -> None:
-        self._network, self._num_kept = network, num_kept
-        self._kept: list[Geometry] = []
-
-    def of(self, mesh: AssetMesh, encoding: Encoding) -> Geometry:
-        """The geometry of these very objects."""
-        for place, kept in enumerate(self._kept):
-            if kept.mesh is mesh and kept.encoding is encoding:
-                self._kept.insert(0, self._kept.pop(place))
-                return kept
-        del self._kept[self._num_kept - 1 :]  # first: the new one needs the memory
-        made = geometry_of(mesh, encoding, self._network)
-        self._kept.insert(0, made)
-        return made
+    return AssetGeometry(surface, tree, looks, survey, relation)

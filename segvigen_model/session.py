@@ -1,0 +1,294 @@
+"""One asset opened with one model: propose parts, answer clicks, refine, follow a painted view.
+
+Every result is an exclusive, exhaustive partition of the original faces with dense ids, and its
+provenance records how it was made. A session holds mesh, encoding and geometry (up to 1.5 GB), each
+computed once; drop the session to free them.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from segvigen_model.interactive.click_decoding import TRUSTED, togetherness
+from segvigen_model.interactive.patch_network import PatchNetwork
+from segvigen_model.model.bundle import Bundle
+from segvigen_model.model.inference import draw_colorings
+from segvigen_model.partition.asset_geometry import AssetGeometry, measure_asset
+from segvigen_model.partition.auto_prompts import Patches
+from segvigen_model.partition.click_probabilities import (
+    ClickedPart,
+    clicked_parts,
+    part_probabilities,
+)
+from segvigen_model.partition.consensus import Partition, consensus
+from segvigen_model.partition.edits import Edits, apply_edits
+from segvigen_model.partition.hierarchy import first_levels
+from segvigen_model.partition.refinement import (
+    follow_edits,
+    followed,
+    refine_labels,
+    refined_partition,
+    resolve_clicks,
+    settled_wishes,
+)
+from segvigen_model.partition.view_guided import (
+    FRONT_PIXELS,
+    camera_faces,
+    front_faces,
+    guided_partition,
+    map_colors,
+    resized,
+    seen_labels,
+)
+from segvigen_model.slat_flow.palette import decode_colors, nearest_colors
+from segvigen_model.types import (
+    AssetMesh,
+    ByteArray,
+    Click,
+    Encoding,
+    FloatArray,
+    IntArray,
+    Proposal,
+)
+
+logger = logging.getLogger(__name__)
+
+
+class Session:
+    """One asset, opened by `Segmenter.open`. Not for several threads at once.
+
+    Args:
+        bundle: the model.
+        weights: sha256 by name of every weights file that labels depend on.
+        network: reads patches.
+        mesh: the asset.
+        encoding: of the asset, by this model.
+
+    Attributes:
+        mesh, encoding: what the session works on.
+    """
+
+    def __init__(
+        self,
+        bundle: Bundle,
+        weights: Mapping[str, str],
+        network: PatchNetwork,
+        mesh: AssetMesh,
+        encoding: Encoding,
+    ) -> None:
+        self.mesh, self.encoding = mesh, encoding
+        self._bundle, self._weights, self._network = bundle, weights, network
+
+    @cached_property
+    def geometry(self) -> AssetGeometry:
+        """Surface, patches and voxel relation, measured on first use."""
+        return measure_asset(self.mesh, self.encoding, self._network)
+
+    def prepare(self) -> None:
+        """Measure the geometry now, so that the first call does not wait for it."""
+        _ = self.geometry
+
+    def view_faces(self, pixels: int) -> IntArray:
+        """(pixels, pixels) int32 face under each pixel of the model's camera, -1 where none is.
+
+        A painted view for `guided` has one colour per part on these pixels.
+        """
+        shown = camera_faces if self._bundle.config.flow.view is None else front_faces
+        return shown(self.mesh, self.encoding.frame, pixels)
+
+    def propose(
+        self,
+        *,
+        num_draws: int = 4,
+        num_steps: int = 8,
+        granularity: str = "medium",
+        seed: int = 0,
+    ) -> Proposal:
+        """Partition the asset without help.
+
+        Args:
+            num_draws: independent draws that vote, >= 1.
+            num_steps: sampler steps per draw.
+            granularity: "fine", "medium" or "coarse".
+            seed: of the draws; the same seed gives the same result.
+        """
+        geometry = self.geometry
+        colorings = draw_colorings(
+            self._bundle, self.encoding, num_draws=num_draws, num_steps=num_steps, seed=seed
+        )
+        draws = np.stack(
+            [
+                geometry.relation.labels_to_faces(decode_colors(colors, self.encoding.coords))
+                for colors in colorings
+            ]
+        )
+        trust = self._bundle.config.segmenter.fusion.draws
+        survey = geometry.survey
+        atoms, bonds = survey.closely() if trust < TRUSTED else survey.at_once()
+        areas = geometry.surface.areas
+        partition = consensus(draws, atoms, bonds, areas, granularity, trust=trust)
+        logger.info("propose parts=%d agreement=%.3f", partition.count, partition.confidence)
+        return self._with_levels(
+            partition,
+            (atoms, bonds),
+            labels_source="draw_consensus",
+            seed=seed,
+            num_draws=num_draws,
+            num_steps=num_steps,
+            granularity=granularity,
+            atoms=atoms.source,
+        )
+
+    def click(self, clicks: Sequence[Click], seed: int = 0) -> FloatArray:
+        """Find the part that clicks point at.
+
+        Args:
+            clicks: points inside the part, and (is_positive=False) points outside; at least one
+                positive. Their kind and part id do not matter.
+            seed: of the noise; small checkpoints answer in one step without any.
+
+        Returns:
+            (F,) float32 probability that each face belongs to the part; cut at 0.5.
+        """
+        is_positive = np.array([click.is_positive for click in clicks], bool)
+        if not is_positive.any():
+            raise ValueError(
+                f"none of {len(clicks)} clicks is positive; give at least one point in the part"
+            )
+        faces = np.array([click.face for click in clicks], np.int64)
+        points = np.array([click.xyz for click in clicks], np.float64)
+        part = ClickedPart(faces, points, is_positive)
+        (probability,) = self._probabilities([part], seed)
+        return probability.astype(np.float32)
+
+    def refine(
+        self,
+        face_labels: IntArray,
+        clicks: Sequence[Click],
+        seed: int = 0,
+        *,
+        not_object_part: int | None = None,
+        anchor_faces: Sequence[int] = (),
+        edits: Edits | None = None,
+    ) -> Proposal:
+        """Change a partition by clicks and by edits of whole parts.
+
+        Args:
+            face_labels: (F,) int dense part ids that the reviewer saw.
+            clicks: what the reviewer clicked; the later of two on one face counts.
+            seed: as in `click`.
+            not_object_part: part already set aside as no object (provenance of the input).
+            anchor_faces: faces settled by clicks of earlier rounds (provenance of the input);
+                they keep their part unless clicked again.
+            edits: merges and splits of shown parts; done first.
+
+        Returns:
+            The new partition. Every click holds; a part without clicks keeps its faces except
+            those that clicks move. Ids stay, but a vacated one goes to the newest part ("id_map":
+            shown id -> id now; "pieces": of parts that were split).
+        """
+        geometry = self.geometry
+        areas = geometry.surface.areas
+        together = togetherness(geometry.reading.bonds, None)
+        edited = apply_edits(face_labels, edits or Edits(), geometry.atoms, together, areas)
+        clicks, aside = follow_edits(edited, clicks, not_object_part)
+        first_new = int(edited.labels.max(initial=-1)) + 1
+        wishes, aside = resolve_clicks(clicks, len(edited.home), aside, first_new)
+        settled = settled_wishes(edited.labels, anchor_faces, wishes)
+        points = {wish.face: geometry.surface.centers[wish.face] for wish in settled}
+        points |= {click.face: click.xyz for click in clicks}
+        parts = clicked_parts(wishes, settled, points)
+        found = self._probabilities(list(parts.values()), seed)
+        probabilities = dict(zip(parts, found, strict=True))
+        refined = refine_labels(
+            edited.labels,
+            wishes,
+            lambda wish: probabilities[wish.key],
+            (geometry.surface, geometry.tree, geometry.atoms),
+            aside,
+            settled,
+        )
+        id_map, touched = followed(edited, refined, wishes)
+        return self._proposal(
+            refined_partition(face_labels, edited, refined, touched, areas),
+            labels_source="click_refinement",
+            num_clicks=len(clicks),
+            seed=seed,
+            id_map={str(old): new for old, new in sorted(id_map.items())},
+            pieces={
+                str(old): [id_map[piece] for piece in pieces if piece in id_map]
+                for old, pieces in edited.pieces.items()
+            },
+            not_object_part=refined.not_object_part,
+            anchor_faces=sorted({*map(int, anchor_faces), *(wish.face for wish in wishes)}),
+        )
+
+    def guided(self, part_map: ByteArray, *, num_steps: int = 8, seed: int = 0) -> Proposal:
+        """Partition the asset after a painted view.
+
+        Args:
+            part_map: (S, S, 3) uint8, one flat colour per part, black background: what the
+                model's camera sees (`view_faces`), at any size.
+            num_steps: sampler steps.
+            seed: of the draw.
+        """
+        geometry, view = self.geometry, self._bundle.config.flow.view
+        palette = map_colors(part_map)
+        shown = self.view_faces(len(part_map) if view is None else FRONT_PIXELS)
+        seen = seen_labels(shown, part_map, palette, self.mesh.num_faces)
+        if not seen.any():
+            raise ValueError(
+                "the painted view shows nothing of the asset; paint what the model's camera sees"
+            )
+        # The model's own view encoder reads one size; a checkpoint without one reads any.
+        size = len(part_map) if view is None else view.image_size
+        colors = draw_colorings(
+            self._bundle,
+            self.encoding,
+            num_draws=1,
+            num_steps=num_steps,
+            seed=seed,
+            view=resized(part_map, size).astype(np.float32) / 255.0,
+        )[0]
+        drawn = nearest_colors(np.clip(colors, 0, 1), palette)
+        partition = guided_partition(
+            seen,
+            geometry.relation.labels_to_faces(drawn),
+            geometry.atoms,
+            geometry.reading,
+            geometry.surface,
+            self._bundle.config.segmenter.fusion.mask,
+        )
+        return self._with_levels(
+            partition,
+            geometry.survey.at_once(),
+            labels_source="view_palette",
+            seed=seed,
+            num_steps=num_steps,
+            num_map_colors=len(palette),
+        )
+
+    def _probabilities(self, parts: Sequence[ClickedPart], seed: int) -> list[FloatArray]:
+        return part_probabilities(self._bundle, self.encoding, self.geometry, parts, seed)
+
+    def _with_levels(self, partition: Partition, patches: Patches, **provenance: Any) -> Proposal:
+        """A proposal with the levels below and above its parts, grown from some patches."""
+        atoms, bonds = patches
+        together, areas = togetherness(bonds, None), self.geometry.surface.areas
+        finer, groups = first_levels(partition.labels, atoms, together, areas)
+        return replace(self._proposal(partition, **provenance), finer=finer, groups=groups)
+
+    def _proposal(self, partition: Partition, **provenance: Any) -> Proposal:
+        return Proposal(
+            face_labels=partition.labels,
+            voxel_labels=self.geometry.relation.labels_to_voxels(partition.labels),
+            part_confidence=partition.part_confidence,
+            confidence=partition.confidence,
+            provenance={**provenance, **self._weights, "fallbacks": list(partition.notes)},
+        )
