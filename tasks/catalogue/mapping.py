@@ -68,7 +68,6 @@ class Row(MappedAsDataclass, DeclarativeBase, dataclass_callable=_frozen_datacla
         Text128: sa.String(128),
         Mapping[str, Any]: sa.JSON,
         Sequence[str]: sa.JSON,
-        tuple[int, ...]: IntTuple,
     }
 
 

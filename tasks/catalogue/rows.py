@@ -16,6 +16,7 @@ from sqlalchemy.orm import Mapped, mapped_column
 
 from tasks.catalogue.mapping import (
     BigInt,
+    IntTuple,
     Row,
     Text16,
     Text32,
@@ -210,7 +211,7 @@ class VerbRow(Row):
     round: Mapped[int]
     result_id: Mapped[str]
     kind: Mapped[Text16]
-    parts: Mapped[tuple[int, ...]]
+    parts: Mapped[tuple[int, ...]] = mapped_column(IntTuple)
     text: Mapped[str] = mapped_column(default="")
     count: Mapped[int | None] = mapped_column(default=None)
 

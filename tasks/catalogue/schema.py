@@ -112,7 +112,9 @@ def read_revision(connection: sa.Connection) -> str | None:
     tables = sa.inspect(connection)
     if tables.has_table("alembic_version"):
         query = sa.text("SELECT version_num FROM alembic_version")
-        return str(connection.execute(query).scalar_one())
+        revision = connection.execute(query).scalar_one_or_none()
+        if revision is not None:
+            return str(revision)
     cursors = table_of(CursorRow)
     if not tables.has_table(cursors.name):
         return None

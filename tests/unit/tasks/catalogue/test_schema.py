@@ -180,6 +180,7 @@ def test_an_earlier_catalogue_gets_the_tables_that_came_later(
     [
         ("UPDATE alembic_version SET version_num = '0099'", "revision 0099, newer than this"),
         ("DROP TABLE alembic_version", "schema 'alembic' and no revision"),
+        ("DELETE FROM alembic_version", "schema 'alembic' and no revision"),
     ],
 )
 def test_what_this_code_cannot_know_is_refused(tmp_path: Path, statement: str, said: str) -> None:
