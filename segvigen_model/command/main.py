@@ -13,7 +13,7 @@ from importlib.util import find_spec
 
 import typer
 
-from segvigen_model.command import doctor, evaluate, parity, terminal, weights
+from segvigen_model.command import doctor, evaluate, parity, segment, terminal, weights
 from segvigen_model.errors import MissingExtra
 
 ADDITIONS = "segvigen.commands"
@@ -28,6 +28,7 @@ def make_app() -> typer.Typer:
         help="Raw 3D meshes in, part labels out.\n\n"
         "Exit codes: 0 done, 1 it went wrong, 2 wrong usage, 3 something is missing or stopped.",
     )
+    app.command()(segment.segment)
     app.command()(evaluate.evaluate)
     app.command()(parity.parity)
     app.command()(doctor.doctor)

@@ -19,6 +19,7 @@ ELEVATION_DEG = 25.0
 NUM_AZIMUTHS = 8
 LOOK_PIXELS = 64  # side of the small pictures by which a view is chosen
 SUPERSAMPLING = 2
+VIEW_PIXELS = 480  # side of one of four views
 AMBIENT = 0.35  # share of light on a face seen edge-on
 MARGIN = 1.08  # of the field of view round the object
 GROUND = (255, 255, 255)
@@ -100,6 +101,22 @@ def shaded(corners: FloatArray, colors: ByteArray, camera: Camera, pixels: int) 
     )
     result: ByteArray = np.asarray(small)
     return result
+
+
+def four_views(mesh: AssetMesh, colors: ByteArray, pixels: int = VIEW_PIXELS) -> Image.Image:
+    """Draw a mesh from its four upper corners, two views a row.
+
+    Args:
+        mesh: the asset.
+        colors: (F, 3) uint8.
+        pixels: side of one view.
+    """
+    corners = triangles_unit(mesh)
+    made = Image.new("RGB", (2 * pixels, 2 * pixels), GROUND)
+    for number, camera in enumerate(views(corners)[1::2]):
+        picture = Image.fromarray(shaded(corners, colors, camera, pixels))
+        made.paste(picture, (number % 2 * pixels, number // 2 * pixels))
+    return made
 
 
 def seen_points(

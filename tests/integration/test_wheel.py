@@ -9,7 +9,9 @@ import sys
 import sysconfig
 from pathlib import Path
 
+import numpy as np
 import pytest
+import trimesh
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 PACKAGES = ("flows", "tasks", "infra", "deployments", "segvigen_model")
@@ -74,3 +76,14 @@ def test_a_checkout_beside_the_wheel_adds_the_pipeline(site, tmp_path):
     done = segvigen(site, tmp_path, "--help", checkout=REPOSITORY)
     assert done.returncode == 0, done.stderr
     assert "evaluate" in done.stdout and "ingest" in done.stdout
+
+
+def test_the_wheel_alone_segments_a_mesh(site, tmp_path):
+    boxes = [trimesh.creation.box().apply_translation((2 * i, 0, 0)) for i in range(2)]
+    trimesh.util.concatenate(boxes).export(tmp_path / "boxes.glb")
+    done = segvigen(site, tmp_path, "segment", "boxes.glb", "--labels", "labels.npz")
+    assert done.returncode == 0, done.stderr
+    assert "boxes.glb: 2 parts, 24 faces" in done.stdout
+    labels = np.load(tmp_path / "labels.npz")["face_labels"]
+    assert len(set(labels[:12])) == len(set(labels[12:])) == 1 and labels[0] != labels[12]
+    assert (tmp_path / "boxes-parts.glb").is_file()

@@ -84,6 +84,44 @@ def save_glb(
     return _pack(*_colored_scene(mesh, np.asarray(per_face, dtype=np.uint8)))
 
 
+def save_parts_glb(mesh: AssetMesh, face_labels: IntArray, colors: ByteArray) -> bytes:
+    """Write a mesh as GLB with one node per part, named `part 0`, `part 1`, ..., in one colour.
+
+    Args:
+        mesh: what to write; its materials are left out.
+        face_labels: (F,) int part ids 0..P-1, each with a face.
+        colors: (P, 3) uint8, sRGB.
+
+    Returns:
+        The file's bytes. Faces of a part keep their order.
+    """
+    blob = _Blob()
+    linear = np.where(colors <= 10, colors / 3294.6, ((colors / 255 + 0.055) / 1.055) ** 2.4)
+    numbers = range(len(colors))
+    meshes = []
+    for part in numbers:
+        corners = mesh.triangles[face_labels == part].reshape(-1, 3)
+        primitive = {"attributes": {"POSITION": _positions(blob, corners)}, "material": part}
+        meshes.append({"name": f"part {part}", "primitives": [primitive]})
+    header = {
+        "materials": [
+            {
+                "name": f"part {part}",
+                "pbrMetallicRoughness": {
+                    "baseColorFactor": [*linear[part].tolist(), 1.0],
+                    "metallicFactor": 0.0,
+                },
+                "doubleSided": True,
+            }
+            for part in numbers
+        ],
+        "meshes": meshes,
+        "nodes": [{"mesh": part, "name": f"part {part}"} for part in numbers],
+        "scenes": [{"nodes": [*numbers][::-1]}],  # readers take the last child first
+    }
+    return _pack(header, blob)
+
+
 def part_colors(num_parts: int) -> ByteArray:
     """Give well-separated colours, always the same: (num_parts, 3) uint8."""
     turn = 6.0 * ((np.arange(num_parts) * GOLDEN_SHARE) % 1.0)

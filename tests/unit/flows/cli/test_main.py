@@ -11,7 +11,7 @@ from segvigen_model.command import options
 
 COMMANDS = (
     *("up", "down", "deploy", "doctor", "demo", "status", "show", "retry", "db", "weights"),
-    *("ingest", "label", "review", "refine", "shards", "evaluate", "parity"),
+    *("ingest", "label", "review", "refine", "shards", "evaluate", "parity", "segment"),
     *("finetune", "checkpoints", "use", "export", "report", "gold"),
 )
 

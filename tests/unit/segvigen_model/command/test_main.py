@@ -9,7 +9,7 @@ from typer.testing import CliRunner
 from segvigen_model.command import options
 from segvigen_model.command.main import ADDITIONS, is_installed, load_additions, make_app
 
-SUBCOMMANDS = ("evaluate", "parity", "doctor", "weights")
+SUBCOMMANDS = ("segment", "evaluate", "parity", "doctor", "weights")
 
 
 @pytest.fixture
