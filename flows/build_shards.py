@@ -10,7 +10,6 @@ from prefect import flow
 
 from flows.runtime.chunks import io_task
 from flows.runtime.report import publish_table
-from tasks.labelling.taxonomy import load_taxonomy
 from tasks.shards import build as shards
 from tasks.workspace import Overrides, open_workspace
 
@@ -31,16 +30,9 @@ def build_shards(
     started = time.monotonic()
     workspace = open_workspace(settings_file, overrides, "build_shards")
 
-    file = workspace.settings.review.taxonomy
-
     @io_task("build-shards")
     def write_version() -> shards.ShardBuild:
-        return shards.build_shards(
-            store=workspace.store,
-            catalogue=workspace.catalogue,
-            settings=workspace.settings.shard,
-            taxonomy=None if file is None else load_taxonomy(file),
-        )
+        return shards.build_shards(workspace)
 
     built: shards.ShardBuild = write_version()
     seconds = round(time.monotonic() - started, 2)

@@ -56,7 +56,7 @@ def finetune(
 
     @io_task("write-dataset-folder")
     def write() -> DatasetFolder:
-        return write_dataset_folder(workspace.store, workspace.catalogue, dataset, folder / "data")
+        return write_dataset_folder(workspace, dataset, folder / "data")
 
     @task(name="tune-and-judge")
     def tune_and_judge() -> dict[str, Any]:

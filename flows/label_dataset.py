@@ -77,7 +77,7 @@ def has_work(workspace: Workspace) -> bool:
     if num_waiting(workspace, states):
         return True
     is_waiting = num_waiting(workspace, (AssetState.PROPOSED,)) > 0
-    return is_waiting and num_free_places(workspace.catalogue, workspace.settings.quality) > 0
+    return is_waiting and num_free_places(workspace) > 0
 
 
 def _advance(workspace: Workspace, common: dict[str, Any]) -> None:

@@ -43,7 +43,7 @@ def pull_review(
 
 def publish_reviewers(workspace: Workspace) -> None:
     """Write the table of reviewers as artifacts of the run."""
-    state = quality_state(workspace.catalogue, workspace.settings.gate, workspace.settings.quality)
+    state = quality_state(workspace)
     rows = state["reviewers"]
     if rows:
         publish_table("reviewers", rows, f"## Reviewers\n\n{markdown(rows)}")

@@ -36,8 +36,8 @@ def push_review(
     """
     workspace = open_workspace(settings_file, overrides, "push_review")
     gated = run_stage(workspace, GATE, limit)
-    rank_waiting(workspace.catalogue, workspace.settings.quality)
-    room = num_free_places(workspace.catalogue, workspace.settings.quality)
+    rank_waiting(workspace)
+    room = num_free_places(workspace)
     room = room if limit is None else min(room, limit)
     pushed = run_stage(workspace, PUSH, room)
     accepted = gated.counts.get(str(AssetState.ACCEPTED), 0)
@@ -48,14 +48,7 @@ def push_review(
 
 
 def _gate(workspace: Workspace, asset_id: str) -> StageResult:
-    decision = gate_asset(
-        asset_id,
-        store=workspace.store,
-        catalogue=workspace.catalogue,
-        settings=workspace.settings.gate,
-        quality=workspace.settings.quality,
-        worker=workspace.worker,
-    )
+    decision = gate_asset(workspace, asset_id)
     state = workspace.catalogue.asset(asset_id).state
     note = "; ".join(decision.doubts) or ("audit" if decision.is_audited else "sure")
     return StageResult(asset_id, "gate", state, decision.is_accepted, note=note)

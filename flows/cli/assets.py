@@ -20,7 +20,7 @@ from tasks.workspace import open_catalogue
 
 if TYPE_CHECKING:
     from tasks.catalogue import AssetRow, Catalogue, ShardVersionRow
-    from tasks.storage.store import Store
+    from tasks.workspace import Workspace
 
 app = typer.Typer()
 
@@ -52,17 +52,15 @@ def show(
     as_json: AsJson = False,
 ) -> None:
     """Everything about one asset: state, rounds, annotations and their problems, labels, blobs."""
-    from tasks.storage.store import Store
+    from tasks.workspace import Workspace
 
     with handle_errors():
         enter_stack(home, config, needs_store=glb is not None)
-        settings = load_settings()
-        catalogue = open_catalogue(settings)
-        row = find_asset(catalogue, asset)
-        history = read_asset(catalogue, row)
+        workspace = Workspace.from_settings(load_settings())
+        row = find_asset(workspace.catalogue, asset)
+        history = read_asset(workspace.catalogue, row)
         if glb is not None:
-            store = Store.from_settings(settings.store)
-            glb.write_bytes(parts_glb(store, catalogue, row))
+            glb.write_bytes(parts_glb(workspace, row))
     if as_json:
         terminal.out.print_json(json.dumps(history))
     else:
@@ -153,7 +151,7 @@ def read_asset(catalogue: Catalogue, asset: AssetRow) -> dict[str, Any]:
     }
 
 
-def parts_glb(store: Store, catalogue: Catalogue, asset: AssetRow) -> bytes:
+def parts_glb(workspace: Workspace, asset: AssetRow) -> bytes:
     """Write the asset as GLB, coloured by its accepted parts, else by its newest proposal's.
 
     Raises:
@@ -163,6 +161,7 @@ def parts_glb(store: Store, catalogue: Catalogue, asset: AssetRow) -> bytes:
     from tasks.labelling.label_sets import load_label_set
     from tasks.labelling.loading import load_asset_mesh, load_proposal
 
+    store, catalogue = workspace.store, workspace.catalogue
     held = catalogue.labels.latest(asset.asset_id)
     row = catalogue.latest_proposal(asset.asset_id)
     if held is not None:

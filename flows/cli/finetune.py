@@ -75,15 +75,13 @@ def export(
 ) -> None:
     """Write the newest dataset version as a labelled folder, for evaluate and training."""
     from tasks.shards.labelled_folder import latest_version, write_dataset_folder
-    from tasks.storage.store import Store
+    from tasks.workspace import Workspace
 
     with handle_errors():
         enter_stack(home, config)
-        settings = load_settings()
-        catalogue = open_catalogue(settings)
-        version = latest_version(catalogue, settings.shard.dataset)
-        store = Store.from_settings(settings.store)
-        written = write_dataset_folder(store, catalogue, version, out)
+        workspace = Workspace.from_settings(load_settings())
+        version = latest_version(workspace.catalogue, workspace.settings.shard.dataset)
+        written = write_dataset_folder(workspace, version, out)
     console.show_export(written, out)
 
 

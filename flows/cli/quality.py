@@ -30,11 +30,11 @@ class NoSuchLabels(SegvigenError):
 def report(home: Home = DEFAULT_HOME, config: Config = None, as_json: AsJson = False) -> None:
     """Reviewers (time, clicks, agreement), the queue, audits, double annotation, gold tasks."""
     from tasks.quality.statistics import quality_state
+    from tasks.workspace import Workspace
 
     with handle_errors():
         enter_stack(home, config, needs_store=False)
-        settings = load_settings()
-        state = quality_state(open_catalogue(settings), settings.gate, settings.quality)
+        state = quality_state(Workspace.from_settings(load_settings()))
     if as_json:
         terminal.out.print_json(json.dumps(state))
     else:

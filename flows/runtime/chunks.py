@@ -192,14 +192,7 @@ def _renewing(
 def _work_on_asset(
     workspace: Workspace, name: str, asset_id: str, work: Callable[[Workspace, str], StageResult]
 ) -> Outcome:
-    result = attempt(
-        name,
-        asset_id,
-        partial(work, workspace, asset_id),
-        catalogue=workspace.catalogue,
-        worker=workspace.lease_owner,
-        max_attempts=workspace.settings.work.max_attempts,
-    )
+    result = attempt(workspace, name, asset_id, partial(work, workspace, asset_id))
     logger.info(
         "stage=%s asset=%s state=%s seconds=%.2f note=%s",
         *(name, asset_id[:12], result.state, result.seconds, result.note),

@@ -23,29 +23,14 @@ def push_to_desk(workspace: Workspace, asset_ids: Sequence[str]) -> list[Outcome
     """Make the review tasks of leased, proposed assets; tells what became of each."""
     if not asset_ids:
         return []
-    results = push_assets(
-        asset_ids,
-        store=workspace.store,
-        catalogue=workspace.catalogue,
-        desk=desk_of(workspace),
-        settings=workspace.settings.review,
-        worker=workspace.lease_owner,
-        max_attempts=workspace.settings.work.max_attempts,
-    )
+    results = push_assets(workspace, desk_of(workspace), asset_ids)
     return [Outcome(r.asset_id, str(r.state), r.note, round(r.seconds, 3)) for r in results]
 
 
 def pull_from_desk(workspace: Workspace) -> list[Outcome]:
     """Ask the desk once and compare what there is to compare; returns what that led to."""
-    replies = pull_annotations(
-        store=workspace.store,
-        catalogue=workspace.catalogue,
-        desk=desk_of(workspace),
-        settings=workspace.settings.review,
-    )
-    settled = settle(
-        store=workspace.store, catalogue=workspace.catalogue, settings=workspace.settings.quality
-    )
+    replies = pull_annotations(workspace, desk_of(workspace))
+    settled = settle(workspace)
     compared = [Outcome(row.asset_id, row.result, row.detail) for row in settled]
     return [*(_outcome(reply) for reply in replies), *compared]
 

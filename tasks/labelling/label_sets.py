@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import io
-import json
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -34,7 +33,9 @@ from tasks.catalogue import (
 from tasks.labelling.loading import current_proposal, load_asset_mesh, load_proposal
 from tasks.labelling.rounds import CATEGORIES, NAMES, edited_proposal, is_verb_usable, part_looks
 from tasks.storage import keys
+from tasks.storage.canonical import json_document
 from tasks.storage.store import Store
+from tasks.workspace import Workspace
 
 log = logging.getLogger(__name__)
 
@@ -94,54 +95,44 @@ class _Log:
 
 
 def accept_asset(
-    asset_id: str,
-    *,
-    store: Store,
-    catalogue: Catalogue,
-    decided_by: str,
-    worker: str | None = None,
+    workspace: Workspace, asset_id: str, decided_by: str, *, is_leased: bool = False
 ) -> LabelSetRow:
     """Make the present round's proposal the asset's label set and move it to accepted.
 
     Args:
+        workspace: gives proposal, answers and clicks; its store gets the label set.
         asset_id: in state proposed (gate) or in_review (reviewer).
-        store: where the label set goes.
-        catalogue: gives proposal, answers and clicks.
         decided_by: the reviewer's name, or GATE.
-        worker: the lease's owner, if the asset is leased.
+        is_leased: to the workspace's worker, which must still hold the asset.
 
     Returns:
         The catalogue's row; the same one when called again for the same decision.
     """
+    catalogue = workspace.catalogue
     asset = catalogue.asset(asset_id)
     if asset.state in (AssetState.ACCEPTED, AssetState.SHARDED):
         held = catalogue.labels.latest(asset_id)
         if held is not None:
             return held
-    row = write_label_set(asset, store=store, catalogue=catalogue, decided_by=decided_by)
-    record_label_set(row, catalogue=catalogue, worker=worker)
+    row = write_label_set(workspace, asset, decided_by)
+    record_label_set(catalogue, row, workspace.worker if is_leased else None)
     return row
 
 
 def write_label_set(
-    asset: AssetRow,
-    *,
-    store: Store,
-    catalogue: Catalogue,
-    decided_by: str,
-    answered: Answered | None = None,
+    workspace: Workspace, asset: AssetRow, decided_by: str, answered: Answered | None = None
 ) -> LabelSetRow:
     """Write arrays and provenance of the present proposal; their row is not recorded yet.
 
     Merges, names and categories of the accepting answers are carried out: they are exact.
 
     Args:
+        workspace: gives proposal, answers, clicks and verbs; its store gets the label set.
         asset: the asset, in the round that is accepted.
-        store: where the label set goes.
-        catalogue: gives proposal, answers, clicks and verbs.
         decided_by: the reviewer's name, or GATE.
         answered: an answer that is being interpreted right now.
     """
+    store, catalogue = workspace.store, workspace.catalogue
     source = current_proposal(catalogue, asset)
     proposal = load_proposal(store, source)
     said = _said(catalogue, asset.asset_id, answered)
@@ -153,9 +144,9 @@ def write_label_set(
         became = np.array([id_map[str(part)] for part in range(proposal.num_parts)])
     arrays = _pack(asset, final, became)
     history = _history(asset, source, final, said, decided_by)
-    digest = hashlib.sha256(arrays + _json(history)).hexdigest()[:LABEL_ID_CHARS]
+    digest = hashlib.sha256(arrays + json_document(history)).hexdigest()[:LABEL_ID_CHARS]
     blob = store.put(keys.label_set(asset.asset_id, digest), arrays, "application/octet-stream")
-    told = _json({**history, "label_id": digest, "labels_sha256": blob.sha256})
+    told = json_document({**history, "label_id": digest, "labels_sha256": blob.sha256})
     about = store.put(keys.label_provenance(asset.asset_id, digest), told, "application/json")
     return LabelSetRow(
         label_id=digest,
@@ -172,8 +163,14 @@ def write_label_set(
     )
 
 
-def record_label_set(row: LabelSetRow, *, catalogue: Catalogue, worker: str | None = None) -> None:
-    """Make a written label set count and move its asset to accepted."""
+def record_label_set(catalogue: Catalogue, row: LabelSetRow, worker: str | None = None) -> None:
+    """Make a written label set count and move its asset to accepted.
+
+    Args:
+        catalogue: gets row and move.
+        row: of `write_label_set`.
+        worker: the lease's owner, if the asset is leased.
+    """
     with catalogue.transaction():
         catalogue.labels.add(row)
         detail = f"by {row.decided_by}"
@@ -363,7 +360,3 @@ def _place(answer: AnnotationRow) -> dict[str, Any]:
         "task_id": answer.task_id,
         "unique_id": answer.unique_id,
     }
-
-
-def _json(value: Mapping[str, Any]) -> bytes:
-    return json.dumps(value, sort_keys=True, indent=1, allow_nan=False).encode() + b"\n"

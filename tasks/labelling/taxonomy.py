@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from segvigen_model.errors import SegvigenError
+from tasks.settings import ReviewSettings
 
 MAX_CATEGORIES = 10_000
 MAX_NAME_CHARS = 64
@@ -72,6 +73,15 @@ def load_taxonomy(path: Path) -> Taxonomy:
     if not isinstance(entries, list):
         raise BadTaxonomy(f"taxonomy {path.name} has no list `categories`; add one")
     return taxonomy_of(entries)
+
+
+def configured_taxonomy(review: ReviewSettings) -> Taxonomy | None:
+    """The taxonomy that the settings name; None when they name none.
+
+    Raises:
+        BadTaxonomy: as `load_taxonomy`.
+    """
+    return None if review.taxonomy is None else load_taxonomy(review.taxonomy)
 
 
 def taxonomy_of(entries: Sequence[Any]) -> Taxonomy:

@@ -41,7 +41,7 @@ from tasks.labelling.rounds import OF_ONE_ROUND, edited_proposal
 from tasks.quality.copies import known_labels
 from tasks.settings import QualitySettings
 from tasks.storage import keys
-from tasks.storage.store import Store
+from tasks.workspace import Workspace
 
 log = logging.getLogger(__name__)
 
@@ -59,19 +59,19 @@ class Settled:
     detail: str
 
 
-def settle(*, store: Store, catalogue: Catalogue, settings: QualitySettings) -> list[Settled]:
+def settle(workspace: Workspace) -> list[Settled]:
     """Compare what can be compared now and act on it.
 
     Args:
-        store: label sets, meshes, known labels.
-        catalogue: gets findings, and the moves of assets that two reviewers labelled.
-        settings: thresholds.
+        workspace: label sets, meshes, known labels; its catalogue gets findings, and the moves of
+            assets that two reviewers labelled.
     """
+    catalogue = workspace.catalogue
     told: list[Settled] = []
     for copy in catalogue.quality.open_seconds():  # first: what is accepted here is measured below
-        told += _fenced(copy.of_asset, partial(_settle_pair, copy, store, catalogue, settings))
+        told += _fenced(copy.of_asset, partial(_settle_pair, workspace, copy))
     for row in catalogue.quality.unmeasured(GATE):
-        told += _fenced(row.asset_id, partial(_measure, row, store, catalogue, settings))
+        told += _fenced(row.asset_id, partial(_measure, workspace, row))
     for asset_id, kind in catalogue.quality.refused():
         told += _refused(catalogue.asset(asset_id), kind, catalogue)
     return told
@@ -102,10 +102,10 @@ def _fenced(asset_id: str, action: Callable[[], list[Settled]]) -> list[Settled]
         return [Settled(asset_id, "failed", f"{type(err).__name__}: {err}")]
 
 
-def _measure(
-    row: LabelSetRow, store: Store, catalogue: Catalogue, settings: QualitySettings
-) -> list[Settled]:
+def _measure(workspace: Workspace, row: LabelSetRow) -> list[Settled]:
     """Compare one accepted label set with the known labels, or with the first proposal."""
+    store, catalogue = workspace.store, workspace.catalogue
+    settings = workspace.settings.quality
     asset = catalogue.asset(row.asset_id)
     surface = surface_of(load_asset_mesh(store, asset))
     labels = load_label_set(store, row).face_labels
@@ -163,10 +163,9 @@ def _refused(asset: AssetRow, kind: FindingKind, catalogue: Catalogue) -> list[S
     return _told(found)
 
 
-def _settle_pair(
-    copy: CopyRow, store: Store, catalogue: Catalogue, settings: QualitySettings
-) -> list[Settled]:
+def _settle_pair(workspace: Workspace, copy: CopyRow) -> list[Settled]:
     """Bring two looks at one asset together, as far as both are there."""
+    catalogue = workspace.catalogue
     asset, second = catalogue.asset(copy.of_asset), catalogue.asset(copy.asset_id)
     if asset.state is AssetState.REJECTED:
         return _first_rejected(asset, second, catalogue)
@@ -179,23 +178,25 @@ def _settle_pair(
             note = f"the second reviewer rejected it: {second.detail or 'no word why'}"
             worse = replace(base, other=_last_reviewer(second, catalogue), iou=0.0, note=note)
             bad = replace(worse, is_good=False)
-            return _third_look(asset, _accepted(asset, store, catalogue), bad, store, catalogue)
+            return _third_look(workspace, asset, _accepted(workspace, asset), bad)
         note = f"no second opinion: {second.reason or second.state}"
-        return _count_first(asset, replace(base, note=note), store, catalogue)
+        return _count_first(workspace, asset, replace(base, note=note))
     label_set = catalogue.labels.latest(second.asset_id)
     if second.state not in DONE or label_set is None:
         return []
-    surface = surface_of(load_asset_mesh(store, asset))
-    mine = _accepted(asset, store, catalogue)
-    other = load_label_set(store, label_set).face_labels
-    found = _agreement(base, mine.face_labels, other, surface, label_set.decided_by, settings)
+    surface = surface_of(load_asset_mesh(workspace.store, asset))
+    mine = _accepted(workspace, asset)
+    other = load_label_set(workspace.store, label_set).face_labels
+    pair = replace(base, other=label_set.decided_by)
+    found = _agreement(pair, mine.face_labels, other, surface, workspace.settings.quality)
     if found.is_good:
-        return _count_first(asset, found, store, catalogue)
-    return _third_look(asset, mine, found, store, catalogue, label_set)
+        return _count_first(workspace, asset, found)
+    return _third_look(workspace, asset, mine, found, label_set)
 
 
-def _accepted(asset: AssetRow, store: Store, catalogue: Catalogue) -> Proposal:
+def _accepted(workspace: Workspace, asset: AssetRow) -> Proposal:
     """What the first reviewer accepted: the present proposal after the answer's own merges."""
+    store, catalogue = workspace.store, workspace.catalogue
     shown = load_proposal(store, current_proposal(catalogue, asset))
     verbs = accepting_verbs(catalogue, asset, shown.num_parts)
     if not verbs:
@@ -204,39 +205,33 @@ def _accepted(asset: AssetRow, store: Store, catalogue: Catalogue) -> Proposal:
 
 
 def _agreement(
-    base: FindingRow,
-    mine: IntArray,
-    other: IntArray,
-    surface: Surface,
-    reviewer: str,
-    settings: QualitySettings,
+    pair: FindingRow, mine: IntArray, other: IntArray, surface: Surface, settings: QualitySettings
 ) -> FindingRow:
+    """The finding of two reviewers with how well they agree."""
     iou = miou_mutual(mine, other, surface.areas)
     border = boundary_f1(mine, other, surface)
     is_good = iou >= settings.agreement_iou and border >= settings.agreement_boundary
-    note = "both looks are by one person" if reviewer == base.reviewer else ""
-    return replace(base, other=reviewer, iou=iou, boundary_f1=border, is_good=is_good, note=note)
+    note = "both looks are by one person" if pair.other == pair.reviewer else ""
+    return replace(pair, iou=iou, boundary_f1=border, is_good=is_good, note=note)
 
 
-def _count_first(
-    asset: AssetRow, found: FindingRow, store: Store, catalogue: Catalogue
-) -> list[Settled]:
+def _count_first(workspace: Workspace, asset: AssetRow, found: FindingRow) -> list[Settled]:
     """The first reviewer's labels count; killed before the finding, it is only made again."""
-    accept_asset(asset.asset_id, store=store, catalogue=catalogue, decided_by=found.reviewer)
-    catalogue.quality.add_finding(found)
+    accept_asset(workspace, asset.asset_id, found.reviewer)
+    workspace.catalogue.quality.add_finding(found)
     result = "two looks agree" if found.iou is not None else "one look counts"
     return [Settled(asset.asset_id, result, _detail(found))]
 
 
 def _third_look(
+    workspace: Workspace,
     asset: AssetRow,
     accepted: Proposal,
     found: FindingRow,
-    store: Store,
-    catalogue: Catalogue,
     other: LabelSetRow | None = None,
 ) -> list[Settled]:
     """Show the first reviewer's labels again, one round later, with what is disputed."""
+    store, catalogue = workspace.store, workspace.catalogue
     source = current_proposal(catalogue, asset)
     about = {
         "reviewers": [found.reviewer, found.other],

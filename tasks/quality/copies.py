@@ -23,10 +23,10 @@ from segvigen_model.types import IntArray
 from tasks.catalogue import AssetRow, AssetState, Catalogue, CopyRole, CopyRow, ProposalRow
 from tasks.errors import StageError
 from tasks.labelling.loading import load_asset_info
-from tasks.settings import QualitySettings
 from tasks.storage import keys
 from tasks.storage.keys import drawn
 from tasks.storage.store import Store
+from tasks.workspace import Workspace
 
 log = logging.getLogger(__name__)
 
@@ -34,47 +34,44 @@ NUM_SEEDS = 2**31  # of shapes made in code; far beyond those of training and te
 FIRST_SEED = 10**6
 
 
-def plan_copies(
-    asset: AssetRow, *, store: Store, catalogue: Catalogue, settings: QualitySettings
-) -> list[str]:
+def plan_copies(workspace: Workspace, asset: AssetRow) -> list[str]:
     """Make the copies that an asset calls for when it goes to review for the first time.
 
     Args:
+        workspace: gets the copies' small files and rows; its settings say how many.
         asset: of the dataset, in state proposed, round 0.
-        store: gets the copies' small files.
-        catalogue: gets their rows.
-        settings: shares.
 
     Returns:
         Ids of copies made now.
     """
-    made = []
+    made, settings = [], workspace.settings.quality
     if drawn("double", asset.asset_id) < settings.double_share:
-        made += second_look(asset, store=store, catalogue=catalogue)
+        made += second_look(workspace, asset)
     if drawn("known", asset.asset_id) < settings.known_share:
-        made += known_task(asset, store=store, catalogue=catalogue)
+        made += known_task(workspace, asset)
     return made
 
 
-def second_look(asset: AssetRow, *, store: Store, catalogue: Catalogue) -> list[str]:
+def second_look(workspace: Workspace, asset: AssetRow) -> list[str]:
     """Have another reviewer label an asset, from the same first proposal."""
     copy = CopyRow(copy_id(CopyRole.SECOND, asset.asset_id), CopyRole.SECOND, asset.asset_id)
-    return _copy_of(asset, copy, store, catalogue)
+    return _copy_of(workspace, asset, copy)
 
 
-def known_task(asset: AssetRow, *, store: Store, catalogue: Catalogue) -> list[str]:
+def known_task(workspace: Workspace, asset: AssetRow) -> list[str]:
     """Put a task with known labels into the queue because `asset` went there.
 
     The labels are those of a gold label set, drawn by hash; where none is marked, a shape made in
     code, which has yet to be encoded and proposed.
     """
+    catalogue = workspace.catalogue
     name = copy_id(CopyRole.KNOWN, asset.asset_id)
     gold = catalogue.quality.gold()
     if gold:
         chosen = gold[int(drawn("gold", asset.asset_id) * len(gold))]
         copy = CopyRow(name, CopyRole.KNOWN, asset.asset_id, chosen.key)
-        return _copy_of(catalogue.asset(chosen.asset_id), copy, store, catalogue)
-    return _shape(asset, name, store, catalogue)
+        return _copy_of(workspace, catalogue.asset(chosen.asset_id), copy)
+    return _shape(workspace, asset, name)
 
 
 def known_labels(store: Store, copy: CopyRow) -> IntArray:
@@ -91,8 +88,9 @@ def copy_id(role: CopyRole, asset_id: str) -> str:
     return hashlib.sha256(f"segvigen-{role}:{asset_id}".encode()).hexdigest()
 
 
-def _copy_of(source: AssetRow, copy: CopyRow, store: Store, catalogue: Catalogue) -> list[str]:
+def _copy_of(workspace: Workspace, source: AssetRow, copy: CopyRow) -> list[str]:
     """A copy of an asset with its first proposal: files first, then the rows together."""
+    store, catalogue = workspace.store, workspace.catalogue
     proposal = catalogue.proposal(source.asset_id, 0)
     if proposal is None:
         raise StageError(f"asset {source.asset_id[:12]} has no first proposal; propose it first")
@@ -150,8 +148,9 @@ def _copy_proposal(source: ProposalRow, asset_id: str, store: Store) -> Proposal
     return replace(source, asset_id=asset_id, key=key)
 
 
-def _shape(asset: AssetRow, name: str, store: Store, catalogue: Catalogue) -> list[str]:
+def _shape(workspace: Workspace, asset: AssetRow, name: str) -> list[str]:
     """A shape made in code, as if it had come with the raw meshes."""
+    store, catalogue = workspace.store, workspace.catalogue
     if catalogue.find_asset(name) is not None:
         return []
     category = CATEGORIES[int(drawn("category", asset.asset_id) * len(CATEGORIES))]

@@ -20,10 +20,10 @@ from tasks.catalogue import AssetRow, AssetState, Catalogue, FindingKind, GateRo
 from tasks.labelling.label_sets import GATE, accept_asset
 from tasks.labelling.loading import current_proposal, load_asset_mesh, load_proposal
 from tasks.quality.copies import plan_copies
-from tasks.settings import GateSettings, QualitySettings
+from tasks.settings import GateSettings
 from tasks.storage.canonical import canonical_json
 from tasks.storage.keys import drawn
-from tasks.storage.store import Store
+from tasks.workspace import Workspace
 
 log = logging.getLogger(__name__)
 
@@ -61,37 +61,26 @@ class Trust:
     required: float
 
 
-def gate_asset(
-    asset_id: str,
-    *,
-    store: Store,
-    catalogue: Catalogue,
-    settings: GateSettings,
-    quality: QualitySettings | None = None,
-    worker: str | None = None,
-) -> GateDecision:
+def gate_asset(workspace: Workspace, asset_id: str) -> GateDecision:
     """Accept a sure first proposal; leave any other one proposed, for the reviewers.
 
     Args:
-        asset_id: in state proposed; others are left alone.
-        store: proposals, label sets.
-        catalogue: gets the decision, and the copies that the asset calls for.
-        settings: when a proposal is sure.
-        quality: shares of second looks and known tasks; None makes none and trusts the gate.
-        worker: the lease's owner, if the asset is leased.
+        workspace: gets the decision, the label set, and the copies that the asset calls for.
+        asset_id: in state proposed; others are left alone. Leased, if the workspace has a worker.
     """
+    catalogue, settings = workspace.catalogue, workspace.settings.gate
     asset = catalogue.asset(asset_id)
     if asset.state is not AssetState.PROPOSED:
         return GateDecision(asset_id, False, False, (f"state is {asset.state}",))
     source = current_proposal(catalogue, asset)
-    doubts = _doubts(asset, load_proposal(store, source), store, catalogue, settings, quality)
+    doubts = _doubts(workspace, asset, load_proposal(workspace.store, source))
     is_audited = not doubts and is_in_audit(asset_id, settings.audit_share)
     is_accepted = not doubts and not is_audited
     _order_queue(asset, 1.0 - source.confidence, catalogue)
     if is_accepted:
-        accept_asset(asset_id, store=store, catalogue=catalogue, decided_by=GATE, worker=worker)
-    elif quality is not None and asset.round == 0 and catalogue.quality.copy(asset_id) is None:
-        plan_copies(asset, store=store, catalogue=catalogue, settings=quality)
+        accept_asset(workspace, asset_id, GATE, is_leased=True)
+    elif asset.round == 0 and catalogue.quality.copy(asset_id) is None:
+        plan_copies(workspace, asset)
     row = GateRow(asset_id, asset.round, gate_rules(settings), is_accepted, is_audited, doubts)
     catalogue.quality.add_decision(row)
     log.info("stage=gate asset=%s accepted=%s doubts=%s", asset_id[:12], is_accepted, doubts)
@@ -103,37 +92,30 @@ def gate_rules(settings: GateSettings) -> str:
     return hashlib.sha256(canonical_json(settings.model_dump()).encode()).hexdigest()[:RULES_CHARS]
 
 
-def trust(catalogue: Catalogue, settings: GateSettings, quality: QualitySettings) -> Trust:
+def trust(workspace: Workspace) -> Trust:
     """What audits let the gate ask for.
 
     required = c + (1 - c) * min(1, misses / audits / max_audit_misses), with c the confidence of
     the settings and the last LAST_AUDITS audits: at `max_audit_misses` the gate is as good as shut.
     """
-    audits = catalogue.quality.last_findings(FindingKind.AUDIT, LAST_AUDITS)
+    audits = workspace.catalogue.quality.last_findings(FindingKind.AUDIT, LAST_AUDITS)
     misses = sum(not found.is_good for found in audits)
-    lowered = min(1.0, misses / max(len(audits), 1) / quality.max_audit_misses)
-    asked = settings.accept_confidence
+    lowered = min(1.0, misses / max(len(audits), 1) / workspace.settings.quality.max_audit_misses)
+    asked = workspace.settings.gate.accept_confidence
     return Trust(len(audits), misses, asked + (1.0 - asked) * lowered)
 
 
-def _doubts(
-    asset: AssetRow,
-    proposal: Proposal,
-    store: Store,
-    catalogue: Catalogue,
-    settings: GateSettings,
-    quality: QualitySettings | None,
-) -> list[str]:
+def _doubts(workspace: Workspace, asset: AssetRow, proposal: Proposal) -> list[str]:
     if asset.round > 0:
         return ["refined round"]
-    if catalogue.quality.copy(asset.asset_id) is not None:
+    if workspace.catalogue.quality.copy(asset.asset_id) is not None:
         return ["made for review"]
-    if quality is not None:
-        required = trust(catalogue, settings, quality).required
-        settings = settings.model_copy(update={"accept_confidence": required})
+    required = {"accept_confidence": trust(workspace).required}
+    settings = workspace.settings.gate.model_copy(update=required)
     doubts = list(doubts_about(proposal, settings))
     if not doubts:
-        doubts += _area_doubts(proposal, surface_of(load_asset_mesh(store, asset)).areas, settings)
+        areas = surface_of(load_asset_mesh(workspace.store, asset)).areas
+        doubts += _area_doubts(proposal, areas, settings)
     return doubts
 
 

@@ -18,8 +18,8 @@ import numpy as np
 
 from segvigen_model.types import FloatArray
 from tasks.catalogue import AssetState, Catalogue, FindingKind, WaitingRow
-from tasks.settings import QualitySettings
 from tasks.storage.keys import drawn
+from tasks.workspace import Workspace
 
 PRIOR_REVIEWS = 3.0  # imagined past reviews; real ones outweigh them soon
 BANDWIDTH = 0.1  # of confidence: reviews further away than this count for little
@@ -28,26 +28,28 @@ SAME_PRIORITY = 1e-9
 REFINED_FIRST = 1.0  # added to the score of a round that a reviewer asked for
 
 
-def rank_waiting(catalogue: Catalogue, settings: QualitySettings) -> int:
+def rank_waiting(workspace: Workspace) -> int:
     """Give every proposed asset its place in the queue; returns how many places changed."""
-    waiting = catalogue.quality.waiting()
-    past = catalogue.quality.last_findings(FindingKind.GAIN, MAX_PAST)
+    ledger = workspace.catalogue.quality
+    waiting = ledger.waiting()
+    past = ledger.last_findings(FindingKind.GAIN, MAX_PAST)
     pairs = [
         (f.confidence, 1.0 - f.iou) for f in past if f.confidence is not None and f.iou is not None
     ]
-    wanted = priorities(waiting, pairs, settings.exploration_share)
+    wanted = priorities(waiting, pairs, workspace.settings.quality.exploration_share)
     changed = {
         row.asset_id: wanted[row.asset_id]
         for row in waiting
         if abs(row.priority - wanted[row.asset_id]) > SAME_PRIORITY
     }
-    catalogue.quality.set_priorities(changed)
+    ledger.set_priorities(changed)
     return len(changed)
 
 
-def num_free_places(catalogue: Catalogue, settings: QualitySettings) -> int:
+def num_free_places(workspace: Workspace) -> int:
     """How many more tasks the desk may show; in between, better ones can still overtake."""
-    return max(0, settings.max_open_tasks - num_open_tasks(catalogue))
+    most = workspace.settings.quality.max_open_tasks
+    return max(0, most - num_open_tasks(workspace.catalogue))
 
 
 def num_open_tasks(catalogue: Catalogue) -> int:

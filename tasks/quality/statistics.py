@@ -16,7 +16,7 @@ import numpy as np
 from tasks.catalogue import AssetState, Catalogue, CopyRole, FindingKind, FindingRow
 from tasks.quality.gate import trust
 from tasks.quality.queue import num_open_tasks
-from tasks.settings import GateSettings, QualitySettings
+from tasks.workspace import Workspace
 
 VERDICTS = ("accept", "refine", "reject", "skip")
 COLUMNS = (  # beside the reviewer's name
@@ -78,11 +78,9 @@ def reviewer_table(catalogue: Catalogue) -> list[ReviewerRow]:
     return sorted(rows, key=lambda row: (-row.answers, row.reviewer))
 
 
-def quality_state(
-    catalogue: Catalogue, gate: GateSettings, quality: QualitySettings
-) -> dict[str, Any]:
+def quality_state(workspace: Workspace) -> dict[str, Any]:
     """Everything that `segvigen report` tells, JSON-able."""
-    trusted = trust(catalogue, gate, quality)
+    catalogue, trusted = workspace.catalogue, trust(workspace)
     pairs = [row for row in catalogue.quality.findings(FindingKind.SECOND) if row.iou is not None]
     known = [row for row in catalogue.quality.findings(FindingKind.KNOWN) if row.iou is not None]
     gains = [row for row in catalogue.quality.findings(FindingKind.GAIN) if row.iou is not None]
@@ -92,7 +90,7 @@ def quality_state(
         "queue": {
             "waiting": counts[AssetState.PROPOSED],
             "on_the_desk": num_open_tasks(catalogue),
-            "max_open_tasks": quality.max_open_tasks,
+            "max_open_tasks": workspace.settings.quality.max_open_tasks,
         },
         "reviews": {"measured": len(gains), "mean_gain": _mean([1 - (r.iou or 0) for r in gains])},
         "audits": {

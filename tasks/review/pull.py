@@ -25,14 +25,13 @@ from tasks.errors import is_surroundings
 from tasks.labelling.edit_commands import Verb, VerbKind
 from tasks.labelling.label_sets import Answered, record_label_set, write_label_set
 from tasks.labelling.loading import load_asset_mesh
-from tasks.labelling.taxonomy import Taxonomy, load_taxonomy
+from tasks.labelling.taxonomy import Taxonomy, configured_taxonomy
 from tasks.quality.third_review import is_last_round
 from tasks.rendering.pixel_buffers import buffers_from_bytes
 from tasks.review.annotations import SKIP, Answer, PointedClick, read_annotation
 from tasks.review.inbox import store_new
 from tasks.review.project import Desk
-from tasks.settings import ReviewSettings
-from tasks.storage.store import Store
+from tasks.workspace import Workspace
 
 log = logging.getLogger(__name__)
 
@@ -78,25 +77,30 @@ class Reply:
     num_verbs: int = 0
 
 
-def pull_annotations(
-    *, store: Store, catalogue: Catalogue, desk: Desk, settings: ReviewSettings
-) -> list[Reply]:
+@dataclass(frozen=True, slots=True)
+class _Parsed:
+    """A stored answer, the asset as it was read with it, and what the answer means."""
+
+    row: AnnotationRow
+    asset: AssetRow
+    answer: Answer
+
+
+def pull_annotations(workspace: Workspace, desk: Desk) -> list[Reply]:
     """Ask the desk once and act on what is new.
 
     Args:
-        store: for buffers, meshes and label sets.
-        catalogue: gets raw answers, clicks and moves.
+        workspace: buffers, meshes and label sets; its catalogue gets raw answers, clicks and moves.
         desk: open project.
-        settings: limits on rounds and clicks.
 
     Returns:
         One reply per newly interpreted answer, oldest first.
     """
-    taxonomy = None if settings.taxonomy is None else load_taxonomy(settings.taxonomy)
-    store_new(catalogue, desk)
+    taxonomy = configured_taxonomy(workspace.settings.review)
+    store_new(workspace.catalogue, desk)
     replies = []
-    for row in catalogue.reviews.uninterpreted():
-        reply = _reply(row, store, catalogue, desk, settings, taxonomy)
+    for row in workspace.catalogue.reviews.uninterpreted():
+        reply = _reply(workspace, desk, row, taxonomy)
         if reply is not None:
             told = (row.asset_id[:12], row.round, reply.verdict, reply.num_clicks)
             log.info(
@@ -108,24 +112,20 @@ def pull_annotations(
 
 
 def _reply(
-    row: AnnotationRow,
-    store: Store,
-    catalogue: Catalogue,
-    desk: Desk,
-    settings: ReviewSettings,
-    taxonomy: Taxonomy | None,
+    workspace: Workspace, desk: Desk, row: AnnotationRow, taxonomy: Taxonomy | None
 ) -> Reply | None:
     """Act on one stored answer so that no fault of it gets out; None when there is no reply now."""
+    catalogue = workspace.catalogue
     asset = catalogue.asset(row.asset_id)
     if row.round < asset.round:
         row = _aside(row, catalogue)
     try:
         try:
-            return _interpret(row, asset, store, catalogue, desk, settings, taxonomy)
+            return _interpret(workspace, desk, row, asset, taxonomy)
         except Exception as err:
             if is_surroundings(err) or isinstance(err, Overtaken):
                 raise
-            reply = _give_up(row, asset, catalogue, f"{type(err).__name__}: {err}")
+            reply = _give_up(catalogue, row, asset, f"{type(err).__name__}: {err}")
             name = (row.asset_id[:12], row.unique_id)
             log.exception("stage=pull asset=%s answer=%s failed", *name)
             return reply
@@ -145,7 +145,7 @@ def _aside(row: AnnotationRow, catalogue: Catalogue) -> AnnotationRow:
 
 
 @contextmanager
-def _deciding(row: AnnotationRow, asset: AssetRow, catalogue: Catalogue) -> Iterator[None]:
+def _deciding(catalogue: Catalogue, row: AnnotationRow, asset: AssetRow) -> Iterator[None]:
     """A transaction in which the answer is still open and the asset still where it was read."""
     with catalogue.transaction():
         now = catalogue.locked(asset.asset_id)
@@ -158,20 +158,19 @@ def _deciding(row: AnnotationRow, asset: AssetRow, catalogue: Catalogue) -> Iter
 
 
 def _interpret(
+    workspace: Workspace,
+    desk: Desk,
     row: AnnotationRow,
     asset: AssetRow,
-    store: Store,
-    catalogue: Catalogue,
-    desk: Desk,
-    settings: ReviewSettings,
     taxonomy: Taxonomy | None,
 ) -> Reply | None:
     """Act on one stored answer; None when its time has not come (the push is not recorded yet)."""
+    store, catalogue = workspace.store, workspace.catalogue
     if row.round > asset.round or (row.round == asset.round and asset.state in NOT_YET):
         return None
     task = catalogue.reviews.task(row.asset_id, row.round)
     if row.round == asset.round and row.is_late:
-        return _give_up(row, asset, catalogue, OUTDATED)
+        return _give_up(catalogue, row, asset, OUTDATED)
     if task is None:
         return None
     buffers = buffers_from_bytes(store.get(task.buffers_key))
@@ -179,116 +178,98 @@ def _interpret(
     def triangles() -> FloatArray:
         return load_asset_mesh(store, asset).triangles
 
-    answer = read_annotation(
-        row.raw, buffers, triangles, max_clicks=settings.max_clicks, taxonomy=taxonomy
-    )
+    max_clicks = workspace.settings.review.max_clicks
+    answer = read_annotation(row.raw, buffers, triangles, max_clicks=max_clicks, taxonomy=taxonomy)
+    parsed = _Parsed(row, asset, answer)
     if row.round < asset.round:
-        return _close(row, asset, answer, catalogue, f"late: the asset is in round {asset.round}")
+        return _close(catalogue, parsed, f"late: the asset is in round {asset.round}")
     if _is_older(row, catalogue):
-        return _close(row, asset, answer, catalogue, "replaced by a newer version")
-    return _act(row, asset, answer, store, catalogue, desk, settings)
+        return _close(catalogue, parsed, "replaced by a newer version")
+    return _act(workspace, desk, parsed)
 
 
-def _act(
-    row: AnnotationRow,
-    asset: AssetRow,
-    answer: Answer,
-    store: Store,
-    catalogue: Catalogue,
-    desk: Desk,
-    settings: ReviewSettings,
-) -> Reply | None:
+def _act(workspace: Workspace, desk: Desk, parsed: _Parsed) -> Reply | None:
     """Do what the verdict says."""
+    row, asset, answer, catalogue = parsed.row, parsed.asset, parsed.answer, workspace.catalogue
+    close, park = partial(_close, catalogue, parsed), partial(_park, catalogue, parsed)
     if answer.verdict is None:
-        return _close(row, asset, answer, catalogue, "no verdict")
-    is_last = is_last_round(catalogue, row.asset_id, row.round, settings.max_rounds)
+        return close("no verdict")
+    max_rounds = workspace.settings.review.max_rounds
+    is_last = is_last_round(catalogue, row.asset_id, row.round, max_rounds)
     if asset.state in (AssetState.REJECTED, AssetState.SKIPPED):
-        return _reopen(row, asset, answer, catalogue, is_last)
-    park = partial(_park, row, asset, answer, catalogue)
+        return _reopen(catalogue, parsed, is_last)
     if answer.verdict == "reject":
         return park(AssetState.REJECTED, REJECTED)
     if answer.verdict == SKIP:
         if asset.state is not AssetState.IN_REVIEW:
-            return _close(row, asset, answer, catalogue, f"skipped after it was {asset.state}")
+            return close(f"skipped after it was {asset.state}")
         return park(AssetState.SKIPPED, SKIPPED)
     if answer.verdict == "accept":
-        return _accept(row, asset, answer, store, catalogue)
+        return _accept(workspace, parsed)
     if not answer.clicks and not answer.verbs:
-        return _ask_again(row, asset, answer, catalogue, desk)
+        return _ask_again(catalogue, desk, parsed)
     if is_last:
         if asset.state is not AssetState.IN_REVIEW:
-            return _close(row, asset, answer, catalogue, f"no round left and it is {asset.state}")
+            return close(f"no round left and it is {asset.state}")
         return park(AssetState.REJECTED, TOO_MANY)
     with catalogue.transaction():
-        reply = _close(row, asset, answer, catalogue)
+        reply = close()
         if asset.state is not AssetState.REFINING:
             catalogue.move(asset.asset_id, AssetState.REFINING)
     return replace(reply, state=AssetState.REFINING)
 
 
-def _ask_again(
-    row: AnnotationRow, asset: AssetRow, answer: Answer, catalogue: Catalogue, desk: Desk
-) -> Reply:
+def _ask_again(catalogue: Catalogue, desk: Desk, parsed: _Parsed) -> Reply:
     # Gone from the desk first: killed in between, the stored answer is looked at again.
-    desk.client.delete_annotation(row.annotation_id)
+    desk.client.delete_annotation(parsed.row.annotation_id)
+    asset = parsed.asset
     with catalogue.transaction():
-        reply = _close(row, asset, answer, catalogue, NO_CLICKS)
+        reply = _close(catalogue, parsed, NO_CLICKS)
         if asset.state is not AssetState.REFINING:
             return reply
         catalogue.move(asset.asset_id, AssetState.IN_REVIEW, detail="verdict changed")
     return replace(reply, state=AssetState.IN_REVIEW)
 
 
-def _accept(
-    row: AnnotationRow, asset: AssetRow, answer: Answer, store: Store, catalogue: Catalogue
-) -> Reply:
+def _accept(workspace: Workspace, parsed: _Parsed) -> Reply:
+    row, asset, answer, catalogue = parsed.row, parsed.asset, parsed.answer, workspace.catalogue
     splits = [verb for verb in answer.verbs if verb.kind is VerbKind.SPLIT]
     told = ((answer.clicks, "clicks"), (splits, "splits"))
     problem = "; ".join(f"{len(held)} {name} came with accept" for held, name in told if held)
     if asset.state in (AssetState.ACCEPTED, AssetState.SHARDED):
-        return _close(row, asset, answer, catalogue, problem or "accepted already")
+        return _close(catalogue, parsed, problem or "accepted already")
     label_set = None
-    if not catalogue.quality.is_held(asset.asset_id):  # else `agreement.settle` accepts it
+    if not catalogue.quality.is_held(asset.asset_id):  # else `adjudication.settle` accepts it
         # Blobs before the transaction: an upload may take long, and others wait for SQLite.
         meant = _meant(row, answer, _notes(answer, problem))
-        label_set = write_label_set(
-            asset, store=store, catalogue=catalogue, decided_by=row.reviewer, answered=meant
-        )
+        label_set = write_label_set(workspace, asset, row.reviewer, meant)
     with catalogue.transaction():
-        reply = _close(row, asset, answer, catalogue, problem)
+        reply = _close(catalogue, parsed, problem)
         if asset.state is AssetState.REFINING:  # the reviewer changed refine into accept
             catalogue.move(asset.asset_id, AssetState.IN_REVIEW, detail="verdict changed")
         if label_set is None:
             return replace(reply, state=AssetState.IN_REVIEW, note=SECOND_AWAITED)
-        record_label_set(label_set, catalogue=catalogue)
+        record_label_set(catalogue, label_set)
     return replace(reply, state=AssetState.ACCEPTED)
 
 
-def _park(
-    row: AnnotationRow,
-    asset: AssetRow,
-    answer: Answer,
-    catalogue: Catalogue,
-    state: AssetState,
-    reason: str,
-) -> Reply:
+def _park(catalogue: Catalogue, parsed: _Parsed, state: AssetState, reason: str) -> Reply:
     cure = NO_ROUND_LEFT if reason == TOO_MANY else ""
-    detail = "; ".join(filter(None, [cure, answer.note])) or None
+    detail = "; ".join(filter(None, [cure, parsed.answer.note])) or None
     with catalogue.transaction():
-        reply = _close(row, asset, answer, catalogue, cure)
-        catalogue.move(row.asset_id, state, reason=reason, detail=detail)
+        reply = _close(catalogue, parsed, cure)
+        catalogue.move(parsed.asset.asset_id, state, reason=reason, detail=detail)
     return replace(reply, state=state)
 
 
-def _reopen(
-    row: AnnotationRow, asset: AssetRow, answer: Answer, catalogue: Catalogue, is_last: bool
-) -> Reply | None:
+def _reopen(catalogue: Catalogue, parsed: _Parsed, is_last: bool) -> Reply | None:
     """A parked asset whose reviewer changed their mind goes back to the desk's door."""
+    asset = parsed.asset
     parked_by = {REJECTED: "reject", SKIPPED: SKIP, TOO_MANY: "refine" if is_last else None}
     reason = asset.reason or ""
-    if reason not in parked_by or answer.verdict == parked_by[reason]:
-        return _close(row, asset, answer, catalogue, f"the asset is {asset.state}")
-    with _deciding(row, asset, catalogue):
+    if reason not in parked_by or parsed.answer.verdict == parked_by[reason]:
+        return _close(catalogue, parsed, f"the asset is {asset.state}")
+    with _deciding(catalogue, parsed.row, asset):
         catalogue.retry(asset.asset_id)
     return None  # the next push finds the task, and the next pull this answer
 
@@ -302,13 +283,12 @@ def _is_older(row: AnnotationRow, catalogue: Catalogue) -> bool:
     )
 
 
-def _close(
-    row: AnnotationRow, asset: AssetRow, answer: Answer, catalogue: Catalogue, problem: str = ""
-) -> Reply:
+def _close(catalogue: Catalogue, parsed: _Parsed, problem: str = "") -> Reply:
     """Store what an answer means; the asset stays where it is."""
+    row, asset, answer = parsed.row, parsed.asset, parsed.answer
     notes = _notes(answer, problem)
     meant = _meant(row, answer, notes)
-    with _deciding(row, asset, catalogue):
+    with _deciding(catalogue, row, asset):
         catalogue.reviews.interpret(
             row.unique_id,
             row.updated_at,
@@ -342,9 +322,9 @@ def _meant(row: AnnotationRow, answer: Answer, notes: str) -> Answered:
     )
 
 
-def _give_up(row: AnnotationRow, asset: AssetRow, catalogue: Catalogue, error: str) -> Reply:
+def _give_up(catalogue: Catalogue, row: AnnotationRow, asset: AssetRow, error: str) -> Reply:
     """Mark an answer that cannot be interpreted, so that it is told and never blocks others."""
-    with _deciding(row, asset, catalogue):
+    with _deciding(catalogue, row, asset):
         catalogue.reviews.interpret(
             row.unique_id, row.updated_at, verdict=None, problem=f"failed: {error[:500]}"
         )

@@ -24,7 +24,7 @@ from tasks.catalogue import (
 from tasks.errors import StageError
 from tasks.labelling.loading import current_proposal, load_asset_mesh, load_proposal
 from tasks.labelling.rounds import SLOTS, part_looks
-from tasks.labelling.taxonomy import load_taxonomy
+from tasks.labelling.taxonomy import configured_taxonomy
 from tasks.quality.third_review import is_last_round, mark_disputed, third_look_title
 from tasks.rendering.contact_sheet import render_sheet
 from tasks.rendering.labels import task_labels
@@ -34,10 +34,9 @@ from tasks.review.client import TaskRow
 from tasks.review.inbox import PROPOSAL_SHA256, stored_answer
 from tasks.review.label_config import LAST_ROUND, task_title, viewer_html
 from tasks.review.project import Desk
-from tasks.settings import ReviewSettings
 from tasks.stages.runner import StageResult, attempt, not_needed
 from tasks.storage import keys
-from tasks.storage.store import Store
+from tasks.workspace import Workspace
 
 log = logging.getLogger(__name__)
 
@@ -56,31 +55,19 @@ class _Prepared:
         return keys.review_key(self.asset.asset_id, self.asset.round)
 
 
-def push_assets(
-    asset_ids: Sequence[str],
-    *,
-    store: Store,
-    catalogue: Catalogue,
-    desk: Desk,
-    settings: ReviewSettings,
-    worker: str,
-    max_attempts: int = 3,
-) -> list[StageResult]:
+def push_assets(workspace: Workspace, desk: Desk, asset_ids: Sequence[str]) -> list[StageResult]:
     """Ask the reviewers about the present proposals of some assets.
 
     Args:
-        asset_ids: in state proposed and leased to `worker`; others are left alone.
-        store: must be the one that the desk reads.
-        catalogue: gets the task's row and the move to in_review.
+        workspace: its store must be the one that the desk reads; its catalogue gets the tasks' rows
+            and the moves to in_review.
         desk: open project.
-        settings: sheet size.
-        worker: the leases' owner.
-        max_attempts: failures after which an asset is parked.
+        asset_ids: in state proposed and leased to the workspace's worker; others are left alone.
 
     Returns:
         One result per asset, in the given order.
     """
-    rules: Any = {"catalogue": catalogue, "worker": worker, "max_attempts": max_attempts}
+    catalogue, run = workspace.catalogue, partial(attempt, workspace, "push_review")
     prepared: dict[str, _Prepared] = {}
     results: dict[str, StageResult] = {}
 
@@ -88,16 +75,16 @@ def push_assets(
         asset = catalogue.asset(asset_id)
         if asset.state is not AssetState.PROPOSED:
             return not_needed("push_review", catalogue, asset_id)
-        ready = prepared[asset_id] = _prepare(asset, store, catalogue, desk, settings)
+        ready = prepared[asset_id] = _prepare(workspace, desk, asset)
         return StageResult(asset_id, "push_review", asset.state, False, ready.row.sheet_key)
 
     for asset_id in asset_ids:
-        results[asset_id] = attempt("push_review", asset_id, partial(prepare, asset_id), **rules)
+        results[asset_id] = run(asset_id, partial(prepare, asset_id))
     _clear_answered(prepared.values(), catalogue, desk)
     tasks = ensure_tasks(desk, {ready.key: ready.data for ready in prepared.values()})
     for asset_id, ready in prepared.items():
-        record = partial(_record, ready, tasks[ready.key], catalogue, worker)
-        results[asset_id] = attempt("push_review", asset_id, record, **rules)
+        record = partial(_record, workspace, ready, tasks[ready.key])
+        results[asset_id] = run(asset_id, record)
     return [results[asset_id] for asset_id in asset_ids]
 
 
@@ -171,9 +158,9 @@ def _keep_one(desk: Desk, tasks: Iterable[TaskRow]) -> TaskRow:
     return kept
 
 
-def _prepare(
-    asset: AssetRow, store: Store, catalogue: Catalogue, desk: Desk, settings: ReviewSettings
-) -> _Prepared:
+def _prepare(workspace: Workspace, desk: Desk, asset: AssetRow) -> _Prepared:
+    """Make sure that a round's files are in the store, and describe its task."""
+    store, catalogue = workspace.store, workspace.catalogue
     source = current_proposal(catalogue, asset)
     place = (asset.asset_id, asset.round)
     files = (*place, source.sha256)
@@ -182,9 +169,9 @@ def _prepare(
     if store.exists(sheet):
         drawn = _same_proposal(buffers_from_bytes(store.get(buffers)), source)
     else:
-        drawn = _draw(asset, source, store, settings)
+        drawn = _draw(workspace, asset, source)
     num_parts = int(drawn["num_parts"])
-    is_last = is_last_round(catalogue, *place, settings.max_rounds)
+    is_last = is_last_round(catalogue, *place, workspace.settings.review.max_rounds)
     last = [LAST_ROUND] if is_last else []  # not in the viewer's file: the limit may change
     data = {
         "key": keys.review_key(*place),
@@ -216,10 +203,9 @@ def _same_proposal(buffers: Buffers, source: ProposalRow) -> Mapping[str, Any]:
     return buffers.meta
 
 
-def _draw(
-    asset: AssetRow, source: ProposalRow, store: Store, settings: ReviewSettings
-) -> Mapping[str, Any]:
+def _draw(workspace: Workspace, asset: AssetRow, source: ProposalRow) -> Mapping[str, Any]:
     """Draw and upload a round's files, the sheet last: where it is, the others are complete."""
+    store, settings = workspace.store, workspace.settings.review
     files = (asset.asset_id, asset.round, source.sha256)
     begin = time.perf_counter()
     mesh = load_asset_mesh(store, asset)
@@ -236,7 +222,7 @@ def _draw(
     octets = "application/octet-stream"
     store.put(keys.review_buffers(*files), buffers_to_bytes(sheet.buffers), octets)
     title = _title(asset, source, source.num_parts)
-    taxonomy = None if settings.taxonomy is None else load_taxonomy(settings.taxonomy)
+    taxonomy = configured_taxonomy(settings)
     viewer = render_viewer(mesh, labels, sheet.buffers, title=title, taxonomy=taxonomy)
     store.put(keys.review_viewer(*files), viewer, "text/html; charset=utf-8")
     png = mark_disputed(sheet.png, sheet.buffers.face, proposal, mesh, store)
@@ -250,8 +236,8 @@ def _title(asset: AssetRow, source: ProposalRow, num_parts: int) -> str:
     return " | ".join(filter(None, [title, third_look_title(source.provenance)]))
 
 
-def _record(ready: _Prepared, task: TaskRow, catalogue: Catalogue, worker: str) -> StageResult:
-    row = ready.row
+def _record(workspace: Workspace, ready: _Prepared, task: TaskRow) -> StageResult:
+    row, catalogue = ready.row, workspace.catalogue
     recorded = replace(row, task_id=task.task_id)
     with catalogue.transaction():
         catalogue.locked(row.asset_id)
@@ -259,6 +245,6 @@ def _record(ready: _Prepared, task: TaskRow, catalogue: Catalogue, worker: str) 
             for past in _past_answers(ready, catalogue):
                 catalogue.reviews.set_aside(row.asset_id, past.unique_id)
         catalogue.reviews.add_task(recorded)
-        moved = catalogue.move(row.asset_id, AssetState.IN_REVIEW, worker=worker)
+        moved = catalogue.move(row.asset_id, AssetState.IN_REVIEW, worker=workspace.lease_owner)
     note = f"task {task.task_id}"
     return StageResult(row.asset_id, "push_review", moved.state, True, row.sheet_key, note=note)

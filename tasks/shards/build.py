@@ -34,7 +34,7 @@ from tasks.catalogue import (
 from tasks.errors import StageError, is_surroundings
 from tasks.labelling.label_sets import load_label_set
 from tasks.labelling.loading import load_asset_mesh, load_proposal
-from tasks.labelling.taxonomy import Taxonomy
+from tasks.labelling.taxonomy import Taxonomy, configured_taxonomy
 from tasks.settings import ShardSettings
 from tasks.shards.reader import ReaderState, ShardReader, read_manifest
 from tasks.shards.reuse import EarlierSamples
@@ -42,7 +42,7 @@ from tasks.shards.samples import SAMPLE_SCHEMA, SampleSource, sample_members
 from tasks.stages.encode import ENCODER_CHARS
 from tasks.storage import keys
 from tasks.storage.canonical import canonical_json
-from tasks.storage.store import Store
+from tasks.workspace import Workspace
 
 __all__ = ["ReaderState", "ShardBuild", "ShardReader", "build_shards", "read_manifest"]
 
@@ -88,34 +88,28 @@ class _Entry:
         return [self.asset.asset_id, self.labels.label_id, self.labels.sha256, self.proposal.sha256]
 
 
-def build_shards(
-    *,
-    store: Store,
-    catalogue: Catalogue,
-    settings: ShardSettings,
-    taxonomy: Taxonomy | None = None,
-) -> ShardBuild:
+def build_shards(workspace: Workspace) -> ShardBuild:
     """Bring the dataset up to all label sets that count now; accepted assets become sharded.
 
     One asset whose blobs cannot be used is left out, stays accepted and is reported.
 
     Args:
-        store: label sets, encodings, proposals; gets the shards.
-        catalogue: gives the label sets, gets version, members and moves.
-        settings: dataset and sizes.
-        taxonomy: gives semantic ids; without one all are -1.
+        workspace: gives label sets, encodings and proposals; gets shards, version, members, moves.
+            Without a taxonomy in its settings all semantic ids are -1.
     """
-    entries, lost = _entries(catalogue)
+    store, settings = workspace.store, workspace.settings.shard
+    taxonomy = configured_taxonomy(workspace.settings.review)
+    entries, lost = _entries(workspace.catalogue)
     if not entries:
         return ShardBuild(settings.dataset, "", False, 0, 0, 0, None, tuple(lost))
     version = _version(entries, settings, taxonomy)
     key = keys.shard_manifest(settings.dataset, version)
     if store.exists(key):
-        return _finish(store, catalogue, settings.dataset, version, False, tuple(lost))
+        return _finish(workspace, version, is_new=False, failed=tuple(lost))
     with tempfile.TemporaryDirectory(prefix="segvigen-shards-") as folder:
         writer = _Writer(Path(folder), settings.max_shard_bytes)
         with writer.open():
-            made = _write_all(writer, entries, store, catalogue, settings, taxonomy)
+            made = _write_all(workspace, writer, entries, taxonomy)
         good, failed, num_reused = made
         failed = (*lost, *failed)
         if not good:
@@ -123,8 +117,8 @@ def build_shards(
         version = _version(good, settings, taxonomy)
         is_new = not store.exists(keys.shard_manifest(settings.dataset, version))
         if is_new:
-            _upload(store, settings, version, writer, good, taxonomy)
-    done = _finish(store, catalogue, settings.dataset, version, is_new, failed)
+            _upload(workspace, version, writer, good, taxonomy)
+    done = _finish(workspace, version, is_new=is_new, failed=failed)
     return replace(done, num_reused=num_reused)
 
 
@@ -159,15 +153,10 @@ def _categories(taxonomy: Taxonomy | None) -> list[dict[str, str]]:
 
 
 def _write_all(
-    writer: _Writer,
-    entries: list[_Entry],
-    store: Store,
-    catalogue: Catalogue,
-    settings: ShardSettings,
-    taxonomy: Taxonomy | None,
+    workspace: Workspace, writer: _Writer, entries: list[_Entry], taxonomy: Taxonomy | None
 ) -> tuple[list[_Entry], tuple[tuple[str, str], ...], int]:
     """Which entries were written, which not and why, and how many were there already."""
-    earlier = EarlierSamples(store, catalogue, settings, taxonomy)
+    earlier = EarlierSamples(workspace, taxonomy)
     good, failed, num_reused = [], [], 0
     for entry in entries:
         asset_id = entry.asset.asset_id
@@ -175,8 +164,8 @@ def _write_all(
             data = earlier.sample(asset_id, entry.labels.label_id)
             num_reused += data is not None
             if data is None:
-                source = _source(entry, store, catalogue, taxonomy)
-                data = _tar_bytes(asset_id, sample_members(source, settings))
+                source = _source(workspace, entry, taxonomy)
+                data = _tar_bytes(asset_id, sample_members(source, workspace.settings.shard))
         except Exception as err:
             if is_surroundings(err):
                 raise
@@ -189,9 +178,8 @@ def _write_all(
     return good, tuple(failed), num_reused
 
 
-def _source(
-    entry: _Entry, store: Store, catalogue: Catalogue, taxonomy: Taxonomy | None
-) -> SampleSource:
+def _source(workspace: Workspace, entry: _Entry, taxonomy: Taxonomy | None) -> SampleSource:
+    store, catalogue = workspace.store, workspace.catalogue
     asset_id = entry.asset.asset_id
     proposal = load_proposal(store, entry.proposal)
     own = keys.encoding(entry.proposal.checkpoint[:ENCODER_CHARS], asset_id)
@@ -278,14 +266,14 @@ def _tar_bytes(asset_id: str, members: Mapping[str, bytes]) -> bytes:
 
 
 def _upload(
-    store: Store,
-    settings: ShardSettings,
+    workspace: Workspace,
     version: str,
     writer: _Writer,
     entries: list[_Entry],
     taxonomy: Taxonomy | None,
 ) -> None:
     """Shards, then the index, then the manifest."""
+    store, settings = workspace.store, workspace.settings.shard
     shards = []
     for number, file in enumerate(writer.files):
         blob = store.put_file(keys.shard(settings.dataset, version, number), file)
@@ -329,14 +317,11 @@ def _counts(index: list[dict[str, Any]]) -> dict[str, int]:
 
 
 def _finish(
-    store: Store,
-    catalogue: Catalogue,
-    dataset: str,
-    version: str,
-    is_new: bool,
-    failed: tuple[tuple[str, str], ...],
+    workspace: Workspace, version: str, *, is_new: bool, failed: tuple[tuple[str, str], ...]
 ) -> ShardBuild:
     """Record a finished version and move its assets; also where a killed build left off."""
+    store, catalogue = workspace.store, workspace.catalogue
+    dataset = workspace.settings.shard.dataset
     key = keys.shard_manifest(dataset, version)
     data = store.get(key)
     manifest = json.loads(data)

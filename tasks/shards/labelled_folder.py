@@ -22,7 +22,7 @@ from tasks.labelling.loading import load_asset_mesh
 from tasks.shards.reader import ShardReader
 from tasks.shards.samples import TrainingSample
 from tasks.storage.canonical import canonical_json
-from tasks.storage.store import Store
+from tasks.workspace import Workspace
 
 log = logging.getLogger(__name__)
 
@@ -68,7 +68,7 @@ def split_of(fold: int) -> str:
 
 
 def write_dataset_folder(
-    store: Store, catalogue: Catalogue, version: ShardVersionRow, folder: Path
+    workspace: Workspace, version: ShardVersionRow, folder: Path
 ) -> DatasetFolder:
     """Write the objects of a dataset version that a person looked at.
 
@@ -76,12 +76,11 @@ def write_dataset_folder(
     an asset whose blobs cannot be read. The manifest is written last.
 
     Args:
-        store: shards and sources.
-        catalogue: tells each asset's source.
+        workspace: shards and sources.
         version: of a dataset.
         folder: made when absent.
     """
-    reader = ShardReader(store, version.dataset, version.version)
+    reader = ShardReader(workspace.store, version.dataset, version.version)
     (folder / "objects").mkdir(parents=True, exist_ok=True)
     rows, left_out = [], []
     for number in range(len(reader)):
@@ -92,7 +91,7 @@ def write_dataset_folder(
                 left_out.append((asset_id, "accepted by the gate, seen by nobody"))
                 continue
             line = {**reader.line(number), "dataset": version.dataset}
-            rows.append(_write_object(folder, line, sample, store, catalogue))
+            rows.append(_write_object(workspace, folder, line, sample))
         except Exception as err:
             if is_surroundings(err):
                 raise
@@ -107,15 +106,11 @@ def write_dataset_folder(
 
 
 def _write_object(
-    folder: Path,
-    line: Mapping[str, Any],
-    sample: TrainingSample,
-    store: Store,
-    catalogue: Catalogue,
+    workspace: Workspace, folder: Path, line: Mapping[str, Any], sample: TrainingSample
 ) -> dict[str, Any]:
     """Write one object; returns its manifest row."""
-    asset = catalogue.asset(str(line["key"]))
-    mesh = load_asset_mesh(store, asset)
+    asset = workspace.catalogue.asset(str(line["key"]))
+    mesh = load_asset_mesh(workspace.store, asset)
     if mesh.num_faces != len(sample.face_labels):
         raise StageError(f"{mesh.num_faces} faces, {len(sample.face_labels)} labels")
     labels = np.where(sample.face_labels == sample.not_object_part, -1, sample.face_labels)

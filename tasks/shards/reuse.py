@@ -12,12 +12,11 @@ import logging
 from collections.abc import Mapping
 from typing import Any
 
-from tasks.catalogue import Catalogue
 from tasks.labelling.taxonomy import Taxonomy
-from tasks.settings import ShardSettings
 from tasks.shards.samples import SAMPLE_SCHEMA
 from tasks.storage import keys
-from tasks.storage.store import BlobMissing, Store
+from tasks.storage.store import BlobMissing
+from tasks.workspace import Workspace
 
 log = logging.getLogger(__name__)
 _SIZES = {"max_shard_bytes"}  # where tars are cut, which no sample knows
@@ -27,19 +26,12 @@ class EarlierSamples:
     """What the newest comparable version of a dataset holds.
 
     Args:
-        store: where versions are.
-        catalogue: knows which there are.
-        settings: of the new version.
+        workspace: holds the versions; its settings are those of the new one.
         taxonomy: of the new version.
     """
 
-    def __init__(
-        self,
-        store: Store,
-        catalogue: Catalogue,
-        settings: ShardSettings,
-        taxonomy: Taxonomy | None,
-    ) -> None:
+    def __init__(self, workspace: Workspace, taxonomy: Taxonomy | None) -> None:
+        store, settings = workspace.store, workspace.settings.shard
         self._store = store
         self._lines: dict[tuple[str, str], Mapping[str, Any]] = {}
         self._shards: list[str] = []
@@ -48,7 +40,7 @@ class EarlierSamples:
             SAMPLE_SCHEMA,
             [] if taxonomy is None else taxonomy.to_json(),
         )
-        for row in reversed(catalogue.labels.shard_versions(settings.dataset)):
+        for row in reversed(workspace.catalogue.labels.shard_versions(settings.dataset)):
             try:
                 manifest = store.get_json(keys.shard_manifest(settings.dataset, row.version))
                 told = (manifest["settings"], manifest["sample_schema"], manifest.get("taxonomy"))

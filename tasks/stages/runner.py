@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from segvigen_model.errors import AssetRejected
 from tasks.catalogue import AssetState, Catalogue, IllegalMove, LeaseLost
 from tasks.errors import is_surroundings
+from tasks.workspace import Workspace
 
 log = logging.getLogger(__name__)
 
@@ -46,23 +47,15 @@ def not_needed(stage: str, catalogue: Catalogue, asset_id: str) -> StageResult:
 
 
 def attempt(
-    stage: str,
-    asset_id: str,
-    action: Callable[[], StageResult],
-    *,
-    catalogue: Catalogue,
-    worker: str,
-    max_attempts: int = 3,
+    workspace: Workspace, stage: str, asset_id: str, action: Callable[[], StageResult]
 ) -> StageResult:
     """Run one stage on one leased asset so that no fault of the asset gets out.
 
     Args:
+        workspace: its worker holds the lease; its catalogue records faults.
         stage: its name, for the log.
-        asset_id: the asset, leased to `worker`.
+        asset_id: the asset.
         action: the stage, ready to run.
-        catalogue: where faults are recorded.
-        worker: the lease's owner.
-        max_attempts: failures after which the asset is parked.
 
     Returns:
         The stage's result, or what was recorded instead: rejected, failed or still waiting.
@@ -71,6 +64,7 @@ def attempt(
         Exception: faults of the surroundings (`is_surroundings`); the lease is given back.
     """
     begin = time.perf_counter()
+    catalogue, worker = workspace.catalogue, workspace.lease_owner
     try:
         catalogue.start(asset_id, worker)
         result = action()
@@ -81,17 +75,17 @@ def attempt(
         if is_surroundings(err):
             catalogue.release([asset_id], worker)
             raise
-        note = _record_fault(asset_id, err, catalogue, worker, max_attempts)
+        note = _record_fault(workspace, asset_id, err)
     seconds = time.perf_counter() - begin
     log.warning("stage=%s asset=%s seconds=%.2f note=%s", stage, asset_id[:12], seconds, note)
     state = catalogue.asset(asset_id).state
     return StageResult(asset_id, stage, state, False, seconds=seconds, note=note)
 
 
-def _record_fault(
-    asset_id: str, error: Exception, catalogue: Catalogue, worker: str, max_attempts: int
-) -> str:
+def _record_fault(workspace: Workspace, asset_id: str, error: Exception) -> str:
     """Write what went wrong into the catalogue, unless another worker has taken over."""
+    catalogue, worker = workspace.catalogue, workspace.lease_owner
+    max_attempts = workspace.settings.work.max_attempts
     try:
         if isinstance(error, AssetRejected):
             reason, detail = error.reason, error.message

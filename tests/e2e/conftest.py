@@ -105,25 +105,14 @@ class DeskWorld:
     def push(self) -> list[StageResult]:
         """Claim what is proposed and push it."""
         claimed = self.catalogue.claim([AssetState.PROPOSED], 50, WORKER)
-        results = push_assets(
-            [asset.asset_id for asset in claimed],
-            store=self.store,
-            catalogue=self.catalogue,
-            desk=self.desk,
-            settings=self.settings.review,
-            worker=WORKER,
-        )
-        self.catalogue.release([asset.asset_id for asset in claimed], WORKER)
+        ids = [asset.asset_id for asset in claimed]
+        results = push_assets(self.workspace, self.desk, ids)
+        self.catalogue.release(ids, WORKER)
         return results
 
     def pull(self) -> list[Reply]:
         """Ask the desk once."""
-        return pull_annotations(
-            store=self.store,
-            catalogue=self.catalogue,
-            desk=self.desk,
-            settings=self.settings.review,
-        )
+        return pull_annotations(self.workspace, self.desk)
 
     def tasks_of(self, asset: AssetRow) -> list[int]:
         """Ids of the desk's tasks for the asset's round."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -20,6 +21,11 @@ from tasks.settings import QualitySettings
 from tasks.storage import keys
 
 QUALITY = QualitySettings(double_share=1.0, exploration_share=0.0)
+
+
+def with_quality(world, quality):
+    settings = world.settings.model_copy(update={"quality": quality})
+    return replace(world.workspace, settings=settings, worker=None)
 
 
 def merge_parts(labels):
@@ -42,20 +48,12 @@ def answer(world, asset_id, verdict, truth=None):
     body = annotation_for(verdict, spots, "", buffers.size)
     world.desk.client.create_annotation(task_id, body)
     world.pull()
-    return [
-        (told.result, told.asset_id)
-        for told in settle(store=world.store, catalogue=world.catalogue, settings=QUALITY)
-    ]
+    found = settle(with_quality(world, QUALITY))
+    return [(each.result, each.asset_id) for each in found]
 
 
 def gated(world, asset, quality=QUALITY):
-    gate_asset(
-        asset.asset_id,
-        store=world.store,
-        catalogue=world.catalogue,
-        settings=world.settings.gate,
-        quality=quality,
-    )
+    gate_asset(with_quality(world, quality), asset.asset_id)
     return asset.asset_id
 
 
@@ -66,7 +64,7 @@ def test_tasks_reach_the_desk_in_the_queues_order(desk_world):
         asset = world.proposed("mug", 40 + number)
         row = world.catalogue.proposal(asset.asset_id, 0)
         world.catalogue.add_proposal(type(row)(*row_fields(row, confidence=confidence)))
-    rank_waiting(world.catalogue, QUALITY)
+    rank_waiting(with_quality(world, QUALITY))
     world.push()
     tasks = sorted(tasks_by_key(world).values(), key=lambda task: task.task_id)
     assert [task.data["confidence"] for task in tasks] == [0.2, 0.5, 0.8]

@@ -55,9 +55,7 @@ def _label(folder: Path) -> None:
     workspace = open_workspace()
     for asset in workspace.catalogue.assets("proposed"):
         workspace.catalogue.move(asset.asset_id, "in_review")
-        accept_asset(
-            asset.asset_id, store=workspace.store, catalogue=workspace.catalogue, decided_by="ann"
-        )
+        accept_asset(workspace, asset.asset_id, "ann")
     assert build_shards()["counts"]["samples"] == NUM_ASSETS
 
 

@@ -57,12 +57,7 @@ def test_every_stage_survives_its_death(world, run_killed, run_whole, to_review,
 
     for asset in to_review(workspace):
         answer(workspace, asset, "accept")
-        accept_asset(
-            asset.asset_id,
-            store=workspace.store,
-            catalogue=workspace.catalogue,
-            decided_by="someone",
-        )
+        accept_asset(workspace, asset.asset_id, "someone")
     run_killed("build_shards", "tasks.storage.store:Store.put_file", 1, "after")
     assert not workspace.catalogue.labels.shard_versions()
     first = run_whole("build_shards")

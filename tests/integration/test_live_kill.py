@@ -81,14 +81,7 @@ class LiveStack:
         self.catalogue.add_proposal(row)
         self.catalogue.move(asset.asset_id, AssetState.PROPOSED, round=0)
         self.catalogue.claim([AssetState.PROPOSED], 9, WORKER)
-        (result,) = push_assets(
-            [asset.asset_id],
-            store=self.store,
-            catalogue=self.catalogue,
-            desk=self.desk,
-            settings=self.settings.review,
-            worker=WORKER,
-        )
+        (result,) = push_assets(self.workspace, self.desk, [asset.asset_id])
         assert result.is_done, result
         return self.catalogue.asset(asset.asset_id)
 
@@ -143,12 +136,7 @@ class LiveStack:
 
     def pull(self) -> list[Reply]:
         """Ask the desk once."""
-        return pull_annotations(
-            store=self.store,
-            catalogue=self.catalogue,
-            desk=self.desk,
-            settings=self.settings.review,
-        )
+        return pull_annotations(self.workspace, self.desk)
 
     def start(self) -> str:
         """Bring the service up and wait for its model."""

@@ -9,8 +9,10 @@ import pytest
 
 from tasks.catalogue import AssetRow, AssetState, Catalogue
 from tasks.errors import is_surroundings
+from tasks.settings import load_settings
 from tasks.stages.runner import StageResult, attempt
 from tasks.storage.store import BlobConflict, BlobMissing
+from tasks.workspace import Workspace
 
 OUTAGES = [
     (403, "AccessDenied"),
@@ -67,6 +69,7 @@ def test_ended_credentials_cost_no_asset_an_attempt(faulty_s3: Any, tmp_path: Pa
     catalogue = Catalogue(f"sqlite:///{tmp_path}/c.db")
     catalogue.register(AssetRow("a" * 64, AssetState.REGISTERED))
     catalogue.claim([AssetState.REGISTERED], 1, "w")
+    workspace = Workspace(store, store, catalogue, load_settings(), "w")
     faulty_s3.rule = lambda method, path: (400, "ExpiredToken")
 
     def encode() -> StageResult:
@@ -74,7 +77,7 @@ def test_ended_credentials_cost_no_asset_an_attempt(faulty_s3: Any, tmp_path: Pa
         raise AssertionError("was written")
 
     with pytest.raises(OSError, match=r"Bad Request|as you asked"):
-        attempt("test", "a" * 64, encode, catalogue=catalogue, worker="w")
+        attempt(workspace, "test", "a" * 64, encode)
     row = catalogue.asset("a" * 64)
     assert (row.attempts, row.lease_owner, row.state) == (0, None, "registered")
 

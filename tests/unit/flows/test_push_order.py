@@ -46,12 +46,13 @@ def gated(monkeypatch):
     """A gate that looks at nothing, but raises the priority as the real one does."""
     seen = []
 
-    def judge(asset_id, *, catalogue, settings, **_):
+    def judge(workspace, asset_id):
         from tasks.catalogue import GateRow
 
         seen.append(asset_id)
+        catalogue = workspace.catalogue
         catalogue.update(asset_id, priority=0.9)
-        row = GateRow(asset_id, 0, flow.gate_rules(settings), False, False)
+        row = GateRow(asset_id, 0, flow.gate_rules(workspace.settings.gate), False, False)
         catalogue.quality.add_decision(row)
         return GateDecision(asset_id, False, False)
 

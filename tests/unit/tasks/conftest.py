@@ -69,11 +69,13 @@ class World:
     def settings(self) -> Settings:
         return self.workspace.settings
 
-    def with_settings(self, worker: str | None = None, **sections: dict[str, Any]) -> Workspace:
-        """The workspace with other settings: section -> field -> value."""
+    def with_settings(self, worker: str | None = None, **sections: Any) -> Workspace:
+        """The workspace with other settings: section -> a whole one, or field -> value."""
         changed = {
-            name: getattr(self.settings, name).model_copy(update=fields)
-            for name, fields in sections.items()
+            name: getattr(self.settings, name).model_copy(update=given)
+            if isinstance(given, dict)
+            else given
+            for name, given in sections.items()
         }
         return replace(
             self.workspace, settings=self.settings.model_copy(update=changed), worker=worker
@@ -206,8 +208,8 @@ class Desk:
     made: dict = field(default_factory=dict)
 
     @property
-    def common(self):
-        return {"store": self.world.store, "catalogue": self.world.catalogue}
+    def workspace(self):
+        return self.world.workspace
 
     def asset(self, asset_id):
         return self.world.catalogue.asset(asset_id)
@@ -266,10 +268,11 @@ class Desk:
         elif verdict == "skip":
             catalogue.move(asset_id, "skipped", reason="reviewer_skipped")
         elif not catalogue.quality.is_held(asset_id):
-            accept_asset(asset_id, **self.common, decided_by=reviewer)
+            accept_asset(self.workspace, asset_id, reviewer)
 
     def settle(self, rules=QUALITY):
-        return [(row.result, row.asset_id) for row in settle(**self.common, settings=rules)]
+        workspace = self.world.with_settings(quality=rules)
+        return [(row.result, row.asset_id) for row in settle(workspace)]
 
     def settled_twice(self, rules=QUALITY):
         """Settle, and see that doing it again does nothing."""

@@ -6,13 +6,17 @@ import multiprocessing as mp
 import os
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from tasks.catalogue import AssetRow, AssetState, Catalogue, LeaseLost, worker_id
 from tasks.catalogue.leases import is_dead
+from tasks.settings import load_settings
 from tasks.stages.runner import attempt, not_needed
+from tasks.storage.store import Store
+from tasks.workspace import Workspace
 
 REPOSITORY = Path(__file__).resolve().parents[4]
 
@@ -133,17 +137,16 @@ def test_only_what_was_at_work_counts_an_attempt_and_a_killer_is_parked(
     assert "died" in str(parked.last_error)
 
 
-def test_what_was_left_alone_before_a_killer_counts_no_attempt(catalogue: Catalogue) -> None:
+def test_what_was_left_alone_before_a_killer_counts_no_attempt(
+    catalogue: Catalogue, tmp_path: Path
+) -> None:
     innocent, killer = fill(catalogue, 2)
-    gone = dead_worker()
+    gone, store = dead_worker(), Store(f"file://{tmp_path}")
     for _ in range(3):
         catalogue.claim(["registered"], 2, gone, max_attempts=3)
+        workspace = Workspace(store, store, catalogue, load_settings(), gone)
         result = attempt(
-            "test",
-            innocent,
-            lambda: not_needed("test", catalogue, innocent),
-            catalogue=catalogue,
-            worker=gone,
+            workspace, "test", innocent, partial(not_needed, "test", catalogue, innocent)
         )
         assert result.note == "asset is registered"
         assert catalogue.asset(innocent).lease_owner == gone

@@ -142,9 +142,7 @@ def test_labels_are_a_replay_of_the_log(world: Any) -> None:
     asset = answered(world, "refine", [], [other])
     last = shown(world)
     asset = answered(world, "accept", ["name 1 box", "merge 0 1", "name 0 left box"])
-    row = accept_asset(
-        asset.asset_id, store=world.store, catalogue=world.catalogue, decided_by="ann"
-    )
+    row = accept_asset(world.workspace, asset.asset_id, "ann")
     held = load_label_set(world.store, row)
     again = replay_labels(
         asset.asset_id, store=world.store, catalogue=world.catalogue, segmenter=world.segmenter
@@ -175,7 +173,7 @@ def test_the_log_alone_decides(world: Any) -> None:
     proposed_as(world, SIX)
     answered(world, "refine", ["merge 0 1"])
     asset = answered(world, "accept", [])
-    accept_asset(asset.asset_id, store=world.store, catalogue=world.catalogue, decided_by="ann")
+    accept_asset(world.workspace, asset.asset_id, "ann")
     (row,) = world.catalogue.reviews.annotations(asset.asset_id, 0)
     other = replace(
         verb_rows(["merge 4 5"], asset.asset_id)[0],
@@ -202,9 +200,7 @@ def test_only_what_was_accepted_is_replayed(world: Any) -> None:
 def test_a_split_that_came_with_accept_changes_nothing(world: Any) -> None:
     proposed_as(world, SIX)
     asset = answered(world, "accept", ["split 0", "name 0 left"])
-    row = accept_asset(
-        asset.asset_id, store=world.store, catalogue=world.catalogue, decided_by="ann"
-    )
+    row = accept_asset(world.workspace, asset.asset_id, "ann")
     held = load_label_set(world.store, row)
     assert held.face_labels.tolist() == SIX.tolist()
     assert held.part_names[:2] == ("left", "part 1")

@@ -32,7 +32,7 @@ BOXES = 3
 
 def pair(desk, make_boxes):
     asset = desk.proposed(make_boxes)
-    (copy_id,) = plan_copies(asset, **desk.common, settings=QUALITY)
+    (copy_id,) = plan_copies(desk.world.with_settings(quality=QUALITY), asset)
     return asset, desk.asset(copy_id)
 
 
@@ -46,8 +46,10 @@ def test_a_second_look_is_an_asset_like_any_other(desk, make_boxes):
     same = load_proposal(desk.world.store, other).face_labels
     assert np.array_equal(same, load_proposal(desk.world.store, mine).face_labels)
     assert load_asset_mesh(desk.world.store, copy).num_faces == asset.num_faces
-    assert plan_copies(asset, **desk.common, settings=QUALITY) == [], "once"
-    assert plan_copies(copy, **desk.common, settings=QualitySettings()) == [], "off by default"
+    assert plan_copies(desk.world.with_settings(quality=QUALITY), asset) == [], "once"
+    assert plan_copies(desk.world.with_settings(quality=QualitySettings()), copy) == [], (
+        "off by default"
+    )
 
 
 def test_a_copy_begun_and_killed_is_made_whole_by_the_next_try(desk, make_boxes, monkeypatch):
@@ -59,10 +61,10 @@ def test_a_copy_begun_and_killed_is_made_whole_by_the_next_try(desk, make_boxes,
 
         patched.setattr(type(desk.world.catalogue), "add_proposal", killed)
         with pytest.raises(KeyboardInterrupt):
-            second_look(asset, **desk.common)
+            second_look(desk.workspace, asset)
     assert desk.world.catalogue.quality.copies() == []
     assert len(desk.world.catalogue.assets()) == 1
-    assert len(second_look(asset, **desk.common)) == 1
+    assert len(second_look(desk.workspace, asset)) == 1
 
 
 def test_an_accepted_asset_waits_for_its_second_reviewer(desk, make_boxes):
@@ -80,27 +82,27 @@ def test_an_accepted_asset_waits_for_its_second_reviewer(desk, make_boxes):
 
 
 def test_a_held_asset_takes_no_place_that_its_second_look_needs(desk, make_boxes):
-    rules = QualitySettings(max_open_tasks=1)
+    workspace = desk.world.with_settings(quality={"max_open_tasks": 1})
     asset, copy = pair(desk, make_boxes)
     catalogue = desk.world.catalogue
     desk.answer(asset.asset_id, None, ANN)
-    assert num_free_places(catalogue, rules) == 0, "nobody has decided yet"
+    assert num_free_places(workspace) == 0, "nobody has decided yet"
     catalogue.move(asset.asset_id, "proposed")
     desk.answer(asset.asset_id, "accept", ANN)
     assert desk.asset(asset.asset_id).state is AssetState.IN_REVIEW
-    assert num_free_places(catalogue, rules) == 1
+    assert num_free_places(workspace) == 1
     catalogue.move(copy.asset_id, "in_review")
-    assert num_free_places(catalogue, rules) == 0
+    assert num_free_places(workspace) == 0
     catalogue.move(copy.asset_id, "proposed")
     catalogue.move(asset.asset_id, "proposed")
     desk.answer(asset.asset_id, "refine", ANN)  # asked again: nothing usable was said
-    assert num_free_places(catalogue, rules) == 0
+    assert num_free_places(workspace) == 0
     catalogue.move(asset.asset_id, "proposed")
     desk.answer(asset.asset_id, "accept", ANN)
     desk.answer(copy.asset_id, "reject", BOB)
     desk.settle()
     catalogue.move(asset.asset_id, "in_review")
-    assert num_free_places(catalogue, rules) == 0, "the third look is a task again"
+    assert num_free_places(workspace) == 0, "the third look is a task again"
 
 
 def test_it_does_not_matter_who_is_first(desk, make_boxes):
@@ -168,7 +170,9 @@ def test_merges_that_came_with_accept_count_in_both_looks(desk, make_boxes):
         desk.world.store, desk.world.catalogue.labels.latest(asset.asset_id)
     ).face_labels
     assert np.array_equal(labels, shown.face_labels)
-    replayed = replay_labels(asset.asset_id, **desk.common, segmenter=desk.world.segmenter)
+    world = desk.world
+    common = {"store": world.store, "catalogue": world.catalogue}
+    replayed = replay_labels(asset.asset_id, **common, segmenter=world.segmenter)
     assert np.array_equal(replayed.face_labels, labels)
 
 
@@ -248,7 +252,7 @@ def test_copies_never_enter_shards_or_counts(desk, make_boxes):
     desk.settle()
     counts = desk.world.catalogue.quality.dataset_counts()
     assert counts[AssetState.ACCEPTED] == 1 and sum(counts.values()) == 1
-    build = build_shards(**desk.common, settings=desk.world.settings.shard)
+    build = build_shards(desk.workspace)
     assert copy.asset_id not in {name for name, _ in build.failed}
     assert {name for name, _ in build.failed} <= {asset.asset_id}
 
@@ -290,11 +294,11 @@ def test_mutual_agreement_is_symmetric_and_bounded(desk, make_boxes):
 
 def test_copies_say_what_is_missing(desk, make_boxes):
     asset = desk.proposed(make_boxes)
-    (copy_id,) = second_look(asset, **desk.common)
+    (copy_id,) = second_look(desk.workspace, asset)
     with pytest.raises(copies.StageError, match="has no known labels"):
         known_labels(desk.world.store, desk.world.catalogue.quality.copy(copy_id))
     desk.world.raw.put("new.glb", make_boxes(2, 99.0))
     desk.world.ingest()
     fresh = desk.world.catalogue.assets("registered")[-1]
     with pytest.raises(copies.StageError, match="has no first proposal; propose it first"):
-        second_look(fresh, **desk.common)
+        second_look(desk.workspace, fresh)

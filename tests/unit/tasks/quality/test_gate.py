@@ -19,8 +19,7 @@ OPEN_GATE = GateSettings(
 
 def test_the_default_gate_sends_to_review(world: Any) -> None:
     asset = world.proposed()
-    common_ = {"store": world.store, "catalogue": world.catalogue}
-    decision = gate_asset(asset.asset_id, settings=world.settings.gate, **common_)
+    decision = gate_asset(world.workspace, asset.asset_id)
     assert not decision.is_accepted
     assert decision.doubts
     assert world.catalogue.asset(asset.asset_id).state is AssetState.PROPOSED
@@ -28,21 +27,19 @@ def test_the_default_gate_sends_to_review(world: Any) -> None:
 
 def test_a_sure_proposal_is_accepted_without_review(world: Any) -> None:
     asset = world.proposed()
-    common_ = {"store": world.store, "catalogue": world.catalogue}
-    decision = gate_asset(asset.asset_id, settings=OPEN_GATE, **common_)
+    workspace = world.with_settings(gate=OPEN_GATE)
+    decision = gate_asset(workspace, asset.asset_id)
     assert decision.is_accepted
     row = world.catalogue.labels.latest(asset.asset_id)
     assert (row.decided_by, row.num_rounds, row.num_clicks) == ("gate", 0, 0)
-    again = gate_asset(asset.asset_id, settings=OPEN_GATE, **common_)
+    again = gate_asset(workspace, asset.asset_id)
     assert again.doubts == ("state is accepted",)
 
 
 def test_the_audit_reviews_sure_ones_too(world: Any) -> None:
     asset = world.proposed()
-    settings = OPEN_GATE.model_copy(update={"audit_share": 1.0})
-    decision = gate_asset(
-        asset.asset_id, store=world.store, catalogue=world.catalogue, settings=settings
-    )
+    audited = OPEN_GATE.model_copy(update={"audit_share": 1.0})
+    decision = gate_asset(world.with_settings(gate=audited), asset.asset_id)
     assert (decision.is_accepted, decision.is_audited) == (False, True)
     assert world.catalogue.asset(asset.asset_id).state is AssetState.PROPOSED
 

@@ -27,8 +27,8 @@ def test_a_gold_label_set_becomes_a_known_task_and_scores_its_reviewer(desk, mak
     assert quality.add_gold(desk.world.catalogue.labels.latest(gold.asset_id))
     assert not quality.add_gold(desk.world.catalogue.labels.latest(gold.asset_id))
     asset = desk.proposed(make_boxes)
-    (known,) = known_task(asset, **desk.common)
-    assert known_task(asset, **desk.common) == []
+    (known,) = known_task(desk.workspace, asset)
+    assert known_task(desk.workspace, asset) == []
     row = desk.asset(known)
     assert (row.state, row.name) == (AssetState.PROPOSED, gold.name)
     assert np.array_equal(known_labels(desk.world.store, quality.copy(known)), truth)
@@ -44,13 +44,13 @@ def test_a_gold_label_set_becomes_a_known_task_and_scores_its_reviewer(desk, mak
 def test_without_gold_a_shape_made_in_code_is_the_known_task(desk, make_boxes):
     asset = desk.proposed(make_boxes)
     rules = QualitySettings(known_share=1.0)
-    (known,) = plan_copies(asset, **desk.common, settings=rules)
+    (known,) = plan_copies(desk.world.with_settings(quality=rules), asset)
     row = desk.asset(known)
     assert row.state is AssetState.REGISTERED and row.suffix == "glb"
     truth = known_labels(desk.world.store, desk.world.catalogue.quality.copy(known))
     mesh = load_asset_mesh(desk.world.store, row)
     assert len(truth) == mesh.num_faces == row.num_faces
-    assert plan_copies(asset, **desk.common, settings=rules) == []
+    assert plan_copies(desk.world.with_settings(quality=rules), asset) == []
     assert not keys.known_labels(known).startswith("review/"), "the desk must not read it"
     desk.world.catalogue.move(known, "encoded")
     desk.propose(known, truth, 0)
@@ -62,7 +62,7 @@ def test_without_gold_a_shape_made_in_code_is_the_known_task(desk, make_boxes):
 
 def test_a_right_answer_to_a_known_task_is_not_worth_a_word(desk, make_boxes):
     asset = desk.proposed(make_boxes)
-    (known,) = known_task(asset, **desk.common)
+    (known,) = known_task(desk.workspace, asset)
     row = desk.asset(known)
     desk.world.catalogue.move(known, "encoded")
     truth = known_labels(desk.world.store, desk.world.catalogue.quality.copy(known))
@@ -73,23 +73,25 @@ def test_a_right_answer_to_a_known_task_is_not_worth_a_word(desk, make_boxes):
 
 
 def gate(desk, asset, quality):
-    return gate_asset(asset.asset_id, **desk.common, settings=OPEN_GATE, quality=quality)
+    workspace = desk.world.with_settings(gate=OPEN_GATE, quality=quality)
+    return gate_asset(workspace, asset.asset_id)
 
 
 def test_audits_that_contradict_the_gate_raise_what_it_asks_for(desk, make_boxes):
     plain = QualitySettings()
+    workspace = desk.world.with_settings(gate=OPEN_GATE)
     catalogue = desk.world.catalogue
-    assert trust(catalogue, OPEN_GATE, plain).required == 0.5
+    assert trust(workspace).required == 0.5
     good = desk.proposed(make_boxes)
     assert gate(desk, good, plain).is_audited
     desk.answer(good.asset_id, "accept", ANN)
     assert desk.settled_twice(plain) == []
-    assert trust(catalogue, OPEN_GATE, plain).required == 0.5
+    assert trust(workspace).required == 0.5
     bad = desk.proposed(make_boxes, shown=np.repeat([0, 1], [12, 24]))
     assert gate(desk, bad, plain).is_audited
     desk.answer(bad.asset_id, "accept", ANN, labels=desk.true_labels(bad))
     assert desk.settled_twice(plain) == [("audit disagrees", bad.asset_id)]
-    lowered = trust(catalogue, OPEN_GATE, plain)
+    lowered = trust(workspace)
     assert (lowered.num_audits, lowered.num_misses, lowered.required) == (2, 1, 1.0)
     unsure = gate(desk, desk.proposed(make_boxes), plain)
     assert not unsure.is_accepted and "confidence 0.900 < 1" in unsure.doubts

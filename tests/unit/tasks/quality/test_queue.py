@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -21,6 +19,7 @@ from tasks.catalogue import (
 from tasks.quality.queue import expected_gain, num_free_places, priorities, rank_waiting
 from tasks.settings import QualitySettings
 from tasks.storage.keys import drawn
+from tasks.workspace import Workspace
 
 NO_CHANCE = QualitySettings(exploration_share=0.0)
 
@@ -34,8 +33,13 @@ def rows(*confidences: float, round_: int = 0) -> list[WaitingRow]:
 
 
 @pytest.fixture
-def catalogue(tmp_path: Path) -> Catalogue:
-    return Catalogue(f"sqlite:///{tmp_path}/c.db")
+def catalogue(world) -> Catalogue:
+    return world.catalogue
+
+
+@pytest.fixture
+def workspace(world) -> Workspace:
+    return world.with_settings(quality=NO_CHANCE)
 
 
 def propose(catalogue: Catalogue, number: int, confidence: float, round_: int = 0) -> str:
@@ -90,39 +94,41 @@ def test_chance_differs_by_purpose_and_is_even():
     assert abs(np.corrcoef(values, [drawn("known", name(n)) for n in range(500)])[0, 1]) < 0.15
 
 
-def test_claims_follow_the_ranking_and_ranking_again_writes_nothing(catalogue: Catalogue):
+def test_claims_follow_the_ranking_and_ranking_again_writes_nothing(
+    workspace, catalogue: Catalogue
+):
     for number, confidence in enumerate((0.8, 0.2, 0.5)):
         propose(catalogue, number, confidence)
     refined = propose(catalogue, 7, 0.99, round_=1)
-    assert rank_waiting(catalogue, NO_CHANCE) == 4
+    assert rank_waiting(workspace) == 4
     claimed = catalogue.claim(["proposed"], 10, "w")
     assert [row.asset_id for row in claimed] == [refined, name(1), name(2), name(0)]
     events = len(catalogue.events())
-    assert rank_waiting(catalogue, NO_CHANCE) == 0 and len(catalogue.events()) == events
+    assert rank_waiting(workspace) == 0 and len(catalogue.events()) == events
 
 
-def test_findings_of_reviews_change_the_ranking(catalogue: Catalogue):
+def test_findings_of_reviews_change_the_ranking(workspace, catalogue: Catalogue):
     for number, confidence in enumerate((0.3, 0.6)):
         propose(catalogue, number, confidence)
-    rank_waiting(catalogue, NO_CHANCE)
+    rank_waiting(workspace)
     for number in range(40):
         near, iou = (0.3, 1.0) if number % 2 else (0.6, 0.0)
         finding = FindingRow(name(100 + number), FindingKind.GAIN, "l", confidence=near, iou=iou)
         catalogue.quality.add_finding(finding)
-    rank_waiting(catalogue, NO_CHANCE)
+    rank_waiting(workspace)
     found = {row.asset_id: row.priority for row in catalogue.quality.waiting()}
     assert found[name(1)] > found[name(0)]
 
 
-def test_the_desk_has_bounded_room(catalogue: Catalogue):
-    rules = QualitySettings(max_open_tasks=2)
+def test_the_desk_has_bounded_room(world, catalogue: Catalogue):
+    workspace = world.with_settings(quality={"max_open_tasks": 2})
     for number in range(3):
         propose(catalogue, number, 0.5)
-    assert num_free_places(catalogue, rules) == 2
+    assert num_free_places(workspace) == 2
     for number in range(3):
         catalogue.move(name(number), "in_review")
-    assert num_free_places(catalogue, rules) == 0
+    assert num_free_places(workspace) == 0
 
 
-def test_an_empty_queue_is_fine(catalogue: Catalogue):
-    assert rank_waiting(catalogue, NO_CHANCE) == 0
+def test_an_empty_queue_is_fine(workspace):
+    assert rank_waiting(workspace) == 0

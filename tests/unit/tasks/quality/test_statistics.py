@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 
 from tasks.catalogue import AnnotationRow, Catalogue, ClickRow, FindingKind, FindingRow
 from tasks.quality.statistics import markdown, quality_state, reviewer_table
-from tasks.settings import GateSettings, QualitySettings
 
 ANN, BOB = "ann@local.test", "bob|x@local.test"
 
 
 @pytest.fixture
-def catalogue(tmp_path: Path) -> Catalogue:
-    return Catalogue(f"sqlite:///{tmp_path}/c.db")
+def catalogue(world) -> Catalogue:
+    return world.catalogue
 
 
 def name(number: int) -> str:
@@ -70,16 +67,16 @@ def test_a_changed_answer_counts_once(catalogue: Catalogue):
     assert (row.answers, row.seconds, row.clicks, row.verdicts) == (1, 15, 0, {"accept": 1})
 
 
-def test_markdown_cannot_be_broken_by_a_name(catalogue: Catalogue):
+def test_markdown_cannot_be_broken_by_a_name(world, catalogue: Catalogue):
     answer(catalogue, 1, BOB, "accept", 60)
-    state = quality_state(catalogue, GateSettings(), QualitySettings())
+    state = quality_state(world.workspace)
     lines = markdown(state["reviewers"]).splitlines()
     assert lines[2].startswith("| bob\\|x@local.test | 1 | 1.0 | 60 | 0 | 1 | 0 |")
     assert len({line.replace("\\|", "").count("|") for line in lines}) == 1
 
 
-def test_nothing_yet_is_told_as_nothing(catalogue: Catalogue):
-    state = quality_state(catalogue, GateSettings(), QualitySettings())
+def test_nothing_yet_is_told_as_nothing(world):
+    state = quality_state(world.workspace)
     assert state["reviewers"] == [] and state["reviews"] == {"measured": 0, "mean_gain": None}
     assert state["audits"] == {"last": 0, "misses": 0, "required_confidence": 0.95}
     assert state["known_tasks"]["mean_iou"] is None

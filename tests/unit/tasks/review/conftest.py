@@ -112,23 +112,13 @@ class Loop:
         world = self.world
         rules = {"sheet_pixels": 384, **review}
         world.catalogue.claim([AssetState.PROPOSED], 9, "w")
-        (result,) = push_assets(
-            [self.asset_id],
-            store=world.store,
-            catalogue=world.catalogue,
-            desk=self.desk,
-            settings=world.settings.review.model_copy(update=rules),
-            worker="w",
-        )
+        workspace = world.with_settings("w", review=rules)
+        (result,) = push_assets(workspace, self.desk, [self.asset_id])
         assert result.state is AssetState.IN_REVIEW, result.note
         return self.desk.client.held[-1]
 
     def pull(self, **review: Any) -> list[Any]:
-        world = self.world
-        settings = world.settings.review.model_copy(update=review)
-        return pull_annotations(
-            store=world.store, catalogue=world.catalogue, desk=self.desk, settings=settings
-        )
+        return pull_annotations(self.world.with_settings(review=review), self.desk)
 
     def proposes(self, labels: np.ndarray, round_: int = 0) -> str:
         """Make this the proposal of a round; its hash."""

@@ -10,7 +10,6 @@ from tasks.catalogue import AssetState
 from tasks.quality.adjudication import settle
 from tasks.quality.copies import second_look
 from tasks.review.label_config import LAST_ROUND
-from tasks.settings import QualitySettings
 from tasks.stages.refine import refine_asset
 
 MERGE = ["merge 0 1"]
@@ -88,14 +87,14 @@ def test_tried_again_with_more_rounds_the_title_is_right(loop: Any) -> None:
 
 
 def test_a_third_look_does_not_count(loop: Any) -> None:
-    catalogue, store = loop.world.catalogue, loop.world.store
-    (copy_id,) = second_look(catalogue.asset(loop.asset_id), store=store, catalogue=catalogue)
+    catalogue = loop.world.catalogue
+    (copy_id,) = second_look(loop.world.workspace, catalogue.asset(loop.asset_id))
     first = loop.push(max_rounds=1)
     assert LAST_ROUND in first.data["title"]
     loop.desk.client.answer(first.task_id, "accept", [])
     loop.pull(max_rounds=1)
     catalogue.move(copy_id, "rejected", reason="reviewer_rejected")
-    (settled,) = settle(store=store, catalogue=catalogue, settings=QualitySettings())
+    (settled,) = settle(loop.world.workspace)
     assert settled.result == "third look"
     third = loop.push(max_rounds=1)
     assert "third look" in third.data["title"] and LAST_ROUND not in third.data["title"]

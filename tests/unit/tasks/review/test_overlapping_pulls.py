@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,6 @@ from tasks.labelling.loading import load_proposal
 from tasks.quality.adjudication import settle
 from tasks.quality.copies import second_look
 from tasks.review.pull import Reply, pull_annotations
-from tasks.settings import QualitySettings
 from tasks.stages.refine import CHANGED, refine_asset, replay_labels
 
 
@@ -48,8 +48,7 @@ def pull_overtaken(loop: Any, kind: type[Interrupted] = Interrupted) -> tuple[li
     world = loop.world
     task = world.catalogue.reviews.task(loop.asset_id, world.catalogue.asset(loop.asset_id).round)
     slow = kind(world.store, task.buffers_key, loop.pull)
-    review = world.settings.review
-    late = pull_annotations(store=slow, catalogue=world.catalogue, desk=loop.desk, settings=review)
+    late = pull_annotations(replace(world.workspace, store=slow), loop.desk)
     return late, slow.told
 
 
@@ -94,12 +93,7 @@ def test_an_answer_that_cannot_be_read_is_still_told(loop: Any) -> None:
     task = loop.push()
     loop.desk.client.answer(task.task_id, "accept", [])
     broken = Broken(loop.world.store, "", lambda: None)
-    (reply,) = pull_annotations(
-        store=broken,
-        catalogue=loop.world.catalogue,
-        desk=loop.desk,
-        settings=loop.world.settings.review,
-    )
+    (reply,) = pull_annotations(replace(loop.world.workspace, store=broken), loop.desk)
     assert reply.verdict is None and "cannot be read" in reply.note
 
 
@@ -225,7 +219,7 @@ def test_a_change_to_nothing_usable_goes_back_to_the_desk(loop: Any) -> None:
 
 def test_a_third_look_leaves_alone_what_its_reviewer_took_back(loop: Any) -> None:
     catalogue, store = loop.world.catalogue, loop.world.store
-    (copy_id,) = second_look(catalogue.asset(loop.asset_id), store=store, catalogue=catalogue)
+    (copy_id,) = second_look(loop.world.workspace, catalogue.asset(loop.asset_id))
     task = loop.push()
     loop.desk.client.answer(task.task_id, "accept", [])
     loop.pull()
@@ -236,7 +230,7 @@ def test_a_third_look_leaves_alone_what_its_reviewer_took_back(loop: Any) -> Non
         return loop.pull()
 
     slow = Interrupted(store, catalogue.proposal(loop.asset_id, 0).key, take_back)
-    assert settle(store=slow, catalogue=catalogue, settings=QualitySettings()) == []
+    assert settle(replace(loop.world.workspace, store=slow)) == []
     asset = catalogue.asset(loop.asset_id)
     assert (asset.state, asset.round) == (AssetState.REFINING, 0)
     assert refine(loop).is_done and labels_of(loop, 1) == [0, 0, 2, 3, 4, 1]

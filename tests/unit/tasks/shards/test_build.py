@@ -33,7 +33,7 @@ def accepted(world: Any, count: int) -> list[str]:
     for number in range(count):
         asset = world.proposed(2, float(number))
         world.reviewed(asset, "accept", [])
-        accept_asset(asset.asset_id, store=world.store, catalogue=world.catalogue, decided_by="ann")
+        accept_asset(world.workspace, asset.asset_id, "ann")
         ids.append(asset.asset_id)
     return sorted(ids)
 
@@ -55,12 +55,12 @@ def refined(world: Any) -> str:
         model=world.settings.model,
     )
     world.reviewed(world.catalogue.asset(asset.asset_id), "accept", [])
-    accept_asset(asset.asset_id, store=world.store, catalogue=world.catalogue, decided_by="ann")
+    accept_asset(world.workspace, asset.asset_id, "ann")
     return str(asset.asset_id)
 
 
 def build(world: Any, settings: ShardSettings = SETTINGS) -> Any:
-    return build_shards(store=world.store, catalogue=world.catalogue, settings=settings)
+    return build_shards(world.with_settings(shard=settings))
 
 
 def test_nothing_to_build(world: Any) -> None:
@@ -301,16 +301,16 @@ def named(world: Any) -> str:
             for n, (kind, parts, text) in enumerate(verbs)
         ],
     )
-    accept_asset(asset.asset_id, store=world.store, catalogue=world.catalogue, decided_by="ann")
+    accept_asset(world.workspace, asset.asset_id, "ann")
     return asset.asset_id
 
 
-def test_instance_and_semantic_ids_and_levels_go_into_shards(world: Any) -> None:
+def test_instance_and_semantic_ids_and_levels_go_into_shards(world: Any, tmp_path: Path) -> None:
     asset_id = named(world)
     taxonomy = taxonomy_of([{"id": "box"}, {"id": "box.side", "parent": "box"}])
-    made = build_shards(
-        store=world.store, catalogue=world.catalogue, settings=SETTINGS, taxonomy=taxonomy
-    )
+    file = tmp_path / "taxonomy.json"
+    file.write_text(json.dumps(taxonomy.to_json()))
+    made = build_shards(world.with_settings(shard=SETTINGS, review={"taxonomy": file}))
     reader = ShardReader(world.store, made.dataset, made.version)
     sample = reader[0]
     assert reader.manifest["taxonomy"] == taxonomy.to_json()

@@ -28,16 +28,16 @@ def dataset(world: Any, decided_by: tuple[str, ...]) -> list[str]:
         asset = world.proposed(2 + number % 2, float(number))
         if who != GATE:
             world.reviewed(asset, "accept", [])
-        accept_asset(asset.asset_id, store=world.store, catalogue=world.catalogue, decided_by=who)
+        accept_asset(world.workspace, asset.asset_id, who)
         ids.append(asset.asset_id)
-    build_shards(store=world.store, catalogue=world.catalogue, settings=SETTINGS)
+    build_shards(world.with_settings(shard=SETTINGS))
     return ids
 
 
 def test_labels_come_back_on_the_faces_that_people_labelled(world: Any, tmp_path: Path) -> None:
     ids = dataset(world, ("ann", "bob", "ann"))
     version = latest_version(world.catalogue, SETTINGS.dataset)
-    written = write_dataset_folder(world.store, world.catalogue, version, tmp_path)
+    written = write_dataset_folder(world.workspace, version, tmp_path)
     rows = {row["asset_id"]: row for row in chosen_rows(tmp_path, None, None)}
     assert set(rows) == set(ids) and written.left_out == ()
     assert sum(written.splits.values()) == 3
@@ -54,7 +54,7 @@ def test_labels_come_back_on_the_faces_that_people_labelled(world: Any, tmp_path
 def test_what_only_the_gate_saw_teaches_nothing(world: Any, tmp_path: Path) -> None:
     seen, unseen = dataset(world, ("ann", GATE))
     version = latest_version(world.catalogue, SETTINGS.dataset)
-    written = write_dataset_folder(world.store, world.catalogue, version, tmp_path)
+    written = write_dataset_folder(world.workspace, version, tmp_path)
     assert [row["asset_id"] for row in chosen_rows(tmp_path, None, None)] == [seen]
     assert written.left_out == ((unseen, "accepted by the gate, seen by nobody"),)
 
@@ -64,7 +64,7 @@ def test_an_asset_whose_source_is_gone_is_left_out_and_told(world: Any, tmp_path
     source = world.catalogue.asset(lost).source_key
     Path(world.store.uri(source).removeprefix("file://")).unlink()
     version = latest_version(world.catalogue, SETTINGS.dataset)
-    written = write_dataset_folder(world.store, world.catalogue, version, tmp_path)
+    written = write_dataset_folder(world.workspace, version, tmp_path)
     assert [row["asset_id"] for row in chosen_rows(tmp_path, None, None)] == [kept]
     ((asset_id, why),) = written.left_out
     assert asset_id == lost and "BlobMissing" in why

@@ -8,14 +8,13 @@ from typing import Any
 import pytest
 
 from tasks.labelling.label_sets import accept_asset, write_label_set
-from tasks.labelling.taxonomy import taxonomy_of
 from tasks.settings import ShardSettings
 from tasks.shards import build as shards_module
 from tasks.shards.build import ShardBuild, build_shards
 from tasks.storage import keys
 
 SETTINGS = ShardSettings(num_palettes=2, num_guide_views=2, guide_pixels=32)
-LEGS = taxonomy_of([{"id": "leg", "name": "Leg"}])
+LEGS = '[{"id": "leg", "name": "Leg"}]'
 
 
 def accept(world: Any, count: int, shift: float = 0.0) -> list[str]:
@@ -23,7 +22,7 @@ def accept(world: Any, count: int, shift: float = 0.0) -> list[str]:
     for number in range(count):
         asset = world.proposed(2, shift + number)
         world.reviewed(asset, "accept", [])
-        accept_asset(asset.asset_id, store=world.store, catalogue=world.catalogue, decided_by="ann")
+        accept_asset(world.workspace, asset.asset_id, "ann")
         ids.append(asset.asset_id)
     return ids
 
@@ -42,10 +41,10 @@ def made(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return ids
 
 
-def build(world: Any, settings: ShardSettings = SETTINGS, taxonomy: Any = None) -> ShardBuild:
-    return build_shards(
-        store=world.store, catalogue=world.catalogue, settings=settings, taxonomy=taxonomy
-    )
+def build(
+    world: Any, settings: ShardSettings = SETTINGS, taxonomy: Path | None = None
+) -> ShardBuild:
+    return build_shards(world.with_settings(shard=settings, review={"taxonomy": taxonomy}))
 
 
 def tars(tmp_path: Path, build_: ShardBuild) -> dict[str, bytes]:
@@ -77,7 +76,7 @@ def test_a_new_label_set_of_an_old_asset_is_made_again(world: Any, made: list[st
     build(world)
     made.clear()
     asset = world.catalogue.asset(changed)
-    row = write_label_set(asset, store=world.store, catalogue=world.catalogue, decided_by="bob")
+    row = write_label_set(world.workspace, asset, "bob")
     assert world.catalogue.labels.add(row)
     assert build(world).num_reused == 1
     assert made == [changed] and kept not in made
@@ -93,11 +92,13 @@ def test_a_new_label_set_of_an_old_asset_is_made_again(world: Any, made: list[st
     ],
 )
 def test_only_samples_of_the_same_making_are_taken(
-    world: Any, settings: ShardSettings, taxonomy: Any, num_reused: int
+    world: Any, tmp_path: Path, settings: ShardSettings, taxonomy: str | None, num_reused: int
 ) -> None:
     accept(world, 1)
     build(world)
-    assert build(world, settings, taxonomy).num_reused == num_reused
+    file = tmp_path / "taxonomy.json"
+    file.write_text(taxonomy or "")
+    assert build(world, settings, file if taxonomy else None).num_reused == num_reused
 
 
 def test_what_has_changed_or_gone_is_made_again(world: Any, tmp_path: Path) -> None:

@@ -164,14 +164,8 @@ def test_attempt_records_what_goes_wrong(world: Any) -> None:
 
     def run(action: Any, max_attempts: int = 3) -> Any:
         world.catalogue.claim([AssetState.PROPOSED], 1, "w")
-        return attempt(
-            "test",
-            asset.asset_id,
-            action,
-            catalogue=world.catalogue,
-            worker="w",
-            max_attempts=max_attempts,
-        )
+        workspace = world.with_settings("w", work={"max_attempts": max_attempts})
+        return attempt(workspace, "test", asset.asset_id, action)
 
     def broken() -> Any:
         raise ValueError("a bug")
@@ -216,9 +210,8 @@ def test_attempt_parks_after_the_last_try(world: Any) -> None:
 
     for state in ("proposed", "failed"):
         world.catalogue.claim([AssetState.PROPOSED], 1, "w")
-        result = attempt(
-            "test", asset.asset_id, broken, catalogue=world.catalogue, worker="w", max_attempts=2
-        )
+        workspace = world.with_settings("w", work={"max_attempts": 2})
+        result = attempt(workspace, "test", asset.asset_id, broken)
         assert result.state == state
 
 
@@ -226,11 +219,10 @@ def test_attempt_passes_results_through(world: Any) -> None:
     asset = world.proposed()
     world.catalogue.claim([AssetState.PROPOSED], 1, "w")
     result = attempt(
+        world.with_settings("w"),
         "test",
         asset.asset_id,
         lambda: not_needed("test", world.catalogue, asset.asset_id),
-        catalogue=world.catalogue,
-        worker="w",
     )
     assert result.note == "asset is proposed"
 
@@ -249,9 +241,8 @@ def test_clicks_make_the_next_round(world: Any) -> None:
     check_partition(proposal.face_labels, asset.num_faces, proposal.num_parts)
     clicked = proposal.face_labels[0]
     assert 0 < (proposal.face_labels == clicked).sum() < asset.num_faces
-    assert gate_asset(
-        asset.asset_id, store=world.store, catalogue=world.catalogue, settings=OPEN_GATE
-    ).doubts == ("refined round",)
+    decision = gate_asset(world.with_settings(gate=OPEN_GATE), asset.asset_id)
+    assert decision.doubts == ("refined round",)
 
 
 def test_unusable_clicks_are_dropped_and_counted(world: Any) -> None:
@@ -298,9 +289,7 @@ def test_accepting_writes_labels_with_their_whole_history(world: Any) -> None:
     refine_asset(asset.asset_id, model=world.settings.model, **common(world))
     asset = world.catalogue.asset(asset.asset_id)
     world.reviewed(asset, "accept", [])
-    row = accept_asset(
-        asset.asset_id, store=world.store, catalogue=world.catalogue, decided_by="ann@local.test"
-    )
+    row = accept_asset(world.workspace, asset.asset_id, "ann@local.test")
     assert world.catalogue.asset(asset.asset_id).state is AssetState.ACCEPTED
     assert (row.num_rounds, row.num_clicks, row.seconds) == (2, 1, 25.0)
     labels = load_label_set(world.store, row)
@@ -322,9 +311,8 @@ def test_accepting_writes_labels_with_their_whole_history(world: Any) -> None:
 def test_accepting_twice_is_once(world: Any) -> None:
     asset = world.proposed()
     world.reviewed(asset, "accept", [])
-    common_ = {"store": world.store, "catalogue": world.catalogue, "decided_by": "ann"}
-    first = accept_asset(asset.asset_id, **common_)
-    again = accept_asset(asset.asset_id, **common_)
+    first = accept_asset(world.workspace, asset.asset_id, "ann")
+    again = accept_asset(world.workspace, asset.asset_id, "ann")
     assert again.label_id == first.label_id
     assert len(world.catalogue.labels.all()) == 1
     assert len(list(world.store.list("labels"))) == 2
@@ -334,9 +322,7 @@ def test_labels_that_do_not_fit_the_mesh_are_refused(world: Any) -> None:
     asset = world.proposed()
     world.catalogue.update(asset.asset_id, num_faces=asset.num_faces + 1)
     with pytest.raises(BadLabels, match="do not fit"):
-        accept_asset(
-            asset.asset_id, store=world.store, catalogue=world.catalogue, decided_by="gate"
-        )
+        accept_asset(world.workspace, asset.asset_id, "gate")
     assert list(world.store.list("labels")) == []
 
 
@@ -385,7 +371,7 @@ def test_a_fault_after_the_lease_is_lost_counts_for_nobody(world: Any) -> None:
         world.catalogue.claim([AssetState.PROPOSED], 1, "fast")
         raise ValueError("too late")
 
-    result = attempt("test", asset.asset_id, overtaken, catalogue=world.catalogue, worker="slow")
+    result = attempt(world.with_settings("slow"), "test", asset.asset_id, overtaken)
     assert "too late" in result.note
     row = world.catalogue.asset(asset.asset_id)
     assert (row.attempts, row.lease_owner, row.state) == (0, "fast", "proposed")
