@@ -9,7 +9,7 @@ import logging
 import time
 from collections.abc import Callable
 
-from tasks.checkpoints import checkpoint_in_use
+from tasks.checkpoints import load_segmenter
 from tasks.labelling.segmenter import Segmenter
 from tasks.live.session import LiveDesk
 from tasks.settings import Settings
@@ -24,15 +24,12 @@ def desk_opener(settings: Settings) -> Callable[[], LiveDesk]:
     """A function that loads the settings' model and stores."""
 
     def open_desk() -> LiveDesk:
-        from segvigen_model.segmenter import Segmenter as Loaded
-
         begin = time.perf_counter()
         workspace = Workspace.from_settings(settings, "refine_service")
-        checkpoint = checkpoint_in_use(workspace)
-        segmenter = Loaded.from_checkpoint(checkpoint, settings.model.device)
+        segmenter = load_segmenter(workspace)
         open_sample(segmenter)
         log.info("service=refine model_seconds=%.1f", time.perf_counter() - begin)
-        return LiveDesk(workspace.store, workspace.catalogue, segmenter, settings.model)
+        return LiveDesk(workspace, segmenter)
 
     return open_desk
 

@@ -11,16 +11,15 @@ from dataclasses import dataclass
 
 from segvigen_model.errors import SegvigenError
 from segvigen_model.types import AssetMesh, Click, ClickKind, Proposal
-from tasks.catalogue import AssetRow, AssetState, Catalogue, ProposalRow
+from tasks.catalogue import AssetRow, AssetState, ProposalRow
 from tasks.labelling.loading import load_asset_mesh, load_proposal
 from tasks.labelling.rounds import edits_of
 from tasks.labelling.segmenter import Segmenter, Session
 from tasks.live.click_history import Result
 from tasks.rendering.pixel_buffers import Buffers, buffers_from_bytes
 from tasks.review.annotations import Answer, PointedClick, read_annotation
-from tasks.settings import ModelSettings
 from tasks.stages.encode import open_session
-from tasks.storage.store import Store
+from tasks.workspace import Workspace
 
 
 class UnknownTask(SegvigenError):
@@ -58,17 +57,13 @@ class LiveDesk:
     """Review tasks and the model.
 
     Args:
-        store: blobs.
-        catalogue: state.
+        workspace: blobs, state, and the seed of the settings.
         segmenter: loaded.
-        model: seed.
     """
 
-    def __init__(
-        self, store: Store, catalogue: Catalogue, segmenter: Segmenter, model: ModelSettings
-    ) -> None:
-        self._store, self._catalogue = store, catalogue
-        self.segmenter, self._model = segmenter, model
+    def __init__(self, workspace: Workspace, segmenter: Segmenter) -> None:
+        self._workspace, self.segmenter = workspace, segmenter
+        self._store, self._catalogue = workspace.store, workspace.catalogue
 
     def check(self, key: str) -> AssetRow:
         """The asset of a task that is open.
@@ -118,9 +113,7 @@ class LiveDesk:
         if task is None:
             raise UnknownTask(f"task {key[:80]!r} is not recorded yet; click again in a minute")
         mesh = load_asset_mesh(self._store, asset)
-        session = open_session(
-            asset, mesh, store=self._store, catalogue=self._catalogue, segmenter=self.segmenter
-        )
+        session = open_session(self._workspace, asset, mesh, self.segmenter)
         partition = load_proposal(self._store, proposal)
         buffers = buffers_from_bytes(self._store.get(task.buffers_key))
         session.prepare()
@@ -131,7 +124,7 @@ class LiveDesk:
         return asset.session.refine(
             asset.shown.face_labels,
             [model_click(click) for click in said.clicks],
-            seed=self._model.seed,
+            seed=self._workspace.settings.model.seed,
             not_object_part=asset.shown.provenance.get("not_object_part"),
             anchor_faces=asset.shown.provenance.get("anchor_faces", ()),
             edits=edits_of(said.verbs),

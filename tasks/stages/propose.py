@@ -7,40 +7,36 @@ import time
 from dataclasses import replace
 
 from segvigen_model.types import Proposal
-from tasks.catalogue import AssetState, Catalogue
+from tasks.catalogue import AssetState
 from tasks.labelling.loading import load_asset_mesh
 from tasks.labelling.part_colors import spread_slots
 from tasks.labelling.proposals import digest_of, stored_proposal
 from tasks.labelling.segmenter import Segmenter
-from tasks.settings import ModelSettings
 from tasks.stages.encode import open_session
 from tasks.stages.runner import StageResult, not_needed
 from tasks.storage import keys
-from tasks.storage.store import Store
+from tasks.workspace import Workspace
 
 log = logging.getLogger(__name__)
 
 
-def propose_asset(
-    asset_id: str,
-    *,
-    store: Store,
-    catalogue: Catalogue,
-    segmenter: Segmenter,
-    model: ModelSettings,
-    worker: str | None = None,
-) -> StageResult:
-    """Make the first proposal of one encoded asset and move it to proposed; idempotent."""
+def propose_asset(workspace: Workspace, asset_id: str, segmenter: Segmenter) -> StageResult:
+    """Make the first proposal of one encoded asset and move it to proposed; idempotent.
+
+    The asset is leased, if the workspace has a worker.
+    """
     begin = time.perf_counter()
+    store, catalogue = workspace.store, workspace.catalogue
     asset = catalogue.asset(asset_id)
     if asset.state is not AssetState.ENCODED:
         return not_needed("propose", catalogue, asset_id)
-    how = model.model_dump(include={"num_draws", "num_steps", "granularity", "seed"})
+    settings = workspace.settings.model
+    how = settings.model_dump(include={"num_draws", "num_steps", "granularity", "seed"})
     recipe = {"asset": asset_id, **segmenter.weights, **how}
 
     def make() -> Proposal:
         mesh = load_asset_mesh(store, asset)
-        session = open_session(asset, mesh, store=store, catalogue=catalogue, segmenter=segmenter)
+        session = open_session(workspace, asset, mesh, segmenter)
         proposal = session.propose(**how)
         slots = spread_slots(mesh, proposal.face_labels, [-1] * proposal.num_parts)
         told = {**recipe, **proposal.provenance, "part_slots": slots}
@@ -49,7 +45,7 @@ def propose_asset(
     key = keys.proposal(asset_id, 0, digest_of(recipe))
     row = stored_proposal(key, make, store=store, asset_id=asset_id, round_=0)
     with catalogue.transaction():
-        moved = catalogue.move(asset_id, AssetState.PROPOSED, worker=worker, round=0)
+        moved = catalogue.move(asset_id, AssetState.PROPOSED, worker=workspace.worker, round=0)
         catalogue.add_proposal(row)
     seconds = time.perf_counter() - begin
     log.info(

@@ -24,31 +24,24 @@ from tasks.labelling.loading import current_proposal, load_asset_mesh, load_prop
 from tasks.labelling.proposals import digest_of, stored_proposal
 from tasks.labelling.rounds import Said, edited_proposal, is_verb_usable, next_proposal
 from tasks.labelling.segmenter import Segmenter
-from tasks.settings import ModelSettings
 from tasks.stages.encode import open_session
 from tasks.stages.runner import StageResult, not_needed
 from tasks.storage import keys
-from tasks.storage.store import Store
+from tasks.workspace import Workspace
 
 log = logging.getLogger(__name__)
 
 CHANGED = "an answer was changed meanwhile; refined with the next run"
 
 
-def refine_asset(
-    asset_id: str,
-    *,
-    store: Store,
-    catalogue: Catalogue,
-    segmenter: Segmenter,
-    model: ModelSettings,
-    worker: str | None = None,
-) -> StageResult:
+def refine_asset(workspace: Workspace, asset_id: str, segmenter: Segmenter) -> StageResult:
     """Refine one asset in state refining; it is then proposed again, one round later.
 
-    An answer that is changed meanwhile leaves the asset where it is, for the next run.
+    An answer that is changed meanwhile leaves the asset where it is, for the next run. The asset is
+    leased, if the workspace has a worker.
     """
     begin = time.perf_counter()
+    store, catalogue, seed = workspace.store, workspace.catalogue, workspace.settings.model.seed
     asset = catalogue.asset(asset_id)
     heard = _heard(catalogue, asset)
     if asset.state is not AssetState.REFINING:
@@ -63,18 +56,16 @@ def refine_asset(
         mesh = load_asset_mesh(store, asset)
         session = None
         if said.needs_model:
-            session = open_session(
-                asset, mesh, store=store, catalogue=catalogue, segmenter=segmenter
-            )
-        made = next_proposal(shown, said, mesh, session=session, seed=model.seed)
+            session = open_session(workspace, asset, mesh, segmenter)
+        made = next_proposal(shown, said, mesh, session=session, seed=seed)
         added = _lineage(source, said, num_given)
-        return replace(made, provenance={**added, **made.provenance, "seed": model.seed})
+        return replace(made, provenance={**added, **made.provenance, "seed": seed})
 
     round_ = asset.round + 1
     weights = segmenter.weights if said.needs_model else {"checkpoint": source.checkpoint}
-    key = keys.proposal(asset_id, round_, digest_of(_recipe(source, said, weights, model.seed)))
+    key = keys.proposal(asset_id, round_, digest_of(_recipe(source, said, weights, seed)))
     row = stored_proposal(key, make, store=store, asset_id=asset_id, round_=round_)
-    result = _record(row, asset, heard, catalogue, worker)
+    result = _record(workspace, row, asset, heard)
     if not result.is_done:
         return result
     seconds = time.perf_counter() - begin
@@ -97,27 +88,25 @@ def to_click(row: ClickRow) -> Click:
     )
 
 
-def replay_labels(
-    asset_id: str, *, store: Store, catalogue: Catalogue, segmenter: Segmenter
-) -> Proposal:
+def replay_labels(workspace: Workspace, asset_id: str, segmenter: Segmenter) -> Proposal:
     """Make an asset's accepted labels again from its first proposal and the log.
 
     Args:
+        workspace: first proposal, mesh and encoding; its catalogue has the log.
         asset_id: with a label set.
-        store: first proposal, mesh and encoding.
-        catalogue: the log.
         segmenter: the model that made the rounds; another one gives other labels.
 
     Returns:
         The final partition, with names, categories and levels.
     """
+    store, catalogue = workspace.store, workspace.catalogue
     asset = catalogue.asset(asset_id)
     held = catalogue.labels.latest(asset_id)
     rows = [row for row in catalogue.proposals(asset_id) if row.round <= asset.round]
     if held is None or not rows:
         raise StageError(f"asset {asset_id[:12]} has no label set to replay; review it first")
     mesh = load_asset_mesh(store, asset)
-    session = open_session(asset, mesh, store=store, catalogue=catalogue, segmenter=segmenter)
+    session = open_session(workspace, asset, mesh, segmenter)
     proposal = load_proposal(store, rows[0])
     for before, after in pairwise(rows):
         if after.provenance.get("parent") is None:  # shown again as accepted, for a third look
@@ -139,14 +128,10 @@ def replay_labels(
 
 
 def _record(
-    row: ProposalRow,
-    asset: AssetRow,
-    heard: list[tuple[str, str, bool]],
-    catalogue: Catalogue,
-    worker: str | None,
+    workspace: Workspace, row: ProposalRow, asset: AssetRow, heard: list[tuple[str, str, bool]]
 ) -> StageResult:
     """Make the next round count, unless its asset or what was said of it has changed."""
-    asset_id = asset.asset_id
+    catalogue, asset_id = workspace.catalogue, asset.asset_id
     with catalogue.transaction():
         now = catalogue.locked(asset_id)
         if (now.state, now.round) != (asset.state, asset.round):
@@ -154,6 +139,7 @@ def _record(
         made = (row.key, row.sha256)
         if _heard(catalogue, asset) != heard:
             return StageResult(asset_id, "refine", now.state, False, *made, note=CHANGED)
+        worker = workspace.worker
         moved = catalogue.move(asset_id, AssetState.PROPOSED, worker=worker, round=row.round)
         catalogue.add_proposal(row)
     return StageResult(asset_id, "refine", moved.state, True, *made)

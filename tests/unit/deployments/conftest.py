@@ -26,7 +26,6 @@ from tasks.rendering.contact_sheet import render_sheet
 from tasks.rendering.pixel_buffers import Buffers, buffers_from_bytes, buffers_to_bytes
 from tasks.settings import Settings, load_settings
 from tasks.storage import keys
-from tasks.storage.store import Store
 from tasks.workspace import Workspace
 
 LOGIN = ("label-studio", "live-secret")
@@ -141,8 +140,7 @@ def desk_on(world: LiveWorld) -> LiveDesk:
     from segvigen_model.model.bundle import build
     from segvigen_model.segmenter import Segmenter
 
-    store = Store.from_settings(world.settings.store)
-    return LiveDesk(store, world.catalogue(), Segmenter(build("tiny")), world.settings.model)
+    return LiveDesk(Workspace.from_settings(world.settings), Segmenter(build("tiny")))
 
 
 @pytest.fixture(scope="session")

@@ -98,9 +98,8 @@ class World:
         before = {asset.asset_id for asset in self.catalogue.assets()}
         self.ingest()
         (asset,) = [a for a in self.catalogue.assets() if a.asset_id not in before]
-        common = {"store": self.store, "catalogue": self.catalogue, "segmenter": self.segmenter}
-        encode_asset(asset.asset_id, **common)
-        propose_asset(asset.asset_id, model=self.settings.model, **common)
+        encode_asset(self.workspace, asset.asset_id, self.segmenter)
+        propose_asset(self.workspace, asset.asset_id, self.segmenter)
         return self.catalogue.asset(asset.asset_id)
 
     def reviewed(self, asset: AssetRow, verdict: str, clicks: list[ClickRow]) -> str:

@@ -58,13 +58,7 @@ def answered(world: Any, verdict: str, lines: list[str], clicks: list[ClickRow] 
 
 
 def refine(world: Any, asset: AssetRow) -> None:
-    refine_asset(
-        asset.asset_id,
-        store=world.store,
-        catalogue=world.catalogue,
-        segmenter=world.segmenter,
-        model=world.settings.model,
-    )
+    refine_asset(world.workspace, asset.asset_id, world.segmenter)
 
 
 def proposed_as(world: Any, face_labels: np.ndarray) -> AssetRow:
@@ -144,9 +138,7 @@ def test_labels_are_a_replay_of_the_log(world: Any) -> None:
     asset = answered(world, "accept", ["name 1 box", "merge 0 1", "name 0 left box"])
     row = accept_asset(world.workspace, asset.asset_id, "ann")
     held = load_label_set(world.store, row)
-    again = replay_labels(
-        asset.asset_id, store=world.store, catalogue=world.catalogue, segmenter=world.segmenter
-    )
+    again = replay_labels(world.workspace, asset.asset_id, world.segmenter)
     assert np.array_equal(again.face_labels, held.face_labels)
     assert row.num_parts == again.num_parts == last.num_parts - 1
     assert np.array_equal(held.proposal_parts[last.face_labels], held.face_labels)
@@ -183,18 +175,14 @@ def test_the_log_alone_decides(world: Any) -> None:
     world.catalogue.reviews.interpret(
         row.unique_id, row.updated_at, verdict="refine", verbs=[other]
     )
-    again = replay_labels(
-        asset.asset_id, store=world.store, catalogue=world.catalogue, segmenter=world.segmenter
-    )
+    again = replay_labels(world.workspace, asset.asset_id, world.segmenter)
     assert again.face_labels.tolist() == np.minimum(SIX, 4).tolist()
 
 
 def test_only_what_was_accepted_is_replayed(world: Any) -> None:
     asset = proposed_as(world, SIX)
     with pytest.raises(StageError, match="no label set to replay"):
-        replay_labels(
-            asset.asset_id, store=world.store, catalogue=world.catalogue, segmenter=world.segmenter
-        )
+        replay_labels(world.workspace, asset.asset_id, world.segmenter)
 
 
 def test_a_split_that_came_with_accept_changes_nothing(world: Any) -> None:

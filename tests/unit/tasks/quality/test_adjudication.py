@@ -170,9 +170,7 @@ def test_merges_that_came_with_accept_count_in_both_looks(desk, make_boxes):
         desk.world.store, desk.world.catalogue.labels.latest(asset.asset_id)
     ).face_labels
     assert np.array_equal(labels, shown.face_labels)
-    world = desk.world
-    common = {"store": world.store, "catalogue": world.catalogue}
-    replayed = replay_labels(asset.asset_id, **common, segmenter=world.segmenter)
+    replayed = replay_labels(desk.workspace, asset.asset_id, desk.world.segmenter)
     assert np.array_equal(replayed.face_labels, labels)
 
 

@@ -17,8 +17,7 @@ MERGE = ["merge 0 1"]
 
 def refine(loop: Any) -> None:
     world = loop.world
-    common = {"catalogue": world.catalogue, "segmenter": world.segmenter}
-    done = refine_asset(loop.asset_id, store=world.store, model=world.settings.model, **common)
+    done = refine_asset(world.workspace, loop.asset_id, world.segmenter)
     assert done.is_done
 
 

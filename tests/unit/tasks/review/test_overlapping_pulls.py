@@ -99,9 +99,8 @@ def test_an_answer_that_cannot_be_read_is_still_told(loop: Any) -> None:
 
 def refine(loop: Any, store: Any = None) -> Any:
     world = loop.world
-    common = {"catalogue": world.catalogue, "segmenter": world.segmenter}
-    model = world.settings.model
-    return refine_asset(loop.asset_id, store=store or world.store, model=model, **common)
+    workspace = replace(world.workspace, store=store or world.store)
+    return refine_asset(workspace, loop.asset_id, world.segmenter)
 
 
 def refine_overtaken(loop: Any, meanwhile: Callable[[], Any]) -> Any:
@@ -142,12 +141,7 @@ def test_an_answer_changed_while_refine_runs_is_the_one_that_is_refined(loop: An
     loop.desk.client.answer(task.task_id, "accept", [])
     loop.pull()
     held = load_label_set(loop.world.store, catalogue.labels.latest(loop.asset_id))
-    replayed = replay_labels(
-        loop.asset_id,
-        store=loop.world.store,
-        catalogue=catalogue,
-        segmenter=loop.world.segmenter,
-    )
+    replayed = replay_labels(loop.world.workspace, loop.asset_id, loop.world.segmenter)
     assert np.array_equal(replayed.face_labels, held.face_labels)
 
 

@@ -26,13 +26,7 @@ def test_merges_make_the_next_round_and_labels(loop: Any) -> None:
         ("merge", (0, 1), "v1"),
         ("merge", (2, 3), "v1"),
     ]
-    refine_asset(
-        loop.asset_id,
-        store=loop.world.store,
-        catalogue=catalogue,
-        segmenter=loop.world.segmenter,
-        model=loop.world.settings.model,
-    )
+    refine_asset(loop.world.workspace, loop.asset_id, loop.world.segmenter)
     second = loop.push()
     assert second.data["num_parts"] == 4
     colors = [label["background"] for label in first.data["parts"]]

@@ -47,13 +47,7 @@ def refined(world: Any) -> str:
     )
     world.reviewed(asset, "refine", [row])
     world.catalogue.move(asset.asset_id, "refining")
-    refine_asset(
-        asset.asset_id,
-        store=world.store,
-        catalogue=world.catalogue,
-        segmenter=world.segmenter,
-        model=world.settings.model,
-    )
+    refine_asset(world.workspace, asset.asset_id, world.segmenter)
     world.reviewed(world.catalogue.asset(asset.asset_id), "accept", [])
     accept_asset(world.workspace, asset.asset_id, "ann")
     return str(asset.asset_id)

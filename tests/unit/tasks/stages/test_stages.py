@@ -52,10 +52,6 @@ def click(asset: AssetRow, face: int, kind: str = "new_part", part: int = -1) ->
     )
 
 
-def common(world: Any) -> dict[str, Any]:
-    return {"store": world.store, "catalogue": world.catalogue, "segmenter": world.segmenter}
-
-
 def refining(world: Any, clicks: list[int] | None = None) -> AssetRow:
     asset = world.proposed()
     world.reviewed(asset, "refine", [click(asset, face) for face in (clicks or [0])])
@@ -79,9 +75,9 @@ def test_stages_do_nothing_elsewhere(world: Any) -> None:
     asset = world.proposed()
     events = len(world.catalogue.events())
     results = [
-        encode_asset(asset.asset_id, **common(world)),
-        propose_asset(asset.asset_id, model=world.settings.model, **common(world)),
-        refine_asset(asset.asset_id, model=world.settings.model, **common(world)),
+        encode_asset(world.workspace, asset.asset_id, world.segmenter),
+        propose_asset(world.workspace, asset.asset_id, world.segmenter),
+        refine_asset(world.workspace, asset.asset_id, world.segmenter),
     ]
     assert [result.is_done for result in results] == [False] * 3
     assert {result.note for result in results} == {"asset is proposed"}
@@ -98,16 +94,16 @@ def test_killed_after_the_blob_the_next_run_does_not_compute_again(
     def killed(*args: Any, **kwargs: Any) -> Any:
         raise KeyboardInterrupt
 
-    for stage, extra in ((encode_asset, {}), (propose_asset, {"model": world.settings.model})):
+    for stage in (encode_asset, propose_asset):
         with monkeypatch.context() as patch:
             patch.setattr(world.catalogue, "move", killed)
             with pytest.raises(KeyboardInterrupt):
-                stage(asset.asset_id, **common(world), **extra)
+                stage(world.workspace, asset.asset_id, world.segmenter)
         before = world.catalogue.asset(asset.asset_id).state
         with monkeypatch.context() as patch:
             for name in ("encode", "open"):
                 patch.setattr(world.segmenter, name, lambda *a, **k: pytest.fail("computed again"))
-            result = stage(asset.asset_id, **common(world), **extra)
+            result = stage(world.workspace, asset.asset_id, world.segmenter)
         assert result.is_done
         assert result.state is not before
 
@@ -125,15 +121,9 @@ def test_another_checkpoint_encodes_anew(world: Any, monkeypatch: pytest.MonkeyP
     world.raw.put("a.glb", world_bytes(world))
     world.ingest()
     (asset,) = world.catalogue.assets()
-    encode_asset(asset.asset_id, **common(world))
+    encode_asset(world.workspace, asset.asset_id, world.segmenter)
     other = Segmenter(build("tiny", seed=1))
-    propose_asset(
-        asset.asset_id,
-        store=world.store,
-        catalogue=world.catalogue,
-        segmenter=other,
-        model=world.settings.model,
-    )
+    propose_asset(world.workspace, asset.asset_id, other)
     moved = world.catalogue.asset(asset.asset_id)
     assert load_encoding(world.store, moved).checkpoint == other.bundle.sha256
     assert len(list(world.store.list("encodings"))) == 2
@@ -145,15 +135,15 @@ def test_another_patch_network_proposes_anew_on_the_same_encoding(
     world.raw.put("a.glb", world_bytes(world))
     world.ingest()
     (asset,) = world.catalogue.assets()
-    encode_asset(asset.asset_id, **common(world))
+    encode_asset(world.workspace, asset.asset_id, world.segmenter)
     with monkeypatch.context() as patch:  # killed after the blob
         patch.setattr(world.catalogue, "move", lambda *a, **k: 1 / 0)
         with pytest.raises(ZeroDivisionError):
-            propose_asset(asset.asset_id, model=world.settings.model, **common(world))
+            propose_asset(world.workspace, asset.asset_id, world.segmenter)
     tuned = {**world.segmenter.weights, "patch_network": "tuned"}
     with monkeypatch.context() as patch:
         patch.setattr(world.segmenter, "weights", tuned)
-        propose_asset(asset.asset_id, model=world.settings.model, **common(world))
+        propose_asset(world.workspace, asset.asset_id, world.segmenter)
     assert len(list(world.store.list("proposals"))) == 2, "the other network's blob was not taken"
     assert len(list(world.store.list("encodings"))) == 1
     assert tuned.items() <= world.catalogue.latest_proposal(asset.asset_id).provenance.items()
@@ -230,7 +220,7 @@ def test_attempt_passes_results_through(world: Any) -> None:
 def test_clicks_make_the_next_round(world: Any) -> None:
     asset = refining(world, [0])
     source = world.catalogue.latest_proposal(asset.asset_id)
-    result = refine_asset(asset.asset_id, model=world.settings.model, **common(world))
+    result = refine_asset(world.workspace, asset.asset_id, world.segmenter)
     moved = world.catalogue.asset(asset.asset_id)
     assert (result.is_done, moved.state, moved.round) == (True, "proposed", 1)
     row = world.catalogue.latest_proposal(asset.asset_id)
@@ -254,7 +244,7 @@ def test_unusable_clicks_are_dropped_and_counted(world: Any) -> None:
     ]
     world.reviewed(asset, "refine", bad)
     world.catalogue.move(asset.asset_id, "refining")
-    refine_asset(asset.asset_id, model=world.settings.model, **common(world))
+    refine_asset(world.workspace, asset.asset_id, world.segmenter)
     row = world.catalogue.latest_proposal(asset.asset_id)
     assert (row.provenance["num_clicks"], row.provenance["num_clicks_dropped"]) == (1, 2)
 
@@ -264,7 +254,7 @@ def test_refining_without_clicks_says_so(world: Any) -> None:
     world.reviewed(asset, "refine", [])
     world.catalogue.move(asset.asset_id, "refining")
     with pytest.raises(StageError, match="none of 0 clicks"):
-        refine_asset(asset.asset_id, model=world.settings.model, **common(world))
+        refine_asset(world.workspace, asset.asset_id, world.segmenter)
 
 
 def test_a_killed_refinement_is_taken_up(world: Any, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -276,17 +266,17 @@ def test_a_killed_refinement_is_taken_up(world: Any, monkeypatch: pytest.MonkeyP
     with monkeypatch.context() as patch:
         patch.setattr(world.catalogue, "add_proposal", killed)
         with pytest.raises(KeyboardInterrupt):
-            refine_asset(asset.asset_id, model=world.settings.model, **common(world))
+            refine_asset(world.workspace, asset.asset_id, world.segmenter)
     held = world.catalogue.asset(asset.asset_id)
     assert (held.state, held.round) == ("refining", 0)
-    refine_asset(asset.asset_id, model=world.settings.model, **common(world))
+    refine_asset(world.workspace, asset.asset_id, world.segmenter)
     assert world.catalogue.asset(asset.asset_id).round == 1
     assert len(list(world.store.list("proposals"))) == 2
 
 
 def test_accepting_writes_labels_with_their_whole_history(world: Any) -> None:
     asset = refining(world)
-    refine_asset(asset.asset_id, model=world.settings.model, **common(world))
+    refine_asset(world.workspace, asset.asset_id, world.segmenter)
     asset = world.catalogue.asset(asset.asset_id)
     world.reviewed(asset, "accept", [])
     row = accept_asset(world.workspace, asset.asset_id, "ann@local.test")
@@ -348,7 +338,7 @@ def test_a_broken_proposal_is_never_stored(world: Any, monkeypatch: pytest.Monke
     world.raw.put("a.glb", world_bytes(world))
     world.ingest()
     (asset,) = world.catalogue.assets()
-    encode_asset(asset.asset_id, **common(world))
+    encode_asset(world.workspace, asset.asset_id, world.segmenter)
     num_faces = load_asset_mesh(world.store, asset).num_faces
 
     def holes(*args: Any, **kwargs: Any) -> Proposal:
@@ -357,7 +347,7 @@ def test_a_broken_proposal_is_never_stored(world: Any, monkeypatch: pytest.Monke
 
     monkeypatch.setattr(Session, "propose", holes)
     with pytest.raises(BadLabels):
-        propose_asset(asset.asset_id, model=world.settings.model, **common(world))
+        propose_asset(world.workspace, asset.asset_id, world.segmenter)
     assert list(world.store.list("proposals")) == []
     assert encode_module.encoding_key(asset.asset_id, world.segmenter)
 
