@@ -11,6 +11,7 @@ from pathlib import Path
 
 from segvigen_model.checkpoints.loading import load
 from segvigen_model.checkpoints.weights import file_sha256
+from segvigen_model.config import SegmenterConfig
 from segvigen_model.errors import CheckpointMismatch
 from segvigen_model.interactive.mask_selector import WEIGHTS_FILE as CHOICE_WEIGHTS
 from segvigen_model.interactive.patch_network import load_patch_network
@@ -45,10 +46,27 @@ class Segmenter:
 
     @classmethod
     def from_checkpoint(
-        cls, path_or_name: str | Path = "default", device: str = "cpu"
+        cls,
+        path_or_name: str | Path = "default",
+        device: str = "cpu",
+        config: SegmenterConfig | None = None,
     ) -> Segmenter:
-        """Load a checkpoint and wrap it."""
-        return cls(load(path_or_name, device))
+        """Load a checkpoint and wrap it.
+
+        Args:
+            path_or_name: a folder, or the name of a shipped checkpoint.
+            device: torch device.
+            config: tunables instead of those that the checkpoint stores.
+        """
+        bundle = load(path_or_name, device)
+        if config is not None:
+            bundle = replace(bundle, config=replace(bundle.config, segmenter=config))
+        return cls(bundle)
+
+    @property
+    def config(self) -> SegmenterConfig:
+        """The tunables in use."""
+        return self.bundle.config.segmenter
 
     @property
     def checkpoint(self) -> str:

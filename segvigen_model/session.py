@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from segvigen_model.interactive.click_decoding import TRUSTED, togetherness
+from segvigen_model.interactive.click_decoding import togetherness
 from segvigen_model.interactive.patch_network import PatchNetwork
 from segvigen_model.model.bundle import Bundle
 from segvigen_model.model.inference import draw_colorings
@@ -27,9 +27,10 @@ from segvigen_model.partition.click_probabilities import (
     part_probabilities,
 )
 from segvigen_model.partition.consensus import Partition, consensus
-from segvigen_model.partition.edits import Edits, apply_edits
+from segvigen_model.partition.edits import Edits, Splitter, apply_edits
 from segvigen_model.partition.hierarchy import first_levels
 from segvigen_model.partition.refinement import (
+    ClickRegions,
     follow_edits,
     followed,
     refine_labels,
@@ -38,7 +39,6 @@ from segvigen_model.partition.refinement import (
     settled_wishes,
 )
 from segvigen_model.partition.view_guided import (
-    FRONT_PIXELS,
     camera_faces,
     front_faces,
     guided_partition,
@@ -84,11 +84,12 @@ class Session:
     ) -> None:
         self.mesh, self.encoding = mesh, encoding
         self._bundle, self._weights, self._network = bundle, weights, network
+        self._config = bundle.config.segmenter
 
     @cached_property
     def geometry(self) -> AssetGeometry:
         """Surface, patches and voxel relation, measured on first use."""
-        return measure_asset(self.mesh, self.encoding, self._network)
+        return measure_asset(self.mesh, self.encoding, self._config, self._network)
 
     def prepare(self) -> None:
         """Measure the geometry now, so that the first call does not wait for it."""
@@ -122,17 +123,16 @@ class Session:
         colorings = draw_colorings(
             self._bundle, self.encoding, num_draws=num_draws, num_steps=num_steps, seed=seed
         )
-        draws = np.stack(
-            [
-                geometry.relation.labels_to_faces(decode_colors(colors, self.encoding.coords))
-                for colors in colorings
-            ]
+        config = self._config
+        voxel_labels = (
+            decode_colors(colors, self.encoding.coords, config.palette) for colors in colorings
         )
-        trust = self._bundle.config.segmenter.fusion.draws
+        draws = np.stack([geometry.relation.labels_to_faces(each) for each in voxel_labels])
         survey = geometry.survey
-        atoms, bonds = survey.closely() if trust < TRUSTED else survey.at_once()
+        is_alone = config.fusion.are_draws_decisive
+        atoms, bonds = survey.at_once() if is_alone else survey.closely()
         areas = geometry.surface.areas
-        partition = consensus(draws, atoms, bonds, areas, granularity, trust=trust)
+        partition = consensus(draws, atoms, bonds, areas, granularity, config)
         logger.info("propose parts=%d agreement=%.3f", partition.count, partition.confidence)
         return self._with_levels(
             partition,
@@ -195,8 +195,9 @@ class Session:
         """
         geometry = self.geometry
         areas = geometry.surface.areas
-        together = togetherness(geometry.reading.bonds, None)
-        edited = apply_edits(face_labels, edits or Edits(), geometry.atoms, together, areas)
+        together = togetherness(geometry.reading.bonds)
+        splitter = Splitter(geometry.atoms, together, areas, self._config.edits)
+        edited = apply_edits(face_labels, edits or Edits(), splitter)
         clicks, aside = follow_edits(edited, clicks, not_object_part)
         first_new = int(edited.labels.max(initial=-1)) + 1
         wishes, aside = resolve_clicks(clicks, len(edited.home), aside, first_new)
@@ -210,7 +211,7 @@ class Session:
             edited.labels,
             wishes,
             lambda wish: probabilities[wish.key],
-            (geometry.surface, geometry.tree, geometry.atoms),
+            ClickRegions(geometry.surface, geometry.tree, geometry.atoms, self._config.edits),
             aside,
             settled,
         )
@@ -239,9 +240,11 @@ class Session:
             seed: of the draw.
         """
         geometry, view = self.geometry, self._bundle.config.flow.view
-        palette = map_colors(part_map)
-        shown = self.view_faces(len(part_map) if view is None else FRONT_PIXELS)
-        seen = seen_labels(shown, part_map, palette, self.mesh.num_faces)
+        config = self._config.guided
+        palette = map_colors(part_map, config)
+        shown = self.view_faces(len(part_map) if view is None else config.front_pixels)
+        num_faces = self.mesh.num_faces
+        seen = seen_labels(shown, part_map, palette, num_faces, config.color_tolerance)
         if not seen.any():
             raise ValueError(
                 "the painted view shows nothing of the asset; paint what the model's camera sees"
@@ -263,7 +266,7 @@ class Session:
             geometry.atoms,
             geometry.reading,
             geometry.surface,
-            self._bundle.config.segmenter.fusion.mask,
+            self._config,
         )
         return self._with_levels(
             partition,
@@ -280,8 +283,9 @@ class Session:
     def _with_levels(self, partition: Partition, patches: Patches, **provenance: Any) -> Proposal:
         """A proposal with the levels below and above its parts, grown from some patches."""
         atoms, bonds = patches
-        together, areas = togetherness(bonds, None), self.geometry.surface.areas
-        finer, groups = first_levels(partition.labels, atoms, together, areas)
+        together, areas = togetherness(bonds), self.geometry.surface.areas
+        merging = self._config.merging
+        finer, groups = first_levels(partition.labels, atoms, together, areas, merging)
         return replace(self._proposal(partition, **provenance), finer=finer, groups=groups)
 
     def _proposal(self, partition: Partition, **provenance: Any) -> Proposal:

@@ -77,6 +77,15 @@ def load_folder(path_or_name: str | Path = "default", device: str = "cpu") -> Bu
     )
 
 
+def read_config(folder: Path) -> ModelConfig:
+    """Sizes and the segmenter's configuration of a checkpoint, without its weights.
+
+    Raises:
+        CheckpointMismatch: its `config.json` is absent, damaged or wrong.
+    """
+    return config_from_json(_read_header(folder)["model"])
+
+
 def patch_weights_of(folder: Path) -> Path:
     """File of the patch network that serves a checkpoint: its own, or the shipped one."""
     own = folder / PATCHES_FILE

@@ -146,3 +146,13 @@ class FusionWeights:
 
     def __post_init__(self) -> None:
         check_fields(self)
+
+    @property
+    def is_mask_decisive(self) -> bool:
+        """Whether the flow decides about clicked parts by itself."""
+        return self.mask >= self.decisive
+
+    @property
+    def are_draws_decisive(self) -> bool:
+        """Whether the flow decides about whole partitions by itself."""
+        return self.draws >= self.decisive

@@ -13,6 +13,7 @@ import torch
 from scipy.sparse import csr_matrix
 from scipy.spatial import cKDTree
 
+from segvigen_model.config import PatchConfig, SegmenterConfig
 from segvigen_model.interactive.mask_proposals import Terrain, terrain_of
 from segvigen_model.interactive.patch_network import (
     Encoded,
@@ -23,12 +24,8 @@ from segvigen_model.interactive.patch_network import (
 from segvigen_model.surface.adjacency import Atoms
 from segvigen_model.surface.geometry import Surface
 from segvigen_model.surface.patch_features import patch_facts
-from segvigen_model.surface.patches import NORMAL_WEIGHT
 from segvigen_model.surface.region_merging import SegmentTree
 from segvigen_model.types import FloatArray, IntArray
-
-_NUM_BLENDED = 4
-_BLEND_FLOOR = 1e-3  # longest sides
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +67,11 @@ class Reading:
 
 @torch.no_grad()
 def read_patches(
-    surface: Surface, tree: SegmentTree, atoms: Atoms, network: PatchNetwork | None = None
+    surface: Surface,
+    tree: SegmentTree,
+    atoms: Atoms,
+    config: SegmenterConfig,
+    network: PatchNetwork | None = None,
 ) -> Reading:
     """Measure patches and read them.
 
@@ -78,6 +79,7 @@ def read_patches(
         surface: geometry.
         tree: its segments.
         atoms: the patches.
+        config: how faces are blended of patches, and how masks will be proposed.
         network: reads them; the shipped one when None.
     """
     network = network or load_patch_network()
@@ -87,9 +89,11 @@ def read_patches(
     odds = 0.5 * (odds + odds.T)
     # A view of it would keep the encoder's biases as well, twice as large.
     encoded = replace(encoded, biases=encoded.biases.contiguous())
-    places = np.concatenate([facts.centers, NORMAL_WEIGHT * facts.normals], axis=1)
-    blend = _blend(surface, atoms, places)
-    return Reading(network, encoded, odds, blend, terrain_of(atoms, sigmoid(odds), facts))
+    normals = config.patches.normal_weight * facts.normals
+    places = np.concatenate([facts.centers, normals], axis=1)
+    blend = _blend(surface, atoms, places, config.patches)
+    terrain = terrain_of(atoms, sigmoid(odds), facts, config.proposals)
+    return Reading(network, encoded, odds, blend, terrain)
 
 
 def sigmoid(odds: FloatArray) -> FloatArray:
@@ -98,19 +102,19 @@ def sigmoid(odds: FloatArray) -> FloatArray:
     return result
 
 
-def _blend(surface: Surface, atoms: Atoms, places: FloatArray) -> csr_matrix:
+def _blend(surface: Surface, atoms: Atoms, places: FloatArray, config: PatchConfig) -> csr_matrix:
     """Inverse-square weights of the nearest patches of the same region, the own one included."""
     middle = 0.5 * (surface.triangles.min(axis=(0, 1)) + surface.triangles.max(axis=(0, 1)))
     at = (surface.centers - middle) / surface.extent
-    points = np.concatenate([at, NORMAL_WEIGHT * surface.normals], axis=1)
-    count = min(_NUM_BLENDED, atoms.count)
+    points = np.concatenate([at, config.normal_weight * surface.normals], axis=1)
+    count = min(config.num_blended, atoms.count)
     near = cKDTree(places).query(points, k=count)[1].reshape(len(points), count)
     near = np.concatenate([atoms.of_face[:, None], near], axis=1)
     first = np.unique(atoms.of_face, return_index=True)[1]
     is_used = surface.regions[first][near] == surface.regions[:, None]
     is_used[:, 1:] &= near[:, 1:] != near[:, :1]  # the own patch once
     gaps = np.linalg.norm(points[:, None] - places[near], axis=2)
-    weight = np.where(is_used, 1.0 / (gaps + _BLEND_FLOOR) ** 2, 0.0)
+    weight = np.where(is_used, 1.0 / (gaps + config.blend_floor) ** 2, 0.0)
     weight[:, 0] = np.maximum(weight[:, 0], 1e-12)
     weight /= weight.sum(axis=1, keepdims=True)
     rows = np.repeat(np.arange(len(points)), near.shape[1])

@@ -17,6 +17,7 @@ import numpy as np
 from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import dijkstra
 
+from segvigen_model.config import SegmenterConfig
 from segvigen_model.interactive.affinity import Reading, read_patches
 from segvigen_model.interactive.mask_selector import is_choice
 from segvigen_model.interactive.patch_network import PatchNetwork
@@ -25,13 +26,6 @@ from segvigen_model.surface.arrays import TINY
 from segvigen_model.surface.geometry import Surface, cut_out
 from segvigen_model.surface.region_merging import SegmentTree, segment_tree
 from segvigen_model.types import BoolArray, FloatArray, IntArray
-
-SHARES = (0.35, 0.12)  # of the surface, round the clicks
-NUM_LOOK_PATCHES = 384
-MIN_GAIN = 1.5  # patches of a look by those of the whole object there; less is not worth reading
-# Finding and cutting what is near takes longer than reading it above these: seconds a click.
-MAX_FACES_SHOWN = 40_000
-NUM_KEPT = 4  # looks at different clicks on one asset, about 60 MB for each set of clicks
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,26 +62,36 @@ class Looks:
         surface: geometry of the asset.
         atoms: patches of the whole.
         reading: of the whole.
+        config: of the segmenter.
     """
 
-    def __init__(self, surface: Surface, atoms: Atoms, reading: Reading) -> None:
+    def __init__(
+        self, surface: Surface, atoms: Atoms, reading: Reading, config: SegmenterConfig
+    ) -> None:
         everything = np.arange(surface.num_faces)
         rim = np.zeros(atoms.count, bool)
         self.whole = Look(everything, surface.areas, 1.0, atoms, reading, rim)
-        self._surface = surface
+        self._surface, self._config = surface, config
         self._kept: OrderedDict[bytes, tuple[Look, ...]] = OrderedDict()
 
     @classmethod
-    def of(cls, surface: Surface, tree: SegmentTree, network: PatchNetwork | None = None) -> Looks:
+    def of(
+        cls,
+        surface: Surface,
+        tree: SegmentTree,
+        config: SegmenterConfig,
+        network: PatchNetwork | None = None,
+    ) -> Looks:
         """Cut the whole into patches and read them.
 
         Args:
             surface: geometry of the asset.
             tree: its segments.
+            config: of the segmenter.
             network: reads the whole and every look; the shipped one when None.
         """
-        atoms = patch_atoms(surface, tree)
-        return cls(surface, atoms, read_patches(surface, tree, atoms, network))
+        atoms = patch_atoms(surface, tree, config.patches.count, config.patches, config.components)
+        return cls(surface, atoms, read_patches(surface, tree, atoms, config, network), config)
 
     def at(self, clicked: IntArray) -> tuple[Look, ...]:
         """The whole, and closer looks where they can tell more.
@@ -97,18 +101,21 @@ class Looks:
         """
         whole = self.whole
         clicked = np.unique(clicked)
-        if not is_choice(whole.reading.terrain, whole.atoms.of_face[clicked]):
+        patches = whole.atoms.of_face[clicked]
+        if not is_choice(whole.reading.terrain, patches, self._config.selection):
             return (whole,)
         key = clicked.tobytes()
         if key not in self._kept:
-            self._kept[key] = (whole, *closer_looks(self._surface, whole, clicked))
+            self._kept[key] = (whole, *closer_looks(self._surface, whole, clicked, self._config))
         self._kept.move_to_end(key)
-        while len(self._kept) > NUM_KEPT:
+        while len(self._kept) > self._config.limits.num_kept_crops:
             self._kept.popitem(last=False)
         return self._kept[key]
 
 
-def closer_looks(surface: Surface, whole: Look, clicked: IntArray) -> Iterator[Look]:
+def closer_looks(
+    surface: Surface, whole: Look, clicked: IntArray, config: SegmenterConfig
+) -> Iterator[Look]:
     """Looks at the nearest shares of the surface round clicked faces, the larger first.
 
     Left out where the mesh has hardly more faces there than the whole has patches, or too many.
@@ -117,18 +124,20 @@ def closer_looks(surface: Surface, whole: Look, clicked: IntArray) -> Iterator[L
         surface: geometry of the asset.
         whole: look at everything.
         clicked: (K,) int64, all different.
+        config: of the segmenter.
     """
-    if surface.num_faces < MIN_GAIN * whole.atoms.count:
+    crops = config.crops
+    if surface.num_faces < crops.min_gain * whole.atoms.count:
         return
-    if min(SHARES) * surface.num_faces > MAX_FACES_SHOWN:
+    if min(crops.shares) * surface.num_faces > crops.max_faces:
         return
     gaps = ways_over(surface, clicked)
-    for share in SHARES:
+    for share in crops.shares:
         faces = nearest_faces(surface, gaps, share, len(clicked))
         known = len(np.unique(whole.atoms.of_face[faces]))
-        is_finer = min(len(faces), NUM_LOOK_PATCHES) >= MIN_GAIN * known
-        if is_finer and len(faces) <= MAX_FACES_SHOWN:
-            yield look_at(surface, faces, whole.reading.network)
+        is_finer = min(len(faces), crops.num_patches) >= crops.min_gain * known
+        if is_finer and len(faces) <= crops.max_faces:
+            yield look_at(surface, faces, crops.num_patches, whole.reading.network, config)
 
 
 def nearest_faces(surface: Surface, gaps: FloatArray, share: float, least: int = 1) -> IntArray:
@@ -148,20 +157,21 @@ def nearest_faces(surface: Surface, gaps: FloatArray, share: float, least: int =
 
 
 def look_at(
-    surface: Surface, faces: IntArray, network: PatchNetwork, count: int = NUM_LOOK_PATCHES
+    surface: Surface, faces: IntArray, count: int, network: PatchNetwork, config: SegmenterConfig
 ) -> Look:
     """Cut some faces of a surface into patches and read them.
 
     Args:
         surface: geometry of the asset.
         faces: (N,) int64 ascending.
-        network: reads.
         count: patches wanted.
+        network: reads.
+        config: of the segmenter.
     """
     shown = cut_out(surface, faces)
-    tree = segment_tree(shown)
-    atoms = patch_atoms(shown, tree, count)
-    reading = read_patches(shown, tree, atoms, network)
+    tree = segment_tree(shown, config.regions)
+    atoms = patch_atoms(shown, tree, count, config.patches, config.components)
+    reading = read_patches(shown, tree, atoms, config, network)
     is_shown = np.zeros(surface.num_faces, bool)
     is_shown[faces] = True
     goes_on = np.zeros(surface.num_faces, bool)

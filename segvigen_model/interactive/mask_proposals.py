@@ -15,28 +15,17 @@ import numpy as np
 from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 
+from segvigen_model.config import MaskProposalConfig
 from segvigen_model.surface.adjacency import Atoms
 from segvigen_model.surface.agglomeration import PartMerger
 from segvigen_model.surface.arrays import TINY, dense_ids
 from segvigen_model.surface.patch_features import PatchFacts
 from segvigen_model.types import BoolArray, FloatArray, IntArray
 
-# Where to cut for the best IoU on 838 parts of sources that the network had not seen: the less is
-# known, the lower (.12 after one click, .31 after ten). Loose pieces that nobody clicked need
-# more: it costs nothing on average, and one click takes what is connected.
-CUT = 0.4
-CUT_DROP = 0.28
-CUT_ELSEWHERE = 0.4
-LEVEL_CUTS = (0.06, 0.12, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7)
-GROUP_LEVELS = tuple(
-    0.97 - 0.03 * step for step in range(32)
-)  # togetherness down to which groups join
 # Plain, smoothed, group, level set, its touching piece; the same of shared odds without groups.
 KINDS = range(9)
 _SHARED = 5  # first kind of shared odds
 LEAST_AREA = 1e-6  # share of the surface
-_SMOOTH = 0.35  # share of the groups' mean odds in the smoothed odds
-_SMOOTH_EVERY = 3  # of the group levels
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +41,7 @@ class Terrain:
         groups: (L, A) int64, nested groups by falling togetherness.
         levels: (K, A) int64, geometric segment of each patch, dense ids; the last are loose
             pieces.
+        config: how masks are proposed; the groups were joined down to its levels.
     """
 
     areas: FloatArray
@@ -60,6 +50,7 @@ class Terrain:
     together: FloatArray
     groups: IntArray
     levels: IntArray
+    config: MaskProposalConfig
 
     @property
     def pieces(self) -> IntArray:
@@ -93,7 +84,7 @@ class Answer:
     @property
     def cut(self) -> float:
         """Probability at which odds are cut when nothing better is known."""
-        return CUT - CUT_DROP / math.sqrt(max(len(self.positive), 1))
+        return self.terrain.config.cut_after(len(self.positive))
 
     @property
     def near(self) -> BoolArray:
@@ -102,14 +93,15 @@ class Answer:
         near: BoolArray = np.isin(pieces, pieces[self.positive])
         return near
 
-    def above_cut(self, odds: FloatArray, elsewhere: float = CUT_ELSEWHERE) -> FloatArray:
+    def above_cut(self, odds: FloatArray, elsewhere: float | None = None) -> FloatArray:
         """(A,) odds above the plain cut, which is higher in loose pieces that nobody clicked.
 
         Args:
             odds: (A,) float64.
-            elsewhere: the probability at which such pieces are cut.
+            elsewhere: the probability at which such pieces are cut; the terrain's when None.
         """
-        moved: FloatArray = odds - np.where(self.near, log_odds(self.cut), log_odds(elsewhere))
+        other = self.terrain.config.cut_elsewhere if elsewhere is None else elsewhere
+        moved: FloatArray = odds - np.where(self.near, log_odds(self.cut), log_odds(other))
         return moved
 
     def obeying(self, mask: BoolArray) -> BoolArray:
@@ -135,22 +127,25 @@ class Masks:
     levels: FloatArray
 
 
-def terrain_of(atoms: Atoms, together: FloatArray, facts: PatchFacts) -> Terrain:
+def terrain_of(
+    atoms: Atoms, together: FloatArray, facts: PatchFacts, config: MaskProposalConfig
+) -> Terrain:
     """Join patches level by level.
 
     Args:
         atoms: the patches.
         together: (A, A) probability that two of them are of one part.
         facts: of the patches.
+        config: how masks are proposed.
     """
     merger = PartMerger(atoms, together)
     groups = []
-    for level in GROUP_LEVELS:
+    for level in config.group_levels:
         merger.merge_above(level)
         groups.append(merger.labels)
     segments = np.stack([dense_ids(row.astype(np.int64)) for row in facts.levels])
     hollows = _hollows(facts, atoms.pairs)
-    return Terrain(atoms.areas, atoms.pairs, hollows, together, np.stack(groups), segments)
+    return Terrain(atoms.areas, atoms.pairs, hollows, together, np.stack(groups), segments, config)
 
 
 def clicked_share(terrain: Terrain, positive: IntArray) -> float:
@@ -170,7 +165,7 @@ def _hollows(facts: PatchFacts, pairs: IntArray) -> FloatArray:
 
 def propose_masks(answer: Answer) -> Masks:
     """Masks to choose from; every one has the positive patches and lacks the negative ones."""
-    positive = answer.positive
+    positive, config = answer.positive, answer.terrain.config
     kept: dict[bytes, tuple[BoolArray, int, float]] = {}
 
     def add(mask: BoolArray, kind: int, level: float) -> None:
@@ -181,14 +176,14 @@ def propose_masks(answer: Answer) -> Masks:
         smooth = _smoothed(answer.terrain, odds)
         for kind, each in enumerate((odds, smooth), first):
             add(answer.above_cut(each) > 0, kind, answer.cut)
-        likely = np.stack([answer.obeying(smooth > log_odds(level)) for level in LEVEL_CUTS])
+        likely = np.stack([answer.obeying(smooth > log_odds(level)) for level in config.level_cuts])
         touching = _touching(answer.terrain, likely, positive)
-        for level, loose, held in zip(LEVEL_CUTS, likely, touching, strict=True):
+        for level, loose, held in zip(config.level_cuts, likely, touching, strict=True):
             add(loose, after, level)
             add(held, after + 1, level)
 
     add_level_sets(answer.odds, 0, 3)
-    for level, ids in zip(GROUP_LEVELS, answer.terrain.groups, strict=True):
+    for level, ids in zip(config.group_levels, answer.terrain.groups, strict=True):
         add(_among(ids, ids[positive]), 2, level)
     add_level_sets(answer.shared, _SHARED, _SHARED + 2)
     masks, kinds, levels = zip(*kept.values(), strict=True)
@@ -198,11 +193,12 @@ def propose_masks(answer: Answer) -> Masks:
 def _smoothed(terrain: Terrain, odds: FloatArray) -> FloatArray:
     """Odds drawn towards their mean in the groups of several levels."""
     areas = np.maximum(terrain.areas, LEAST_AREA)
-    levels = terrain.groups[::_SMOOTH_EVERY]
+    share = terrain.config.smoothing
+    levels = terrain.groups[:: terrain.config.smoothing_stride]
     mean = np.zeros(len(odds))
     for ids in levels:
         mean += (np.bincount(ids, areas * odds) / np.bincount(ids, areas))[ids] / len(levels)
-    smooth: FloatArray = (1.0 - _SMOOTH) * odds + _SMOOTH * mean
+    smooth: FloatArray = (1.0 - share) * odds + share * mean
     return smooth
 
 

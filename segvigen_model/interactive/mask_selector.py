@@ -20,15 +20,13 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from segvigen_model.config import MaskSelectionConfig
 from segvigen_model.interactive.mask_features import NUM_MEASURES, measure_masks
 from segvigen_model.interactive.mask_proposals import Answer, Terrain, clicked_share, propose_masks
 from segvigen_model.types import BoolArray, IntArray
 
 WEIGHTS_FILE = Path(__file__).parents[1] / "weights" / "choice.safetensors"
 WIDTH = 48
-# Below, choosing gained nothing on sources in turn (-.01 to +.00 at one click where pieces hold
-# under a twentieth), and what it learns of pieces does not carry over to other makers' meshes.
-MIN_CLICKED_SHARE = 0.5
 _LIMIT = 5.0  # spreads: what is further out is not told apart
 
 
@@ -62,14 +60,15 @@ def load_choice_network(path: Path = WEIGHTS_FILE) -> ChoiceNetwork:
     return network.eval().requires_grad_(False)
 
 
-def is_choice(terrain: Terrain, positive: IntArray) -> bool:
+def is_choice(terrain: Terrain, positive: IntArray, config: MaskSelectionConfig) -> bool:
     """Whether a mask is to be chosen: the clicked loose pieces hold most of the surface.
 
     Args:
         terrain: of the whole object.
         positive: clicked patches.
+        config: how much "most" is.
     """
-    return clicked_share(terrain, positive) >= MIN_CLICKED_SHARE
+    return clicked_share(terrain, positive) >= config.min_clicked_share
 
 
 def best_masks(answers: Sequence[Answer]) -> list[tuple[float, BoolArray]]:

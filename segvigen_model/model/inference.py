@@ -31,12 +31,7 @@ from segvigen_model.types import BoolArray, Encoding, FloatArray, IntArray, OVox
 from segvigen_model.vae.shape import shape_tensor
 from segvigen_model.vae.texture import pbr_features, texture_attributes
 
-# A small checkpoint's mask is best cut here when decoded in one step (prototype's measurement);
-# masks are shifted so that callers may cut at 0.5.
-MASK_THRESHOLD = 0.45
 NOISE_SEED_STEP = 7919  # draws of neighbouring seeds must not share noise
-MAX_BATCH_TOKENS = 65_536  # latent tokens that the flow sees at once, and
-MAX_DECODED_VOXELS = 2_000_000  # voxels that the decoder does: both bound memory
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,9 +99,11 @@ def draw_masks(
         for group in _slot_groups(clicks, knows_negatives)
     ]
     cond = _condition(bundle, encoding, None)
-    shift = 0.5 - MASK_THRESHOLD if bundle.sampler is None else 0.0
+    config = bundle.config.segmenter
+    shift = 0.5 - config.clicks.mask_threshold if bundle.sampler is None else 0.0
     masks = np.zeros((len(click_sets), len(encoding.coords)), np.float32)
-    for part in _batches(len(owned), 2 * len(encoding.latent_coords), MAX_BATCH_TOKENS):
+    tokens_each, at_once = 2 * len(encoding.latent_coords), config.limits.max_batch_tokens
+    for part in _batches(len(owned), tokens_each, at_once):
         owners = [index for index, _ in owned[part]]
         tokens = [click_tokens(group.cells, group.is_positive) for _, group in owned[part]]
         request = _Request(Task.INTERACTIVE, stack_clicks(tokens), cond, bundle.sampler)
@@ -144,7 +141,8 @@ def draw_colorings(
     request = _Request(task, None, _condition(bundle, encoding, view), options)
     seeds = [seed * NOISE_SEED_STEP + draw for draw in range(num_draws)]
     drawn = []
-    for part in _batches(num_draws, 2 * len(encoding.latent_coords), MAX_BATCH_TOKENS):
+    at_once = bundle.config.segmenter.limits.max_batch_tokens
+    for part in _batches(num_draws, 2 * len(encoding.latent_coords), at_once):
         latents = _sampled(bundle, encoding, request, seeds[part])
         drawn.append(_decode(bundle, encoding, latents, len(seeds[part])))
     return np.concatenate(drawn)
@@ -245,7 +243,7 @@ def _decode(bundle: Bundle, encoding: Encoding, latents: Tensor, batch: int) -> 
     slats = bundle.normalization.denormalize_tex(latents)
     decoded = []
     with placed(bundle.tex_decoder, bundle.device) as decoder:
-        for part in _batches(batch, num, MAX_DECODED_VOXELS):
+        for part in _batches(batch, num, bundle.config.segmenter.limits.max_decoded_voxels):
             rows = slats[part.start * tokens : part.stop * tokens]
             rows_of = _repeated(encoding.coords, len(rows) // tokens).to(bundle.device)
             top = pyramid(rows_of, bundle.config.num_levels, len(rows) // tokens)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from segvigen_model.config import SegmenterConfig
 from segvigen_model.interactive.affinity import Reading
 from segvigen_model.interactive.crops import Looks
 from segvigen_model.interactive.patch_network import PatchNetwork
@@ -45,18 +46,22 @@ class AssetGeometry:
 
 
 def measure_asset(
-    mesh: AssetMesh, encoding: Encoding, network: PatchNetwork | None = None
+    mesh: AssetMesh,
+    encoding: Encoding,
+    config: SegmenterConfig,
+    network: PatchNetwork | None = None,
 ) -> AssetGeometry:
     """Measure a mesh, cut it into patches, read them, and relate its faces to its voxels.
 
     Args:
         mesh: the asset.
         encoding: of it.
+        config: of the segmenter.
         network: reads patches; the shipped one when None.
     """
     surface = surface_of(mesh)
-    tree = segment_tree(surface)
-    looks = Looks.of(surface, tree, network)
-    relation = face_voxels(mesh, surface, encoding.coords, encoding.grid, encoding.frame)
-    survey = Survey(surface, tree, looks.whole)
+    tree = segment_tree(surface, config.regions)
+    looks = Looks.of(surface, tree, config, network)
+    relation = face_voxels(mesh, surface, encoding, config.transfer)
+    survey = Survey(surface, tree, looks.whole, config)
     return AssetGeometry(surface, tree, looks, survey, relation)

@@ -15,23 +15,16 @@ from collections.abc import Iterator
 import numpy as np
 from scipy.sparse import csc_matrix
 
+from segvigen_model.config import AutoPromptConfig, SegmenterConfig
 from segvigen_model.interactive.affinity import Bonds
-from segvigen_model.interactive.crops import MIN_GAIN, Look, look_at, nearest_faces, ways_over
+from segvigen_model.interactive.crops import Look, look_at, nearest_faces, ways_over
 from segvigen_model.partition.mask_voting import taken, with_votes
 from segvigen_model.surface.adjacency import Atoms, patch_atoms
 from segvigen_model.surface.arrays import TINY, farthest, sum_by
-from segvigen_model.surface.geometry import MIN_SKIN, Surface
+from segvigen_model.surface.geometry import Surface
 from segvigen_model.surface.patch_features import largest_faces
 from segvigen_model.surface.region_merging import SegmentTree
 from segvigen_model.types import BoolArray, FloatArray, IntArray
-
-NUM_FINE = 1024  # patches that parts are grown from
-NUM_CLICKS = 96  # that are tried
-SHARE = 0.15  # of the surface, in one look
-NUM_LOOK_PATCHES = 256
-CORE = 0.7  # of a look: the rest overlaps with others
-MAX_LOOKS = 40
-MAX_FACES = 100_000  # of a mesh: above, looking everywhere takes longer than a proposal may
 
 Patches = tuple[Atoms, Bonds]  # to grow parts from
 
@@ -43,10 +36,14 @@ class Survey:
         surface: geometry.
         tree: its segments.
         whole: look at everything.
+        config: of the segmenter.
     """
 
-    def __init__(self, surface: Surface, tree: SegmentTree, whole: Look) -> None:
+    def __init__(
+        self, surface: Surface, tree: SegmentTree, whole: Look, config: SegmenterConfig
+    ) -> None:
         self._surface, self._tree, self._whole = surface, tree, whole
+        self._config = config
         self._found: Patches | None = None
 
     def closely(self) -> Patches:
@@ -57,7 +54,8 @@ class Survey:
         if self._found is None:
             surface = self._surface
             skin = float(surface.areas[_in_largest_piece(surface)].sum())
-            is_skin = skin >= MIN_SKIN * max(float(surface.areas.sum()), TINY)
+            least = self._config.components.single_shell_share
+            is_skin = skin >= least * max(float(surface.areas.sum()), TINY)
             self._found = self._look() if is_skin else self.at_once()
         return self._found
 
@@ -66,26 +64,34 @@ class Survey:
         return self._whole.atoms, self._whole.reading.bonds
 
     def _look(self) -> Patches:
-        surface, whole = self._surface, self._whole
-        is_finer = _is_finer(surface, whole)
-        atoms = patch_atoms(surface, self._tree, NUM_FINE) if is_finer else whole.atoms
+        surface, whole, config = self._surface, self._whole, self._config
+        prompts, at_once = config.auto_prompts, config.limits.max_batch_questions
+        is_finer = _is_finer(surface, whole, config)
+        atoms = self._fine_atoms() if is_finer else whole.atoms
         onto = _PatchMap(surface, atoms)
-        clicked = onto.spread(_in_largest_piece(surface), NUM_CLICKS)
+        clicked = onto.spread(_in_largest_piece(surface), prompts.num_clicks)
         votes: list[FloatArray] = []
         if is_finer:
             total, count = onto.moved(whole), np.ones((atoms.count, atoms.count))
-            for faces, own in clicked_tiles(surface, clicked):
-                look = look_at(surface, faces, whole.reading.network, NUM_LOOK_PATCHES)
+            for faces, own in clicked_tiles(surface, clicked, prompts):
+                look = look_at(
+                    surface, faces, prompts.num_crop_patches, whole.reading.network, config
+                )
                 rows = onto.shown(faces)
                 total[np.ix_(rows, rows)] += onto.moved(look, rows)
                 count[np.ix_(rows, rows)] += 1
-                votes += [onto.share_of(mask) for mask in taken((whole, look), own)]
+                votes += [onto.share_of(mask) for mask in taken((whole, look), own, at_once)]
             read: FloatArray = total / count
         else:
-            votes += [onto.share_of(mask) for mask in taken((whole,), clicked)]
+            votes += [onto.share_of(mask) for mask in taken((whole,), clicked, at_once)]
             read = whole.reading.together
-        odds = with_votes(read, np.reshape(votes, (-1, atoms.count)))
+        odds = with_votes(read, np.reshape(votes, (-1, atoms.count)), config.voting)
         return atoms, Bonds(odds, surface.components[onto.largest])
+
+    def _fine_atoms(self) -> Atoms:
+        config = self._config
+        count = config.auto_prompts.num_patches
+        return patch_atoms(self._surface, self._tree, count, config.patches, config.components)
 
 
 class _PatchMap:
@@ -134,16 +140,19 @@ class _PatchMap:
         return together
 
 
-def clicked_tiles(surface: Surface, clicked: IntArray) -> Iterator[tuple[IntArray, IntArray]]:
+def clicked_tiles(
+    surface: Surface, clicked: IntArray, config: AutoPromptConfig
+) -> Iterator[tuple[IntArray, IntArray]]:
     """Tiles, each with the clicked faces that lie nearest to its middle; others get no tile.
 
     Args:
         surface: geometry.
         clicked: (K,) int faces.
+        config: size and number of tiles.
     """
     found = []
     nearest, owner = np.full(len(clicked), np.inf), np.full(len(clicked), -1)
-    for number, (faces, ways) in enumerate(tiles(surface)):
+    for number, (faces, ways) in enumerate(tiles(surface, config)):
         found.append(faces)
         is_nearer = (ways[clicked] < nearest) & np.isin(clicked, faces)
         nearest[is_nearer], owner[is_nearer] = ways[clicked][is_nearer], number
@@ -151,7 +160,7 @@ def clicked_tiles(surface: Surface, clicked: IntArray) -> Iterator[tuple[IntArra
         yield faces, clicked[owner == number]
 
 
-def tiles(surface: Surface) -> Iterator[tuple[IntArray, FloatArray]]:
+def tiles(surface: Surface, config: AutoPromptConfig) -> Iterator[tuple[IntArray, FloatArray]]:
     """Overlapping looks that cover the largest loose piece: (N,) int64 faces, ascending, and (F,)
     the way of every face to the look's middle.
 
@@ -161,14 +170,14 @@ def tiles(surface: Surface) -> Iterator[tuple[IntArray, FloatArray]]:
     gaps = np.full(surface.num_faces, np.inf)
     middle = np.average(surface.centers, axis=0, weights=np.maximum(surface.areas, TINY))
     remote = np.linalg.norm(surface.centers - middle, axis=1)
-    for _ in range(MAX_LOOKS):
+    for _ in range(config.max_crops):
         if not is_open.any():
             return
         far = np.where(np.isfinite(gaps), gaps, 1e9 + remote)
         ways = ways_over(surface, np.array([np.where(is_open, far, -1.0).argmax()]))
-        is_open[nearest_faces(surface, ways, CORE * SHARE)] = False
+        is_open[nearest_faces(surface, ways, config.core_share * config.crop_share)] = False
         gaps = np.minimum(gaps, ways)
-        yield nearest_faces(surface, ways, SHARE), ways
+        yield nearest_faces(surface, ways, config.crop_share), ways
 
 
 def _in_largest_piece(surface: Surface) -> BoolArray:
@@ -178,7 +187,8 @@ def _in_largest_piece(surface: Surface) -> BoolArray:
     return inside
 
 
-def _is_finer(surface: Surface, whole: Look) -> bool:
+def _is_finer(surface: Surface, whole: Look, config: SegmenterConfig) -> bool:
     """Whether a mesh has faces for finer patches, and not too many to look everywhere."""
-    is_fine = min(surface.num_faces, NUM_FINE) >= MIN_GAIN * whole.atoms.count
-    return bool(is_fine and surface.num_faces <= MAX_FACES)
+    prompts, least = config.auto_prompts, config.crops.min_gain * whole.atoms.count
+    is_fine = min(surface.num_faces, prompts.num_patches) >= least
+    return bool(is_fine and surface.num_faces <= prompts.max_faces)

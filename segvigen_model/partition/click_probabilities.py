@@ -11,8 +11,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from segvigen_model.config import SegmenterConfig
 from segvigen_model.coords import grid_to_latent, mesh_to_unit
-from segvigen_model.interactive.click_decoding import TRUSTED, part_probability
+from segvigen_model.interactive.click_decoding import part_probability
 from segvigen_model.model.bundle import Bundle
 from segvigen_model.model.inference import ClickSet, draw_masks
 from segvigen_model.partition.asset_geometry import AssetGeometry
@@ -87,22 +88,22 @@ def part_probabilities(
     if not parts:
         return []
     masks = draw_masks(bundle, encoding, [_click_set(encoding, part) for part in parts], seed)
-    trust = bundle.config.segmenter.fusion.mask
+    config = bundle.config.segmenter
     return [
-        _probability(geometry, part, mask, trust) for part, mask in zip(parts, masks, strict=True)
+        _probability(geometry, part, mask, config) for part, mask in zip(parts, masks, strict=True)
     ]
 
 
 def _probability(
-    geometry: AssetGeometry, part: ClickedPart, mask: FloatArray, trust: float
+    geometry: AssetGeometry, part: ClickedPart, mask: FloatArray, config: SegmenterConfig
 ) -> FloatArray:
     on_faces = geometry.relation.to_faces(mask)
     looks = (
-        geometry.looks.at(part.faces[part.is_positive])
-        if trust < TRUSTED
-        else (geometry.looks.whole,)
+        (geometry.looks.whole,)
+        if config.fusion.is_mask_decisive
+        else geometry.looks.at(part.faces[part.is_positive])
     )
-    return part_probability(looks, part.faces, part.is_positive, on_faces, trust)
+    return part_probability(looks, part.faces, part.is_positive, on_faces, config)
 
 
 def _click_set(encoding: Encoding, part: ClickedPart) -> ClickSet:

@@ -11,24 +11,14 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from segvigen_model.config import GuidedConfig, MergingConfig, SegmenterConfig
 from segvigen_model.interactive.affinity import Bonds
-from segvigen_model.interactive.click_decoding import togetherness
+from segvigen_model.interactive.click_decoding import draw_odds, togetherness
 from segvigen_model.surface.adjacency import Atoms, border_weights
 from segvigen_model.surface.agglomeration import PartMerger
 from segvigen_model.surface.arrays import TINY, sum_by
 from segvigen_model.surface.graph_cut import expand_labels
 from segvigen_model.types import FloatArray, IntArray
-
-# Share of the surface below which a part is a fragment; PartSAM's rule is 0.003.
-MIN_PART_AREAS = {"fine": 0.001, "medium": 0.002, "coarse": 0.003}
-GRANULARITIES = ("fine", "medium", "coarse")
-# Mean probability of being different parts above which groups of patches stay apart: flat from .35
-# to .50 on 160 development objects (fused .52-.54, others .75-.76) and on 160 of sources that the
-# network had not seen.
-MERGE_THRESHOLDS = {"fine": 0.25, "medium": 0.40, "coarse": 0.55}
-# Loose pieces join less readily, .70 instead of .60: worth .01 to .02 on two sets of development
-# objects, and nothing where there is one skin.
-PIECE_RESERVE = 0.6
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,9 +49,8 @@ def consensus(
     atoms: Atoms,
     bonds: Bonds,
     areas: FloatArray,
-    granularity: str = "medium",
-    *,
-    trust: float = 0.0,
+    granularity: str,
+    config: SegmenterConfig,
 ) -> Partition:
     """Turn geometry and several labelings of the faces into one partition.
 
@@ -71,19 +60,19 @@ def consensus(
         bonds: what the patch network read of them.
         areas: (F,) float64 face areas.
         granularity: "fine", "medium" or "coarse".
-        trust: in the draws, beside geometry.
+        config: of the segmenter.
 
     Returns:
         The partition; its number of parts never rises from fine to coarse.
     """
-    if granularity not in GRANULARITIES:
-        raise ValueError(f"granularity {granularity!r} is none of {GRANULARITIES}")
-    agreement = label_agreement(draws, atoms, areas) if len(draws) else None
-    together = togetherness(bonds, agreement, trust)
-    merger = PartMerger(atoms, togetherness(bonds, agreement, trust, PIECE_RESERVE))
-    for name in GRANULARITIES[: GRANULARITIES.index(granularity) + 1]:
-        merger.merge_above(1.0 - MERGE_THRESHOLDS[name])
-        merger.absorb_small(MIN_PART_AREAS[name])
+    levels, drawn = config.merging.up_to(granularity), None
+    if len(draws):
+        drawn = draw_odds(label_agreement(draws, atoms, areas), config.fusion)
+    together = togetherness(bonds, drawn)
+    merger = PartMerger(atoms, togetherness(bonds, drawn, config.merging.component_reserve))
+    for level in levels:
+        merger.merge_above(1.0 - level.merge_threshold)
+        merger.absorb_small(level.min_part_area)
     of_atom = merger.labels
     confidence = expected_iou(of_atom, together, atoms.areas)
     shares = sum_by(of_atom, atoms.areas, merger.count)
@@ -92,11 +81,11 @@ def consensus(
     return Partition(labels, confidence, float(np.average(confidence, weights=shares)), notes)
 
 
-def grown_parts(atoms: Atoms, bonds: Bonds, granularity: str = "medium") -> tuple[IntArray, int]:
+def grown_parts(atoms: Atoms, bonds: Bonds, config: MergingConfig) -> tuple[IntArray, int]:
     """Parts that geometry alone gives: (A,) dense part of each atom, and how many there are."""
-    merger = PartMerger(atoms, togetherness(bonds, None, reserve=PIECE_RESERVE))
-    merger.merge_above(1.0 - MERGE_THRESHOLDS[granularity])
-    merger.absorb_small(MIN_PART_AREAS[granularity])
+    merger = PartMerger(atoms, togetherness(bonds, reserve=config.component_reserve))
+    merger.merge_above(1.0 - config.medium.merge_threshold)
+    merger.absorb_small(config.medium.min_part_area)
     return merger.labels, merger.count
 
 
@@ -161,21 +150,21 @@ def refined_confidence(
     return stayed
 
 
-def exclusive_labels(probabilities: FloatArray, atoms: Atoms, smoothness: float = 0.5) -> IntArray:
+def exclusive_labels(probabilities: FloatArray, atoms: Atoms, config: GuidedConfig) -> IntArray:
     """Settle overlapping masks: every face goes to exactly one of them.
 
     Args:
         probabilities: (A, P) float, probability of each part's mask at each atom.
         atoms: pieces to be labelled.
-        smoothness: weight of borders against probabilities, >= 0.
+        config: weight of borders against probabilities.
 
     Returns:
         (F,) int32, 0..P-1; a mask that loses everywhere has no face.
     """
     costs = -np.log(np.clip(probabilities, 1e-4, 1.0)) * (atoms.areas * atoms.count)[:, None]
-    weights = smoothness * border_weights(atoms)
+    weights = config.smoothness * border_weights(atoms, config.fold_discount)
     start = np.argmin(costs, axis=1)
-    labels = expand_labels(costs, atoms.pairs, weights, start, list(range(costs.shape[1])))
+    labels = expand_labels(costs, atoms.pairs, weights, start, config.num_sweeps)
     return labels[atoms.of_face].astype(np.int32)
 
 

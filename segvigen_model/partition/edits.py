@@ -12,14 +12,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from segvigen_model.config import EditConfig
 from segvigen_model.surface.adjacency import Atoms
 from segvigen_model.surface.agglomeration import PartMerger
 from segvigen_model.surface.arrays import TINY, sum_by
 from segvigen_model.types import FloatArray, IntArray
-
-SPLIT_THRESHOLD = 0.20  # partition.py's "fine" level: groups less alike are worth a look
-MIN_PIECE_SHARE = 0.02  # of the part; smaller pieces join a neighbour unless asked for
-MAX_AUTO_PIECES = 6  # of a split without a number: more is easier done by a second split
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +54,67 @@ class Edited:
     notes: tuple[str, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class Splitter:
+    """How parts of one surface are taken apart.
+
+    Attributes:
+        atoms: pieces that splits do not cut.
+        together: (A, A) float probability that two atoms are of one part.
+        areas: (F,) float64 face areas.
+        config: when a piece is worth having.
+    """
+
+    atoms: Atoms
+    together: FloatArray
+    areas: FloatArray
+    config: EditConfig
+
+    def pieces(self, mine: IntArray, count: int | None) -> IntArray:
+        """(M,) piece of each face of a part, 0.. by falling area.
+
+        Args:
+            mine: (M,) int faces of the part.
+            count: wanted pieces; as many as are worth having when None.
+        """
+        config, (inner, alike) = self.config, self._part_of(mine)
+        merger = PartMerger(inner, alike)
+        if count is None:
+            merger.merge_above(1.0 - config.split_threshold)
+            merger.absorb_small(config.min_piece_share)
+            if merger.count > 1:
+                merger.merge_to(config.max_auto_pieces)
+        if count is not None or merger.count == 1:
+            merger = _merged_to(count or 2, inner, alike, config.min_piece_share)
+        of_atom = merger.labels
+        size = sum_by(of_atom, inner.areas, merger.count)
+        rank = np.zeros(merger.count, np.int64)
+        rank[np.argsort(-size, kind="stable")] = np.arange(merger.count)
+        # Loose pieces that nothing touches cannot be merged: the small ones go together.
+        limit = min(config.max_auto_pieces if count is None else count, merger.count)
+        found: IntArray = np.minimum(rank, limit - 1)[of_atom[inner.of_face]]
+        return found
+
+    def _part_of(self, mine: IntArray) -> tuple[Atoms, FloatArray]:
+        """The atoms inside one part, with areas as shares of it, and which belong together."""
+        atoms = self.atoms
+        used, of_face = np.unique(atoms.of_face[mine], return_inverse=True)
+        size = sum_by(of_face, np.maximum(self.areas[mine], TINY), len(used))
+        row = np.full(atoms.count, -1)
+        row[used] = np.arange(len(used))
+        pairs = row[atoms.pairs]
+        inside = (pairs >= 0).all(axis=1)
+        inner = Atoms(
+            of_face.reshape(-1).astype(np.int64),
+            size / size.sum(),
+            pairs[inside],
+            atoms.lengths[inside],
+            atoms.folds[inside],
+            atoms.source,
+        )
+        return inner, self.together[np.ix_(used, used)]
+
+
 def merged_ids(num_parts: int, merges: Sequence[Sequence[int]]) -> dict[int, int]:
     """Shown id -> id after merges; groups that share a part become one.
 
@@ -73,17 +131,13 @@ def merged_ids(num_parts: int, merges: Sequence[Sequence[int]]) -> dict[int, int
     return home
 
 
-def apply_edits(
-    labels: IntArray, edits: Edits, atoms: Atoms, together: FloatArray, areas: FloatArray
-) -> Edited:
+def apply_edits(labels: IntArray, edits: Edits, splitter: Splitter) -> Edited:
     """Merge, then split.
 
     Args:
         labels: (F,) int dense part ids.
         edits: what to do.
-        atoms: pieces that splits do not cut.
-        together: (A, A) float probability that two atoms are of one part; splits only.
-        areas: (F,) float64 face areas.
+        splitter: takes parts apart.
 
     Raises:
         ValueError: an edit names a part that is not there.
@@ -98,7 +152,7 @@ def apply_edits(
         if part not in home:
             raise ValueError(f"split names part {part}; the partition has 0..{num_parts - 1}")
         mine = np.flatnonzero(result == home[part])
-        found = _pieces(mine, atoms, together, areas, count)
+        found = splitter.pieces(mine, count)
         ids = np.concatenate([[home[part]], next_id + np.arange(found.max(initial=0))])
         next_id += len(ids) - 1
         result[mine] = ids[found]
@@ -128,59 +182,17 @@ def settle_ids(labels: IntArray) -> tuple[IntArray, dict[int, int]]:
     return settled[where.reshape(-1)].astype(np.int32), mapping
 
 
-def _pieces(
-    mine: IntArray, atoms: Atoms, together: FloatArray, areas: FloatArray, count: int | None
-) -> IntArray:
-    """(M,) piece of each face of a part, 0.. by falling area."""
-    inner, alike = _part_of(mine, atoms, together, areas)
-    merger = PartMerger(inner, alike)
-    if count is None:
-        merger.merge_above(1.0 - SPLIT_THRESHOLD)
-        merger.absorb_small(MIN_PIECE_SHARE)
-        if merger.count > 1:
-            merger.merge_to(MAX_AUTO_PIECES)
-    if count is not None or merger.count == 1:
-        merger = _merged_to(count or 2, inner, alike)
-    of_atom = merger.labels
-    size = sum_by(of_atom, inner.areas, merger.count)
-    rank = np.zeros(merger.count, np.int64)
-    rank[np.argsort(-size, kind="stable")] = np.arange(merger.count)
-    # Loose pieces that nothing touches cannot be merged: the small ones go together.
-    limit = min(MAX_AUTO_PIECES if count is None else count, merger.count)
-    found: IntArray = np.minimum(rank, limit - 1)[of_atom[inner.of_face]]
-    return found
-
-
-def _merged_to(count: int, inner: Atoms, together: FloatArray) -> PartMerger:
+def _merged_to(
+    count: int, inner: Atoms, together: FloatArray, min_piece_share: float
+) -> PartMerger:
     """Merge down to `count` pieces, none of them a crumb where that is possible."""
     for factor in (1, 2, 4, 8, 16):
         merger = PartMerger(inner, together)
         merger.merge_to(count * factor)
-        merger.absorb_small(MIN_PIECE_SHARE)
+        merger.absorb_small(min_piece_share)
         if merger.count >= count:
             merger.merge_to(count)
             return merger
     merger = PartMerger(inner, together)
     merger.merge_to(count)
     return merger
-
-
-def _part_of(
-    mine: IntArray, atoms: Atoms, together: FloatArray, areas: FloatArray
-) -> tuple[Atoms, FloatArray]:
-    """The atoms inside one part, with areas as shares of it, and which belong together."""
-    used, of_face = np.unique(atoms.of_face[mine], return_inverse=True)
-    size = sum_by(of_face, np.maximum(areas[mine], TINY), len(used))
-    row = np.full(atoms.count, -1)
-    row[used] = np.arange(len(used))
-    pairs = row[atoms.pairs]
-    inside = (pairs >= 0).all(axis=1)
-    inner = Atoms(
-        of_face.reshape(-1).astype(np.int64),
-        size / size.sum(),
-        pairs[inside],
-        atoms.lengths[inside],
-        atoms.folds[inside],
-        atoms.source,
-    )
-    return inner, together[np.ix_(used, used)]

@@ -12,13 +12,15 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from segvigen_model.partition.consensus import MERGE_THRESHOLDS, MIN_PART_AREAS
+from segvigen_model.config import MergingConfig
 from segvigen_model.surface.adjacency import Atoms
 from segvigen_model.surface.agglomeration import PartMerger
 from segvigen_model.surface.arrays import TINY, dense_ids, sum_by
 from segvigen_model.types import FloatArray, IntArray
 
+# Rules of stored levels. They hold where labels are edited and no segmenter is loaded too.
 MAX_FINER_LEVELS = 4
+MIN_PIECE_AREA = 0.001  # share of the surface; the default fine granularity's least part
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +49,7 @@ class PartTree:
 
 
 def fine_pieces(
-    labels: IntArray, atoms: Atoms, together: FloatArray, areas: FloatArray
+    labels: IntArray, atoms: Atoms, together: FloatArray, areas: FloatArray, config: MergingConfig
 ) -> IntArray:
     """Take parts apart into the "fine" granularity inside them.
 
@@ -56,19 +58,20 @@ def fine_pieces(
         atoms: pieces that are not cut.
         together: (A, A) float probability that two atoms are of one part.
         areas: (F,) float64 face areas.
+        config: what "fine" is.
 
     Returns:
         (F,) int32 dense ids, nested in `labels`.
     """
     own = _shares(labels, atoms, areas).argmax(axis=1)
     merger = PartMerger(atoms, together, own[atoms.pairs[:, 0]] == own[atoms.pairs[:, 1]])
-    merger.merge_above(1.0 - MERGE_THRESHOLDS["fine"])
-    merger.absorb_small(MIN_PART_AREAS["fine"])
+    merger.merge_above(1.0 - config.fine.merge_threshold)
+    merger.absorb_small(config.fine.min_part_area)
     return nested(labels, merger.labels[atoms.of_face], areas)
 
 
 def coarse_groups(
-    labels: IntArray, atoms: Atoms, together: FloatArray, areas: FloatArray
+    labels: IntArray, atoms: Atoms, together: FloatArray, areas: FloatArray, config: MergingConfig
 ) -> IntArray:
     """Group touching parts that are likely to be one: the "coarse" granularity above them.
 
@@ -84,20 +87,20 @@ def coarse_groups(
     blank = np.zeros(len(pairs))
     parts = Atoms(labels.astype(np.int64), size / size.sum(), pairs, blank, blank, "parts")
     merger = PartMerger(parts, alike)
-    merger.merge_above(1.0 - MERGE_THRESHOLDS["coarse"])
+    merger.merge_above(1.0 - config.coarse.merge_threshold)
     return dense_ids(merger.labels).astype(np.int32)
 
 
 def first_levels(
-    labels: IntArray, atoms: Atoms, together: FloatArray, areas: FloatArray
+    labels: IntArray, atoms: Atoms, together: FloatArray, areas: FloatArray, config: MergingConfig
 ) -> tuple[IntArray, IntArray]:
     """What the patch network says below and above a first partition.
 
     Returns:
         (L, F) finer levels, L 0 or 1, and (P,) groups.
     """
-    finer = carried_levels(labels, [fine_pieces(labels, atoms, together, areas)], areas)
-    return finer, coarse_groups(labels, atoms, together, areas)
+    finer = carried_levels(labels, [fine_pieces(labels, atoms, together, areas, config)], areas)
+    return finer, coarse_groups(labels, atoms, together, areas, config)
 
 
 def nested(labels: IntArray, finer: IntArray, areas: FloatArray) -> IntArray:
@@ -121,7 +124,7 @@ def nested(labels: IntArray, finer: IntArray, areas: FloatArray) -> IntArray:
     order = np.argsort(size, kind="stable")
     largest = np.zeros(int(labels.max(initial=0)) + 1, np.int64)
     largest[owner[order]] = order
-    is_crumb = size < MIN_PART_AREAS["fine"] * size.sum()
+    is_crumb = size < MIN_PIECE_AREA * size.sum()
     target = np.where(is_crumb, largest[owner], np.arange(count))
     return dense_ids(target[piece]).astype(np.int32)
 

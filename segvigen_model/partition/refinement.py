@@ -12,8 +12,9 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from segvigen_model.config import EditConfig
 from segvigen_model.partition.consensus import Partition, refined_confidence
-from segvigen_model.partition.edits import MIN_PIECE_SHARE, Edited, settle_ids
+from segvigen_model.partition.edits import Edited, settle_ids
 from segvigen_model.surface.adjacency import Atoms
 from segvigen_model.surface.arrays import TINY, label_components, sum_by
 from segvigen_model.surface.geometry import Surface
@@ -65,6 +66,23 @@ class Refined:
     id_map: dict[int, int]
     not_object_part: int | None
     notes: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ClickRegions:
+    """What the region of a click is chosen from.
+
+    Attributes:
+        surface: geometry.
+        tree: nested segments.
+        atoms: touching pieces.
+        config: how much a division leaves at least.
+    """
+
+    surface: Surface
+    tree: SegmentTree
+    atoms: Atoms
+    config: EditConfig
 
 
 def resolve_clicks(
@@ -132,24 +150,14 @@ class Refiner:
 
     Args:
         labels: (F,) int part ids.
-        surface: geometry.
-        tree: nested segments.
-        atoms: touching pieces.
+        regions: to choose from.
         wishes: all that must hold in the end.
     """
 
-    def __init__(
-        self,
-        labels: IntArray,
-        surface: Surface,
-        tree: SegmentTree,
-        atoms: Atoms,
-        wishes: Sequence[Wish],
-    ) -> None:
+    def __init__(self, labels: IntArray, regions: ClickRegions, wishes: Sequence[Wish]) -> None:
         self.labels = labels.astype(np.int64)
-        self.surface = surface
-        self.tree = tree
-        self.atoms = atoms
+        self.surface, self.tree, self.atoms = regions.surface, regions.tree, regions.atoms
+        self._min_piece_share = regions.config.min_piece_share
         self.wishes = list(wishes)
         self.notes: list[str] = []
         self.next_id = 1 + max([int(labels.max(initial=0))] + [wish.target for wish in wishes])
@@ -178,7 +186,7 @@ class Refiner:
         inside = self.labels == self.labels[wish.face]
         weight = np.where(inside, self.surface.areas + TINY, 0.0)
         claimed = float((weight * probability).sum())
-        least_left = MIN_PIECE_SHARE * float(weight.sum()) if wish.divides else 0.0
+        least_left = self._min_piece_share * float(weight.sum()) if wish.divides else 0.0
         best, best_worth = self._own_face(wish), (False, -1.0)
         for region in self._candidates(wish, inside, probability):
             if not self._is_allowed(region, inside, wish):
@@ -272,7 +280,7 @@ def refine_labels(
     labels: IntArray,
     wishes: Sequence[Wish],
     probability_of: Callable[[Wish], FloatArray],
-    geometry: tuple[Surface, SegmentTree, Atoms],
+    regions: ClickRegions,
     aside: int | None,
     settled: Sequence[Wish] = (),
 ) -> Refined:
@@ -282,14 +290,14 @@ def refine_labels(
         labels: (F,) int part ids.
         wishes: from `resolve_clicks`.
         probability_of: (F,) probability of the part that a wish's point lies in.
-        geometry: surface, segments, atoms.
+        regions: to choose from.
         aside: part id for what is not the object, or None.
         settled: from `settled_wishes`; they go on holding.
 
     Returns:
         The new partition; surviving parts keep their ids, but a vacated id goes to the newest.
     """
-    refiner = Refiner(labels, *geometry, [*wishes, *settled])
+    refiner = Refiner(labels, regions, [*wishes, *settled])
     for _ in range(2):  # a later negative click may be served by a part that an earlier one needs
         for wish in wishes:
             refiner.grant(wish, probability_of(wish))

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from segvigen_model.config import GuidedConfig, SegmenterConfig
 from segvigen_model.coords import mesh_to_unit
 from segvigen_model.interactive.affinity import Reading, sigmoid
 from segvigen_model.interactive.click_decoding import part_odds
@@ -26,33 +27,28 @@ from segvigen_model.surface.arrays import TINY, sum_by
 from segvigen_model.surface.geometry import Surface
 from segvigen_model.types import AssetMesh, ByteArray, FloatArray, Frame, IntArray
 
-FRONT_PIXELS = 512
 HIDDEN = -1
-MAX_MAP_COLORS = 64
-MAX_CLICKS = 10
-MIN_SEEN_SHARE = 0.5  # of what is seen of a patch must be of one colour to click on it
-SEEN_WEIGHT = 4.0  # log odds of a patch that is seen in one colour only
-COLOR_TOLERANCE = 40.0  # RGB steps; anything further from all part colours is background
 
 
-def map_colors(part_map: ByteArray) -> ByteArray:
+def map_colors(part_map: ByteArray, config: GuidedConfig) -> ByteArray:
     """Part colours of a painted view: frequent colours except the black background, (K, 3) uint8.
 
     Raises:
         ValueError: the view has no colour, or far too many to be flat.
     """
     colors, count = np.unique(part_map.reshape(-1, 3), axis=0, return_counts=True)
-    is_part = (colors.sum(axis=1) > 0) & (count >= max(1, part_map.size // 3 // 4000))
-    if not 1 <= is_part.sum() <= MAX_MAP_COLORS:
+    least = max(1, part_map.size // 3 // config.pixels_per_color)
+    is_part = (colors.sum(axis=1) > 0) & (count >= least)
+    if not 1 <= is_part.sum() <= config.max_colors:
         raise ValueError(
-            f"a painted view needs 1..{MAX_MAP_COLORS} flat colours on black, this has "
+            f"a painted view needs 1..{config.max_colors} flat colours on black, this has "
             f"{int(is_part.sum())}; paint without shading or smoothing"
         )
     chosen: ByteArray = colors[is_part]
     return chosen
 
 
-def front_faces(mesh: AssetMesh, frame: Frame, pixels: int = FRONT_PIXELS) -> IntArray:
+def front_faces(mesh: AssetMesh, frame: Frame, pixels: int) -> IntArray:
     """Faces under the pixels of the default model's view: orthographic, seen from +Z.
 
     Args:
@@ -85,7 +81,7 @@ def resized(part_map: ByteArray, size: int) -> ByteArray:
 
 
 def seen_labels(
-    faces: IntArray, part_map: ByteArray, palette: ByteArray, num_faces: int
+    faces: IntArray, part_map: ByteArray, palette: ByteArray, num_faces: int, tolerance: float
 ) -> FloatArray:
     """Count the pixels of every painted part on every face.
 
@@ -94,6 +90,7 @@ def seen_labels(
         part_map: (S, S, 3) uint8; looked up at the nearest pixel when S is not P.
         palette: (K, 3) uint8 part colours.
         num_faces: F.
+        tolerance: RGB steps; anything further from all part colours is background.
 
     Returns:
         (F, K) float64 pixel counts.
@@ -102,47 +99,51 @@ def seen_labels(
     rows = np.minimum(((np.arange(size) + 0.5) * len(part_map) / size).astype(int), len(part_map))
     picture = part_map[rows][:, rows].astype(np.float64)
     gaps = np.linalg.norm(picture[..., None, :] - palette.astype(np.float64), axis=-1)
-    label = np.where(gaps.min(axis=-1) <= COLOR_TOLERANCE, gaps.argmin(axis=-1), HIDDEN)
+    label = np.where(gaps.min(axis=-1) <= tolerance, gaps.argmin(axis=-1), HIDDEN)
     shown = (faces >= 0) & (label != HIDDEN)
     keys = faces[shown].astype(np.int64) * len(palette) + label[shown]
     count = sum_by(keys, np.ones(len(keys)), num_faces * len(palette))
     return count.reshape(num_faces, len(palette))
 
 
-def guide_clicks(counts: FloatArray, centers: FloatArray) -> list[tuple[IntArray, IntArray]]:
+def guide_clicks(
+    counts: FloatArray, centers: FloatArray, config: GuidedConfig
+) -> list[tuple[IntArray, IntArray]]:
     """Clicks that say what the painted view shows.
 
     Args:
         counts: (A, K) pixels of each part on each patch.
         centers: (A, 3) of the patches.
+        config: how many clicks, and on what.
 
     Returns:
-        Per part, positive and negative patches, at most MAX_CLICKS each; a part that no patch
+        Per part, positive and negative patches, at most `max_clicks` each; a part that no patch
         shows has no positive one.
     """
     total = counts.sum(axis=1)
     main = np.where(total > 0, counts.argmax(axis=1), HIDDEN)
-    is_clear = counts.max(axis=1, initial=0.0) > MIN_SEEN_SHARE * np.maximum(total, TINY)
+    is_clear = counts.max(axis=1, initial=0.0) > config.min_seen_share * np.maximum(total, TINY)
     clicks = []
     for part in range(counts.shape[1]):
         mine = np.flatnonzero((main == part) & is_clear)
         others = np.flatnonzero((main != part) & (main != HIDDEN) & is_clear)
-        positive = spread_out(mine, centers, counts[mine, part])
+        positive = spread_out(mine, centers, counts[mine, part], config.max_clicks)
         if len(positive) and len(others):
             gaps = np.linalg.norm(centers[others][:, None] - centers[positive], axis=2).min(axis=1)
-            others = others[np.argsort(gaps, kind="stable")[: 4 * MAX_CLICKS]]
-        clicks.append((positive, spread_out(others, centers, total[others])))
+            others = others[np.argsort(gaps, kind="stable")[: 4 * config.max_clicks]]
+        negative = spread_out(others, centers, total[others], config.max_clicks)
+        clicks.append((positive, negative))
     return clicks
 
 
-def spread_out(patches: IntArray, centers: FloatArray, weight: FloatArray) -> IntArray:
-    """Up to MAX_CLICKS patches far from each other, the one that is seen most first."""
+def spread_out(patches: IntArray, centers: FloatArray, weight: FloatArray, count: int) -> IntArray:
+    """Up to `count` patches far from each other, the one that is seen most first."""
     if len(patches) == 0:
         return patches
     at = centers[patches]
     chosen = [int(weight.argmax())]
     gap = np.linalg.norm(at - at[chosen[0]], axis=1)
-    while len(chosen) < min(MAX_CLICKS, len(patches)):
+    while len(chosen) < min(count, len(patches)):
         chosen.append(int(gap.argmax()))
         gap = np.minimum(gap, np.linalg.norm(at - at[chosen[-1]], axis=1))
     spread: IntArray = patches[np.array(chosen)]
@@ -150,7 +151,7 @@ def spread_out(patches: IntArray, centers: FloatArray, weight: FloatArray) -> In
 
 
 def unclaimed_parts(
-    counts: FloatArray, odds: FloatArray, atoms: Atoms, reading: Reading
+    counts: FloatArray, odds: FloatArray, atoms: Atoms, reading: Reading, config: SegmenterConfig
 ) -> IntArray:
     """Parts that the view does not show and no painted part claims.
 
@@ -159,14 +160,16 @@ def unclaimed_parts(
         odds: (A, K) log odds of each painted part.
         atoms: patches.
         reading: what the patch network read.
+        config: of the segmenter.
 
     Returns:
         (A,) dense id of an unclaimed part, or HIDDEN where a painted part has the patch.
     """
-    group, number = grown_parts(atoms, reading.bonds)
+    group, number = grown_parts(atoms, reading.bonds, config.merging)
     shown = sum_by(group, counts.sum(axis=1), number) > 0
     claim = sum_by(group, atoms.areas * sigmoid(odds.max(axis=1)), number)
-    is_own = ~shown & (claim < 0.5 * sum_by(group, atoms.areas, number))
+    wanted = config.guided.claim_share * sum_by(group, atoms.areas, number)
+    is_own = ~shown & (claim < wanted)
     rank = np.where(is_own, np.cumsum(is_own) - 1, HIDDEN)
     found: IntArray = rank[group]
     return found
@@ -178,7 +181,7 @@ def guided_partition(
     atoms: Atoms,
     reading: Reading,
     surface: Surface,
-    trust: float,
+    config: SegmenterConfig,
 ) -> Partition:
     """Partition an asset after a painted view.
 
@@ -188,25 +191,26 @@ def guided_partition(
         atoms: patches.
         reading: what the patch network read.
         surface: geometry.
-        trust: in those colours, beside the network.
+        config: of the segmenter.
 
     Returns:
         The painted parts, and those hidden parts that no painted one claims; faces in sight have
         the part that most of their pixels show.
     """
-    num_parts = seen.shape[1]
+    num_parts, guided = seen.shape[1], config.guided
     counts = np.stack([sum_by(atoms.of_face, column, atoms.count) for column in seen.T], axis=1)
     centers = np.stack([atoms.mean(axis, surface.areas) for axis in surface.centers.T], axis=1)
-    asked = part_odds(reading, guide_clicks(counts, centers / surface.extent)).T
+    clicks = guide_clicks(counts, centers / surface.extent, guided)
+    asked = part_odds(reading, clicks, config.limits.max_batch_questions).T
     colored = np.zeros((atoms.count, num_parts))
     shares = label_histograms(drawn[None], atoms, surface.areas)
     colored[:, : shares.shape[1]] = shares
-    odds = asked + trust * np.log(np.clip(colored, 0.02, 1.0))
-    odds = odds + SEEN_WEIGHT * counts / np.maximum(counts.sum(axis=1, keepdims=True), TINY)
+    odds = asked + config.fusion.mask * np.log(np.clip(colored, guided.min_color_share, 1.0))
+    odds = odds + guided.seen_weight * counts / np.maximum(counts.sum(axis=1, keepdims=True), TINY)
     chances = np.exp(odds - odds.max(axis=1, keepdims=True))
     chances /= chances.sum(axis=1, keepdims=True)
-    own = unclaimed_parts(counts, asked, atoms, reading)
-    labels = exclusive_labels(chances, atoms)
+    own = unclaimed_parts(counts, asked, atoms, reading, config)
+    labels = exclusive_labels(chances, atoms, guided)
     labels = np.where(own[atoms.of_face] != HIDDEN, num_parts + own[atoms.of_face], labels)
     labels = np.where(seen.any(axis=1), seen.argmax(axis=1), labels)
     dense, mapping = densify(labels)

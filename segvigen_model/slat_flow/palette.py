@@ -11,15 +11,11 @@ import numpy as np
 from scipy.sparse import coo_matrix, csr_matrix, identity
 from scipy.spatial import cKDTree
 
+from segvigen_model.config import PaletteConfig
 from segvigen_model.surface.arrays import cell_keys, dense_ids, label_components
 from segvigen_model.types import ByteArray, FloatArray, IntArray
 
-MEAN_SHIFT_RADIUS = 0.3  # RGB distance, channels 0..1; best of the prototype's decodings
-MIN_VOXELS = 6  # smaller connected pieces join their neighbours
 _CANDIDATES = 600
-_BINS = 16  # colour histogram bins along each channel
-_MAX_SEEDS = 150
-_SHIFT_STEPS = 20
 
 
 def separated_palette(count: int, rng: np.random.Generator) -> ByteArray:
@@ -55,40 +51,39 @@ def nearest_colors(colors: FloatArray, palette: ByteArray) -> IntArray:
     return np.asarray(cKDTree(palette / 255.0).query(colors)[1], dtype=np.int32)
 
 
-def decode_colors(
-    colors: FloatArray, coords: IntArray, radius: float = MEAN_SHIFT_RADIUS
-) -> IntArray:
+def decode_colors(colors: FloatArray, coords: IntArray, config: PaletteConfig) -> IntArray:
     """Find the parts of a colouring with an unknown palette.
 
     Args:
         colors: (N, 3) float RGB, 0..1 (clipped), per voxel.
         coords: (N, 3) int32 voxels.
-        radius: mean-shift radius in RGB.
+        config: of the mean shift.
 
     Returns:
         (N,) int32 dense part ids; every part is 26-connected.
     """
     clipped = np.clip(np.nan_to_num(colors), 0.0, 1.0)
-    modes = color_modes(clipped, radius)
+    modes = color_modes(clipped, config)
     labels: IntArray = np.asarray(cKDTree(modes).query(clipped)[1], dtype=np.int64)
     pairs = voxel_pairs(coords)
     labels = majority_smooth(labels, pairs)
     pieces = label_components(len(labels), pairs[labels[pairs[:, 0]] == labels[pairs[:, 1]]])
-    return absorb_small(pieces, pairs, MIN_VOXELS).astype(np.int32)
+    return absorb_small(pieces, pairs, config.min_voxels).astype(np.int32)
 
 
-def color_modes(colors: FloatArray, radius: float) -> FloatArray:
+def color_modes(colors: FloatArray, config: PaletteConfig) -> FloatArray:
     """Modes of a colour distribution by mean shift with a flat kernel: (M, 3), M >= 1.
 
     Works on a histogram, so that a million voxels cost as little as a thousand.
     """
-    bins = np.minimum((colors * _BINS).astype(np.int64), _BINS - 1)
+    radius, num_bins = config.radius, config.num_bins
+    bins = np.minimum((colors * num_bins).astype(np.int64), num_bins - 1)
     keys, where, count = np.unique(cell_keys(bins), return_inverse=True, return_counts=True)
     where = where.reshape(-1)
     sums = [np.bincount(where, colors[:, c], len(keys)) for c in range(3)]
     centers = np.stack(sums, axis=1) / count[:, None]
-    points = centers[np.argsort(-count, kind="stable")[:_MAX_SEEDS]].copy()
-    for _ in range(_SHIFT_STEPS):
+    points = centers[np.argsort(-count, kind="stable")[: config.max_seeds]].copy()
+    for _ in range(config.num_steps):
         near = _within(points, centers, radius) * count
         moved = near @ centers / np.maximum(near.sum(axis=1, keepdims=True), 1)
         is_settled = np.abs(moved - points).max() < 1e-3

@@ -11,16 +11,13 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.spatial import cKDTree
 
+from segvigen_model.config import ComponentConfig, PatchConfig
 from segvigen_model.surface.arrays import TINY, sum_by
 from segvigen_model.surface.geometry import Surface
-from segvigen_model.surface.patches import NUM_PATCHES, patch_ids
+from segvigen_model.surface.patches import patch_ids
 from segvigen_model.surface.region_merging import SegmentTree
 from segvigen_model.surface.sampling import contacts, sample_faces
 from segvigen_model.types import FloatArray, IntArray
-
-CONTACT_CELL = 1 / 96  # of the longest side: pieces this close touch
-CRUMB = 0.003  # of the surface: smaller loose pieces are no parts (PartSAM's rule)
-GAP_FOLD = 0.8  # how strongly two loose pieces that merely touch are separate; 1 = surely
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,23 +53,42 @@ class Atoms:
         return means
 
 
-def patch_atoms(surface: Surface, tree: SegmentTree, count: int = NUM_PATCHES) -> Atoms:
-    """Take even patches as atoms and find which touch, over edges or through gaps."""
-    of_face = patch_ids(surface, count)
+def patch_atoms(
+    surface: Surface,
+    tree: SegmentTree,
+    count: int,
+    patches: PatchConfig,
+    components: ComponentConfig,
+) -> Atoms:
+    """Take even patches as atoms and find which touch, over edges or through gaps.
+
+    Args:
+        surface: geometry.
+        tree: its segments.
+        count: wanted patches.
+        patches: how to cluster.
+        components: which components touch.
+    """
+    of_face = patch_ids(surface, count, patches)
     areas = sum_by(of_face, np.maximum(surface.areas, TINY), int(of_face.max(initial=0)) + 1)
-    pairs, lengths, folds = _touching(surface, tree, of_face)
+    pairs, lengths, folds = _touching(surface, tree, of_face, components)
     return Atoms(of_face, areas / areas.sum(), pairs, lengths, folds, "patches")
 
 
-def border_weights(atoms: Atoms) -> FloatArray:
-    """(B,) float64 price of cutting each border: long smooth borders are dear."""
+def border_weights(atoms: Atoms, fold_discount: float) -> FloatArray:
+    """(B,) float64 price of cutting each border: long smooth borders are dear.
+
+    Args:
+        atoms: the pieces.
+        fold_discount: share of the price that the strongest fold takes away.
+    """
     typical = max(float(atoms.lengths.mean()), TINY) if len(atoms.lengths) else 1.0
-    weights: FloatArray = atoms.lengths / typical * (1.0 - 0.9 * atoms.folds)
+    weights: FloatArray = atoms.lengths / typical * (1.0 - fold_discount * atoms.folds)
     return weights
 
 
 def _touching(
-    surface: Surface, tree: SegmentTree, of_face: IntArray
+    surface: Surface, tree: SegmentTree, of_face: IntArray, config: ComponentConfig
 ) -> tuple[IntArray, FloatArray, FloatArray]:
     """Pairs of atoms with border length and fold strength, edges and gaps together."""
     sides = of_face[surface.pairs]
@@ -84,22 +100,22 @@ def _touching(
     )
     # The level on which two atoms first share a segment says how strong the fold between is.
     edge_folds = (~together).sum(axis=0) / len(tree.levels)
-    gap_pairs, gap_lengths = _gaps(surface, of_face)
-    far_pairs = _bridges(surface, of_face, gap_pairs)
+    gap_pairs, gap_lengths = _gaps(surface, of_face, config.contact_cell)
+    far_pairs = _bridges(surface, of_face, gap_pairs, config.fragment_share)
     loose = np.concatenate([gap_pairs, far_pairs])
     pairs = np.concatenate([edge_pairs, loose])
     # A bridge has no border: as little as may be, so that no length is 0.
     widths = np.concatenate([gap_lengths / surface.extent, np.full(len(far_pairs), TINY)])
     lengths = np.concatenate([edge_lengths, widths])
-    folds = np.concatenate([edge_folds, np.full(len(loose), GAP_FOLD)])
+    folds = np.concatenate([edge_folds, np.full(len(loose), config.gap_fold)])
     return join_pairs(pairs, lengths, folds)
 
 
-def _gaps(surface: Surface, of_face: IntArray) -> tuple[IntArray, FloatArray]:
+def _gaps(surface: Surface, of_face: IntArray, contact_cell: float) -> tuple[IntArray, FloatArray]:
     """Pairs of atoms of different components that nearly touch; within one, edges say it."""
     if not surface.components.any():
         return np.zeros((0, 2), np.int64), np.zeros(0)
-    cell = CONTACT_CELL * surface.extent
+    cell = contact_cell * surface.extent
     points = sample_faces(surface.triangles, surface.areas, 0.6 * cell)
     pairs, lengths = contacts(points, of_face, cell)
     sides = surface.components[_first_face(of_face)][pairs]
@@ -107,7 +123,9 @@ def _gaps(surface: Surface, of_face: IntArray) -> tuple[IntArray, FloatArray]:
     return pairs[is_gap], lengths[is_gap]
 
 
-def _bridges(surface: Surface, of_face: IntArray, gaps: IntArray) -> IntArray:
+def _bridges(
+    surface: Surface, of_face: IntArray, gaps: IntArray, fragment_share: float
+) -> IntArray:
     """Pairs of a crumb that touches nothing and the patch nearest to it.
 
     Skins of scans and generated meshes enclose bubbles; without a neighbour each would stay a part.
@@ -116,10 +134,11 @@ def _bridges(surface: Surface, of_face: IntArray, gaps: IntArray) -> IntArray:
         surface: geometry.
         of_face: (F,) int atom of each face.
         gaps: (G, 2) int atoms of different loose pieces that nearly touch.
+        fragment_share: of the surface, below which a component is a fragment.
     """
     pieces = surface.components
     shares = sum_by(pieces, surface.areas, int(pieces.max(initial=0)) + 1)
-    is_lonely = shares < CRUMB * max(float(surface.areas.sum()), TINY)
+    is_lonely = shares < fragment_share * max(float(surface.areas.sum()), TINY)
     is_lonely[pieces[_first_face(of_face)][gaps.reshape(-1)]] = False
     lonely, others = np.flatnonzero(is_lonely[pieces]), np.flatnonzero(~is_lonely[pieces])
     if not len(lonely) or not len(others):

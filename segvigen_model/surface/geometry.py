@@ -15,7 +15,6 @@ from segvigen_model.types import AssetMesh, BoolArray, FloatArray, IntArray
 
 WELD_TOLERANCE = 1e-5  # share of the longest side; the shared packs are stored at float32
 _OPENNESS = 0.1  # vector area of a piece by its area, below which it counts as closed
-MIN_SKIN = 0.95  # of the surface, in one loose piece: then the mesh is a skin
 
 
 @dataclass(frozen=True, slots=True)

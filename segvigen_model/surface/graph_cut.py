@@ -7,11 +7,9 @@ import numpy as np
 
 from segvigen_model.types import FloatArray, IntArray
 
-_SWEEPS = 3
-
 
 def expand_labels(
-    unaries: FloatArray, pairs: IntArray, weights: FloatArray, start: IntArray, alphas: list[int]
+    unaries: FloatArray, pairs: IntArray, weights: FloatArray, start: IntArray, num_sweeps: int
 ) -> IntArray:
     """Alpha expansion of a Potts model: no single label can grow to lower the energy.
 
@@ -20,15 +18,15 @@ def expand_labels(
         pairs: (B, 2) int neighbours.
         weights: (B,) float >= 0, cost of different labels across a pair.
         start: (A,) int labels to start from.
-        alphas: labels that may grow, in order.
+        num_sweeps: over all labels, at most.
 
     Returns:
         (A,) int64 labels; the energy is never above the start's.
     """
     labels: IntArray = start.astype(np.int64)
-    for _ in range(_SWEEPS):
+    for _ in range(num_sweeps):
         before = labels.copy()
-        for alpha in alphas:
+        for alpha in range(unaries.shape[1]):
             labels = _expand(unaries, pairs, weights, labels, alpha)
         if np.array_equal(before, labels):
             break

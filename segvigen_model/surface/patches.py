@@ -10,40 +10,36 @@ from __future__ import annotations
 import numpy as np
 from scipy.spatial import cKDTree
 
+from segvigen_model.config import PatchConfig
 from segvigen_model.surface.arrays import TINY, cell_keys, dense_ids, sum_by
 from segvigen_model.surface.geometry import Surface
 from segvigen_model.types import FloatArray, IntArray
 
-NUM_PATCHES = 512
-MAX_REGIONS = 400  # smaller regions than the largest so many are pooled by place
-NORMAL_WEIGHT = 0.05  # of a normal against a position in longest sides
-_SAMPLES_EACH = 20
-_LLOYD_STEPS = 3
 _REGION_GAP = 10.0  # further than anything else: the nearest centre is one of the same region
-_POOL_CELLS = 6
 
 
-def patch_ids(surface: Surface, count: int = NUM_PATCHES) -> IntArray:
+def patch_ids(surface: Surface, count: int, config: PatchConfig) -> IntArray:
     """Cluster faces into patches: Lloyd's algorithm on positions and normals, region by region.
 
     Args:
         surface: geometry.
         count: wanted number; regions (component and material) without a centre add one each.
+        config: how to cluster.
 
     Returns:
         (F,) int64 dense ids. Up to `count` faces are all patches of their own.
     """
     if surface.num_faces <= count:
         return np.arange(surface.num_faces)
-    owner = _pooled_regions(surface)
-    points = _points(surface, owner)
+    owner = _pooled_regions(surface, config)
+    points = _points(surface, owner, config.normal_weight)
     order = np.argsort(owner, kind="stable")
     share = np.cumsum(np.maximum(surface.areas, TINY)[order])
-    number = min(_SAMPLES_EACH * count, 4 * surface.num_faces)
+    number = min(config.samples_per_patch * count, 4 * surface.num_faces)
     rows = np.searchsorted(share, (np.arange(number) + 0.5) / number * share[-1])
     sample = points[order[np.minimum(rows, len(order) - 1)]]
     centers = sample[np.linspace(0, number - 1, count).astype(np.int64)]
-    for _ in range(_LLOYD_STEPS):
+    for _ in range(config.lloyd_steps):
         near = cKDTree(centers).query(sample)[1]
         size = sum_by(near, np.ones(number), len(centers))
         sums = [sum_by(near, column, len(centers)) for column in sample.T]
@@ -55,21 +51,22 @@ def patch_ids(surface: Surface, count: int = NUM_PATCHES) -> IntArray:
     return dense_ids(cKDTree(centers).query(points)[1])
 
 
-def _points(surface: Surface, owner: IntArray) -> FloatArray:
+def _points(surface: Surface, owner: IntArray, normal_weight: float) -> FloatArray:
     """(F, 7) position, weighted normal, and owning region far apart."""
     places = surface.centers / surface.extent
-    parts = [places, NORMAL_WEIGHT * surface.normals, owner[:, None] * _REGION_GAP]
+    parts = [places, normal_weight * surface.normals, owner[:, None] * _REGION_GAP]
     return np.concatenate(parts, axis=1)
 
 
-def _pooled_regions(surface: Surface) -> IntArray:
+def _pooled_regions(surface: Surface, config: PatchConfig) -> IntArray:
     """(F,) regions; where there are very many, the small ones go by coarse cells."""
     count = int(surface.regions.max(initial=0)) + 1
-    if count <= MAX_REGIONS:
+    if count <= config.max_regions:
         return surface.regions
     sizes = sum_by(surface.regions, surface.areas, count)
     is_large = np.zeros(count, bool)
-    is_large[np.argsort(-sizes, kind="stable")[:MAX_REGIONS]] = True
+    is_large[np.argsort(-sizes, kind="stable")[: config.max_regions]] = True
     low = surface.centers.min(axis=0)
-    cells = np.floor((surface.centers - low) / surface.extent * _POOL_CELLS).astype(np.int64)
+    cells = np.floor((surface.centers - low) / surface.extent * config.pool_cells)
+    cells = cells.astype(np.int64)
     return dense_ids(np.where(is_large[surface.regions], surface.regions, count + cell_keys(cells)))

@@ -13,20 +13,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from segvigen_model.config import RegionMergingConfig
 from segvigen_model.surface.arrays import TINY, label_components, sum_by
 from segvigen_model.surface.geometry import Surface
 from segvigen_model.types import BoolArray, FloatArray, IntArray
 
-# Numbers of segments at which the merge is recorded.
+# Numbers of segments at which the merge is recorded: features of the patch network.
 SEGMENT_COUNTS = (320, 160, 80, 40, 20, 10, 5)
-# Chosen on 40 fused training objects by the best IoU of any node with a part: .47 against .42
-# without neck or convexity terms and .34 for merging by normals alone.
-_BORDER_FLOOR = 0.05  # radians; cost of a perfectly flat border
-_CONVEX_WEIGHT = 0.6  # a convex fold counts this share of a concave one
-_SIZE_POWER = 0.5
-_NECK_POWER = 1.5
-_SMOOTHING_STEPS = 2  # one-ring averages of normals, so that marching-cubes stairs do not count
-MANY_REGIONS = 20_000  # above this, regions are merged in chains, which is faster
 _MAX_ROUNDS = 2000
 
 
@@ -50,18 +43,21 @@ class SegmentTree:
         return ids
 
 
-def segment_tree(surface: Surface, counts: tuple[int, ...] = SEGMENT_COUNTS) -> SegmentTree:
+def segment_tree(
+    surface: Surface, config: RegionMergingConfig, counts: tuple[int, ...] = SEGMENT_COUNTS
+) -> SegmentTree:
     """Build the hierarchy.
 
     Args:
         surface: geometry of the mesh.
+        config: what removing a border costs.
         counts: wanted numbers of segments, falling; a surface with more regions than a count
             shows its regions at that level.
 
     Returns:
         The nested levels, geometric ones first.
     """
-    merger = _Merger(surface)
+    merger = _Merger(surface, config)
     # A low-poly mesh would otherwise keep every triangle to itself on all levels.
     limit = max(surface.num_faces // 2, 1)
     levels = [merger.merge_down_to(min(count, limit)) for count in counts]
@@ -73,12 +69,13 @@ def segment_tree(surface: Surface, counts: tuple[int, ...] = SEGMENT_COUNTS) -> 
 class _Merger:
     """Mutable state of the region merging: regions, their borders and sizes."""
 
-    def __init__(self, surface: Surface) -> None:
+    def __init__(self, surface: Surface, config: RegionMergingConfig) -> None:
+        self.config = config
         pairs = surface.pairs
         inside = surface.regions[pairs[:, 0]] == surface.regions[pairs[:, 1]]
         pairs, lengths = pairs[inside], surface.lengths[inside] / surface.extent
-        fold, is_concave = _folds(surface, pairs)
-        weight = np.where(is_concave, fold, _CONVEX_WEIGHT * fold)
+        fold, is_concave = _folds(surface, pairs, config.smoothing_steps)
+        weight = np.where(is_concave, fold, config.convex_weight * fold)
         self.labels = np.arange(surface.num_faces)
         self.areas = surface.areas / max(surface.areas.sum(), TINY)
         self.pairs = np.sort(pairs, axis=1)
@@ -91,7 +88,7 @@ class _Merger:
             self._join_borders()
             if len(self.areas) <= count or not len(self.pairs):
                 break
-            is_many = len(self.areas) > MANY_REGIONS
+            is_many = len(self.areas) > self.config.chain_above
             self._merge(self._chains() if is_many else self._cheapest(len(self.areas) - count))
         return self.labels.copy()
 
@@ -110,9 +107,9 @@ class _Merger:
         count = len(self.areas)
         perimeter = sum_by(left, length, count) + sum_by(right, length, count)
         neck = length / np.maximum(np.minimum(perimeter[left], perimeter[right]), TINY)
-        size = np.minimum(self.areas[left], self.areas[right]) ** _SIZE_POWER
-        fold = _BORDER_FLOOR + self.borders[:, 1] / length
-        costs: FloatArray = fold * size / np.maximum(neck, 1e-3) ** _NECK_POWER
+        size = np.minimum(self.areas[left], self.areas[right]) ** self.config.size_power
+        fold = self.config.border_floor + self.borders[:, 1] / length
+        costs: FloatArray = fold * size / np.maximum(neck, 1e-3) ** self.config.neck_power
         return costs
 
     def _cheapest(self, limit: int) -> IntArray:
@@ -156,11 +153,11 @@ def grow_by_angle(surface: Surface, angle: float) -> IntArray:
     return label_components(surface.num_faces, surface.pairs[np.abs(surface.angles) < angle])
 
 
-def _folds(surface: Surface, pairs: IntArray) -> tuple[FloatArray, BoolArray]:
+def _folds(surface: Surface, pairs: IntArray, smoothing_steps: int) -> tuple[FloatArray, BoolArray]:
     """Angle between smoothed normals across each pair, radians, and whether it folds inwards."""
     normals = surface.normals * surface.areas[:, None]
     left, right = pairs.T
-    for _ in range(_SMOOTHING_STEPS):
+    for _ in range(smoothing_steps):
         total = normals.copy()
         for axis in range(3):
             total[:, axis] += sum_by(left, normals[right, axis], len(normals))

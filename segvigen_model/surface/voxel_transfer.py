@@ -13,13 +13,12 @@ import numpy as np
 from scipy.sparse import csr_matrix
 from scipy.spatial import cKDTree
 
+from segvigen_model.config import TransferConfig
 from segvigen_model.coords import grid_to_unit, mesh_to_unit, unit_to_grid
 from segvigen_model.surface.arrays import cell_keys
 from segvigen_model.surface.geometry import Surface
 from segvigen_model.surface.sampling import sample_faces
-from segvigen_model.types import AssetMesh, FloatArray, Frame, IntArray
-
-SAMPLE_SPACING = 0.7  # voxel edges between samples of a large face
+from segvigen_model.types import AssetMesh, Encoding, FloatArray, IntArray
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,21 +59,21 @@ class FaceVoxels:
 
 
 def face_voxels(
-    mesh: AssetMesh, surface: Surface, coords: IntArray, grid: int, frame: Frame
+    mesh: AssetMesh, surface: Surface, encoding: Encoding, config: TransferConfig
 ) -> FaceVoxels:
     """Relate faces to active voxels.
 
     Args:
         mesh: the original asset.
         surface: its geometry.
-        coords: (N, 3) int32 active voxels, 0..grid-1, N >= 1.
-        grid: voxels along each axis.
-        frame: mesh -> unit.
+        encoding: its voxels, at least one, their grid and frame.
+        config: how densely faces are sampled.
 
     Returns:
         The two-way relation.
     """
-    spacing = SAMPLE_SPACING / (grid * frame.scale)
+    coords, grid, frame = encoding.coords, encoding.grid, encoding.frame
+    spacing = config.sample_spacing / (grid * frame.scale)
     points = sample_faces(surface.triangles, surface.areas, spacing)
     counts = np.bincount(points.face, minlength=surface.num_faces)
     small = counts == 1

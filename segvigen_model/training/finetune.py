@@ -32,7 +32,12 @@ from segvigen_model.errors import SegvigenError
 from segvigen_model.evaluation.tables import comparison_text
 from segvigen_model.interactive.patch_network import PATCHES_FILE, read_patch_network
 from segvigen_model.training.export import with_patches
-from segvigen_model.training.patch_data import OBJECTS_PER_FILE, PACK_SHARE, make_file
+from segvigen_model.training.patch_data import (
+    OBJECTS_PER_FILE,
+    PACK_SHARE,
+    ExampleOptions,
+    make_file,
+)
 from segvigen_model.training.promotion import Verdict, judge
 from segvigen_model.training.runs import Run
 from segvigen_model.training.train_patch_network import FitOptions, fit
@@ -131,6 +136,7 @@ def tune(data: Path, out: Path, options: TuneOptions) -> Path:
 
 def _make_examples(data: Path, out: Path, rows: Mapping[str, int], options: TuneOptions) -> None:
     """Cut varied objects of the folder and shapes made in code into patches, once."""
+    config = native.read_config(native.folder_of(options.start)).segmenter
     out.mkdir(parents=True, exist_ok=True)
     draws = min(max(DRAWS_OF_AN_OBJECT * rows["train"], NUM_DRAWS[0]), NUM_DRAWS[1])
     wanted = {"train": draws, "validation": NUM_VALIDATION_DRAWS}
@@ -143,8 +149,10 @@ def _make_examples(data: Path, out: Path, rows: Mapping[str, int], options: Tune
                 path = out / f"{split}-{start // OBJECTS_PER_FILE:05d}.npz"
                 if not path.exists():
                     indices = range(start, min(start + OBJECTS_PER_FILE, count))
-                    how = (path, indices, options.seed, data, split, COUNTS, share, NUM_LOOKS)
-                    jobs.append(pool.submit(make_file, *how))
+                    how = ExampleOptions(
+                        options.seed, data, split, COUNTS, share, NUM_LOOKS, config
+                    )
+                    jobs.append(pool.submit(make_file, path, indices, how))
         for job in jobs:
             job.result()
 

@@ -13,13 +13,14 @@ import argparse
 import logging
 import zlib
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from tqdm import tqdm
 
+from segvigen_model.config import SegmenterConfig
 from segvigen_model.datasets.augment import few_parts, posed, random_pose
 from segvigen_model.datasets.fuse import fused_skin
 from segvigen_model.datasets.procedural import make_asset
@@ -45,6 +46,29 @@ LOOK_COUNTS = (208, 400)  # patches of a look
 LOOK_CLICKS = (1, 1, 1, 1, 2, 3, 5)  # that a look is round
 _WAY_UNIT = FAR / 255
 log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class ExampleOptions:
+    """Which objects a shard is made of, and how they are cut.
+
+    Attributes:
+        seed: object i of a seed is always the same object.
+        parts: labelled pack; None = shapes made in code only.
+        split: "train" or "validation".
+        counts: patches of an object, at least and below.
+        pack_share: of objects that come from the pack.
+        looks: closer looks at each object.
+        config: of the segmenter that the examples are for.
+    """
+
+    seed: int = 0
+    parts: Path | None = None
+    split: str = "train"
+    counts: tuple[int, int] = COUNTS
+    pack_share: float = PACK_SHARE
+    looks: int = 0
+    config: SegmenterConfig = field(default_factory=SegmenterConfig)
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,16 +110,19 @@ def labelled_object(
     return (mesh, dense) if dense.max(initial=0) > 0 else None
 
 
-def make_example(surface: Surface, labels: IntArray, count: int) -> PatchExample:
+def make_example(
+    surface: Surface, labels: IntArray, count: int, config: SegmenterConfig
+) -> PatchExample:
     """Patches of one labelled surface.
 
     Args:
         surface: geometry, of an object or a look at one.
         labels: (F,) int64 dense.
         count: about how many patches.
+        config: of the segmenter.
     """
-    tree = segment_tree(surface)
-    atoms = patch_atoms(surface, tree, count)
+    tree = segment_tree(surface, config.regions)
+    atoms = patch_atoms(surface, tree, count, config.patches, config.components)
     facts = patch_facts(surface, tree.levels, atoms.of_face, atoms.pairs, atoms.folds)
     num_parts = int(labels.max()) + 1
     weight = np.maximum(surface.areas, 1e-30)
@@ -106,7 +133,11 @@ def make_example(surface: Surface, labels: IntArray, count: int) -> PatchExample
 
 
 def look_examples(
-    surface: Surface, labels: IntArray, number: int, rng: np.random.Generator
+    surface: Surface,
+    labels: IntArray,
+    number: int,
+    rng: np.random.Generator,
+    config: SegmenterConfig,
 ) -> Iterator[PatchExample]:
     """Looks round clicks on random parts, whatever their size; none where the mesh is too coarse.
 
@@ -115,6 +146,7 @@ def look_examples(
         labels: (F,) int64 dense.
         number: of looks, at most.
         rng: source of chance.
+        config: of the segmenter.
     """
     for _ in range(number):
         inside = np.where(labels == rng.integers(labels.max() + 1), surface.areas, 0.0)
@@ -126,33 +158,26 @@ def look_examples(
         clicked = np.unique(rng.choice(len(labels), num_clicks, p=inside / inside.sum()))
         faces = nearest_faces(surface, ways_over(surface, clicked), share)
         if len(faces) >= count:
-            yield make_example(cut_out(surface, faces), dense_ids(labels[faces]), count)
+            yield make_example(cut_out(surface, faces), dense_ids(labels[faces]), count, config)
 
 
-def make_file(
-    path: Path,
-    indices: range,
-    seed: int,
-    parts: Path | None,
-    split: str,
-    counts: tuple[int, int] = COUNTS,
-    pack_share: float = PACK_SHARE,
-    looks: int = 0,
-) -> None:
-    """Make one shard of objects cut into `counts` (at least, below) patches, with looks at each."""
+def make_file(path: Path, indices: range, options: ExampleOptions) -> None:
+    """Make one shard of objects cut into patches, with looks at each."""
     packed: dict[str, Any] = {}
     number = 0
     for index in indices:
         try:
-            made = labelled_object(index, seed, parts, split, pack_share)
+            made = labelled_object(
+                index, options.seed, options.parts, options.split, options.pack_share
+            )
             if made is None:
                 continue
-            rng = np.random.default_rng([seed, index])
+            rng = np.random.default_rng([options.seed, index])
             mesh, labels = made
             surface = surface_of(mesh)
             examples = [
-                make_example(surface, labels, int(rng.integers(*counts))),
-                *look_examples(surface, labels, looks, rng),
+                make_example(surface, labels, int(rng.integers(*options.counts)), options.config),
+                *look_examples(surface, labels, options.looks, rng, options.config),
             ]
         except SegvigenError as err:
             log.warning("object=%d refused=%s", index, err)
@@ -223,20 +248,14 @@ def main(arguments: list[str] | None = None) -> None:
     args = parser.parse_args(arguments)
     logging.basicConfig(level=logging.WARNING)
     args.out.mkdir(parents=True, exist_ok=True)
+    options = ExampleOptions(
+        args.seed, args.parts, args.split, tuple(args.patches), args.pack_share, args.looks
+    )
     for number in tqdm(range(*args.files), desc="patch shards", mininterval=10):
         path = args.out / f"{args.split}-{number:05d}.npz"
         if not path.exists():
             start = number * OBJECTS_PER_FILE
-            make_file(
-                path,
-                range(start, start + OBJECTS_PER_FILE),
-                args.seed,
-                args.parts,
-                args.split,
-                counts=tuple(args.patches),
-                pack_share=args.pack_share,
-                looks=args.looks,
-            )
+            make_file(path, range(start, start + OBJECTS_PER_FILE), options)
 
 
 if __name__ == "__main__":

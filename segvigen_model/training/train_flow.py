@@ -48,7 +48,6 @@ from segvigen_model.training.train_vae import shape_inputs, structure_of
 FULL_SHARE = 0.2
 GUIDED_EVERY = 16
 GRADIENT_LIMIT = 1.0
-MASK_THRESHOLD = 0.45
 NUM_VALIDATION = 32
 
 log = logging.getLogger(__name__)
@@ -183,6 +182,7 @@ def click_scores(bundle: Bundle, items: Sequence[Item], seed: int = 0) -> dict[s
     """Voxel IoU of the one-step answer to 1, 3, 5 and 10 positive clicks on a random part."""
     counts = (1, 3, 5, 10)
     table: dict[int, list[float]] = {n: [] for n in counts}
+    threshold = bundle.config.segmenter.clicks.mask_threshold
     rng = np.random.default_rng(seed)
     for item in items:
         sample = item.sample
@@ -190,7 +190,7 @@ def click_scores(bundle: Bundle, items: Sequence[Item], seed: int = 0) -> dict[s
         rows = rng.choice(np.flatnonzero(mask), max(counts))
         cells = sample.coords[rows].astype(np.int32) // bundle.config.factor
         for n in counts:
-            painted = click_answer(bundle, item, cells[:n]) > MASK_THRESHOLD
+            painted = click_answer(bundle, item, cells[:n]) > threshold
             union = (painted | mask).sum()
             table[n].append(float((painted & mask).sum() / max(1, union)))
     return {f"iou@{n}": float(np.mean(values)) for n, values in table.items()}

@@ -15,7 +15,7 @@ import argparse
 import logging
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
@@ -26,6 +26,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 from tqdm import tqdm
 
+from segvigen_model.config import SegmenterConfig
 from segvigen_model.errors import SegvigenError
 from segvigen_model.evaluation.simulated_clicks import error_click, surface_clicks
 from segvigen_model.interactive.click_decoding import ask_looks
@@ -61,12 +62,14 @@ class Ask:
         folder: labelled objects; None = made in code.
         count: how many objects, at most.
         split: "train" or "validation".
+        config: of the segmenter whose masks are chosen among.
     """
 
     network: Path
     folder: Path | None
     count: int
     split: str = "train"
+    config: SegmenterConfig = field(default_factory=SegmenterConfig)
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,22 +96,27 @@ def ask_object(ask: Ask, index: int, seed: int) -> list[Asked]:
     try:
         pack_share = 0.0 if ask.folder is None else 1.0
         made = labelled_object(index, seed, ask.folder, ask.split, pack_share)
-        return [] if made is None else ask_mesh(ask.network, *made, rng)
+        return [] if made is None else ask_mesh(ask.network, *made, rng, ask.config)
     except SegvigenError as err:
         log.warning("object=%d refused=%s", index, err)
         return []
 
 
 def ask_mesh(
-    network: Path, mesh: AssetMesh, labels: IntArray, rng: np.random.Generator
+    network: Path,
+    mesh: AssetMesh,
+    labels: IntArray,
+    rng: np.random.Generator,
+    config: SegmenterConfig,
 ) -> list[Asked]:
     """Questions about some parts of a mesh, more and more clicks, drawn or set on errors.
 
     Only those where the product would choose.
     """
     surface = surface_of(mesh)
-    looks = Looks.of(surface, segment_tree(surface), load_patch_network(network))
-    known = _Object(surface, looks)
+    tree = segment_tree(surface, config.regions)
+    looks = Looks.of(surface, tree, config, load_patch_network(network))
+    known = _Object(surface, looks, config)
     areas = np.bincount(labels, surface.areas)
     parts = np.flatnonzero(areas > MIN_PART_SHARE * areas.sum())
     found = []
@@ -123,6 +131,7 @@ def ask_mesh(
 class _Object:
     surface: Surface
     looks: Looks
+    config: SegmenterConfig
 
     def drawn(self, part: BoolArray, rng: np.random.Generator) -> list[Asked]:
         """Clicks on the part, once with some beside it."""
@@ -157,11 +166,13 @@ class _Object:
         """A question with its masks; None where there is no choice."""
         faces, is_positive = _signed_faces(clicks)
         whole = self.looks.whole
-        if not is_choice(whole.reading.terrain, whole.atoms.of_face[faces[is_positive]]):
+        patches = whole.atoms.of_face[faces[is_positive]]
+        if not is_choice(whole.reading.terrain, patches, self.config.selection):
             return None
         looks = self.looks.at(faces[is_positive])
+        answers = ask_looks(looks, faces, is_positive, self.config)
         told, ious = [], []
-        for look, answer in zip(looks, ask_looks(looks, faces, is_positive), strict=True):
+        for look, answer in zip(looks, answers, strict=True):
             found = propose_masks(answer)
             told.append(measure_masks(answer, found))
             ious.append(iou_on_faces(look, found.masks, part, self.surface.areas))
@@ -171,7 +182,7 @@ class _Object:
     def _whole_mask(self, clicks: Sequence[Click], by_chance: bool) -> BoolArray:
         """(F,) what the whole answers alone: the plain mask, or the likeliest."""
         whole = self.looks.whole
-        (answer,) = ask_looks([whole], *_signed_faces(clicks))
+        (answer,) = ask_looks([whole], *_signed_faces(clicks), self.config)
         found = propose_masks(answer)
         number = int(measure_masks(answer, found)[:, EXPECTED].argmax()) if by_chance else 0
         mask: BoolArray = found.masks[number][whole.atoms.of_face]

@@ -11,6 +11,7 @@ import torch
 
 from segvigen_model import segmenter as segmenter_module
 from segvigen_model import session as session_module
+from segvigen_model.config import GuidedConfig
 from segvigen_model.errors import CheckpointMismatch
 from segvigen_model.interactive.patch_network import PatchNetwork
 from segvigen_model.model.bundle import build
@@ -182,10 +183,10 @@ def test_guided_uses_the_colours_of_the_view(table, segmenter):
 
 def test_a_view_without_flat_colours_is_refused():
     with pytest.raises(ValueError, match="has 0"):
-        map_colors(np.zeros((8, 8, 3), np.uint8))
+        map_colors(np.zeros((8, 8, 3), np.uint8), GuidedConfig())
     noise = np.random.default_rng(0).integers(1, 255, (32, 32, 3)).astype(np.uint8)
     with pytest.raises(ValueError, match="without shading"):
-        map_colors(noise)
+        map_colors(noise, GuidedConfig())
 
 
 def test_encoding_bytes_round_trip_and_are_stable(table, segmenter):

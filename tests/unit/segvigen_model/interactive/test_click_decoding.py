@@ -8,18 +8,25 @@ import numpy as np
 import pytest
 import torch
 
+from segvigen_model.config import FusionWeights, SegmenterConfig
 from segvigen_model.interactive import click_decoding
 from segvigen_model.interactive.click_decoding import ask_looks, part_probability, togetherness
 from segvigen_model.interactive.crops import Looks
 from segvigen_model.surface.geometry import surface_of
 from segvigen_model.surface.region_merging import segment_tree
 
+CONFIG = SegmenterConfig()
+
+
+def trusting(mask: float, decisive: float = CONFIG.fusion.decisive) -> SegmenterConfig:
+    return replace(CONFIG, fusion=FusionWeights(mask=mask, decisive=decisive))
+
 
 @pytest.fixture
 def read(two_boxes):
     """The look at two boxes; faces are patches, the first twelve one box."""
     surface = surface_of(two_boxes)
-    return Looks.of(surface, segment_tree(surface)).whole
+    return Looks.of(surface, segment_tree(surface, CONFIG.regions), CONFIG).whole
 
 
 def with_terrain(look, **changes):
@@ -34,18 +41,18 @@ def as_one_piece(look):
     return with_terrain(look, levels=levels)
 
 
-def test_pieces_that_nobody_clicked_are_cut_higher(read, monkeypatch):
-    monkeypatch.setattr(click_decoding, "TRUSTED", 0.0)  # before any mask is chosen
+def test_pieces_that_nobody_clicked_are_cut_higher(read):
+    config = trusting(0.0, decisive=0.0)  # before any mask is chosen
     pieces = read.reading.terrain.pieces
     assert np.array_equal(pieces == pieces[0], np.arange(24) < 12)
     as_one = as_one_piece(read)
-    one_click = (np.array([0]), np.array([True]), None)
+    one_click = (np.array([0]), np.array([True]), None, config)
     probability = part_probability([read], *one_click)
     if_one = part_probability([as_one], *one_click)
     assert np.allclose(probability[:12], if_one[:12])
     inside = (if_one[12:] > 0.0011) & (if_one[12:] < 0.998)  # not held by the range
     assert inside.any() and (probability[12:][inside] < if_one[12:][inside]).all()
-    both = (np.array([0, 12]), np.array([True, True]), None)
+    both = (np.array([0, 12]), np.array([True, True]), None, config)
     clicked = part_probability([read], *both)
     assert np.allclose(clicked, part_probability([as_one], *both))
 
@@ -63,17 +70,18 @@ def test_the_chosen_mask_decides_and_sure_odds_stay(is_skin, read, monkeypatch):
         return 0, np.arange(24) % 3 == 0
 
     monkeypatch.setattr(click_decoding, "chosen_mask", every_third)
-    probability = part_probability([read], *one_click, None)
+    probability = part_probability([read], *one_click, None, CONFIG)
     ((answer,),) = told
     assert answer.terrain is read.reading.terrain
     assert list(answer.positive) == [0] and len(answer.negative) == 0
     blend = read.reading.blend
     chosen = blend @ (np.arange(24) % 3 == 0.0) > 0.5
     assert (chosen == (probability > 0.5))[held].all()
-    firm = 1 / (1 + np.exp(-click_decoding.FIRM))
+    firm = 1 / (1 + np.exp(-CONFIG.clicks.firm_logit))
     assert (np.maximum(probability, 1 - probability) > firm - 1e-3)[held].all()
     if not is_skin:
-        plain = blend @ answer.above_cut(answer.odds, click_decoding.SURE_ELSEWHERE) > 0
+        elsewhere = CONFIG.clicks.careful_cut_elsewhere
+        plain = blend @ answer.above_cut(answer.odds, elsewhere) > 0
         assert chosen[12:].any() and (plain == (probability > 0.5))[12:].all()
 
 
@@ -114,7 +122,7 @@ def test_what_a_closer_look_does_not_show_is_out_but_other_pieces_stay(read, mon
     look = saying(closer(whole, range(6)), np.full(6, 3.0))
     mask = np.arange(6) < 4
     monkeypatch.setattr(click_decoding, "chosen_mask", lambda answers: (1, mask))
-    probability = part_probability([whole, look], np.array([0]), np.array([True]), None)
+    probability = part_probability([whole, look], np.array([0]), np.array([True]), None, CONFIG)
     assert (probability[6:12] < 0.5).all() and (probability[12:] > 0.5).all()
     blended = np.asarray(look.reading.blend @ np.where(mask, 3.0 - np.log(0.12 / 0.88), -0.5))
     assert ((probability[1:6] > 0.5) == (blended[1:] > 0)).all()
@@ -125,7 +133,7 @@ def test_looks_share_the_mean_of_those_that_show_a_face(read):
     look = saying(closer(whole, range(12)), np.full(12, 5.0))
     whole_weight = np.asarray(look.reading.blend.sum(axis=1)).reshape(-1)
     faces, signs = np.array([0, 20]), np.array([True, False])
-    first, second = ask_looks([whole, look], faces, signs)
+    first, second = ask_looks([whole, look], faces, signs, CONFIG)
     assert (first.odds == 1.0).all() and (second.odds == 5.0).all()
     assert first.shared[12:] == pytest.approx(1.0)
     assert first.shared[:12] == pytest.approx((1.0 + 5.0 * whole_weight) / 2)
@@ -135,7 +143,7 @@ def test_looks_share_the_mean_of_those_that_show_a_face(read):
 
 
 def test_one_look_shares_its_own_odds(read):
-    (answer,) = ask_looks([read], np.array([0]), np.array([True]))
+    (answer,) = ask_looks([read], np.array([0]), np.array([True]), CONFIG)
     assert (answer.shared == answer.odds).all()
 
 
@@ -147,7 +155,7 @@ def test_a_small_loose_piece_needs_no_choice(read, monkeypatch):
     pieces = read.reading.terrain.pieces
     small = with_terrain(read, areas=np.where(pieces == pieces[0], 0.4, 0.6) / 12)
     for clicked, is_asked in ((0, False), (12, True)):
-        part_probability([small], np.array([clicked]), np.array([True]), None)
+        part_probability([small], np.array([clicked]), np.array([True]), None, CONFIG)
         assert bool(asked) == is_asked
 
 
@@ -156,9 +164,9 @@ def test_other_pieces_must_be_surer_where_only_the_network_answers(read):
     pieces = read.reading.terrain.pieces
     small = with_terrain(read, areas=np.where(pieces == pieces[0], 0.4, 0.6) / 12)
     ask = ([saying(small, np.full(24, 0.0))], np.array([0]), np.array([True]), np.full(24, 0.5))
-    alone = part_probability(*ask)
+    alone = part_probability(*ask, CONFIG)
     assert (alone[:12] > 0.5).all() and (alone[12:] < 0.5).all()
-    assert (part_probability(*ask, trust=click_decoding.TRUSTED) > 0.5).all()
+    assert (part_probability(*ask, trusting(CONFIG.fusion.decisive)) > 0.5).all()
 
 
 def test_a_trusted_flow_mask_needs_no_choice(read, monkeypatch):
@@ -168,14 +176,14 @@ def test_a_trusted_flow_mask_needs_no_choice(read, monkeypatch):
     )
     flow = np.where(np.arange(24) < 12, 0.9, 0.1)
     ask = ([read], np.array([0]), np.array([True]), flow)
-    part_probability(*ask, trust=click_decoding.TRUSTED)
+    part_probability(*ask, trusting(CONFIG.fusion.decisive))
     assert not asked
-    part_probability(*ask, trust=click_decoding.TRUSTED - 0.1)
+    part_probability(*ask, trusting(CONFIG.fusion.decisive - 0.1))
     assert asked
 
 
 def test_a_reserve_counts_between_pieces_only(read):
-    plain, reserved = (togetherness(read.reading.bonds, None, reserve=each) for each in (0.0, 0.6))
+    plain, reserved = (togetherness(read.reading.bonds, reserve=each) for each in (0.0, 0.6))
     pieces = read.reading.terrain.pieces
     is_same = pieces[:, None] == pieces
     assert np.array_equal(plain[is_same], reserved[is_same])

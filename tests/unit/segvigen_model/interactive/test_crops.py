@@ -9,15 +9,18 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from segvigen_model.config import CropConfig, SegmenterConfig
 from segvigen_model.interactive import crops
-from segvigen_model.interactive.crops import SHARES, Looks
+from segvigen_model.interactive.crops import Looks, closer_looks
 from segvigen_model.surface.geometry import cut_out, surface_of
 from segvigen_model.surface.region_merging import segment_tree
+
+CONFIG = SegmenterConfig()
 
 
 def looks_at(mesh) -> Looks:
     surface = surface_of(mesh)
-    return Looks.of(surface, segment_tree(surface))
+    return Looks.of(surface, segment_tree(surface, CONFIG.regions), CONFIG)
 
 
 @pytest.fixture(scope="module")
@@ -60,17 +63,17 @@ def test_looks_show_the_nearest_surface_in_finer_patches(sheet):
     surface, found = sheet
     clicked = np.array([4000, 7000])
     whole, *closer = found.at(clicked)
-    assert whole is found.whole and len(closer) == len(SHARES)
+    assert whole is found.whole and len(closer) == len(CONFIG.crops.shares)
     center = surface.centers[clicked]
     gaps = np.linalg.norm(surface.centers[:, None] - center, axis=2).min(axis=1)
-    for look, share in zip(closer, SHARES, strict=True):
+    for look, share in zip(closer, CONFIG.crops.shares, strict=True):
         assert set(clicked) <= set(look.faces) and (np.diff(look.faces) > 0).all()
         assert look.share == pytest.approx(share, abs=0.01)
         outside = np.setdiff1d(np.arange(surface.num_faces), look.faces)
         # Ways over a mesh are longer than straight ones, but not twice as long.
         assert gaps[look.faces].max() < 2 * gaps[outside].min()
         known = len(np.unique(whole.atoms.of_face[look.faces]))
-        assert look.atoms.count >= crops.MIN_GAIN * known
+        assert look.atoms.count >= CONFIG.crops.min_gain * known
         rows = look.rows(np.arange(surface.num_faces))
         assert np.array_equal(rows[look.faces], np.arange(len(look.faces)))
         assert (rows[outside] == -1).all()
@@ -98,9 +101,10 @@ def test_the_same_clicks_look_once_and_the_last_few_are_kept(sheet, monkeypatch)
     assert found.at(np.array([20, 10, 10])) is first
     made = []
     monkeypatch.setattr(crops, "closer_looks", lambda *_: made.append(1) or ())
-    for face in range(100, 100 + crops.NUM_KEPT):
+    num_kept = CONFIG.limits.num_kept_crops
+    for face in range(100, 100 + num_kept):
         found.at(np.array([face]))
-    assert len(made) == crops.NUM_KEPT and len(found._kept) == crops.NUM_KEPT
+    assert len(made) == num_kept and len(found._kept) == num_kept
     assert found.at(np.array([10, 20])) is not first  # forgotten
 
 
@@ -138,9 +142,17 @@ def test_what_would_take_too_long_is_not_looked_at(sheet, monkeypatch):
     surface, found = sheet
     whole = found.whole
     clicked = np.array([77])
-    monkeypatch.setattr(crops, "MAX_FACES_SHOWN", 2000)  # .12 of 9,800 faces, not .35
-    (look,) = crops.closer_looks(surface, whole, clicked)
+    small = replace(CONFIG, crops=CropConfig(max_faces=2000))  # .12 of 9,800 faces, not .35
+    (look,) = closer_looks(surface, whole, clicked, small)
     assert look.share == pytest.approx(0.12, abs=0.01)
-    monkeypatch.setattr(crops, "MAX_FACES_SHOWN", 1000)
+    smaller = replace(CONFIG, crops=CropConfig(max_faces=1000))
     monkeypatch.setattr(crops, "ways_over", None)  # not even measured
-    assert list(crops.closer_looks(surface, whole, clicked)) == []
+    assert list(closer_looks(surface, whole, clicked, smaller)) == []
+
+
+def test_crops_are_as_configured(sheet):
+    surface, found = sheet
+    config = replace(CONFIG, crops=CropConfig(shares=(0.2,), num_patches=150, min_gain=1.0))
+    (look,) = closer_looks(surface, found.whole, np.array([77]), config)
+    assert look.share == pytest.approx(0.2, abs=0.01)
+    assert look.atoms.count == pytest.approx(150, rel=0.1)

@@ -10,10 +10,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from segvigen_model.config import MaskProposalConfig, MaskSelectionConfig
 from segvigen_model.interactive import mask_proposals, mask_selector
 from segvigen_model.interactive.mask_features import NUM_MEASURES, measure_masks
 from segvigen_model.interactive.mask_proposals import (
-    CUT_ELSEWHERE,
     Answer,
     clicked_share,
     propose_masks,
@@ -29,6 +29,7 @@ from segvigen_model.surface.adjacency import Atoms
 from segvigen_model.surface.patch_features import PatchFacts
 
 NUM_LEVELS = 9
+PROPOSALS = MaskProposalConfig()
 NONE = np.zeros(0, np.int64)
 LOOKING = NUM_MEASURES - 10  # first measure of what looks say together
 
@@ -64,7 +65,7 @@ def whole_answer(terrain, odds, positive, negative=NONE) -> Answer:
 def answer_by(seed: int, count: int) -> Answer:
     """A random answer of a closer look."""
     rng = np.random.default_rng(seed)
-    terrain = terrain_of(*object_by(rng, count))
+    terrain = terrain_of(*object_by(rng, count), PROPOSALS)
     odds = rng.normal(0, 10.0 ** rng.integers(-2, 3), count)
     clicked = rng.permutation(count)[: rng.integers(1, min(count, 12) + 1)]
     split = rng.integers(1, len(clicked) + 1)
@@ -118,10 +119,10 @@ def test_the_plain_mask_is_first_and_cut_higher_in_pieces_that_nobody_clicked(se
     chance = 1 / (1 + np.exp(-answer.odds))
     pieces, clicked = answer.terrain.pieces, set(answer.terrain.pieces[answer.positive])
     for patch in range(count):
-        cut = answer.cut if pieces[patch] in clicked else CUT_ELSEWHERE
+        cut = answer.cut if pieces[patch] in clicked else PROPOSALS.cut_elsewhere
         is_in = (chance[patch] > cut or patch in answer.positive) and patch not in answer.negative
         assert plain[patch] == is_in
-    assert answer.cut <= CUT_ELSEWHERE
+    assert answer.cut <= PROPOSALS.cut_elsewhere
 
 
 def test_a_patch_that_is_both_counts_as_positive():
@@ -239,7 +240,7 @@ def test_a_floor_and_a_wall_fold_inwards_from_inside_the_room(side, sign):
     pairs, one = np.array([[0, 1]]), np.ones(1)
     atoms = Atoms(np.arange(2), np.full(2, 0.5), pairs, one, one, "patches")
     facts = facts_of(centers, normals, atoms.areas, np.zeros((NUM_LEVELS, 2), np.int64))
-    terrain = terrain_of(atoms, np.full((2, 2), 0.5), facts)
+    terrain = terrain_of(atoms, np.full((2, 2), 0.5), facts, PROPOSALS)
     assert terrain.hollows == pytest.approx([sign * np.sqrt(2)])
 
 
@@ -252,15 +253,27 @@ def test_a_mask_is_chosen_where_the_clicked_pieces_hold_most(seed, count):
     share = sum(answer.terrain.areas[patch] for patch in range(count) if pieces[patch] in clicked)
     told = clicked_share(answer.terrain, answer.positive)
     assert told == pytest.approx(share)
-    assert is_choice(answer.terrain, answer.positive) == (told >= mask_selector.MIN_CLICKED_SHARE)
+    for least in (0.0, told, 1.0):
+        config = MaskSelectionConfig(min_clicked_share=min(least, 1.0))
+        assert is_choice(answer.terrain, answer.positive, config) == (told >= least)
 
 
 def test_groups_are_nested_and_follow_what_belongs_together():
-    terrain = terrain_of(*object_by(np.random.default_rng(3), 30))
+    terrain = terrain_of(*object_by(np.random.default_rng(3), 30), PROPOSALS)
     counts = [len(np.unique(ids)) for ids in terrain.groups]
     assert counts == sorted(counts, reverse=True) and counts[0] > counts[-1]
     for fine, coarse in zip(terrain.groups, terrain.groups[1:], strict=False):
         assert len(np.unique(np.stack([fine, coarse]), axis=1)[0]) == len(np.unique(fine))
+
+
+def test_masks_are_proposed_as_configured():
+    config = MaskProposalConfig(cut_drop=0.0, level_cuts=(0.5,), num_groups=3, smoothing=0.0)
+    terrain = terrain_of(*object_by(np.random.default_rng(3), 30), config)
+    assert terrain.groups.shape == (3, 30)
+    answer = whole_answer(terrain, np.linspace(-4, 4, 30), np.array([29]))
+    assert answer.cut == config.cut
+    found = propose_masks(answer)
+    assert len(found.masks) <= 1 + 2 + 3 and set(found.levels) <= {0.4, 0.5, 0.97, 0.94, 0.91}
 
 
 def test_the_order_of_patches_does_not_matter():
@@ -274,7 +287,7 @@ def test_the_order_of_patches_does_not_matter():
         facts.centers[order], facts.normals[order], facts.areas[order], facts.levels[:, order]
     )
     atoms = replace(atoms, areas=atoms.areas[order], pairs=pairs)
-    terrain = terrain_of(atoms, together[np.ix_(order, order)], moved)
+    terrain = terrain_of(atoms, together[np.ix_(order, order)], moved, PROPOSALS)
     again = replace(
         answer,
         terrain=terrain,
@@ -312,7 +325,7 @@ def test_the_shipped_network_prefers_the_clear_answer(is_loose):
     levels = np.tile(halves, (NUM_LEVELS, 1)) if is_loose else np.zeros((NUM_LEVELS, 40), int)
     flat = np.zeros((40, 3))
     facts = facts_of(flat, flat, atoms.areas, levels)
-    terrain = terrain_of(atoms, np.where(halves[:, None] == halves, 0.98, 0.02), facts)
+    terrain = terrain_of(atoms, np.where(halves[:, None] == halves, 0.98, 0.02), facts, PROPOSALS)
     answer = whole_answer(terrain, np.where(halves, 4.0, -4.0), np.array([3]))
     assert (chosen(answer) == halves).all()
     assert load_choice_network().mean.any()

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import copy
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 from torch import nn
 
+from segvigen_model.config import LimitConfig, SegmenterConfig
 from segvigen_model.model import inference, offload
 from segvigen_model.model.offload import compile_flow, is_offload_needed, placed
 from segvigen_model.slat_flow.sampler import SamplerOptions, sample
@@ -87,7 +89,7 @@ def test_only_one_network_at_a_time_is_placed(tiny_bundle, monkeypatch):
     assert log == [("shape_encoder",), ("tex_encoder",), ("dit",), ("tex_decoder",)]
 
 
-def test_bounded_batches_give_the_same_answer(tiny_bundle, monkeypatch):
+def test_bounded_batches_give_the_same_answer(tiny_bundle):
     from segvigen_model.datasets.procedural import CATEGORIES, make_asset
     from segvigen_model.ovoxel import mesh_to_ovoxel
 
@@ -95,9 +97,9 @@ def test_bounded_batches_give_the_same_answer(tiny_bundle, monkeypatch):
     encoding = inference.encode_voxels(tiny_bundle, mesh_to_ovoxel(mesh, 32))
     draws = {"num_draws": 3, "num_steps": 2, "seed": 4}
     together = inference.draw_colorings(tiny_bundle, encoding, **draws)
-    monkeypatch.setattr(inference, "MAX_BATCH_TOKENS", 1)
-    monkeypatch.setattr(inference, "MAX_DECODED_VOXELS", 1)
-    alone = inference.draw_colorings(tiny_bundle, encoding, **draws)
+    small = SegmenterConfig(limits=LimitConfig(max_batch_tokens=1, max_decoded_voxels=1))
+    bounded = replace(tiny_bundle, config=replace(tiny_bundle.config, segmenter=small))
+    alone = inference.draw_colorings(bounded, encoding, **draws)
     assert np.allclose(together, alone, atol=1e-5)
 
 

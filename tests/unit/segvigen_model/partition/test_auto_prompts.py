@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from segvigen_model.config import AutoPromptConfig, SegmenterConfig
 from segvigen_model.interactive.crops import Looks
 from segvigen_model.partition import auto_prompts
 from segvigen_model.partition.auto_prompts import Survey, clicked_tiles, tiles
@@ -15,11 +16,14 @@ from segvigen_model.surface.adjacency import patch_atoms
 from segvigen_model.surface.geometry import surface_of
 from segvigen_model.surface.region_merging import segment_tree
 
+CONFIG = SegmenterConfig()
+PROMPTS = CONFIG.auto_prompts
 
-def survey_of(mesh) -> Survey:
+
+def survey_of(mesh, config: SegmenterConfig = CONFIG) -> Survey:
     surface = surface_of(mesh)
-    tree = segment_tree(surface)
-    return Survey(surface, tree, Looks.of(surface, tree).whole)
+    tree = segment_tree(surface, config.regions)
+    return Survey(surface, tree, Looks.of(surface, tree, config).whole, config)
 
 
 def beside(sheet, count: int, smaller: float):
@@ -47,25 +51,24 @@ def test_tiles_cover_the_largest_piece_and_leave_others(sheet):
     surface = surface_of(beside(sheet, 2, 0.1))
     shown = np.zeros(surface.num_faces, int)
     shares = surface.areas / surface.areas.sum()
-    found = list(tiles(surface))
+    found = list(tiles(surface, PROMPTS))
     for faces, ways in found:
         assert ways[faces].max() <= np.delete(ways, faces).min()
         assert (np.diff(faces) > 0).all() and len(np.unique(surface.components[faces])) == 1
-        assert shares[faces].sum() <= auto_prompts.SHARE + 2 * shares.max()
+        assert shares[faces].sum() <= PROMPTS.crop_share + 2 * shares.max()
         shown[faces] += 1
     is_large = surface.components == surface.components[0]
     assert (shown[is_large] >= 1).all() and (shown[~is_large] == 0).all()
     assert shown[is_large].mean() > 1.3  # they overlap
-    assert len(found) < auto_prompts.MAX_LOOKS
+    assert len(found) < PROMPTS.max_crops
 
 
 def test_fine_patches_are_half_as_large_and_know_their_pieces(sheet):
     found = survey_of(sheet)
     atoms, bonds = found.closely()
     coarse, plain = found.at_once()
-    assert (
-        atoms.count == pytest.approx(auto_prompts.NUM_FINE, rel=0.1) and atoms.count > coarse.count
-    )
+    assert atoms.count == pytest.approx(PROMPTS.num_patches, rel=0.1)
+    assert atoms.count > coarse.count
     assert bonds.together.shape == (atoms.count, atoms.count)
     assert np.isfinite(bonds.together).all() and np.allclose(bonds.together, bonds.together.T)
     assert found.closely()[0] is atoms  # looked at once
@@ -73,16 +76,17 @@ def test_fine_patches_are_half_as_large_and_know_their_pieces(sheet):
     # A gentle sheet is of one part for both.
     areas = surface_of(sheet).areas
     for each in ((atoms, bonds), (coarse, plain)):
-        assert consensus(np.zeros((0, len(areas)), int), *each, areas, "coarse").count <= 4
+        none = np.zeros((0, len(areas)), int)
+        assert consensus(none, *each, areas, "coarse", CONFIG).count <= 4
 
 
 def test_clicks_go_to_the_tile_whose_middle_is_nearest(sheet):
     surface = surface_of(beside(sheet, 1, 0.1))
     is_large = surface.components == surface.components[0]
     clicked = np.arange(0, surface.num_faces, 17)
-    ways = {faces.tobytes(): ways for faces, ways in tiles(surface)}
+    ways = {faces.tobytes(): ways for faces, ways in tiles(surface, PROMPTS)}
     nearest = np.min([way[clicked] for way in ways.values()], axis=0)
-    found = list(clicked_tiles(surface, clicked))
+    found = list(clicked_tiles(surface, clicked, PROMPTS))
     assert np.array_equal(
         np.sort(np.concatenate([own for _, own in found])), clicked[is_large[clicked]]
     )
@@ -93,7 +97,8 @@ def test_clicks_go_to_the_tile_whose_middle_is_nearest(sheet):
 
 def test_clicks_are_spread_over_open_faces_only(sheet):
     surface = surface_of(beside(sheet, 2, 0.1))
-    atoms = patch_atoms(surface, segment_tree(surface))
+    tree = segment_tree(surface, CONFIG.regions)
+    atoms = patch_atoms(surface, tree, 512, CONFIG.patches, CONFIG.components)
     is_open = surface.components == surface.components[0]
     faces = auto_prompts._PatchMap(surface, atoms).spread(is_open, 30)
     assert is_open[faces].all() and len(np.unique(atoms.of_face[faces])) == 30
@@ -104,7 +109,7 @@ def test_clicks_are_spread_over_open_faces_only(sheet):
 
 def test_without_looks_and_clicks_the_whole_is_left(sheet, monkeypatch):
     """What is averaged is the whole's reading, moved onto finer patches."""
-    monkeypatch.setattr(auto_prompts, "tiles", lambda surface: iter(()))
+    monkeypatch.setattr(auto_prompts, "tiles", lambda *_: iter(()))
     found = survey_of(sheet)
     atoms, bonds = found.closely()
     coarse, plain = found.at_once()
@@ -125,11 +130,9 @@ def test_what_is_no_skin_stays_as_the_whole_reads_it(kind, sheet, table):
 
 
 @pytest.mark.parametrize("kind", ["coarse mesh", "very fine mesh"])
-def test_where_looks_tell_nothing_or_take_long_clicks_alone_are_tried(
-    kind, sheet, sheet_of, monkeypatch
-):
-    monkeypatch.setattr(auto_prompts, "MAX_FACES", 3000)
-    found = survey_of(sheet_of(12) if kind == "coarse mesh" else sheet)
+def test_where_looks_tell_nothing_or_take_long_clicks_alone_are_tried(kind, sheet, sheet_of):
+    config = replace(CONFIG, auto_prompts=AutoPromptConfig(max_faces=3000))
+    found = survey_of(sheet_of(12) if kind == "coarse mesh" else sheet, config)
     (atoms, bonds), (coarse, plain) = found.closely(), found.at_once()
     assert atoms is coarse and np.array_equal(bonds.pieces, plain.pieces)
     assert not np.allclose(bonds.together, plain.together)

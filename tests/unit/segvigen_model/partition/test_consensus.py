@@ -7,9 +7,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from segvigen_model.config import GRANULARITIES, FusionWeights, SegmenterConfig
 from segvigen_model.evaluation.metrics import miou_matched
 from segvigen_model.interactive.affinity import read_patches
-from segvigen_model.partition.consensus import GRANULARITIES, consensus, densify, exclusive_labels
+from segvigen_model.partition.consensus import consensus, densify, exclusive_labels
 from segvigen_model.surface.adjacency import patch_atoms
 from segvigen_model.surface.geometry import surface_of
 from segvigen_model.surface.graph_cut import energy, expand_labels
@@ -18,13 +19,22 @@ from segvigen_model.types import AssetMesh, Material
 
 # The fixtures are frozen values, so examples may share them.
 FROZEN = [HealthCheck.function_scoped_fixture]
+CONFIG = SegmenterConfig()
+
+
+def trusting(draws: float) -> SegmenterConfig:
+    return SegmenterConfig(fusion=FusionWeights(draws=draws))
+
+
+def atoms_of(surface):
+    tree = segment_tree(surface, CONFIG.regions)
+    return tree, patch_atoms(surface, tree, 512, CONFIG.patches, CONFIG.components)
 
 
 def prepared(mesh):
     surface = surface_of(mesh)
-    tree = segment_tree(surface)
-    atoms = patch_atoms(surface, tree)
-    return surface.areas, atoms, read_patches(surface, tree, atoms).bonds
+    tree, atoms = atoms_of(surface)
+    return surface.areas, atoms, read_patches(surface, tree, atoms, CONFIG).bonds
 
 
 def assert_dense(labels, num_faces):
@@ -41,7 +51,7 @@ def test_any_draws_give_a_partition(seed, num_draws, table):
     draws = np.random.default_rng(seed).integers(0, 6, (num_draws, mesh.num_faces))
     counts = []
     for granularity in GRANULARITIES:
-        found = consensus(draws, atoms, pieces, areas, granularity, trust=0.1)
+        found = consensus(draws, atoms, pieces, areas, granularity, CONFIG)
         assert_dense(found.labels, mesh.num_faces)
         assert found.part_confidence.shape == (found.count,)
         assert 0 <= found.confidence <= 1
@@ -53,14 +63,14 @@ def test_any_draws_give_a_partition(seed, num_draws, table):
 def test_loose_parts_are_found_by_geometry(table):
     mesh, parts = table
     areas, atoms, pieces = prepared(mesh)
-    labels = consensus(np.zeros((0, 60), int), atoms, pieces, areas).labels
+    labels = consensus(np.zeros((0, 60), int), atoms, pieces, areas, "medium", CONFIG).labels
     assert miou_matched(labels, parts, areas) > 0.99
 
 
 def test_unknown_granularity_is_refused(table):
     areas, atoms, pieces = prepared(table[0])
     with pytest.raises(ValueError, match="huge"):
-        consensus(np.zeros((0, 60), int), atoms, pieces, areas, "huge")
+        consensus(np.zeros((0, 60), int), atoms, pieces, areas, "huge", CONFIG)
 
 
 @pytest.mark.parametrize("name", ["single_face", "two_boxes", "split_box", "big_sheet"])
@@ -68,7 +78,7 @@ def test_meshes_of_any_size_work(name, request):
     mesh = request.getfixturevalue(name)
     areas, atoms, pieces = prepared(mesh)
     draws = np.zeros((2, mesh.num_faces), int)
-    found = consensus(draws, atoms, pieces, areas, trust=0.1)
+    found = consensus(draws, atoms, pieces, areas, "medium", CONFIG)
     assert_dense(found.labels, mesh.num_faces)
     assert 0 < found.confidence <= 1
 
@@ -78,9 +88,9 @@ def test_draws_count_as_much_as_they_are_trusted(big_sheet):
     across = big_sheet.triangles.mean(axis=1)[:, 0]
     side = (across > np.median(across)).astype(int)
     draws = np.stack([side, 1 - side])
-    alone = consensus(draws, atoms, pieces, areas, trust=0.0)
-    trusted = consensus(draws, atoms, pieces, areas, trust=5.0)
-    plain = consensus(draws[:0], atoms, pieces, areas)
+    alone = consensus(draws, atoms, pieces, areas, "medium", trusting(0.0))
+    trusted = consensus(draws, atoms, pieces, areas, "medium", trusting(5.0))
+    plain = consensus(draws[:0], atoms, pieces, areas, "medium", CONFIG)
     assert (alone.labels == plain.labels).all()
     assert miou_matched(trusted.labels, side, areas) > 0.9
     assert miou_matched(alone.labels, side, areas) < 0.7
@@ -95,12 +105,12 @@ def test_expansion_never_raises_the_energy_and_finds_two_label_optima(seed):
     pairs = pairs.reshape(-1, 2)
     weights = rng.random(len(pairs))
     start = rng.integers(0, 2, 7)
-    found = expand_labels(unaries, pairs, weights, start, [0, 1])
+    found = expand_labels(unaries, pairs, weights, start, 3)
     every = [np.array(list(np.binary_repr(code, 7)), int) for code in range(128)]
     best = min(energy(unaries, pairs, weights, labels) for labels in every)
     assert energy(unaries, pairs, weights, found) <= energy(unaries, pairs, weights, start) + 1e-9
     # From a constant start one expansion of the other label is the exact optimum.
-    exact = expand_labels(unaries, pairs, weights, np.zeros(7, int), [1])
+    exact = expand_labels(unaries, pairs, weights, np.zeros(7, int), 1)
     assert energy(unaries, pairs, weights, exact) == pytest.approx(best)
 
 
@@ -113,7 +123,7 @@ def test_overlapping_masks_become_exclusive(seed, noise, table):
     truth = np.eye(5)[parts].T
     masks = np.clip(truth + rng.normal(0, noise, truth.shape), 0, 1)
     means = np.stack([atoms.mean(mask, areas) for mask in masks], axis=1)
-    labels = exclusive_labels(means, atoms)
+    labels = exclusive_labels(means, atoms, CONFIG.guided)
     assert labels.shape == (60,)
     assert set(labels.tolist()) <= set(range(5))
     if noise == 0.1:
@@ -145,11 +155,11 @@ def test_crumbs_that_touch_nothing_go_to_what_is_nearest(two_boxes):
     places = [(0.4, 0.5, 0.5), (1.75, 0.4, 0.5), (2.2, 0.5, 0.5), (2.3, 0.5, 0.5)]
     mesh = with_crumbs(two_boxes, places)
     surface = surface_of(mesh)
-    tree = segment_tree(surface)
-    atoms = patch_atoms(surface, tree)
-    bonds = read_patches(surface, tree, atoms).bonds
+    tree, atoms = atoms_of(surface)
+    bonds = read_patches(surface, tree, atoms, CONFIG).bonds
     for granularity in GRANULARITIES:
-        found = consensus(np.zeros((0, 72), int), atoms, bonds, surface.areas, granularity)
+        none = np.zeros((0, 72), int)
+        found = consensus(none, atoms, bonds, surface.areas, granularity, CONFIG)
         crumbs = found.labels[24:].reshape(4, 12)
         assert (crumbs == crumbs[:, :1]).all()
         assert crumbs[0, 0] in found.labels[:12]
@@ -163,5 +173,5 @@ def test_a_mesh_of_nothing_but_crumbs_keeps_them():
     faces = np.arange(1200).reshape(-1, 3)
     mesh = AssetMesh(vertices, faces, np.zeros(400, np.int32), (Material("one"),))
     surface = surface_of(mesh)
-    atoms = patch_atoms(surface, segment_tree(surface))
+    _, atoms = atoms_of(surface)
     assert atoms.count == 400 and len(atoms.pairs) == 0

@@ -11,10 +11,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from segvigen_model.config import EditConfig
 from segvigen_model.datasets.labelled_folder import chosen_rows, load_object
 from segvigen_model.interactive.click_decoding import togetherness
 from segvigen_model.partition.consensus import overlap
-from segvigen_model.partition.edits import Edits, apply_edits, merged_ids, settle_ids
+from segvigen_model.partition.edits import Edits, Splitter, apply_edits, merged_ids, settle_ids
 from segvigen_model.types import ClickKind
 
 
@@ -43,25 +44,25 @@ def test_groups_that_share_a_part_become_one():
 def known(table, segmenter):
     mesh, parts = table
     geometry = segmenter.open(mesh).geometry
-    together = togetherness(geometry.reading.bonds, None)
-    return parts, geometry.atoms, together, geometry.surface.areas
+    together, areas = togetherness(geometry.reading.bonds), geometry.surface.areas
+    return parts, Splitter(geometry.atoms, together, areas, segmenter.config.edits)
 
 
 def test_a_merge_joins_over_segmented_parts(known):
-    parts, *geometry = known
+    parts, splitter = known
     over = parts + 5 * (np.arange(60) % 12 >= 6) * (parts > 0)  # every leg is two parts
     over = settle_ids(over)[0]
     wanted = tuple(tuple(np.unique(over[parts == leg]).tolist()) for leg in range(1, 5))
-    edited = apply_edits(over, Edits(wanted), *geometry)
+    edited = apply_edits(over, Edits(wanted), splitter)
     labels, mapping = settle_ids(edited.labels)
     assert (labels == parts).all()
     assert all(mapping[edited.home[part]] == leg for leg in range(1, 5) for part in wanted[leg - 1])
 
 
 def test_a_split_follows_the_borders_of_parts(known):
-    parts, *geometry = known
+    parts, splitter = known
     whole = np.zeros(60, np.int32)
-    edited = apply_edits(whole, Edits(splits=((0, 5),)), *geometry)
+    edited = apply_edits(whole, Edits(splits=((0, 5),)), splitter)
     assert edited.pieces == {0: (0, 1, 2, 3, 4)}
     pairs = set(zip(parts.tolist(), edited.labels.tolist(), strict=True))
     assert len(pairs) == 5, "each piece is one part"
@@ -69,29 +70,31 @@ def test_a_split_follows_the_borders_of_parts(known):
 
 
 def test_a_split_without_a_number_finds_some_pieces(known):
-    _, *geometry = known
-    edited = apply_edits(np.zeros(60, np.int32), Edits(splits=((0, None),)), *geometry)
+    _, splitter = known
+    edited = apply_edits(np.zeros(60, np.int32), Edits(splits=((0, None),)), splitter)
     assert 2 <= len(edited.pieces[0]) <= 6
+    few = replace(splitter, config=EditConfig(max_auto_pieces=2))
+    assert len(apply_edits(np.zeros(60, np.int32), Edits(splits=((0, None),)), few).pieces[0]) == 2
 
 
 def test_a_split_comes_after_merges_and_touches_nothing_else(known):
-    parts, *geometry = known
-    edited = apply_edits(parts, Edits(((0, 1),), ((1, 2),)), *geometry)
+    parts, splitter = known
+    edited = apply_edits(parts, Edits(((0, 1),), ((1, 2),)), splitter)
     assert edited.home[1] == 0
     assert set(edited.labels[parts < 2]) == {0, 5}
     assert (edited.labels[parts >= 2] == parts[parts >= 2]).all()
 
 
 def test_what_cannot_be_split_is_told(known, single_face, segmenter):
-    parts, *geometry = known
+    parts, splitter = known
     alone = np.where(np.arange(60) == 3, 1, 0)
-    assert apply_edits(alone, Edits(splits=((1, None),)), *geometry).notes == (
+    assert apply_edits(alone, Edits(splits=((1, None),)), splitter).notes == (
         "split_found_no_border",
     )
-    few = apply_edits(parts, Edits(splits=((1, 32),)), *geometry)
+    few = apply_edits(parts, Edits(splits=((1, 32),)), splitter)
     assert few.notes == ("split_into_fewer",)
     with pytest.raises(ValueError, match="split names part 9"):
-        apply_edits(parts, Edits(splits=((9, None),)), *geometry)
+        apply_edits(parts, Edits(splits=((9, None),)), splitter)
 
 
 def test_refine_merges_splits_then_clicks(table, segmenter, click_at):

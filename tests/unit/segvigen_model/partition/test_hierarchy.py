@@ -66,13 +66,13 @@ def test_learned_borders_make_the_level_below_and_above(table, segmenter):
     mesh, parts = table
     geometry = segmenter.open(mesh).geometry
     atoms, areas = geometry.atoms, geometry.surface.areas
-    together = togetherness(geometry.reading.bonds, None)
+    together, merging = togetherness(geometry.reading.bonds), segmenter.config.merging
     whole = np.zeros(60, np.int32)
-    fine = fine_pieces(whole, atoms, together, areas)
+    fine = fine_pieces(whole, atoms, together, areas, merging)
     assert is_nested(fine, np.unique(fine, return_inverse=True)[1])
     assert len(np.unique(fine)) >= 5
     halves = parts * 2 + (np.arange(60) % 2)  # triangles of one box, taken apart
-    groups = coarse_groups(densify(halves)[0], atoms, together, areas)
+    groups = coarse_groups(densify(halves)[0], atoms, together, areas, merging)
     assert len(groups) == 10
     assert groups.max() < 9, "halves of one box belong together"
 

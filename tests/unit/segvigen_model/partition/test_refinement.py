@@ -5,8 +5,14 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from segvigen_model.partition.edits import MIN_PIECE_SHARE
-from segvigen_model.partition.refinement import NO_TARGET, Wish, refine_labels, resolve_clicks
+from segvigen_model.config import SegmenterConfig
+from segvigen_model.partition.refinement import (
+    NO_TARGET,
+    ClickRegions,
+    Wish,
+    refine_labels,
+    resolve_clicks,
+)
 from segvigen_model.session import Session
 from segvigen_model.surface.adjacency import patch_atoms
 from segvigen_model.surface.geometry import surface_of
@@ -14,6 +20,8 @@ from segvigen_model.surface.region_merging import SegmentTree, segment_tree
 from segvigen_model.types import Click, ClickKind
 
 FLAT = np.zeros(3)
+CONFIG = SegmenterConfig()
+MIN_PIECE_SHARE = CONFIG.edits.min_piece_share
 
 
 def unmet(labels, wishes, id_map):
@@ -166,9 +174,10 @@ def almost_all(surface, tree, wish):
     """Refine a sheet of one part by a click that means all but the last face."""
     probability = np.full(surface.num_faces, 0.9)
     probability[-1] = 0.1
-    geometry = (surface, tree, patch_atoms(surface, tree))
+    atoms = patch_atoms(surface, tree, 512, CONFIG.patches, CONFIG.components)
+    regions = ClickRegions(surface, tree, atoms, CONFIG.edits)
     start = np.zeros(surface.num_faces, np.int32)
-    answer = refine_labels(start, [wish], lambda _: probability, geometry, None)
+    answer = refine_labels(start, [wish], lambda _: probability, regions, None)
     assert unmet(answer.labels, [wish], answer.id_map) == []
     return np.bincount(answer.labels, surface.areas) / surface.areas.sum()
 
@@ -176,7 +185,7 @@ def almost_all(surface, tree, wish):
 @pytest.mark.parametrize("wish", [Wish(0, 1, NO_TARGET, True), Wish(0, NO_TARGET, 0, False)])
 def test_a_click_that_divides_a_part_leaves_no_crumb_of_it(wish, sheet_of):
     surface = surface_of(sheet_of(20))
-    shares = almost_all(surface, segment_tree(surface), wish)
+    shares = almost_all(surface, segment_tree(surface, CONFIG.regions), wish)
     assert len(shares) == 2
     assert shares.min() >= MIN_PIECE_SHARE
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from segvigen_model.config import SegmenterConfig
 from segvigen_model.coords import fit_frame
 from segvigen_model.evaluation.metrics import miou_matched
 from segvigen_model.partition.consensus import grown_parts
 from segvigen_model.partition.view_guided import (
     HIDDEN,
-    MAX_CLICKS,
     camera_faces,
     front_faces,
     guide_clicks,
@@ -20,6 +20,8 @@ from segvigen_model.partition.view_guided import (
     unclaimed_parts,
 )
 
+CONFIG = SegmenterConfig()
+GUIDED = CONFIG.guided
 RED, GREEN, BLUE = (255, 0, 0), (0, 255, 0), (0, 0, 255)
 
 
@@ -43,8 +45,8 @@ def test_every_painted_pixel_is_counted_on_its_face(two_boxes, shown):
     faces = shown(two_boxes, frame, 96)
     labels = np.arange(two_boxes.num_faces) % 3
     view = painted(faces, labels, [RED, GREEN, BLUE])
-    palette = map_colors(view)
-    seen = seen_labels(faces, view, palette, two_boxes.num_faces)
+    palette = map_colors(view, GUIDED)
+    seen = seen_labels(faces, view, palette, two_boxes.num_faces, GUIDED.color_tolerance)
     assert seen.sum() == (faces >= 0).sum()
     for face in np.flatnonzero(seen.any(axis=1)):
         assert tuple(palette[seen[face].argmax()]) == (RED, GREEN, BLUE)[labels[face]]
@@ -56,12 +58,12 @@ def test_clicks_say_what_is_seen_and_are_few(table):
     counts = np.zeros((40, 3))
     counts[:15, 0] = 5
     counts[15:30, 1] = 2
-    clicks = guide_clicks(counts, centers)
+    clicks = guide_clicks(counts, centers, GUIDED)
     assert set(clicks[0][0]) < set(range(15))
     assert set(clicks[0][1]) < set(range(15, 30))
-    assert all(len(ids) <= MAX_CLICKS for pair in clicks for ids in pair)
+    assert all(len(ids) <= GUIDED.max_clicks for pair in clicks for ids in pair)
     assert len(clicks[2][0]) == 0, "nothing shows the third part"
-    assert len(set(spread_out(np.arange(40), centers, np.ones(40)))) == MAX_CLICKS
+    assert len(set(spread_out(np.arange(40), centers, np.ones(40), 10))) == 10
 
 
 def test_what_the_view_shows_holds(table, segmenter):
@@ -73,8 +75,9 @@ def test_what_the_view_shows_holds(table, segmenter):
     colors = [RED, GREEN, BLUE, (255, 255, 0), (0, 255, 255)]
     view = painted(faces, parts, colors)
     answer = session.guided(view, num_steps=1).face_labels
-    palette = map_colors(view)
-    seen = seen_labels(front_faces(mesh, frame), view, palette, mesh.num_faces)
+    palette = map_colors(view, GUIDED)
+    faces = session.view_faces(GUIDED.front_pixels)
+    seen = seen_labels(faces, view, palette, mesh.num_faces, GUIDED.color_tolerance)
     shown = seen.any(axis=1)
     areas = np.ones(shown.sum())
     assert miou_matched(answer[shown], seen.argmax(axis=1)[shown], areas) == pytest.approx(1.0)
@@ -92,11 +95,11 @@ def test_what_nobody_painted_and_nobody_claims_is_a_part_of_its_own(table, segme
     mesh, _ = table
     geometry = segmenter.open(mesh).geometry
     atoms, reading = geometry.atoms, geometry.reading
-    group, number = grown_parts(atoms, reading.bonds)
+    group, number = grown_parts(atoms, reading.bonds, CONFIG.merging)
     counts = np.zeros((atoms.count, 1))
     counts[group == 0] = 3.0
     nothing = np.full((atoms.count, 1), -9.0)
-    own = unclaimed_parts(counts, nothing, atoms, reading)
+    own = unclaimed_parts(counts, nothing, atoms, reading, CONFIG)
     assert (own[group == 0] == HIDDEN).all(), "what is shown is painted"
     assert set(own[group != 0].tolist()) == set(range(number - 1))
-    assert (unclaimed_parts(counts, -nothing, atoms, reading) == HIDDEN).all()
+    assert (unclaimed_parts(counts, -nothing, atoms, reading, CONFIG) == HIDDEN).all()

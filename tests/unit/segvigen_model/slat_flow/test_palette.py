@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from segvigen_model.config import PaletteConfig
 from segvigen_model.slat_flow.palette import (
     absorb_small,
     colors_of,
@@ -14,6 +15,8 @@ from segvigen_model.slat_flow.palette import (
     separated_palette,
     voxel_pairs,
 )
+
+PALETTE = PaletteConfig()
 
 
 def slabs(count: int) -> tuple[np.ndarray, np.ndarray]:
@@ -29,7 +32,7 @@ def test_ids_survive_colours_and_noise(count, seed, noise):
     rng = np.random.default_rng(seed)
     coords, labels = slabs(count)
     colors = colors_of(labels, separated_palette(count, rng)) / 255.0
-    found = decode_colors(colors + rng.normal(0, noise, colors.shape), coords)
+    found = decode_colors(colors + rng.normal(0, noise, colors.shape), coords, PALETTE)
     agreement = [
         np.bincount(found[labels == part]).max() / (labels == part).sum() for part in range(count)
     ]
@@ -56,14 +59,14 @@ def test_palette_is_well_separated_and_seeded():
 def test_same_colour_apart_is_two_parts():
     coords, labels = slabs(3)
     colors = np.where((labels == 1)[:, None], [1.0, 0, 0], [0, 0, 1.0])
-    assert decode_colors(colors, coords).max() == 2
+    assert decode_colors(colors, coords, PALETTE).max() == 2
 
 
 def test_bad_numbers_are_colours_too():
     coords, _ = slabs(1)
     colors = np.full((len(coords), 3), np.nan)
     colors[0] = np.inf
-    assert decode_colors(colors, coords).max() == 0
+    assert decode_colors(colors, coords, PALETTE).max() == 0
 
 
 def test_majority_repaints_a_lonely_voxel():

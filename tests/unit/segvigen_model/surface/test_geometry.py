@@ -6,10 +6,13 @@ import numpy as np
 import pytest
 import trimesh
 
+from segvigen_model.config import RegionMergingConfig
 from segvigen_model.surface.geometry import surface_of
 from segvigen_model.surface.region_merging import grow_by_angle, segment_tree
 from segvigen_model.surface.sampling import contacts, sample_faces
 from segvigen_model.types import AssetMesh, Material
+
+REGIONS = RegionMergingConfig()
 
 
 def test_box_areas_edges_and_folds(split_box):
@@ -87,7 +90,7 @@ def test_degenerate_and_duplicate_faces_survive():
     assert np.isfinite(surface.normals).all()
     assert np.isfinite(surface.angles).all()
     assert surface.components[0] == surface.components[1]
-    assert segment_tree(surface).levels.shape == (9, 4)
+    assert segment_tree(surface, REGIONS).levels.shape == (9, 4)
 
 
 def test_samples_lie_on_their_faces_and_weigh_its_area(table):
@@ -111,7 +114,7 @@ def test_contacts_find_touching_boxes_only(table):
 
 def test_tree_is_nested_and_ends_in_regions_and_components(table, big_sheet):
     for mesh in (table[0], big_sheet):
-        tree = segment_tree(surface_of(mesh))
+        tree = segment_tree(surface_of(mesh), REGIONS)
         for fine, coarse in zip(tree.levels[:-1], tree.levels[1:], strict=True):
             first = np.unique(fine, return_index=True)[1]
             assert (coarse[first][fine] == coarse).all()
@@ -125,8 +128,8 @@ def test_tree_does_not_depend_on_place_size_or_face_order(table):
     moved = AssetMesh(
         mesh.vertices * 7.5 + 3, mesh.faces[order], mesh.face_material, mesh.materials
     )
-    here = segment_tree(surface_of(mesh)).level("n20")[order]
-    there = segment_tree(surface_of(moved)).level("n20")
+    here = segment_tree(surface_of(mesh), REGIONS).level("n20")[order]
+    there = segment_tree(surface_of(moved), REGIONS).level("n20")
     assert len(np.unique(np.stack([here, there]), axis=1).T) == here.max() + 1
 
 

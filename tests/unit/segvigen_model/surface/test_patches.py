@@ -10,6 +10,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from segvigen_model.config import PatchConfig, SegmenterConfig
 from segvigen_model.interactive.affinity import read_patches
 from segvigen_model.interactive.click_decoding import part_probability
 from segvigen_model.interactive.crops import Looks
@@ -18,16 +19,22 @@ from segvigen_model.surface.adjacency import Atoms, patch_atoms
 from segvigen_model.surface.agglomeration import PartMerger
 from segvigen_model.surface.geometry import surface_of
 from segvigen_model.surface.patch_features import patch_facts
-from segvigen_model.surface.patches import MAX_REGIONS, patch_ids
+from segvigen_model.surface.patches import patch_ids
 from segvigen_model.surface.ray_features import LONGEST, occupancy_grid, ray_lengths
 from segvigen_model.surface.region_merging import segment_tree
 from segvigen_model.training.train_patch_network import save_weights
 
+CONFIG = SegmenterConfig()
+
+
+def atoms_of(surface, count):
+    tree = segment_tree(surface, CONFIG.regions)
+    return tree, patch_atoms(surface, tree, count, CONFIG.patches, CONFIG.components)
+
 
 def facts_of(mesh, count=64):
     surface = surface_of(mesh)
-    tree = segment_tree(surface)
-    atoms = patch_atoms(surface, tree, count)
+    tree, atoms = atoms_of(surface, count)
     return patch_facts(surface, tree.levels, atoms.of_face, atoms.pairs, atoms.folds)
 
 
@@ -43,7 +50,7 @@ def clicks(positive, negative=()):
 @pytest.mark.parametrize("name", ["single_face", "two_boxes", "split_box", "big_sheet"])
 def test_patches_cover_every_face_and_cross_no_region(name, request):
     surface = surface_of(request.getfixturevalue(name))
-    ids = patch_ids(surface, 50)
+    ids = patch_ids(surface, 50, CONFIG.patches)
     assert np.unique(ids).tolist() == list(range(ids.max() + 1))
     assert ids.max() < 50 + surface.regions.max() + 1
     owners = {(patch, region) for patch, region in zip(ids, surface.regions, strict=True)}
@@ -52,7 +59,7 @@ def test_patches_cover_every_face_and_cross_no_region(name, request):
 
 def test_a_soup_of_pieces_is_pooled_by_place(big_sheet):
     # Every triangle a component of its own, as in a mesh without shared vertices and with gaps.
-    triangles = big_sheet.triangles[: 4 * MAX_REGIONS] * [[[1.0, 1.0, 1.0]]]
+    triangles = big_sheet.triangles[:400] * [[[1.0, 1.0, 1.0]]]
     middle = triangles.mean(axis=1, keepdims=True)
     loose = (triangles - middle) * 0.9 + middle
     faces = np.arange(3 * len(loose)).reshape(-1, 3)
@@ -64,7 +71,8 @@ def test_a_soup_of_pieces_is_pooled_by_place(big_sheet):
     )
     surface = surface_of(soup)
     assert surface.regions.max() + 1 == len(faces)
-    assert patch_ids(surface, 100).max() + 1 <= 100 + MAX_REGIONS + 6**3
+    config = PatchConfig(max_regions=90, pool_cells=3)
+    assert patch_ids(surface, 100, config).max() + 1 <= 100 + 90 + 3**3
 
 
 def test_rays_measure_thickness_and_open_space(two_boxes):
@@ -133,9 +141,8 @@ def test_weights_round_trip_in_half_precision(tmp_path, table):
 
 def test_faces_blend_patches_of_their_own_region_only(two_boxes):
     surface = surface_of(two_boxes)
-    tree = segment_tree(surface)
-    atoms = patch_atoms(surface, tree, 6)
-    blend = read_patches(surface, tree, atoms).blend
+    tree, atoms = atoms_of(surface, 6)
+    blend = read_patches(surface, tree, atoms, CONFIG).blend
     assert blend.sum(axis=1) == pytest.approx(1.0)
     regions = surface.regions[np.unique(atoms.of_face, return_index=True)[1]]
     faces, patches = blend.nonzero()
@@ -197,10 +204,10 @@ def _touches(labels, pairs, groups):
 
 def test_one_click_on_a_loose_box_takes_all_of_it_and_nothing_else(two_boxes):
     surface = surface_of(two_boxes)
-    whole = Looks.of(surface, segment_tree(surface)).whole
+    whole = Looks.of(surface, segment_tree(surface, CONFIG.regions), CONFIG).whole
     for face in range(24):
         clicked, sign = np.array([face]), np.array([True])
-        chance = part_probability([whole], clicked, sign, None)
+        chance = part_probability([whole], clicked, sign, None, CONFIG)
         assert ((chance > 0.5) == (surface.components == surface.components[face])).all()
 
 

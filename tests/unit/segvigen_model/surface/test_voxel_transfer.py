@@ -3,13 +3,17 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from segvigen_model.config import TransferConfig
 from segvigen_model.surface.geometry import surface_of
 from segvigen_model.surface.voxel_transfer import face_voxels, nearest_voxels
+from segvigen_model.types import Encoding
 
 
 def relate(mesh, voxelize, grid=32):
     coords, frame = voxelize(mesh, grid)
-    return face_voxels(mesh, surface_of(mesh), coords, grid, frame), coords
+    none = np.zeros((0, 3))
+    encoding = Encoding(grid, 1, coords, coords, none, none, none.astype(np.uint8), frame, "test")
+    return face_voxels(mesh, surface_of(mesh), encoding, TransferConfig()), coords
 
 
 def test_labels_survive_the_trip_through_voxels(table, voxelize):

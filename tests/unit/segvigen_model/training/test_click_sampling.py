@@ -17,7 +17,7 @@ TARGET = np.repeat([0.0, 1.0], [8, 12])  # of a row of twenty patches
 def row(tmp_path_factory):
     """Twenty patches of one area in a row."""
     path = tmp_path_factory.mktemp("patches") / "train-00000.npz"
-    patch_data.make_file(path, range(1), 0, None, "train", (30, 40))
+    patch_data.make_file(path, range(1), patch_data.ExampleOptions(counts=(30, 40)))
     example = next(iter(patch_data.read_file(path)))
     centers = np.stack([np.arange(20.0), np.zeros(20), np.zeros(20)], axis=1)
     facts = replace(example.facts, centers=centers, areas=np.ones(20))

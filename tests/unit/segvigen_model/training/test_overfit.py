@@ -14,6 +14,7 @@ import pytest
 import torch
 
 from segvigen_model.checkpoints.loading import load
+from segvigen_model.config import TransferConfig
 from segvigen_model.coords import grid_to_latent, mesh_to_unit
 from segvigen_model.datasets import voxel_samples
 from segvigen_model.datasets.procedural import make_asset
@@ -65,7 +66,7 @@ def small_config():
 def own_masks(bundle, made, seed=1):
     """The network's masks (P, F) for seeded clicks on every true part, without any geometry."""
     encoding, surface = Segmenter(bundle).encode(made.mesh), surface_of(made.mesh)
-    relation = face_voxels(made.mesh, surface, encoding.coords, encoding.grid, encoding.frame)
+    relation = face_voxels(made.mesh, surface, encoding, TransferConfig())
     rng, sets = np.random.default_rng(seed), []
     for part in range(made.face_labels.max() + 1):
         clicks = surface_clicks(surface, made.face_labels == part, NUM_CLICKS, rng)

@@ -5,11 +5,18 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from segvigen_model.config import PatchConfig, SegmenterConfig
 from segvigen_model.datasets.fuse import fused_skin
 from segvigen_model.datasets.procedural import make_asset
 from segvigen_model.surface.geometry import surface_of
 from segvigen_model.training import patch_data
-from segvigen_model.training.patch_data import LOOK_COUNTS, LOOK_SHARES, look_examples
+from segvigen_model.training.patch_data import (
+    LOOK_COUNTS,
+    LOOK_SHARES,
+    ExampleOptions,
+    look_examples,
+    make_example,
+)
 
 NUM_LOOKS = 6
 
@@ -22,7 +29,7 @@ def skin():
 
 
 def looks(skin, seed=0):
-    return list(look_examples(*skin, NUM_LOOKS, np.random.default_rng(seed)))
+    return list(look_examples(*skin, NUM_LOOKS, np.random.default_rng(seed), SegmenterConfig()))
 
 
 def test_looks_show_a_share_of_the_surface_with_its_parts(skin):
@@ -55,9 +62,17 @@ def test_a_coarse_mesh_is_not_looked_at():
 
 def test_looks_follow_their_object_in_a_shard(tmp_path):
     plain, looked = tmp_path / "a.npz", tmp_path / "b.npz"
-    patch_data.make_file(plain, range(3), 0, None, "train", (60, 80))
-    patch_data.make_file(looked, range(3), 0, None, "train", (60, 80), looks=2)
+    patch_data.make_file(plain, range(3), ExampleOptions(counts=(60, 80)))
+    patch_data.make_file(looked, range(3), ExampleOptions(counts=(60, 80), looks=2))
     alone, together = (list(patch_data.read_file(path)) for path in (plain, looked))
     assert len(alone) < len(together) <= 3 * len(alone)
     wholes = {example.facts.scalars.tobytes() for example in alone}
     assert wholes < {example.facts.scalars.tobytes() for example in together}
+
+
+def test_examples_are_cut_as_the_segmenter_is_configured(skin):
+    plain, other = (
+        make_example(*skin, 60, SegmenterConfig(patches=PatchConfig(normal_weight=weight)))
+        for weight in (0.05, 2.0)
+    )
+    assert not np.array_equal(plain.facts.centers, other.facts.centers)

@@ -5,11 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from segvigen_model.config import SegmenterConfig
 from segvigen_model.datasets.fuse import fused_skin
 from segvigen_model.datasets.procedural import make_asset
 from segvigen_model.interactive.crops import Looks
 from segvigen_model.interactive.mask_features import NUM_MEASURES
-from segvigen_model.interactive.mask_selector import MIN_CLICKED_SHARE, load_choice_network
+from segvigen_model.interactive.mask_selector import load_choice_network
 from segvigen_model.interactive.patch_network import WEIGHTS_FILE
 from segvigen_model.surface.geometry import surface_of
 from segvigen_model.surface.region_merging import segment_tree
@@ -28,6 +29,7 @@ from segvigen_model.training.train_mask_selector import (
 )
 
 MADE = Ask(WEIGHTS_FILE, None, 10)
+CONFIG = SegmenterConfig()
 
 
 @pytest.fixture(scope="module")
@@ -38,11 +40,11 @@ def skin():
 
 @pytest.fixture(scope="module")
 def asked(skin):
-    return ask_mesh(WEIGHTS_FILE, *skin, np.random.default_rng(0))
+    return ask_mesh(WEIGHTS_FILE, *skin, np.random.default_rng(0), CONFIG)
 
 
 def test_the_same_seed_asks_the_same_questions(skin, asked):
-    again = ask_mesh(WEIGHTS_FILE, *skin, np.random.default_rng(0))
+    again = ask_mesh(WEIGHTS_FILE, *skin, np.random.default_rng(0), CONFIG)
     assert len(again) == len(asked) >= 8
     for left, right in zip(asked, again, strict=True):
         assert (left.count, left.is_corrected) == (right.count, right.is_corrected)
@@ -51,7 +53,7 @@ def test_the_same_seed_asks_the_same_questions(skin, asked):
         assert (left.iou >= 0).all() and (left.iou <= 1).all()
     assert {each.is_corrected for each in asked} == {False, True}
     assert {each.count for each in asked} <= set(train_mask_selector.CLICK_COUNTS)
-    other = ask_mesh(WEIGHTS_FILE, *skin, np.random.default_rng(1))
+    other = ask_mesh(WEIGHTS_FILE, *skin, np.random.default_rng(1), CONFIG)
     assert any(len(a.iou) != len(b.iou) for a, b in zip(asked, other, strict=False))
 
 
@@ -68,7 +70,8 @@ def test_iou_is_of_the_whole_surface(skin):
     """A look's mask of all its patches, against a part that is partly outside."""
     mesh, _ = skin
     surface = surface_of(mesh)
-    for look in Looks.of(surface, segment_tree(surface)).at(np.array([0])):
+    tree = segment_tree(surface, CONFIG.regions)
+    for look in Looks.of(surface, tree, CONFIG).at(np.array([0])):
         part = surface.centers[:, 1] > np.median(surface.centers[:, 1])
         rng = np.random.default_rng(0)
         masks = rng.random((3, look.atoms.count)) < 0.5
@@ -104,8 +107,9 @@ def test_only_what_the_product_would_choose_is_asked():
     made = make_asset("lamp", 2)
     surface = surface_of(made.mesh)
     pieces = np.bincount(surface.components, surface.areas) / surface.areas.sum()
-    assert pieces.max() < MIN_CLICKED_SHARE
-    asked = ask_mesh(WEIGHTS_FILE, made.mesh, made.face_labels, np.random.default_rng(0))
+    assert pieces.max() < CONFIG.selection.min_clicked_share
+    rng = np.random.default_rng(0)
+    asked = ask_mesh(WEIGHTS_FILE, made.mesh, made.face_labels, rng, CONFIG)
     assert not any(each.count == 1 for each in asked)
 
 

@@ -28,13 +28,14 @@ FEW = (40, 60)  # patches: enough to tell parts apart, and quick
 def folder(tmp_path_factory):
     out = tmp_path_factory.mktemp("patches")
     for split in ("train", "validation"):
-        patch_data.make_file(out / f"{split}-00000.npz", range(4), 0, None, split, FEW)
+        how = patch_data.ExampleOptions(split=split, counts=FEW)
+        patch_data.make_file(out / f"{split}-00000.npz", range(4), how)
     return out
 
 
 def test_the_same_seed_makes_the_same_objects(folder, tmp_path):
     again = tmp_path / "train-00000.npz"
-    patch_data.make_file(again, range(4), 0, None, "train", FEW)
+    patch_data.make_file(again, range(4), patch_data.ExampleOptions(counts=FEW))
     first, second = (list(patch_data.read_file(p)) for p in (folder / "train-00000.npz", again))
     assert len(first) == len(second) >= 3
     for left, right in zip(first, second, strict=True):
