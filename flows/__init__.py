@@ -1,1 +1,1 @@
-"""The flows: one file each, reading like the data-flow diagram."""
+"""The Prefect flows, one file each."""

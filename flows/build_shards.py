@@ -1,4 +1,4 @@
-"""Flow: accepted label sets become an immutable version of the fine-tuning dataset."""
+"""Flow: write the accepted label sets as an immutable version of the fine-tuning dataset."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tasks.workspace import Overrides, open_workspace
 def build_shards(
     settings_file: str | None = None, overrides: Overrides | None = None
 ) -> dict[str, Any]:
-    """Write a new version if label sets changed, else find the one that is there.
+    """Write a new version if label sets have changed, else return the present one.
 
     Args:
         settings_file: TOML file of settings.

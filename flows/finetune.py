@@ -1,7 +1,7 @@
-"""Flow: accepted labels tune the model; a better one takes the place of the one in use.
+"""Flow: tune the model on accepted labels; a better checkpoint replaces the one in use.
 
-Examples, training, judgement and publishing each find what an earlier run of the same dataset
-version left, so that a killed run goes on where it stopped.
+Export, training, evaluation and publishing each reuse what an earlier run of the same dataset
+version has finished, so that a killed run continues where it stopped.
 """
 
 from __future__ import annotations
@@ -32,12 +32,12 @@ def finetune(
     settings_file: str | None = None,
     overrides: Overrides | None = None,
 ) -> dict[str, Any]:
-    """Tune the checkpoint in use on the newest dataset version, judge it, keep it.
+    """Tune the checkpoint in use on the newest dataset version, evaluate it, publish it.
 
     Args:
-        minutes: of training; examples and the judgement come on top.
-        surface: held-out objects are judged "as-is", or "fused" to one skin each.
-        is_used_if_better: let a better one work from now on.
+        minutes: of training; export and evaluation come on top.
+        surface: held-out objects are evaluated "as-is", or each "fused" to a single shell.
+        is_used_if_better: use a better one from now on.
         settings_file: TOML file of settings.
         overrides: section -> field -> value; no secrets.
 
@@ -89,7 +89,7 @@ def finetune(
 
 
 def _run_folder(workspace: Workspace, dataset: ShardVersionRow) -> Path:
-    """Where this version is tuned from the checkpoint in use."""
+    """Return the folder in which this version is tuned from the checkpoint in use."""
     start = Path(checkpoint_in_use(workspace)).name
     runs = workspace.settings.model.checkpoint_cache.absolute() / RUNS
     return runs / f"{dataset.dataset}-{dataset.version}-from-{start}"
@@ -98,7 +98,7 @@ def _run_folder(workspace: Workspace, dataset: ShardVersionRow) -> Path:
 def _verdict(
     workspace: Workspace, dataset: ShardVersionRow, folder: Path, minutes: float, surface: str
 ) -> dict[str, Any]:
-    """Tune and judge, unless an earlier run did."""
+    """Tune and evaluate, unless an earlier run has finished it."""
     from segvigen_model.training.finetune import TuneOptions
     from segvigen_model.training.finetune import finetune as tune
 

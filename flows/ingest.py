@@ -1,4 +1,4 @@
-"""Flow: look into the raw bucket, check what is new, register the good, record the bad."""
+"""Flow: check new objects of the raw bucket, register the usable ones, record the others."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def ingest(
     Args:
         prefix: folder of the raw bucket.
         limit: at most so many objects.
-        is_retrying: also look again at objects that were rejected.
+        is_retrying: also try objects again that were rejected.
         settings_file: TOML file of settings.
         overrides: section -> field -> value; no secrets.
 
@@ -50,7 +50,7 @@ def ingest(
 def _ingest_chunk(
     workspace: Workspace, objects: Sequence[ObjectInfo], progress: Progress
 ) -> list[Outcome]:
-    """One Prefect task for a chunk of raw objects; a retry goes on where it stopped."""
+    """Ingest a chunk of raw objects in one Prefect task; a retry continues where it stopped."""
     done: list[Outcome] = []
 
     @io_task("ingest-chunk")

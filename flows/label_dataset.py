@@ -1,7 +1,7 @@
-"""Flow: the whole way, from raw meshes over the reviewers' desk to shards. The schedule runs it.
+"""Flow: the whole pipeline, from raw meshes through review to shards. The schedule runs it.
 
-Every part can be killed and run again: state lives in the catalogue, so that this flow only asks
-what waits where. Waiting for people is a loop that looks for answers, not a sleeping task.
+Every stage can be killed and run again: the catalogue holds the state, and this flow only reads
+which assets wait in which state. While reviewers work it polls for annotations.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from tasks.catalogue import AssetState
 from tasks.quality.queue import num_free_places
 from tasks.workspace import Overrides, Workspace, open_workspace
 
-# Until one of these is empty there is something to do without any reviewer.
+# Assets in these states need no reviewer to move on.
 OURS = (AssetState.REGISTERED, AssetState.ENCODED, AssetState.PROPOSED, AssetState.REFINING)
 LOOK_FOR_WAKE_UP_S = 0.5
 
@@ -40,13 +40,13 @@ def label_dataset(
 
     Args:
         prefix: folder of the raw bucket.
-        review_wait_s: so long keep taking the reviewers' answers, refining and pushing, until all
-            assets are accepted or parked; 0 = once.
+        review_wait_s: keep fetching annotations, refining and pushing for at most this time, until
+            all assets are accepted or parked; 0 = one pass.
         settings_file: TOML file of settings.
         overrides: section -> field -> value; no secrets.
 
     Returns:
-        Assets by state, whether all are settled, seconds.
+        Assets by state, whether all are accepted or parked, seconds.
     """
     started = time.monotonic()
     workspace = open_workspace(settings_file, overrides, "label_dataset")
@@ -67,12 +67,12 @@ def label_dataset(
 
 
 def is_settled(workspace: Workspace) -> bool:
-    """True when no asset waits for us or for a reviewer."""
+    """Return whether no asset waits for a stage or for a reviewer."""
     return num_waiting(workspace, (*OURS, AssetState.IN_REVIEW)) == 0
 
 
 def has_work(workspace: Workspace) -> bool:
-    """True when something can be done now; proposals wait while the desk is full."""
+    """Return whether a stage can run now; proposals wait while the review project is full."""
     states = [state for state in OURS if state is not AssetState.PROPOSED]
     if num_waiting(workspace, states):
         return True
@@ -81,7 +81,7 @@ def has_work(workspace: Workspace) -> bool:
 
 
 def _advance(workspace: Workspace, common: dict[str, Any]) -> None:
-    """Run each stage that has something to do, in the order of an asset's life."""
+    """Run each stage that has assets waiting, in the order of the pipeline."""
     stages: dict[AssetState, Callable[..., Any]] = {
         AssetState.REGISTERED: encode,
         AssetState.ENCODED: propose,
@@ -94,9 +94,9 @@ def _advance(workspace: Workspace, common: dict[str, Any]) -> None:
 
 
 def _wait_for_answers(workspace: Workspace, deadline: float) -> None:
-    """Return when an answer moved something, or at the deadline.
+    """Return when an annotation has moved an asset, or at the deadline.
 
-    The desk is asked every poll interval; a webhook's word in the catalogue makes it at once.
+    The review project is polled every interval, and at once when a webhook sets the cursor.
     """
     interval = workspace.settings.review.poll_interval_s
     while time.monotonic() < deadline:
@@ -110,7 +110,7 @@ def _wait_for_answers(workspace: Workspace, deadline: float) -> None:
 
 
 def _report(workspace: Workspace, seconds: float) -> dict[str, Any]:
-    """Table of all assets and the counts."""
+    """Publish the table of all assets, and return the counts."""
     copies = workspace.catalogue.quality.copy_ids()
     assets = [row for row in workspace.catalogue.assets() if row.asset_id not in copies]
     rows = [

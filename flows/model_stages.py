@@ -1,4 +1,4 @@
-"""Flows of the stages that ask the model, asset by asset: encode, propose, refine."""
+"""Flows of the stages that run the model, one asset at a time: encode, propose, refine."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def _flow_of(
     work: Callable[[Workspace, str, Segmenter], StageResult],
     summary: str,
 ) -> Flow[..., dict[str, Any]]:
-    """The flow that brings every asset waiting in a state through a stage."""
+    """Make the flow that takes every asset waiting in a state through a stage."""
 
     def work_on_asset(workspace: Workspace, asset_id: str) -> StageResult:
         return work(workspace, asset_id, load_segmenter(workspace))
@@ -56,17 +56,17 @@ encode = _flow_of(
     "encode",
     AssetState.REGISTERED,
     encode_asset,
-    "Turn every registered asset into voxels and latents.",
+    "Encode every registered asset as voxels and latents.",
 )
 propose = _flow_of(
     "propose",
     AssetState.ENCODED,
     propose_asset,
-    "Give every encoded asset its first partition.",
+    "Make the first proposal of every encoded asset.",
 )
 refine = _flow_of(
     "refine",
     AssetState.REFINING,
     refine_asset,
-    "Make the reviewers' clicks the next round's proposals.",
+    "Apply the reviewers' clicks: make the proposals of the next round.",
 )

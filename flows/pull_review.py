@@ -1,4 +1,7 @@
-"""Flow: fetch the reviewers' answers and act on them. Asking is the truth, a webhook a hint."""
+"""Flow: fetch the reviewers' annotations and act on them.
+
+Polling is authoritative; a webhook only makes the next poll come earlier.
+"""
 
 from __future__ import annotations
 
@@ -13,14 +16,14 @@ from flows.runtime.report import Outcome, publish, publish_table
 from tasks.quality.statistics import markdown, quality_state
 from tasks.workspace import Overrides, Workspace, open_workspace
 
-WAKE_UP = "webhook"  # cursor that the refine service sets when Label Studio tells of an answer
+WAKE_UP = "webhook"  # cursor that the refine service sets on a webhook of Label Studio
 
 
 @flow(name="pull_review")
 def pull_review(
     settings_file: str | None = None, overrides: Overrides | None = None
 ) -> dict[str, Any]:
-    """Store new answers as they came, then interpret them.
+    """Store new annotations as they are, then interpret them.
 
     Args:
         settings_file: TOML file of settings.
@@ -42,7 +45,7 @@ def pull_review(
 
 
 def publish_reviewers(workspace: Workspace) -> None:
-    """Write the table of reviewers as artifacts of the run."""
+    """Write the table of reviewers as an artifact of the run."""
     state = quality_state(workspace)
     rows = state["reviewers"]
     if rows:

@@ -1,4 +1,4 @@
-"""Flow: accept what the gate is sure of, send the rest to the reviewers' desk."""
+"""Flow: accept what passes the gate, send the rest to the review project."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def push_review(
     settings_file: str | None = None,
     overrides: Overrides | None = None,
 ) -> dict[str, Any]:
-    """Gate first proposals, rank what waits, and make review tasks as far as the desk has room.
+    """Gate first proposals, rank what waits, and make review tasks up to the limit of open ones.
 
     Args:
         limit: at most so many assets.

@@ -1,1 +1,1 @@
-"""The `segvigen` command: one file per group of subcommands."""
+"""The pipeline's subcommands of `segvigen`: one file per group."""

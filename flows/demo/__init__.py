@@ -1,1 +1,1 @@
-"""The demo: meshes made in code, the whole loop on the local stack, its table."""
+"""The demo: procedural meshes, the whole loop on the local stack, a table of results."""

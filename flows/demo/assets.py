@@ -1,7 +1,7 @@
-"""The demo's raw bucket: part-labelled shapes made in code, in the formats that people send.
+"""The demo's raw bucket: procedural, part-labelled shapes in several file formats.
 
-Among them one broken file and one exact copy. The true labels stay outside the bucket: only the
-scripted reviewer and the final table see them.
+One file is broken and one is an exact copy. The true labels stay outside the bucket: only the
+scripted reviewer and the final table use them.
 """
 
 from __future__ import annotations
@@ -35,8 +35,8 @@ SHAPES = (
     ("drone", 7, False, ".glb"),
     ("windmill", 3, False, ".obj"),
 )
-REJECTED = "bookcase"  # the scripted reviewer throws this one out
-# Corners of the same triangle differ by the rounding of the file's numbers only.
+REJECTED = "bookcase"  # by the scripted reviewer
+# Corners of one triangle differ by the rounding of the numbers in the file.
 SAME_PLACE = 1e-4  # share of the longest side
 
 
@@ -62,7 +62,7 @@ class DemoObject:
 
 
 def make_objects() -> list[DemoObject]:
-    """Everything that the demo puts into the raw bucket; the same bytes every time."""
+    """Make everything that the demo puts into the raw bucket; the bytes are always the same."""
     objects: list[DemoObject] = []
     for category, seed, is_textured, suffix in SHAPES:
         objects += _files_of(make_asset(category, seed, textured=is_textured), category, suffix)
@@ -91,7 +91,7 @@ def _files_of(shape: LabelledMesh, category: str, suffix: str) -> list[DemoObjec
 
 
 def labels_in_file_order(shape: LabelledMesh, loaded: AssetMesh) -> IntArray:
-    """The shape's labels on the faces of its file as read back.
+    """Return the shape's labels in the face order of its file as read back.
 
     Raises:
         SegvigenError: the file does not hold the same triangles.
@@ -104,7 +104,7 @@ def labels_in_file_order(shape: LabelledMesh, loaded: AssetMesh) -> IntArray:
     turn = distances.argmin(axis=0)
     rows = np.arange(len(turn))
     if len(turn) != len(original) or distances[turn, rows].max() > SAME_PLACE * size:
-        raise SegvigenError(f"a {shape.category} came back from its file as another mesh")
+        raise SegvigenError(f"a {shape.category} differs from its mesh after writing and reading")
     labels: IntArray = shape.face_labels[nearest[turn, rows]].astype(np.int32)
     return labels
 

@@ -1,7 +1,7 @@
 """The whole loop on the local stack: raw meshes, proposals, a reviewer, shards.
 
-Meshes are made in code and put into the bucket; a real worker runs `label_dataset`; meanwhile a
-scripted reviewer (or you) works in Label Studio. Running it again changes nothing.
+Procedural meshes are put into the bucket, a worker runs `label_dataset`, and meanwhile a scripted
+reviewer (or a person) works in Label Studio. Running it again changes nothing.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ INGEST_TIMEOUT_S = 300.0
 
 
 class DemoFailed(SegvigenError):
-    """The demo did not come to its end."""
+    """The demo could not be completed."""
 
 
 def run_demo(stack: LocalStack, reviewer: str, wait_s: float) -> bool:
@@ -68,7 +68,7 @@ def run_demo(stack: LocalStack, reviewer: str, wait_s: float) -> bool:
     for line in wrong:
         out.print(f"[bold red]problem:[/] {line}")
     show_access(stack)
-    out.print(f"Look at the answers in {desk_of(workspace).url}", soft_wrap=True)
+    out.print(f"The annotations are in {desk_of(workspace).url}", soft_wrap=True)
     out.print(f"{'Incomplete' if wrong else 'Complete'} in {time.monotonic() - started:.0f} s")
     return not wrong
 
@@ -90,8 +90,8 @@ def _fill_bucket(workspace: Workspace, objects: list[DemoObject]) -> None:
 
 
 def _start_flow(wait_s: float) -> UUID:
-    """Give `label_dataset` to the worker as anybody would."""
-    # The gate may be sure of some; here the reviewer shall see every asset.
+    """Start `label_dataset` on the worker."""
+    # Every asset is reviewed, also those that pass the gate.
     overrides = {"gate": {"audit_share": 1.0}}
     parameters = {"prefix": PREFIX, "review_wait_s": wait_s, "overrides": overrides}
     run = run_deployment(DEPLOYMENT, parameters=parameters, timeout=0, as_subflow=False)
@@ -99,7 +99,7 @@ def _start_flow(wait_s: float) -> UUID:
 
 
 def _is_over(run_id: UUID) -> bool:
-    """True when the flow run has ended well; raises when it has ended badly."""
+    """Return whether the flow run is completed; raises DemoFailed when it has failed."""
     with get_client(sync_client=True) as client:
         state = client.read_flow_run(run_id).state
     if state is None or not state.is_final():
@@ -112,7 +112,7 @@ def _is_over(run_id: UUID) -> bool:
 def _wait_for_ingest(
     workspace: Workspace, objects: list[DemoObject], run_id: UUID
 ) -> Mapping[str, IntArray]:
-    """True labels by asset id, as soon as the flow has looked at every object."""
+    """Return true labels by asset id, as soon as every object is ingested."""
     deadline = time.monotonic() + INGEST_TIMEOUT_S
     labelled = {item.key: item.true_labels for item in objects if item.true_labels is not None}
     while time.monotonic() < deadline:
@@ -131,7 +131,7 @@ def _asset_of(workspace: Workspace, objects: list[DemoObject], category: str) ->
 
 
 def _watch(workspace: Workspace, run_id: UUID) -> None:
-    """Tell what stands where until the run is over."""
+    """Print the counts by state until the run is over."""
     told = ""
     while not _is_over(run_id):
         counts = {str(s): n for s, n in workspace.catalogue.counts().items() if n}
@@ -153,7 +153,7 @@ def _reviewing(workspace: Workspace, truth: Mapping[str, IntArray], reject: str)
         while not stop.wait(POLL_S):
             try:
                 reviewer.step()
-            except Exception as error:  # told below: a thread's error would be lost
+            except Exception as error:  # printed below: it would be lost with the thread
                 failed.append(error)
                 return
 
@@ -165,4 +165,4 @@ def _reviewing(workspace: Workspace, truth: Mapping[str, IntArray], reject: str)
         stop.set()
         thread.join(60)
         for error in failed:
-            err.print(f"[red]the scripted reviewer gave up:[/] {plain(str(error))}")
+            err.print(f"[red]the scripted reviewer failed:[/] {plain(str(error))}")

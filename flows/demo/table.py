@@ -1,4 +1,4 @@
-"""What the demo shows and checks at its end: one row an asset, label sets, shards."""
+"""The demo's results: one row per asset, and checks of label sets and shards."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ class DemoRow:
 
     Attributes:
         num_true_parts, num_parts: in truth and in the last proposal or label set.
-        iou_before, iou_after: one-to-one matched, first proposal and accepted labels; None
-            where there is no such thing.
+        iou_before, iou_after: one-to-one matched, of the first proposal and of the accepted
+            labels; None where there are none.
         seconds: reviewers' time.
     """
 
@@ -43,7 +43,7 @@ class DemoRow:
 
 
 def describe(workspace: Workspace, objects: Sequence[DemoObject]) -> list[DemoRow]:
-    """Make the table's rows: one an asset, in the order of the bucket's keys."""
+    """Make one row per asset, in the order of the bucket's keys."""
     truth = {item.key: item.true_labels for item in objects}
     rows: list[DemoRow] = []
     seen: set[str] = set()
@@ -104,7 +104,7 @@ def show(rows: Sequence[DemoRow]) -> None:
 
 
 def problems(workspace: Workspace, objects: Sequence[DemoObject]) -> list[str]:
-    """Say what is not as it must be: lost assets, bad label sets, unreadable shards."""
+    """List every problem: lost assets, bad label sets, unreadable shards."""
     found = []
     catalogue = workspace.catalogue
     for item in objects:
@@ -112,7 +112,7 @@ def problems(workspace: Workspace, objects: Sequence[DemoObject]) -> list[str]:
         if item.true_labels is None and raw is None:
             continue  # a companion file
         if raw is None or raw.asset_id is None:
-            found.append(f"{item.key} was never looked at")
+            found.append(f"{item.key} was never ingested")
             continue
         asset = catalogue.asset(raw.asset_id)
         if asset.state not in DONE | PARKED:
@@ -157,7 +157,7 @@ def _shard_problems(workspace: Workspace) -> list[str]:
 def read_shards(
     workspace: Workspace, dataset: str, version: str
 ) -> Mapping[str, Mapping[str, int]]:
-    """Sample key -> member -> bytes, as `webdataset` sees them."""
+    """Read a version with `webdataset`: sample key -> member -> bytes."""
     import webdataset
 
     manifest = read_manifest(workspace.store, dataset, version)

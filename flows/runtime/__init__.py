@@ -1,1 +1,1 @@
-"""What every flow shares: workspace, chunks of leased assets, reports, the review project."""
+"""What the flows share: chunks of leased assets, reports, the review project."""

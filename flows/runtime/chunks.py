@@ -1,9 +1,8 @@
-"""How a stage works through its assets: claim a chunk, work on each asset, tell what happened.
+"""How a stage processes its assets: claim a chunk, work on each asset, record the outcome.
 
-One bad asset is a recorded outcome, never a dead flow. A world that does not answer (store,
-network) is no asset's fault: the chunk is tried again, then the flow fails and nothing is counted
-against the assets. A killed run leaves leases only, which end by themselves; while a chunk is at
-work, a thread renews its leases.
+A fault of one asset is a recorded outcome and does not stop the flow. Infrastructure errors (store,
+network, catalogue) count against no asset: the chunk is retried, then the flow fails. A killed run
+leaves only leases, which expire; while a chunk is being processed, a thread renews them.
 """
 
 from __future__ import annotations
@@ -35,21 +34,21 @@ logger = logging.getLogger(__name__)
 RETRY_DELAYS_S = [2.0, 10.0, 30.0]
 RETRY_JITTER = 0.5
 RENEWALS_A_LEASE = 3
-MAX_SILENT_LEASES = 12  # so many without an outcome: stalled, its assets are for others
+MAX_SILENT_LEASES = 12  # without an outcome: the chunk has stalled, others may claim its assets
 
-# Leased asset ids -> what became of each, one by one.
+# Leased asset ids -> the outcome of each, one at a time.
 ChunkWork = Callable[[Workspace, Sequence[str]], Iterable[Outcome]]
 
 
 @dataclass(frozen=True, slots=True)
 class Stage:
-    """One stage of an asset's life.
+    """One stage of the pipeline.
 
     Attributes:
         name: as in reports.
         claims: states that it takes assets from.
-        work: does it for assets that the workspace's worker holds.
-        where: which of these assets, for a stage that leaves them in their state.
+        work: processes assets that the workspace's worker holds.
+        where: condition on these assets, for a stage that leaves them in their state.
     """
 
     name: str
@@ -64,12 +63,12 @@ def asset_stage(
     work: Callable[[Workspace, str], StageResult],
     where: Callable[[Workspace], ColumnElement[bool]] | None = None,
 ) -> Stage:
-    """A stage that works on its assets one by one, so that no fault of one stops the others.
+    """Make a stage that processes its assets one at a time: a fault of one stops no other.
 
     Args:
         name: as in reports.
         claims: states that it takes assets from.
-        work: does it for one asset.
+        work: processes one asset.
         where: as for `Stage`.
     """
 
@@ -81,9 +80,9 @@ def asset_stage(
 
 
 def run_stage(workspace: Workspace, stage: Stage, limit: int | None = None) -> StageReport:
-    """Claim chunk after chunk of what waits now and work on each, as one Prefect task a chunk.
+    """Claim and process chunk after chunk of the waiting assets, one Prefect task per chunk.
 
-    Assets that come to wait while this runs are left to the next run.
+    Assets that start to wait meanwhile are left to the next run.
 
     Args:
         workspace: store, catalogue, settings, and the leases' owner.
@@ -99,20 +98,20 @@ def run_stage(workspace: Workspace, stage: Stage, limit: int | None = None) -> S
         before = len(outcomes)
         size = min(workspace.settings.work.chunk_size, total - before)
         _work_on_chunk(workspace, stage, size, outcomes, progress)
-        # What is left has failed in this run or is held by others: the next run sees to it.
+        # What is left has failed in this run or is held by others: left to the next run.
         if len(outcomes) == before:
             break
     return publish(stage.name, list(outcomes.values()), time.monotonic() - started)
 
 
 def num_waiting(workspace: Workspace, states: Sequence[AssetState]) -> int:
-    """Assets that stand in one of these states."""
+    """Count the assets in these states."""
     counts = workspace.catalogue.counts()
     return sum(counts[state] for state in states)
 
 
 def io_task(name: str) -> Callable[[Callable[..., Any]], Any]:
-    """A Prefect task that is tried again, with jitter, when the world did not answer."""
+    """Make a Prefect task that is retried, with jitter, on transient I/O errors."""
     return task(
         name=name,
         retries=len(RETRY_DELAYS_S),
@@ -126,7 +125,7 @@ def io_task(name: str) -> Callable[[Callable[..., Any]], Any]:
 def _is_worth_a_retry(_task: Any, _run: Any, state: Any) -> bool:
     error = state.result(raise_on_failure=False)
     if isinstance(error, (MissingExtra, CheckpointMismatch)):
-        return False  # a wrong set-up is not cured by waiting
+        return False  # waiting does not mend a wrong installation
     return isinstance(error, BaseException) and is_surroundings(error)
 
 
@@ -137,7 +136,7 @@ def _work_on_chunk(
     outcomes: dict[str, Outcome],
     progress: Progress,
 ) -> None:
-    """One Prefect task; a retry claims again and goes on with what was not done."""
+    """Process one chunk as a Prefect task; a retry claims again and skips finished assets."""
     catalogue, rules, worker = workspace.catalogue, workspace.settings.work, workspace.lease_owner
     where = None if stage.where is None else stage.where(workspace)
 
@@ -164,7 +163,7 @@ def _work_on_chunk(
 def _renewing(
     workspace: Workspace, asset_ids: Sequence[str], num_outcomes: Callable[[], int]
 ) -> Iterator[None]:
-    """Prolong leases while the work inside lasts, but not for ever when no outcome comes."""
+    """Renew leases while the block runs, unless it yields no outcome for long."""
     lease_s, is_over = workspace.settings.work.lease_s, threading.Event()
 
     def renew() -> None:
@@ -176,9 +175,9 @@ def _renewing(
             silent, before = (silent + 1 if now == before else 0), now
             try:
                 workspace.catalogue.renew(asset_ids, workspace.lease_owner, lease_s)
-            except SQLAlchemyError as err:  # the next one may come through
+            except SQLAlchemyError as err:  # the next renewal may succeed
                 logger.warning("leases=%d not renewed: %s", len(asset_ids), err)
-        logger.warning("leases=%d no outcome for long: renewed no more", len(asset_ids))
+        logger.warning("leases=%d no outcome for too long: no longer renewed", len(asset_ids))
 
     thread = threading.Thread(target=renew, name="leases", daemon=True)
     thread.start()

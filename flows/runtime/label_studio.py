@@ -1,4 +1,4 @@
-"""The reviewers' desk as the flows use it: push a chunk, ask for answers once."""
+"""The review project as the flows use it: push a chunk, poll for annotations."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from tasks.workspace import Workspace
 
 
 def desk_of(workspace: Workspace) -> Desk:
-    """The project of the settings; its set-up is looked at once a process."""
+    """Open the project that the settings name; checked once per process."""
     return _desk(workspace.settings.review, workspace.settings.store)
 
 
 def push_to_desk(workspace: Workspace, asset_ids: Sequence[str]) -> list[Outcome]:
-    """Make the review tasks of leased, proposed assets; tells what became of each."""
+    """Make the review tasks of leased, proposed assets; returns the outcome of each."""
     if not asset_ids:
         return []
     results = push_assets(workspace, desk_of(workspace), asset_ids)
@@ -28,7 +28,7 @@ def push_to_desk(workspace: Workspace, asset_ids: Sequence[str]) -> list[Outcome
 
 
 def pull_from_desk(workspace: Workspace) -> list[Outcome]:
-    """Ask the desk once and compare what there is to compare; returns what that led to."""
+    """Fetch annotations once and compare finished double annotations; returns the outcomes."""
     replies = pull_annotations(workspace, desk_of(workspace))
     settled = settle(workspace)
     compared = [Outcome(row.asset_id, row.result, row.detail) for row in settled]

@@ -1,7 +1,7 @@
-"""What a run tells people: progress while it works, a table and a summary when it ends.
+"""What a run reports: progress while it runs, a table and a summary when it ends.
 
 Artifacts are written only inside a Prefect run, so that every stage also works without a server.
-The command line listens to the same progress through `listening`.
+The command line receives the same progress through `listening`.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from prefect.artifacts import (
 )
 from prefect.context import FlowRunContext
 
-MAX_TABLE_ROWS = 500  # an artifact is for reading; the catalogue holds the rest
+MAX_TABLE_ROWS = 500  # in an artifact; the catalogue holds all
 
 # stage, finished, total
 Listener = Callable[[str, int, int], None]
@@ -35,7 +35,7 @@ class Outcome:
 
     Attributes:
         asset_id: which.
-        result: a word: what the stage made of it, or "rejected", "failed", "lost".
+        result: one word: the state reached, or "rejected", "failed", "lost".
         detail: the reason, for people.
         seconds: wall time.
     """
@@ -48,7 +48,7 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True)
 class StageReport:
-    """Counts of one stage's run; small enough to be a flow's result."""
+    """Counts of one stage's run."""
 
     stage: str
     counts: Mapping[str, int]
@@ -56,11 +56,11 @@ class StageReport:
 
     @property
     def total(self) -> int:
-        """Assets that the stage looked at."""
+        """Number of assets that the stage processed."""
         return sum(self.counts.values())
 
     def as_dict(self) -> dict[str, Any]:
-        """JSON-able form."""
+        """Return a JSON-able form."""
         return asdict(self)
 
 
@@ -107,7 +107,7 @@ class Progress:
 
 
 def publish(stage: str, outcomes: Sequence[Outcome], seconds: float) -> StageReport:
-    """Turn outcomes into the run's artifacts and its report."""
+    """Publish outcomes as artifacts of the run, and return its report."""
     counts = dict(sorted(Counter(outcome.result for outcome in outcomes).items()))
     report = StageReport(stage, counts, round(seconds, 2))
     if outcomes:
@@ -116,7 +116,7 @@ def publish(stage: str, outcomes: Sequence[Outcome], seconds: float) -> StageRep
 
 
 def publish_table(stage: str, rows: Sequence[Mapping[str, Any]], text: str) -> None:
-    """Write the final table and summary artifacts of a run, if this is one."""
+    """Write the final table and summary as artifacts, inside a Prefect run."""
     if FlowRunContext.get() is None:
         return
     shown = [dict(row) for row in rows[:MAX_TABLE_ROWS]]
@@ -125,7 +125,7 @@ def publish_table(stage: str, rows: Sequence[Mapping[str, Any]], text: str) -> N
 
 
 def summary(report: StageReport) -> str:
-    """The report as markdown."""
+    """Format a report as Markdown."""
     lines = [f"## {report.stage}", "", "| result | assets |", "|---|---:|"]
     lines += [f"| {result} | {number} |" for result, number in report.counts.items()]
     return "\n".join([*lines, "", f"{report.total} assets in {report.seconds:.1f} s"])
