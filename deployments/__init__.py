@@ -1,1 +1,1 @@
-"""How the flows are deployed, and the live refine service."""
+"""Deployments of the flows, and the live refine service."""

@@ -1,7 +1,7 @@
-"""Make a Prefect server know our work pools, deployments and the automation for dead runs.
+"""Create work pools, deployments and the automation for dead runs on a Prefect server.
 
-`python -m deployments.apply` works on the server that PREFECT_API_URL names. It is fast when
-nothing changed: the server itself remembers the hash of what was applied.
+`python -m deployments.apply` works on the server that PREFECT_API_URL names. The hash of what was
+applied is stored on the server, so that nothing is done when nothing has changed.
 """
 
 from __future__ import annotations
@@ -31,18 +31,18 @@ logger = logging.getLogger(__name__)
 PREFECT_FILE = Path(__file__).with_name("prefect.yaml")
 PROJECT = PREFECT_FILE.parent.parent
 POOLS = ("cpu", "gpu")
-APPLIED = "segvigen_applied"  # Prefect variable: hash of what this server was told last
+APPLIED = "segvigen_applied"  # Prefect variable: hash of what was applied last
 AUTOMATION = "segvigen-dead-runs"
-# Three missed heartbeats of 30 s: the run's process is gone without a word.
+# Three missed heartbeats of 30 s: the process of the run has died.
 SILENCE = timedelta(seconds=90)
 
 
 class DeployFailed(SegvigenError):
-    """Prefect did not take our deployments."""
+    """`prefect deploy` failed."""
 
 
 def apply(*, is_forced: bool = False) -> bool:
-    """Bring pools, deployments and automation to the server; False if it has them already."""
+    """Create pools, deployments and automation; False if the server has them already."""
     wanted = hashlib.sha256(PREFECT_FILE.read_bytes() + Path(__file__).read_bytes()).hexdigest()
     if not is_forced and Variable.get(APPLIED) == wanted:
         return False
@@ -81,9 +81,9 @@ def _deploy() -> None:
 
 
 def _ensure_automation(client: SyncPrefectClient) -> None:
-    """Mark runs CRASHED whose process and worker both died; the next scheduled run goes on.
+    """Mark runs CRASHED whose process and worker have both died; the next scheduled run continues.
 
-    They are not started again from here: a run that kills its machine would do so for ever.
+    They are not restarted from here: a run that kills its machine would do so again and again.
     """
     if client.read_automations_by_name(AUTOMATION):
         return
@@ -107,8 +107,8 @@ def _ensure_automation(client: SyncPrefectClient) -> None:
 
 
 def main() -> int:
-    """Run from the command line; exit code 0 when the server knows everything."""
-    # Prefect has set up the root logger by now; ours needs a voice of its own.
+    """Run on the command line; exit code 0 when the server has everything."""
+    # Prefect has configured the root logger by now; this one gets its own handler.
     logger.addHandler(logging.StreamHandler())
     logger.setLevel(logging.INFO)
     logger.propagate = False

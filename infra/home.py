@@ -1,7 +1,7 @@
-"""The one folder that the local stack lives in: secrets, service records, logs, data.
+"""The home folder of the local stack: secrets, service records, logs, data.
 
-Secrets are made once and readable by their owner only. A service record is what a later program
-needs to find, check and stop a running service; it is replaced in one step.
+Secrets are made once and readable by their owner only. A service record holds what a later program
+needs to find, check and stop a running service; it is replaced atomically.
 """
 
 from __future__ import annotations
@@ -38,12 +38,12 @@ class Secrets:
 
 @dataclass(frozen=True, slots=True)
 class ServiceRecord:
-    """A started service as written to disk.
+    """A started service, as stored on disk.
 
     Attributes:
         name, pid, started: which process; see infra.processes.ProcessId.
         port: where it listens on 127.0.0.1, or None.
-        fingerprint: hash of its command and settings; another one means "start it anew".
+        fingerprint: hash of its command and settings; the service is restarted when it differs.
     """
 
     name: str
@@ -68,7 +68,7 @@ def load_secrets(home: Path) -> Secrets:
             return Secrets(**json.loads(path.read_text()))
         except (ValueError, TypeError) as err:
             raise StackError(
-                f"{path} cannot be read ({err}); remove the folder {home} to start anew"
+                f"{path} cannot be read ({err}); remove the folder {home} to start again"
             ) from err
 
 
@@ -93,12 +93,12 @@ def _write_private(path: Path, text: str) -> None:
 
 
 def log_path(home: Path, name: str) -> Path:
-    """Where the service's output goes."""
+    """Return the log file of a service."""
     return home / "logs" / f"{name}.log"
 
 
 def read_record(home: Path, name: str) -> ServiceRecord | None:
-    """The last start of a service, or None; a broken file counts as none."""
+    """Read the record of a service; None where there is none or its file is broken."""
     try:
         return ServiceRecord(**json.loads((home / "run" / f"{name}.json").read_text()))
     except (OSError, ValueError, TypeError):
@@ -106,13 +106,13 @@ def read_record(home: Path, name: str) -> ServiceRecord | None:
 
 
 def write_record(home: Path, record: ServiceRecord) -> None:
-    """Remember a started service."""
+    """Store the record of a started service."""
     _write_private(home / "run" / f"{record.name}.json", json.dumps(asdict(record), indent=1))
 
 
 @contextlib.contextmanager
 def service_lock(home: Path, name: str) -> Iterator[None]:
-    """Hold the right to start or stop one service; a second program waits."""
+    """Hold the lock for starting or stopping one service; a second program waits."""
     folder = home / "run"
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / f"{name}.lock").open("w") as handle:

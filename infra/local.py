@@ -1,8 +1,8 @@
 """The whole pipeline on one machine, without Docker: `LocalStack(home).start()`.
 
-S3 server, Prefect, Label Studio, workers and the refine service, all on 127.0.0.1, with every byte
-under one folder. Starting twice is harmless; stopping ends recorded processes only and keeps data.
-Whoever names buckets of their own gets no S3 server here, and everything else uses theirs.
+S3 server, Prefect, Label Studio, workers and the refine service, all on 127.0.0.1, with all data
+under one folder. Starting again changes nothing that runs; stopping ends recorded processes only
+and keeps the data. With buckets on another S3 server no local one is started.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ logger = logging.getLogger(__name__)
 DEFAULT_HOME = Path(".segvigen")
 REFINE_ADDRESSES = ("SEGVIGEN_REVIEW_WEBHOOK_URL", "SEGVIGEN_REVIEW_LIVE_URL")
 WORK_POOLS = {"cpu": 4, "gpu": 1}  # flow runs at a time; a GPU holds one model
-# Stopping order: first who calls, then who is called.
+# In the order of stopping: clients before the services that they call.
 SERVICES = ("worker-cpu", "worker-gpu", "refine", "label-studio", "prefect", "s3")
 
 
@@ -42,7 +42,7 @@ class S3Endpoint:
     store_bucket: str = STORE_BUCKET
 
     def environment(self) -> dict[str, str]:
-        """Settings variables that make the pipeline use this server."""
+        """Return the settings variables for this server."""
         return {
             ROOT_URL: f"s3://{self.store_bucket}",
             RAW_URL: f"s3://{self.raw_bucket}",
@@ -64,13 +64,13 @@ class PrefectEndpoint:
 
     @property
     def api_url(self) -> str:
-        """What PREFECT_API_URL must be."""
+        """Value of PREFECT_API_URL."""
         return f"{self.url}/api"
 
 
 @dataclass(frozen=True, slots=True)
 class LabelStudioEndpoint:
-    """A running Label Studio with its one user."""
+    """A running Label Studio and its only user."""
 
     url: str
     token: str
@@ -78,7 +78,7 @@ class LabelStudioEndpoint:
     password: str
 
     def environment(self) -> dict[str, str]:
-        """Settings variables that make the pipeline use this server."""
+        """Return the settings variables for this server."""
         return {"SEGVIGEN_REVIEW_URL": self.url, "SEGVIGEN_REVIEW_API_KEY": self.token}
 
     def __repr__(self) -> str:
@@ -111,7 +111,7 @@ def start_prefect(home: Path) -> PrefectEndpoint:
 
 
 def start_label_studio(home: Path) -> LabelStudioEndpoint:
-    """Start (or find) Label Studio of `home`; a first start migrates its database (minutes)."""
+    """Start (or find) Label Studio of `home`; the first start takes minutes for migrations."""
     home = home.resolve()
     secrets = load_secrets(home)
     return _label_studio_endpoint(ensure(home, services.label_studio_spec(home, secrets)), secrets)
@@ -152,7 +152,7 @@ class LocalStack:
         self.home = home.resolve()
 
     def start(self, report: Callable[[str], None] = logger.info) -> dict[str, str]:
-        """Start what does not run yet; returns the settings variables of the stack.
+        """Start every service that does not run; returns the settings variables of the stack.
 
         Args:
             report: called with one line per service when it is ready.
@@ -166,7 +166,7 @@ class LocalStack:
             starters["s3"] = lambda: start_s3(self.home).url
         elif note := note_on_keys(_said_by_caller()):
             report(note)
-        # Side by side: a first start of Label Studio takes longer than the others together.
+        # In parallel: the first start of Label Studio takes longer than the others together.
         with ThreadPoolExecutor(len(starters)) as pool:
             pending = {name: pool.submit(starter) for name, starter in starters.items()}
             for name, url in pending.items():
@@ -175,7 +175,7 @@ class LocalStack:
         return self.environment()
 
     def start_workers(self, report: Callable[[str], None] = logger.info) -> None:
-        """Start one process worker a work pool; the pools must exist (see deployments)."""
+        """Start one process worker per work pool; the pools must exist (see deployments)."""
         env = self.environment()
         with ThreadPoolExecutor(len(WORK_POOLS)) as pool:
             pending = {
@@ -192,29 +192,33 @@ class LocalStack:
                 report(f"{name} stopped")
 
     def status(self) -> list[ServiceStatus]:
-        """What runs, where; no word of S3 where the caller's own server is used."""
+        """Return the state of each service; without S3 where another server is used."""
         names = list(SERVICES)
-        with suppress(StackError):  # half here, half there: told by whoever needs the store
+        with suppress(StackError):  # one bucket here, one there: reported when the store is opened
             if not self.has_store and self.has_own_store:
                 names.remove("s3")
         return [self._service_status(name) for name in names]
 
     @property
     def has_store(self) -> bool:
-        """True if this home ever had an S3 server, running or not."""
+        """Whether this home ever had an S3 server, running or not."""
         return read_record(self.home, "s3") is not None
 
     @property
     def has_own_store(self) -> bool:
-        """True if the caller names S3 buckets elsewhere; raises StackError if only half of them."""
+        """Whether the settings name buckets on another S3 server.
+
+        Raises:
+            StackError: only one of the two is on it.
+        """
         record = read_record(self.home, "s3")
         return is_own_store(_said_by_caller(), _url(record) if record else "")
 
     def environment(self) -> dict[str, str]:
-        """Settings variables of the running services, for this program, workers and the service.
+        """Return the settings variables for this process, the workers and the refine service.
 
-        The caller's own SEGVIGEN_ variables and settings file go along and win: they are choices,
-        these are defaults. Only keys are of no use without the endpoint that they are for.
+        The caller's SEGVIGEN_ variables and settings file take precedence over those of the running
+        services, except S3 endpoint and keys, which belong together.
         """
         said = _said_by_caller()
         secrets = load_secrets(self.home)
@@ -239,7 +243,7 @@ class LocalStack:
         return env | said | access
 
     def _refine_environment(self) -> dict[str, str]:
-        """Without its own addresses: known only when it runs, they would have it started again."""
+        """Leave out its own addresses: known when it runs, they would change its fingerprint."""
         env = self.environment()
         return {name: text for name, text in env.items() if name not in REFINE_ADDRESSES}
 
@@ -260,9 +264,9 @@ class LocalStack:
 
 
 def _said_by_caller() -> dict[str, str]:
-    """What the settings file and the environment say; a variable without text says nothing."""
+    """Return the settings of file and environment as variables; empty ones are left out."""
     own = {n: text for n, text in os.environ.items() if n.startswith("SEGVIGEN_") and text}
-    if CONFIG_VARIABLE in own:  # workers run in another folder
+    if CONFIG_VARIABLE in own:  # relative to this folder; workers run in another one
         own[CONFIG_VARIABLE] = str(Path(own[CONFIG_VARIABLE]).resolve())
     return file_variables() | own
 

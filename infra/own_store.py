@@ -1,8 +1,8 @@
-"""Whose S3 server the pipeline uses: the local stack's, or one of the caller's own.
+"""Which S3 server the pipeline uses: that of the local stack, or one that the settings name.
 
-The settings have one endpoint and one pair of keys for both URLs. A bucket that the caller names is
-on a server of theirs unless it is one of the local stack's; then nothing of the local server is put
-over it. One bucket there and one here cannot work: that is refused, and told.
+The settings have one endpoint and one pair of keys for both URLs. A bucket in the settings is on
+another server unless it has the name of a local one; the local server's settings are then not used.
+One bucket on each server cannot work and is refused.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ ACCESS_KEY = "SEGVIGEN_STORE_S3_ACCESS_KEY"
 
 
 def is_own_store(own: Mapping[str, str], local_url: str) -> bool:
-    """Do the caller's variables name an S3 server of their own?
+    """Return whether the settings name an S3 server other than the local one.
 
     Args:
-        own: SEGVIGEN_ variables and settings file of the caller.
-        local_url: of the local S3 server, "" if there never was one.
+        own: SEGVIGEN_ variables of the environment and the settings file.
+        local_url: of the local S3 server; "" where there is none.
 
     Raises:
-        StackError: one URL is on the caller's server, the other on the local one.
+        StackError: one URL is on that server, the other on the local one.
     """
     endpoint = own.get(ENDPOINT_URL, "")
     has_endpoint = endpoint not in ("", local_url)
@@ -46,7 +46,7 @@ def is_own_store(own: Mapping[str, str], local_url: str) -> bool:
 
 
 def note_on_keys(own: Mapping[str, str]) -> str:
-    """What the local Label Studio lacks to show sheets of the caller's bucket; "" if nothing."""
+    """Return what Label Studio lacks to show the sheets of that bucket; "" if nothing."""
     if own.get(ACCESS_KEY):
         return ""
     return (
@@ -56,7 +56,7 @@ def note_on_keys(own: Mapping[str, str]) -> str:
 
 
 def _is_here(url: str, has_endpoint: bool) -> bool:
-    """Would this URL be looked for on the local server? Nothing named: yes, it is its default."""
+    """Return whether a URL is on the local server; an empty one is, by default."""
     parts = urlsplit(url)
     is_ours = parts.scheme == "s3" and parts.netloc in (RAW_BUCKET, STORE_BUCKET)
     return not url or (is_ours and not has_endpoint)

@@ -1,8 +1,8 @@
-"""Background processes of the local stack: start, recognise, wait for, stop.
+"""Background processes of the local stack: start, identify, wait for, stop.
 
-A process is known by its pid *and* its start time, so that a pid the system gave away again is
-never signalled. Each one leads a session of its own; stopping ends that session's processes.
-Output goes to one log file a service; a failed start shows the end of it.
+A process is identified by its pid *and* its start time, so that a reused pid is never signalled.
+Each one leads its own session; stopping it also ends its descendants. The output of a service goes
+to its log file; a failed start reports the end of it.
 """
 
 from __future__ import annotations
@@ -30,11 +30,11 @@ class StackError(NotReady):
 
 @dataclass(frozen=True, slots=True)
 class ProcessId:
-    """One process, safe against reused pids.
+    """One process; a reused pid is another one.
 
     Attributes:
         pid: process and session id.
-        started: when it started, in the system's own words; opaque.
+        started: start time as the system reports it; opaque.
     """
 
     pid: int
@@ -42,7 +42,7 @@ class ProcessId:
 
 
 def free_port(preferred: int | None = None) -> int:
-    """Return `preferred` if nothing listens there, else a port that the system picks."""
+    """Return `preferred` if nothing listens there, else a port that the system chooses."""
     for candidate in ([preferred] if preferred else []) + [0]:
         with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -53,7 +53,7 @@ def free_port(preferred: int | None = None) -> int:
 
 
 def spawn(argv: Sequence[str], env: Mapping[str, str], cwd: Path, log: Path) -> ProcessId:
-    """Start `argv` detached from this terminal; the log of the start before is kept beside it."""
+    """Start `argv` detached from this terminal; the previous log is kept beside the new one."""
     log.parent.mkdir(parents=True, exist_ok=True)
     if log.exists():
         log.replace(log.with_suffix(".old.log"))
@@ -67,13 +67,13 @@ def spawn(argv: Sequence[str], env: Mapping[str, str], cwd: Path, log: Path) -> 
             stderr=subprocess.STDOUT,
             start_new_session=True,
         )
-    # It outlives this program on purpose; without this, Popen warns when it is collected.
+    # It outlives this program; without this, Popen warns when it is garbage-collected.
     process.returncode = 0
     return ProcessId(process.pid, start_time(process.pid) or "gone")
 
 
 def start_time(pid: int) -> str | None:
-    """When the process started, or None if it ended."""
+    """Return when the process started; None if it has ended."""
     if (_PROC / "self/stat").exists():
         return _start_time_proc(pid)
     return _start_time_ps(pid)
@@ -81,7 +81,7 @@ def start_time(pid: int) -> str | None:
 
 def _start_time_proc(pid: int) -> str | None:
     try:
-        # The name in brackets may hold spaces and brackets: count from the last one.
+        # The name in brackets may hold spaces and brackets: fields are counted from the last one.
         fields = (_PROC / str(pid) / "stat").read_text().rpartition(")")[2].split()
     except OSError:
         return None
@@ -103,41 +103,45 @@ def _start_time_ps(pid: int) -> str | None:
 
 
 def is_running(process: ProcessId) -> bool:
-    """True if this very process still runs."""
+    """Return whether this process, and no other with its pid, runs."""
     return start_time(process.pid) == process.started
 
 
 def wait_until_ready(
     process: ProcessId, is_ready: Callable[[], bool], *, name: str, log: Path, timeout_s: float
 ) -> None:
-    """Return when `is_ready`; raise StackError when the process ends first or time is over."""
+    """Wait until `is_ready`.
+
+    Raises:
+        StackError: the process has ended, or the time is over.
+    """
     deadline = time.monotonic() + timeout_s
     while time.monotonic() < deadline:
         if not is_running(process):
-            raise StackError(f"{name} ended while starting; its log says:\n{log_tail(log)}")
+            raise StackError(f"{name} ended while starting; the end of its log:\n{log_tail(log)}")
         if is_ready():
             return
         time.sleep(POLL_S)
     raise StackError(
-        f"{name} did not answer within {timeout_s:g} s; its log says:\n{log_tail(log)}"
+        f"{name} did not answer within {timeout_s:g} s; the end of its log:\n{log_tail(log)}"
     )
 
 
 def log_tail(log: Path, lines: int = LOG_TAIL_LINES) -> str:
-    """The last lines of a log, or a note that there is none."""
+    """Return the last lines of a log, or a note that there is none."""
     if not log.exists():
         return f"(no log at {log})"
     return "\n".join(log.read_text(errors="replace").splitlines()[-lines:]) or "(empty log)"
 
 
 def stop(process: ProcessId, grace_s: float = 10.0) -> bool:
-    """End the process and what it started; False if it was no longer there.
+    """End a process and its descendants; False if it did not run any more.
 
-    Nothing is signalled unless pid and start time are the recorded ones.
+    Nothing is signalled unless pid and start time match.
     """
     if not is_running(process):
         return False
-    # The leader first: a worker ends its own children in good order when it is asked to.
+    # The leader first: on SIGTERM a worker ends its own children cleanly.
     family = [process, *_descendants(process)]
     for rest in ([process], family):
         _signal(rest, signal.SIGTERM)
@@ -148,7 +152,7 @@ def stop(process: ProcessId, grace_s: float = 10.0) -> bool:
 
 
 def _descendants(leader: ProcessId) -> list[ProcessId]:
-    """Descendants of `leader`, whatever session they moved to."""
+    """List the descendants of `leader`, in whatever session they are."""
     parents: dict[int, list[int]] = {}
     for entry in _PROC.glob("[0-9]*/stat"):
         with contextlib.suppress(OSError, ValueError, IndexError):

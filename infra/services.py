@@ -1,7 +1,7 @@
-"""How each service of the local stack is started and when it counts as ready.
+"""How each service of the local stack is started and when it is ready.
 
-Everything listens on 127.0.0.1 only. A service that already runs, answers and has the wanted
-settings is used again; one that is dead or differs is started anew on its old port if that is free.
+Everything listens on 127.0.0.1 only. A service that runs, responds and has the required settings is
+reused; one that has ended or differs is restarted, on its old port if that is free.
 """
 
 from __future__ import annotations
@@ -24,21 +24,21 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 RAW_BUCKET = "segvigen-raw"
 STORE_BUCKET = "segvigen-store"
 ANSWER_TIMEOUT_S = 5.0
-# Names that Label Studio reads without any prefix; inherited ones would change its behaviour.
+# Label Studio reads variables without a prefix; inherited ones would change its behaviour.
 CLEAN_ENVIRONMENT = ("PATH", "LANG", "LC_ALL", "TMPDIR", "TZ")
 
 
 @dataclass(frozen=True, slots=True)
 class ServiceSpec:
-    """One service: what to run and how to know that it works.
+    """One service: its command, its environment and its readiness check.
 
     Attributes:
-        name: file names of its record and log come from it.
+        name: of its record and log files.
         argv: command for a port.
-        env: its own variables, on top of `base_env`.
-        base_env: what it inherits.
-        is_ready: asks the service on a port whether it can be used.
-        timeout_s: how long a first start may take.
+        env: its own variables for a port, added to `base_env`.
+        base_env: the variables that it inherits.
+        is_ready: whether the service on a port can be used.
+        timeout_s: of a start.
         has_port: False for workers.
     """
 
@@ -53,13 +53,13 @@ class ServiceSpec:
     fingerprint_extra: str = field(default="")
 
     def fingerprint(self, port: int) -> str:
-        """Hash of command and own settings."""
+        """Hash the command and the settings of the service."""
         parts = [list(self.argv(port)), sorted(self.env(port).items()), self.fingerprint_extra]
         return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]
 
 
 def ensure(home: Path, spec: ServiceSpec) -> ServiceRecord:
-    """Return the running service, starting it if needed."""
+    """Return the running service; start it if needed."""
     with service_lock(home, spec.name):
         record = read_record(home, spec.name)
         if record is not None and _is_usable(record, spec):
@@ -106,9 +106,9 @@ def _start(home: Path, spec: ServiceSpec, old_port: int | None) -> ServiceRecord
 
 
 def answers(url: str, *, headers: Mapping[str, str] | None = None) -> int:
-    """HTTP status of a GET, 0 if nobody answers."""
+    """Return the HTTP status of a GET; 0 without a response."""
     request = urllib.request.Request(url, headers=dict(headers or {}))
-    # Proxies of the surrounding shell have no business on 127.0.0.1.
+    # Without the proxies of the environment: the address is on this machine.
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     try:
         with opener.open(request, timeout=ANSWER_TIMEOUT_S) as answer:
@@ -120,7 +120,7 @@ def answers(url: str, *, headers: Mapping[str, str] | None = None) -> int:
 
 
 def s3_spec(home: Path, secrets: Secrets) -> ServiceSpec:
-    """`rclone serve s3` over a folder; each bucket is a sub-folder."""
+    """Describe `rclone serve s3` over a folder; each bucket is a sub-folder."""
     data = home / "s3"
     for bucket in (RAW_BUCKET, STORE_BUCKET):
         (data / bucket).mkdir(parents=True, exist_ok=True)
@@ -133,14 +133,14 @@ def s3_spec(home: Path, secrets: Secrets) -> ServiceSpec:
             str(data),
         ],
         env=lambda port: {
-            # By environment, because a command line can be read by every user of the machine.
+            # In the environment, because every user of the machine can read a command line.
             # The quotes keep the pair together: rclone reads a list from this variable.
             "RCLONE_AUTH_KEY": f'"{secrets.s3_access_key},{secrets.s3_secret_key}"',
             "RCLONE_CONFIG": str(home / "run" / "rclone.conf"),
             "RCLONE_CACHE_DIR": str(home / "run" / "rclone-cache"),
         },
         base_env=_clean_env(),
-        # Without a signature any answer is a refusal, and a refusal is an answer.
+        # A request without a signature is refused: any status shows that the server runs.
         is_ready=lambda port: answers(f"http://127.0.0.1:{port}/") > 0,
         cwd=home,
         timeout_s=30,
@@ -148,7 +148,7 @@ def s3_spec(home: Path, secrets: Secrets) -> ServiceSpec:
 
 
 def prefect_env(home: Path, api_url: str | None = None) -> dict[str, str]:
-    """Prefect settings shared by server, worker, flows and tests; telemetry off."""
+    """Return the Prefect settings of server, worker, flows and tests; telemetry is off."""
     env = {
         "PREFECT_HOME": str(home / "prefect"),
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
@@ -161,7 +161,7 @@ def prefect_env(home: Path, api_url: str | None = None) -> dict[str, str]:
 
 
 def prefect_spec(home: Path) -> ServiceSpec:
-    """Prefect's own server on SQLite."""
+    """Describe the Prefect server on SQLite."""
     return ServiceSpec(
         name="prefect",
         argv=lambda port: [
@@ -185,7 +185,7 @@ def prefect_spec(home: Path) -> ServiceSpec:
 
 
 def worker_spec(home: Path, pool: str, env: Mapping[str, str], *, limit: int) -> ServiceSpec:
-    """A process worker for one work pool; flow runs inherit `env`."""
+    """Describe a process worker of one work pool; flow runs inherit `env`."""
     api_url = env["PREFECT_API_URL"]
     name = f"worker-{pool}"
     return ServiceSpec(
@@ -220,7 +220,7 @@ def _worker_is_online(api_url: str, pool: str) -> bool:
 
 
 def label_studio_spec(home: Path, secrets: Secrets) -> ServiceSpec:
-    """Label Studio from its own environment, with a known user and token."""
+    """Describe Label Studio from its own environment, with the user and token of the secrets."""
     program = label_studio_program()
     data = home / "label-studio"
     token = {"Authorization": f"Token {secrets.label_studio_token}"}
@@ -244,12 +244,12 @@ def label_studio_spec(home: Path, secrets: Secrets) -> ServiceSpec:
             "LATEST_VERSION_CHECK": "false",
             "SENTRY_DSN": "",
             "FRONTEND_SENTRY_DSN": "",
-            # Our S3 server and webhook are on 127.0.0.1; cloud metadata addresses stay banned.
+            # S3 server and webhook are on 127.0.0.1; cloud metadata addresses stay banned.
             "LABEL_STUDIO_USE_DEFAULT_BANNED_SUBNETS": "false",
             "LABEL_STUDIO_USER_ADDITIONAL_BANNED_SUBNETS": "169.254.0.0/16",
         },
         base_env=_clean_env(),
-        # It moves to the next port when its own is taken: only our token proves that it is ours.
+        # It takes the next port when its own is in use: only our token identifies it.
         is_ready=lambda port: (
             answers(f"http://127.0.0.1:{port}/api/current-user/whoami", headers=token) == 200
         ),
@@ -259,7 +259,7 @@ def label_studio_spec(home: Path, secrets: Secrets) -> ServiceSpec:
 
 
 def refine_spec(home: Path, env: Mapping[str, str]) -> ServiceSpec:
-    """The live refine service."""
+    """Describe the live refine service."""
     return ServiceSpec(
         name="refine",
         argv=lambda port: [
@@ -270,7 +270,7 @@ def refine_spec(home: Path, env: Mapping[str, str]) -> ServiceSpec:
         ],
         env=lambda port: dict(env),
         base_env=_inherited_env(),
-        # Not /readyz: the model is loaded while people look at their first task.
+        # Not /readyz: the stack does not wait until the model is loaded.
         is_ready=lambda port: answers(f"http://127.0.0.1:{port}/health") == 200,
         cwd=REPOSITORY,
         timeout_s=180,
@@ -278,7 +278,7 @@ def refine_spec(home: Path, env: Mapping[str, str]) -> ServiceSpec:
 
 
 def label_studio_program() -> Path:
-    """Label Studio's start program; its pins clash with ours, so it has its own environment."""
+    """Find Label Studio's start program, in its own environment: its pins conflict with ours."""
     override = os.environ.get("SEGVIGEN_LABEL_STUDIO_PROGRAM")
     places = [Path(override)] if override else []
     places += [
@@ -306,7 +306,7 @@ def _clean_env() -> dict[str, str]:
 
 
 def _inherited_env() -> dict[str, str]:
-    """This program's environment without Prefect's and our own settings, which are set anew."""
+    """Return this environment without PREFECT_ and SEGVIGEN_ variables, which are set again."""
     return {
         name: value
         for name, value in os.environ.items()

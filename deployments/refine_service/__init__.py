@@ -1,1 +1,1 @@
-"""The live refine service: Label Studio ML backend, webhook receiver, health."""
+"""The live refine service: Label Studio ML backend, webhook receiver, health, metrics."""

@@ -1,8 +1,8 @@
 """The live service beside Label Studio: health, metrics, ML-backend protocol, webhook receiver.
 
-A webhook is a hint only: it is written down and answered within milliseconds, and whoever waits
-for answers then asks Label Studio itself. Clicks go to one model thread (engine.py) by way of a
-short queue; nothing here writes labels.
+A webhook only sets a cursor in the catalogue, and the flow that waits for annotations then polls
+Label Studio. Clicks go through a short queue to one model thread (engine.py); nothing here writes
+labels.
 """
 
 from __future__ import annotations
@@ -41,8 +41,8 @@ def create_app(
     """Build the service.
 
     Args:
-        settings: None reads file and environment.
-        open_desk: loads the model; None loads the one of the settings.
+        settings: None = of settings file and environment.
+        open_desk: loads the model; None = the one of the settings.
     """
     chosen = settings or load_settings()
     metrics = Metrics()
@@ -72,7 +72,7 @@ def _measured(metrics: Metrics) -> Callable[..., Awaitable[Response]]:
         started = time.perf_counter()
         answer: Response = await call_next(request)
         route = request.scope.get("route")
-        # Unknown paths share one label, or anybody could fill the memory with names.
+        # Unknown paths share one label: metrics must not grow with requests.
         path = getattr(route, "path", "unknown")
         metrics.requests.labels(path, str(answer.status_code)).inc()
         metrics.seconds.labels(path).observe(time.perf_counter() - started)
@@ -84,7 +84,7 @@ def _measured(metrics: Metrics) -> Callable[..., Awaitable[Response]]:
 def _add_health(app: FastAPI, engine: Engine, metrics: Metrics) -> None:
     @app.get("/health")
     async def health() -> JSONResponse:
-        # Loading is no illness: /readyz tells of it, and the local stack does not wait for it.
+        # A model that is being loaded is healthy; /readyz reports it.
         if engine.is_down:
             return JSONResponse({"status": "DOWN", "problem": engine.problem}, status_code=503)
         return JSONResponse({"status": "UP"})
@@ -95,9 +95,9 @@ def _add_health(app: FastAPI, engine: Engine, metrics: Metrics) -> None:
             return JSONResponse({"status": engine.problem}, status_code=503)
         try:
             counts = await run_in_threadpool(app.state.catalogue.counts)
-        except Exception as err:  # whatever keeps the catalogue away, the answer is "not ready"
+        except Exception as err:  # not ready without the catalogue, for whatever reason
             logger.warning("service=refine ready=false error=%s", err)
-            return JSONResponse({"status": "catalogue does not answer"}, status_code=503)
+            return JSONResponse({"status": "the catalogue cannot be read"}, status_code=503)
         return JSONResponse({"status": "READY", "assets": sum(counts.values())})
 
     @app.get("/metrics")
@@ -117,7 +117,7 @@ def _add_webhook(app: FastAPI, settings: Settings, metrics: Metrics) -> None:
 
 
 async def _action(request: Request) -> str:
-    """One of Label Studio's few action names, or "other": never free text in a metric."""
+    """Return one of Label Studio's known actions, or "other": no free text in a metric."""
     known = {"ANNOTATION_CREATED", "ANNOTATION_UPDATED", "ANNOTATIONS_DELETED"}
     try:
         action = (await read_json(request)).get("action")

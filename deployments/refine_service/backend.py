@@ -1,7 +1,7 @@
 """Label Studio's ML-backend protocol: /setup and /predict.
 
-Only interactive requests get an answer. Everything else would be stored as a prediction, so it is
-empty; but it tells that a task was opened, and its asset is made ready.
+Only interactive requests get a result. The result of any other request would be stored as a
+prediction, so it is empty; such a request shows that a task was opened, and its asset is prepared.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ STATUS: Mapping[type[Exception], int] = {
 
 def add_backend(app: FastAPI, settings: Settings, engine: Engine, metrics: Metrics) -> None:
     """Add the two routes."""
-    # Some more than count: of those that cannot be used none does.
+    # More than are used, because unusable ones do not count.
     book = ClickBook(max_clicks=settings.review.max_clicks + MAX_CLICKS_SENT)
 
     @app.post("/setup")
@@ -76,12 +76,12 @@ def add_backend(app: FastAPI, settings: Settings, engine: Engine, metrics: Metri
 
 async def _answer(engine: Engine, job: Job, timeout_s: float) -> Answer:
     future: Future[Answer] = await run_in_threadpool(engine.submit, job)
-    # Shielded: others may wait for the same answer, and a later request finds it made.
+    # Shielded: other requests may wait for the same result, and a later one finds it in memory.
     waiting = asyncio.shield(asyncio.wrap_future(future))
     try:
         return await asyncio.wait_for(waiting, timeout_s)
     except TimeoutError as err:
-        told = f"no answer within {timeout_s:g} s; click again, it may be ready then"
+        told = f"no result within {timeout_s:g} s; click again, it may be ready then"
         raise Refused(told, "timeout", 2) from err
 
 
@@ -127,7 +127,7 @@ def _key(task: Mapping[str, Any]) -> str:
 
 
 def _shown(task: Mapping[str, Any]) -> str:
-    """sha256 of the proposal that a task shows; "" in tasks of before it was told."""
+    """Return the sha256 of the proposal that a task shows; "" in tasks of older versions."""
     shown = task["data"].get(PROPOSAL_SHA256)
     return shown if isinstance(shown, str) else ""
 

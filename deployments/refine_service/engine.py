@@ -1,8 +1,8 @@
-"""One model, one thread, a short queue: answers clicks on assets that it keeps warm.
+"""One model thread with a short queue: predicts the effect of clicks on assets kept in memory.
 
-The same clicks on the same proposal give the same answer, from memory if possible, and two equal
-requests in flight are one. A full queue or a stop refuses at once; what runs is finished. A model
-or store that cannot be loaded is tried again; meanwhile the service says that it is down.
+The same clicks on the same proposal give the same result, from memory if possible, and equal
+requests in flight are computed once. A full queue or a stop refuses at once; a running request is
+finished. A model or store that cannot be loaded is retried; meanwhile the service is down.
 """
 
 from __future__ import annotations
@@ -29,17 +29,17 @@ from tasks.storage.canonical import canonical_json
 
 log = logging.getLogger(__name__)
 
-MAX_HINTS = 4  # tasks that were opened lately and may be clicked soon
-RETRY_S = 15.0  # pause before a model or store that could not be loaded is tried again
+MAX_HINTS = 4  # tasks opened lately, which may be clicked soon
+RETRY_S = 15.0  # until a model or store that could not be loaded is retried
 
 
 class Refused(SegvigenError):
-    """Not now.
+    """A request that the service cannot take now.
 
     Args:
         message: why, and what to do.
         reason: one word for the metrics.
-        retry_after_s: when to ask again.
+        retry_after_s: when to try again.
     """
 
     def __init__(self, message: str, reason: str, retry_after_s: int = 1) -> None:
@@ -49,19 +49,19 @@ class Refused(SegvigenError):
 
 
 class LiveFailed(SegvigenError):
-    """The model broke on a request; the plain clicks still count."""
+    """The model failed on a request; the clicks themselves still count."""
 
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """A request: the task, and everything said that counts.
+    """A request: the task and all its clicks and command lines.
 
     Attributes:
         key: "<asset id>:<round>".
-        clicks: raw results, in the order made.
-        sent: ids of those of this request.
+        clicks: raw results, oldest first.
+        sent: ids of the clicks of this request.
         lines: raw results that hold command lines.
-        proposal: sha256 of what the reviewer sees; "" = the present one.
+        proposal: sha256 of the proposal shown; "" = the present one.
     """
 
     key: str
@@ -72,7 +72,7 @@ class Job:
 
     @property
     def digest(self) -> str:
-        """Names the answer."""
+        """Key of the result."""
         parts = [self.key, self.proposal, self.clicks, sorted(self.sent), self.lines]
         return hashlib.sha256(canonical_json(parts).encode()).hexdigest()
 
@@ -81,13 +81,13 @@ Answer = dict[str, Any]
 
 
 class Engine:
-    """The worker thread and what it remembers.
+    """The model thread, its queue and its memory.
 
     Args:
         open_desk: loads the model; called in the thread.
         settings: queue, time-out, memory.
         metrics: of this process.
-        max_clicks: of an answer, as the pull cuts it.
+        max_clicks: of an annotation, as the pull limits it.
     """
 
     def __init__(
@@ -116,7 +116,7 @@ class Engine:
         self._thread.start()
 
     def stop(self, timeout_s: float = 30.0) -> None:
-        """Refuse what waits, finish what runs."""
+        """Refuse waiting requests, finish the running one."""
         with self._wake:
             self._is_closing = True
             waiting, self._queue = list(self._queue), deque()
@@ -127,28 +127,28 @@ class Engine:
 
     @property
     def problem(self) -> str:
-        """Why no answer can be given now; "" when ready."""
+        """Why no request is taken now; "" when ready."""
         return "the service is stopping" if self._is_closing else self._problem
 
     @property
     def is_down(self) -> bool:
-        """True from a failed load to the next that works."""
+        """True after a failed load, until one succeeds."""
         return self._is_down
 
     def hint(self, key: str) -> None:
-        """Somebody opened a task: get it ready when there is nothing else to do."""
+        """Note that a task was opened: it is prepared when no request waits."""
         with self._wake:
             if key not in self._hints:
                 self._hints.append(key)
                 self._wake.notify()
 
     def submit(self, job: Job) -> Future[Answer]:
-        """Ask for an answer. Looks into the catalogue: not for an event loop.
+        """Queue a request. Reads the catalogue: not to be called in an event loop.
 
         Raises:
-            Refused: not ready, stopping, or too many wait.
+            Refused: not ready, stopping, or the queue is full.
             UnknownTask: no such task.
-            TaskClosed: its round is over, or was proposed again.
+            TaskClosed: its round is over, or has another proposal.
         """
         self._check_ready()
         job = replace(job, proposal=self._present(job))
@@ -166,7 +166,7 @@ class Engine:
             self._check_ready()
             if len(self._queue) >= self._settings.max_waiting:
                 wait_s = max(1, round(self._mean_s * len(self._queue)))
-                told = f"{len(self._queue)} requests wait already; click again in {wait_s} s"
+                told = f"{len(self._queue)} requests are waiting; click again in {wait_s} s"
                 raise Refused(told, "queue_full", wait_s)
             future: Future[Answer] = Future()
             self._pending[digest] = future
@@ -180,7 +180,7 @@ class Engine:
             raise Refused(f"{self.problem}; click again in a few seconds", "not_ready", 5)
 
     def _present(self, job: Job) -> str:
-        """sha256 of the proposal that an open task shows."""
+        """Return the sha256 of the proposal that an open task shows."""
         assert self._desk is not None
         try:
             return self._desk.proposal(job.key, job.proposal).sha256
@@ -188,14 +188,14 @@ class Engine:
             raise _told(err, job) from err
 
     def _opened(self) -> LiveDesk | None:
-        """The desk, as soon as it can be loaded; None when the service stops before that."""
+        """Load model and stores, retrying; None when the service stops before that."""
         while not self._is_closing:
             try:
                 desk = self._open_desk()
             except Exception as err:
                 log.exception("service=refine ready=false again_s=%g", RETRY_S)
                 with self._wake:
-                    told = f"the model cannot be loaded: {err}; tried again every {RETRY_S:g} s"
+                    told = f"the model cannot be loaded: {err}; retried every {RETRY_S:g} s"
                     self._problem, self._is_down = told, True
                     self._wake.wait_for(lambda: self._is_closing, RETRY_S)
             else:
@@ -225,12 +225,12 @@ class Engine:
     def _warm(self, desk: LiveDesk, key: str) -> None:
         try:
             self._asset(desk, key)
-        except Exception as err:  # only a hint: a click tells the reviewer
+        except Exception as err:  # only a preparation: a click reports it to the reviewer
             log.warning("service=refine task=%s warm=false error=%s", key[:24], err)
 
     def _answer(self, desk: LiveDesk, job: Job, future: Future[Answer], asked: float) -> None:
         begin = time.perf_counter()
-        if begin - asked > self._settings.timeout_s:  # nobody waits for it any more
+        if begin - asked > self._settings.timeout_s:  # its request has timed out
             self._finish(job, future, Refused("it took too long; click again", "timeout"))
             return
         try:
@@ -272,25 +272,25 @@ class Engine:
         return {"result": results, "score": score}
 
     def _asset(self, desk: LiveDesk, key: str, shown: str = "") -> LiveAsset:
-        # The desk may have moved on since.
+        # The round may have changed since.
         place = key, desk.proposal(key, shown).sha256
         found = self._assets.get(place)
         if found is None:
             self._metrics.loads.inc()
             for old in [held for held in self._assets if held[0] == key]:
-                del self._assets[old]  # was proposed again
+                del self._assets[old]  # of an older proposal
             while len(self._assets) >= self._settings.max_assets:
-                self._assets.popitem(last=False)  # first: the new one needs the memory
+                self._assets.popitem(last=False)  # before loading, to free its memory
             found = self._assets[place] = desk.load(*place)
         self._assets.move_to_end(place)
         return found
 
 
 def _told(err: Exception, job: Job) -> Exception:
-    """What the reviewer hears of an error: faults of the surroundings pass."""
+    """Return the error for the reviewer: infrastructure errors are worth another click."""
     if is_surroundings(err):
         log.warning("service=refine task=%s error=%r", job.key[:24], err)
-        return Refused("store or catalogue does not answer; click again soon", "store", 5)
+        return Refused("store or catalogue cannot be reached; click again soon", "store", 5)
     if not isinstance(err, SegvigenError):
         log.error("service=refine task=%s failed", job.key[:24], exc_info=err)
         return LiveFailed(f"the model failed on this task: {type(err).__name__}; submit as usual")

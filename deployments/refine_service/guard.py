@@ -1,4 +1,4 @@
-"""Who may ask, and what a body may be: checked before anything else looks at it."""
+"""Checks of login, token and body, before anything else reads a request."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class BadRequest(SegvigenError):
     """A request that is refused.
 
     Args:
-        status: of the answer.
+        status: of the response.
         message: what was wrong, and what to do.
     """
 
@@ -32,7 +32,7 @@ class BadRequest(SegvigenError):
 
 
 def check_token(request: Request, review: ReviewSettings) -> None:
-    """Let in who sends the webhook token."""
+    """Refuse a request without the webhook token."""
     wanted = review.webhook_token
     given = next((request.headers[name] for name in TOKEN_HEADERS if name in request.headers), "")
     if wanted is None or not _same(given, wanted.get_secret_value()):
@@ -40,12 +40,12 @@ def check_token(request: Request, review: ReviewSettings) -> None:
 
 
 def check_login(request: Request, review: ReviewSettings) -> None:
-    """Let in who sends the live user and password (HTTP Basic), or the webhook token."""
+    """Refuse a request without the live user and password (HTTP Basic) or the webhook token."""
     if any(name in request.headers for name in TOKEN_HEADERS):
         check_token(request, review)
         return
     if review.live_password is None:
-        raise BadRequest(401, "live answers are off; set SEGVIGEN_REVIEW_LIVE_PASSWORD")
+        raise BadRequest(401, "live predictions are off; set SEGVIGEN_REVIEW_LIVE_PASSWORD")
     kind, _, rest = request.headers.get("authorization", "").partition(" ")
     try:
         pair = base64.b64decode(rest, validate=True).decode() if kind.lower() == "basic" else ""
@@ -56,7 +56,7 @@ def check_login(request: Request, review: ReviewSettings) -> None:
 
 
 async def read_json(request: Request, max_bytes: int = MAX_BODY_BYTES) -> dict[str, Any]:
-    """The body as a JSON object; a long one is not even read."""
+    """Read the body as a JSON object; reading stops at `max_bytes`."""
     data = bytearray()
     async for chunk in request.stream():
         data += chunk
@@ -81,5 +81,5 @@ def _finite(text: str) -> float:
 
 
 def _same(given: str, wanted: str) -> bool:
-    # Bytes, because text with other letters than ASCII would raise.
+    # Bytes: text with non-ASCII characters would raise.
     return hmac.compare_digest(given.encode(), wanted.encode())

@@ -1,6 +1,6 @@
-"""Loads what the model thread needs, and opens one sample asset with it.
+"""Load what the model thread needs, and open one sample asset with it.
 
-Compiled loops and thread pools are ready then: no reviewer waits for a first time.
+This compiles loops and starts thread pools before the first reviewer clicks.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ SAMPLE_CATEGORY, SAMPLE_SEED = "chair", 0
 
 
 def desk_opener(settings: Settings) -> Callable[[], LiveDesk]:
-    """A function that loads the settings' model and stores."""
+    """Make a function that loads model and stores by the settings."""
 
     def open_desk() -> LiveDesk:
         begin = time.perf_counter()
@@ -35,7 +35,7 @@ def desk_opener(settings: Settings) -> Callable[[], LiveDesk]:
 
 
 def open_sample(segmenter: Segmenter) -> None:
-    """Open a small asset made in code: compiled loops and thread pools are ready then."""
+    """Open a small procedural asset, to compile loops and start thread pools."""
     from segvigen_model.datasets.procedural import make_asset
 
     made = make_asset(SAMPLE_CATEGORY, SAMPLE_SEED, textured=False)

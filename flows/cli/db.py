@@ -10,12 +10,12 @@ from segvigen_model.command import terminal
 from segvigen_model.command.options import handle_errors
 from tasks.settings import load_settings
 
-app = typer.Typer(no_args_is_help=True, help="Look after the catalogue's database.")
+app = typer.Typer(no_args_is_help=True, help="Maintain the catalogue's database.")
 
 
 @app.callback()
 def _group() -> None:
-    """Keep `upgrade` a sub-command although it is the only one."""
+    """Keep `upgrade` a subcommand, although it is the only one."""
 
 
 @app.command()

@@ -25,7 +25,7 @@ BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
 
 @app.command()
 def doctor(home: Home = DEFAULT_HOME, checkpoint: str = "default", as_json: AsJson = False) -> None:
-    """Check this machine and say what to do."""
+    """Check this machine and list what to install."""
     report_checks(check_machine(home, checkpoint), as_json)
 
 

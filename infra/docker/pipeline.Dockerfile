@@ -1,5 +1,5 @@
-# Flows, workers, Prefect server and refine service: one image, the command says which.
-# EXTRAS chooses what is installed; with "gpu" the CUDA build of the sparse convolution comes along.
+# Flows, workers, Prefect server and refine service: one image, chosen by the command.
+# EXTRAS chooses what is installed; with "gpu" it includes the CUDA build of the sparse convolution.
 FROM python:3.11-slim
 
 ARG EXTRAS="pipeline,review,postgres,local"

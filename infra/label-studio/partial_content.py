@@ -1,9 +1,9 @@
-"""Label Studio's settings for the local stack, with one step more: a part is called a part.
+"""Label Studio's settings for the local stack, with a middleware that corrects partial content.
 
-Our local S3 server (`rclone serve s3`) answers a request for some bytes of a file with 200 where
-HTTP wants 206, and Label Studio passes that on. The editor loads the 3D viewer twice and breaks
-the first load off; a browser then asks for one byte to see whether it can go on, and shows that
-byte as the page. Runs in Label Studio's own environment.
+The local S3 server (`rclone serve s3`) answers a range request with status 200 where HTTP requires
+206, and Label Studio passes that on. The editor loads the 3D viewer twice and aborts the first
+load; a browser then requests one byte to find out whether it can resume, and shows that byte as the
+page. Runs in Label Studio's own environment.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-# The second asks for settings while it is being imported: those of the first must be here by then.
+# The second import reads settings that the first one defines.
 from label_studio.core.settings.base import *  # noqa: F403
 from label_studio.core.settings.label_studio import *  # noqa: F403
 from label_studio.core.settings.label_studio import MIDDLEWARE as _THEIRS
@@ -20,7 +20,7 @@ MIDDLEWARE = ["partial_content.as_partial_content", *_THEIRS]
 
 
 def as_partial_content(get_response: Callable[[Any], Any]) -> Callable[[Any], Any]:
-    """Django middleware: 206 for every 200 that holds a range of bytes."""
+    """Make Django middleware: status 206 for every 200 that holds a range of bytes."""
 
     def answer(request: Any) -> Any:
         response = get_response(request)

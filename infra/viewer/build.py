@@ -1,10 +1,10 @@
-"""Build the 3D viewer's one script: three.js and the files in `src/`, bundled and minified.
+"""Build the 3D viewer's script: three.js and the files in `src/`, bundled and minified.
 
     python -m infra.viewer.build            # does nothing when the bundle is up to date
 
-The packages come by `package-lock.json` with their hashes; no install script of theirs is run.
-Node is the machine's own where it is new enough, else the one that pip installs. Works in a
-checkout and where pip has installed the package: npm gets a folder that is gone afterwards.
+Packages are installed by `package-lock.json` with their hashes; their install scripts do not run.
+Node is the machine's own where it is new enough, else the one that pip installs. npm works in a
+temporary folder.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ log = logging.getLogger(__name__)
 SOURCE = Path(__file__).resolve().parent
 BUNDLE = SOURCE.parents[1] / "tasks" / "rendering" / "static" / "viewer.bundle.js"
 MIN_NODE = 18
-MAX_BUNDLE_BYTES = 1_000_000  # every asset's page carries it
-# Would end or confuse the script element that the bundle stands in.
+MAX_BUNDLE_BYTES = 1_000_000  # part of every asset's page
+# Would end the script element that holds the bundle.
 FORBIDDEN = (b"</script", b"<!--")
 BUILD_TIMEOUT_S = 600
 COMMAND = "python -m infra.viewer.build"
@@ -38,11 +38,11 @@ OPTIONS = ("--bundle", "--minify", "--format=iife", "--target=es2022", "--log-le
 
 
 class BuildFailed(SegvigenError):
-    """The viewer's script could not be built; the message tells the command and its last words."""
+    """The viewer's script could not be built; the message has the command and its output."""
 
 
 def build(*, source: Path = SOURCE, bundle: Path = BUNDLE, force: bool = False) -> bool:
-    """Write the bundle unless it is there and made from the present sources.
+    """Write the bundle, unless there is one of the present sources.
 
     Args:
         source: folder with package.json, package-lock.json and src/.
@@ -54,7 +54,7 @@ def build(*, source: Path = SOURCE, bundle: Path = BUNDLE, force: bool = False) 
     """
     stamp = _stamp(source)
     if not force and bundle.is_file() and bundle.read_bytes().endswith(stamp):
-        bundle.touch()  # for make, which only compares times
+        bundle.touch()  # for make, which compares times
         return False
     node = find_node()
     with tempfile.TemporaryDirectory(prefix="segvigen-viewer-") as folder:
@@ -69,7 +69,7 @@ def build(*, source: Path = SOURCE, bundle: Path = BUNDLE, force: bool = False) 
 
 
 def _bundled(source: Path, folder: Path, node: Node) -> bytes:
-    """The script, made in an empty folder."""
+    """Build the script in an empty folder."""
     for name in ("package.json", "package-lock.json"):
         shutil.copy(source / name, folder)
     shutil.copytree(source / "src", folder / "src")
@@ -83,13 +83,13 @@ def _bundled(source: Path, folder: Path, node: Node) -> bytes:
 
 @dataclass(frozen=True, slots=True)
 class Node:
-    """How Node and npm are called.
+    """Where Node and npm are.
 
     Attributes:
         name: "machine" or "pip".
         node: the program.
         npm: words of the command.
-        folder: must be on the PATH of what they start, or None.
+        folder: to add to the PATH of the programs that they start, or None.
     """
 
     name: str
@@ -99,13 +99,13 @@ class Node:
 
 
 def find_node(path: str | None = None) -> Node:
-    """The machine's Node if it is new enough and has npm, else pip's.
+    """Find the machine's Node if it is new enough and has npm, else that of pip.
 
     Args:
-        path: where to look for programs; None: the environment's PATH.
+        path: searched for programs; None = the environment's PATH.
 
     Raises:
-        MissingExtra: there is neither.
+        MissingExtra: neither is there.
     """
     node, npm = shutil.which("node", path=path), shutil.which("npm", path=path)
     if node and npm and _version(node) >= MIN_NODE:
@@ -123,7 +123,7 @@ def find_node(path: str | None = None) -> Node:
 
 
 def main() -> None:
-    """Build for `make setup`, or after `pip install`."""
+    """Build on the command line."""
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     try:
         build(force="--force" in sys.argv[1:])
@@ -132,7 +132,7 @@ def main() -> None:
 
 
 def _stamp(source: Path) -> bytes:
-    """Comment that tells which sources a bundle was made from; its last line."""
+    """Make the last line of a bundle: a comment with the hash of its sources."""
     digest = hashlib.sha256(" ".join(OPTIONS).encode())
     for path in [source / "package-lock.json", *sorted((source / "src").glob("*.js"))]:
         digest.update(path.name.encode() + b"\0" + path.read_bytes())
@@ -146,7 +146,7 @@ def _version(node: str) -> int:
 
 
 def _runner(program: Path, node: Node) -> list[str]:
-    """Node in front of a program that is still its script; a binary runs by itself."""
+    """Run a script by Node; esbuild may also be a binary."""
     return [str(node.node)] if program.read_bytes()[:2] == b"#!" else []
 
 

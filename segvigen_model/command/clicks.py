@@ -1,6 +1,6 @@
 """Clicks of `segvigen segment`: points on the command line, or a JSON file.
 
-Points alone show one part. Clicks that name a part or a kind correct the proposal instead.
+Points alone select one part. Clicks that name a part or a kind correct the proposal.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class PointClick:
 
     Attributes:
         xyz: mesh frame.
-        kind: None where neither kind nor part is given: a point of the one part to find.
+        kind: None where neither kind nor part is given: a point of the part to find.
         part: -1 = none.
     """
 
@@ -57,7 +57,7 @@ def parse_clicks(text: str) -> list[PointClick]:
 
 
 def are_corrections(clicks: Sequence[PointClick]) -> bool:
-    """Return whether clicks correct a proposal, instead of showing one part.
+    """Return whether clicks correct a proposal, or select one part.
 
     Raises:
         BadClicks: some do and some do not, or none shows the part.
@@ -84,16 +84,16 @@ def place_clicks(
         BadClicks: a point is not on the surface, a part is not in the proposal, or two clicks of
             one part contradict each other.
     """
-    placed = [_place(click, number, mesh) for number, click in enumerate(clicks, 1)]
-    shown = {click.face: click.is_positive for click in placed}
-    for number, click in enumerate(placed, 1):
+    located = [_place(click, number, mesh) for number, click in enumerate(clicks, 1)]
+    shown = {click.face: click.is_positive for click in located}
+    for number, click in enumerate(located, 1):
         if num_parts is not None and click.part >= num_parts:
             raise BadClicks(
                 f"click {number} names part {click.part}; the proposal has 0 to {num_parts - 1}"
             )
         if num_parts is None and shown[click.face] != click.is_positive:
             raise BadClicks(f"click {number} and another one contradict each other on one face")
-    return placed
+    return located
 
 
 def _place(click: PointClick, number: int, mesh: AssetMesh) -> Click:

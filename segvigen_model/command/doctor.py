@@ -1,4 +1,4 @@
-"""`segvigen doctor`: check that this machine has what is needed, and say what to do where not.
+"""`segvigen doctor`: check what this machine has, and how to install what is missing.
 
 A check is quick and neither starts nor changes anything. A checkout's `doctor` runs these too.
 """
@@ -52,7 +52,7 @@ class Check:
 
 
 def doctor(checkpoint: str = "default", as_json: AsJson = False) -> None:
-    """Check this machine and say what to do."""
+    """Check this machine and list what to install."""
     report(check_library(checkpoint), as_json)
 
 

@@ -1,4 +1,4 @@
-"""`segvigen evaluate`: measure a checkpoint on a labelled folder, both regimes if asked."""
+"""`segvigen evaluate`: measure a checkpoint on a labelled folder."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def evaluate(
         Path | None, typer.Option("--json", help="Write the result here; - prints it.")
     ] = None,
     against: Annotated[
-        Path | None, typer.Option(help="An earlier --json file: tell what changed since.")
+        Path | None, typer.Option(help="An earlier --json file: report what changed.")
     ] = None,
 ) -> None:
     """Measure a checkpoint on a labelled folder, beside geometric baselines."""

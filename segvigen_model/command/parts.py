@@ -84,13 +84,13 @@ def find_parts(
         BadClicks: a click does not fit the mesh, the proposal or another click.
     """
     if clicks and not are_corrections(clicks):
-        placed = place_clicks(clicks, mesh)  # refused before anything is computed
-        return _find_one(segmenter.open(mesh), placed, seed)
+        located = place_clicks(clicks, mesh)  # refused before anything is computed
+        return _find_one(segmenter.open(mesh), located, seed)
     session = segmenter.open(mesh)
     found = session.propose(granularity=granularity, seed=seed)
     if clicks:
-        placed = place_clicks(clicks, mesh, found.num_parts)
-        found = session.refine(found.face_labels, placed, seed)
+        located = place_clicks(clicks, mesh, found.num_parts)
+        found = session.refine(found.face_labels, located, seed)
     return Parts(mesh, found.face_labels, found.part_confidence)
 
 

@@ -1,4 +1,4 @@
-"""`segvigen weights`: look at folders of model weights before a run needs them."""
+"""`segvigen weights`: check folders of model weights before a run needs them."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from segvigen_model.command.options import NOT_READY, OK, AsJson
 
 STYLES = {"ok": "green", "optional": "yellow", "missing": "bold red", "wrong": "bold red"}
 
-app = typer.Typer(no_args_is_help=True, help="Look at model weights.")
+app = typer.Typer(no_args_is_help=True, help="Check model weights.")
 
 
 @app.callback()
 def _group() -> None:
-    """Keep `check` a sub-command although it is the only one."""
+    """Keep `check` a subcommand, although it is the only one."""
 
 
 @app.command()
@@ -28,7 +28,7 @@ def check(
     sha256: Annotated[bool, typer.Option(help="Also hash the files.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Say what is there, what is missing, which licences apply; loads nothing."""
+    """List what is there, what is missing and which licences apply; loads nothing."""
     from segvigen_model.checkpoints.inventory import check_weights, is_runnable
 
     rows = check_weights(folder, has_sha256=sha256)

@@ -69,7 +69,7 @@ def test_a_full_queue_refuses_and_says_when_to_come_again(engine, desk, live_wor
     futures = [engine.submit(job(live_world, "a"))]
     assert desk.entered.wait(30), "the worker did not start"
     futures += [engine.submit(job(live_world, name)) for name in "bc"]
-    with pytest.raises(Refused, match="2 requests wait already; click again in") as caught:
+    with pytest.raises(Refused, match="2 requests are waiting; click again in") as caught:
         engine.submit(job(live_world, "d"))
     assert caught.value.reason == "queue_full" and caught.value.retry_after_s >= 1
     assert engine.submit(job(live_world, "b")) is futures[1], "an equal request is the same one"
@@ -104,7 +104,7 @@ def test_a_stop_finishes_what_runs_and_refuses_the_rest(engine, desk, live_world
 @pytest.mark.parametrize(
     ("error", "wanted", "said"),
     [
-        (ConnectionError("no route"), Refused, "store or catalogue does not answer"),
+        (ConnectionError("no route"), Refused, "store or catalogue cannot be reached"),
         (RuntimeError("secret detail"), LiveFailed, "failed on this task: RuntimeError"),
     ],
 )
@@ -234,7 +234,7 @@ def test_a_slow_answer_times_out_with_503_and_is_there_later(live_world, desk):
             time.sleep(0.01)
         body = live_world.body(live_world.point("part 0", 1, name="slow"))
         got = client.post("/predict", json=body)
-        assert got.status_code == 503 and "no answer within 0.2 s" in got.json()["error"]
+        assert got.status_code == 503 and "no result within 0.2 s" in got.json()["error"]
         desk.gate.set()
         for _ in range(200):
             got = client.post("/predict", json=body)
