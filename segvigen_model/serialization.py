@@ -1,8 +1,9 @@
 """Encodings and proposals as bytes, without pickles and byte-stable.
 
 An encoding is one safetensors blob with metadata in its header: it holds no code and maps without
-copying. A proposal is an npz with fixed time stamps and its provenance as JSON. Equal values give
-equal bytes, so that a create-only store recognises them. Anything else raises `CorruptBlob`.
+copying. A proposal is an npz with fixed time stamps, its tables and provenance as JSON members.
+Equal values give equal bytes, so that a create-only store recognises them. Anything else raises
+`CorruptBlob`. Proposals of format 1, whose state stood in the provenance, are read too.
 """
 
 from __future__ import annotations
@@ -11,19 +12,26 @@ import io
 import json
 import zipfile
 import zlib
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.numpy import load as load_tensors
 from safetensors.numpy import save as save_tensors
 
 from segvigen_model.errors import SegvigenError
-from segvigen_model.types import Encoding, Frame, Proposal
+from segvigen_model.types import Encoding, Frame, PartTable, Proposal, RefinementState
 
 ENCODING_FORMAT = "segvigen-encoding/1"
-PROPOSAL_FORMAT = "segvigen-proposal/1"
+PROPOSAL_FORMAT = "segvigen-proposal/2"
+PROPOSAL_FORMAT_1 = "segvigen-proposal/1"
 _EPOCH = (1980, 1, 1, 0, 0, 0)  # earliest date that zip knows
+_UNREADABLE = (
+    *(zipfile.BadZipFile, zlib.error, EOFError, OSError),
+    *(ValueError, KeyError, TypeError, AttributeError),
+)
 _ARRAYS = ("coords", "latent_coords", "shape_slat", "tex_slat", "base_color", "frame_center")
 
 
@@ -88,14 +96,24 @@ def encoding_from_bytes(data: bytes) -> Encoding:
 
 def proposal_to_bytes(proposal: Proposal) -> bytes:
     """Pack a proposal; the same proposal always gives the same bytes."""
-    provenance = json.dumps(dict(proposal.provenance), sort_keys=True, allow_nan=False)
-    arrays = {
+    arrays: dict[str, NDArray[Any]] = {
         "format": np.array(PROPOSAL_FORMAT),
         "face_labels": proposal.face_labels.astype(np.int32),
         "voxel_labels": proposal.voxel_labels.astype(np.int32),
         "part_confidence": proposal.part_confidence.astype(np.float32),
         "confidence": np.array(proposal.confidence, np.float64),
-        "provenance": np.array(provenance),
+        "parts": _json_member(
+            {
+                "names": proposal.parts.names,
+                "categories": proposal.parts.categories,
+                "color_slots": proposal.parts.color_slots,
+            }
+        ),
+        "refinement": _refinement_member(proposal.refinement),
+        "checkpoint": np.array(proposal.checkpoint),
+        "num_draws": np.array(proposal.num_draws, np.int64),
+        "fallbacks": _json_member(proposal.fallbacks),
+        "provenance": _json_member(dict(proposal.provenance)),
     }
     if proposal.finer is not None:
         arrays["finer"] = proposal.finer.astype(np.int32)
@@ -120,21 +138,95 @@ def proposal_from_bytes(data: bytes) -> Proposal:
     """
     try:
         with np.load(io.BytesIO(data), allow_pickle=False) as stored:
-            if str(stored["format"]) != PROPOSAL_FORMAT:
-                raise CorruptBlob(
-                    f"format is {stored['format']}, not {PROPOSAL_FORMAT!r}; propose again"
-                )
-            return Proposal(
-                face_labels=stored["face_labels"],
-                voxel_labels=stored["voxel_labels"],
-                part_confidence=stored["part_confidence"],
-                confidence=float(stored["confidence"]),
-                provenance=json.loads(str(stored["provenance"])),
-                finer=stored.get("finer"),
-                groups=stored.get("groups"),
+            members = {name: stored[name] for name in stored.files}
+        format_ = str(members["format"])
+        if format_ not in _STATE_READERS:
+            raise CorruptBlob(
+                f"format is {format_!r}, not one of {', '.join(_STATE_READERS)}; propose again"
             )
-    except (zipfile.BadZipFile, zlib.error, EOFError, OSError, ValueError, KeyError) as err:
+        return Proposal(
+            face_labels=members["face_labels"],
+            voxel_labels=members["voxel_labels"],
+            part_confidence=members["part_confidence"],
+            confidence=float(members["confidence"]),
+            finer=members.get("finer"),
+            groups=members.get("groups"),
+            **_STATE_READERS[format_](members),
+        )
+    except _UNREADABLE as err:
         raise CorruptBlob(f"not a proposal ({len(data)} bytes): {err}; propose again") from err
+
+
+def _json_member(value: Any) -> NDArray[np.str_]:
+    """JSON text as an array that npz holds."""
+    return np.array(json.dumps(value, sort_keys=True, allow_nan=False))
+
+
+def _refinement_member(state: RefinementState) -> NDArray[np.str_]:
+    return _json_member(
+        {
+            "anchor_faces": state.anchor_faces,
+            "background_part": state.background_part,
+            "id_map": {str(old): new for old, new in state.id_map.items()},
+            "pieces": {str(old): pieces for old, pieces in state.pieces.items()},
+        }
+    )
+
+
+def _read_state(members: Mapping[str, Any]) -> dict[str, Any]:
+    """Typed fields and provenance of a proposal of format 2."""
+    parts = json.loads(str(members["parts"]))
+    return {
+        "parts": PartTable(
+            tuple(parts["names"]), tuple(parts["categories"]), tuple(parts["color_slots"])
+        ),
+        "refinement": _refinement_of(json.loads(str(members["refinement"]))),
+        "checkpoint": str(members["checkpoint"]),
+        "num_draws": int(members["num_draws"]),
+        "fallbacks": tuple(json.loads(str(members["fallbacks"]))),
+        "provenance": json.loads(str(members["provenance"])),
+    }
+
+
+def _read_state_1(members: Mapping[str, Any]) -> dict[str, Any]:
+    """Typed fields of a proposal of format 1, taken out of its provenance."""
+    record: dict[str, Any] = json.loads(str(members["provenance"]))
+    num_parts = len(members["part_confidence"])
+    plain = PartTable.plain(num_parts)
+    refinement = {key: record.pop(old) for key, old in _REFINEMENT_KEYS_1.items() if old in record}
+    return {
+        "parts": PartTable(
+            tuple(record.pop("part_names", None) or plain.names),
+            tuple(record.pop("part_categories", None) or plain.categories),
+            tuple(record.pop("part_slots", None) or plain.color_slots),
+        ),
+        "refinement": _refinement_of(refinement),
+        "checkpoint": str(record.get("checkpoint", "")),
+        "num_draws": int(record.get("num_draws", 0)),
+        "fallbacks": tuple(record.get("fallbacks", ())),
+        "provenance": record,
+    }
+
+
+def _refinement_of(stored: Mapping[str, Any]) -> RefinementState:
+    return RefinementState(
+        anchor_faces=tuple(int(face) for face in stored.get("anchor_faces", ())),
+        background_part=stored.get("background_part"),
+        id_map={int(old): int(new) for old, new in stored.get("id_map", {}).items()},
+        pieces={int(old): tuple(pieces) for old, pieces in stored.get("pieces", {}).items()},
+    )
+
+
+_REFINEMENT_KEYS_1 = {
+    "anchor_faces": "anchor_faces",
+    "background_part": "not_object_part",
+    "id_map": "id_map",
+    "pieces": "pieces",
+}
+_STATE_READERS: dict[str, Callable[[Mapping[str, Any]], dict[str, Any]]] = {
+    PROPOSAL_FORMAT: _read_state,
+    PROPOSAL_FORMAT_1: _read_state_1,
+}
 
 
 def _metadata(data: bytes) -> dict[str, Any]:

@@ -31,10 +31,10 @@ from segvigen_model.partition.edits import Edits, Splitter, apply_edits
 from segvigen_model.partition.hierarchy import first_levels
 from segvigen_model.partition.refinement import (
     ClickRegions,
-    follow_edits,
     followed,
     refine_labels,
     refined_partition,
+    renumber_clicks,
     resolve_clicks,
     settled_wishes,
 )
@@ -55,6 +55,7 @@ from segvigen_model.types import (
     FloatArray,
     IntArray,
     Proposal,
+    RefinementState,
 )
 
 logger = logging.getLogger(__name__)
@@ -134,7 +135,7 @@ class Session:
         areas = geometry.surface.areas
         partition = consensus(draws, atoms, bonds, areas, granularity, config)
         logger.info("propose parts=%d agreement=%.3f", partition.count, partition.confidence)
-        return self._with_levels(
+        proposal = self._with_levels(
             partition,
             (atoms, bonds),
             labels_source="draw_consensus",
@@ -144,6 +145,7 @@ class Session:
             granularity=granularity,
             atoms=atoms.source,
         )
+        return replace(proposal, num_draws=num_draws)
 
     def click(self, clicks: Sequence[Click], seed: int = 0) -> FloatArray:
         """Find the part that clicks point at.
@@ -169,39 +171,37 @@ class Session:
 
     def refine(
         self,
-        face_labels: IntArray,
+        shown: Proposal | IntArray,
         clicks: Sequence[Click],
         seed: int = 0,
         *,
-        not_object_part: int | None = None,
-        anchor_faces: Sequence[int] = (),
         edits: Edits | None = None,
+        state: RefinementState | None = None,
     ) -> Proposal:
         """Change a partition by clicks and by edits of whole parts.
 
         Args:
-            face_labels: (F,) int dense part ids that the reviewer saw.
+            shown: the proposal that the reviewer saw, or its (F,) int dense part ids.
             clicks: what the reviewer clicked; the later of two on one face counts.
             seed: as in `click`.
-            not_object_part: part already set aside as no object (provenance of the input).
-            anchor_faces: faces settled by clicks of earlier rounds (provenance of the input);
-                they keep their part unless clicked again.
             edits: merges and splits of shown parts; done first.
+            state: what earlier rounds settled; that of `shown` when None.
 
         Returns:
             The new partition. Every click holds; a part without clicks keeps its faces except
-            those that clicks move. Ids stay, but a vacated one goes to the newest part ("id_map":
-            shown id -> id now; "pieces": of parts that were split).
+            those that clicks move. Ids stay, but a vacated one goes to the newest part; its
+            `refinement` says how ids moved. Names, categories and colours are not carried over.
         """
+        labels, state = _what_was_shown(shown, state)
         geometry = self.geometry
         areas = geometry.surface.areas
         together = togetherness(geometry.reading.bonds)
         splitter = Splitter(geometry.atoms, together, areas, self._config.edits)
-        edited = apply_edits(face_labels, edits or Edits(), splitter)
-        clicks, aside = follow_edits(edited, clicks, not_object_part)
+        edited = apply_edits(labels, edits or Edits(), splitter)
+        clicks, aside = renumber_clicks(edited, clicks, state.background_part)
         first_new = int(edited.labels.max(initial=-1)) + 1
         wishes, aside = resolve_clicks(clicks, len(edited.home), aside, first_new)
-        settled = settled_wishes(edited.labels, anchor_faces, wishes)
+        settled = settled_wishes(edited.labels, state.anchor_faces, wishes)
         points = {wish.face: geometry.surface.centers[wish.face] for wish in settled}
         points |= {click.face: click.xyz for click in clicks}
         parts = clicked_parts(wishes, settled, points)
@@ -216,19 +216,24 @@ class Session:
             settled,
         )
         id_map, touched = followed(edited, refined, wishes)
-        return self._proposal(
-            refined_partition(face_labels, edited, refined, touched, areas),
+        proposal = self._proposal(
+            refined_partition(labels, edited, refined, touched, areas),
             labels_source="click_refinement",
             num_clicks=len(clicks),
             seed=seed,
-            id_map={str(old): new for old, new in sorted(id_map.items())},
+        )
+        clicked = {int(wish.face) for wish in wishes}
+        after = RefinementState(
+            anchor_faces=tuple(sorted(clicked.union(state.anchor_faces))),
+            background_part=refined.not_object_part,
+            id_map=dict(sorted(id_map.items())),
             pieces={
-                str(old): [id_map[piece] for piece in pieces if piece in id_map]
+                old: tuple(id_map[piece] for piece in pieces if piece in id_map)
                 for old, pieces in edited.pieces.items()
             },
-            not_object_part=refined.not_object_part,
-            anchor_faces=sorted({*map(int, anchor_faces), *(wish.face for wish in wishes)}),
         )
+        num_draws = shown.num_draws if isinstance(shown, Proposal) else 0
+        return replace(proposal, refinement=after, num_draws=num_draws)
 
     def guided(self, part_map: ByteArray, *, num_steps: int = 8, seed: int = 0) -> Proposal:
         """Partition the asset after a painted view.
@@ -294,5 +299,16 @@ class Session:
             voxel_labels=self.geometry.relation.labels_to_voxels(partition.labels),
             part_confidence=partition.part_confidence,
             confidence=partition.confidence,
+            checkpoint=self._weights["checkpoint"],
+            fallbacks=partition.notes,
             provenance={**provenance, **self._weights, "fallbacks": list(partition.notes)},
         )
+
+
+def _what_was_shown(
+    shown: Proposal | IntArray, state: RefinementState | None
+) -> tuple[IntArray, RefinementState]:
+    """(F,) part ids of what was shown, and what earlier rounds settled."""
+    if not isinstance(shown, Proposal):
+        return shown, state or RefinementState()
+    return shown.face_labels, state or shown.refinement

@@ -193,6 +193,57 @@ class Click:
 
 
 @dataclass(frozen=True, slots=True)
+class PartTable:
+    """What is known of parts besides their faces; each column has one entry per part.
+
+    Attributes:
+        names: as reviewers gave them, "" = not named; untrusted text.
+        categories: taxonomy ids, "" = none.
+        color_slots: place of each part's colour in a fixed sequence of colours, -1 = not chosen.
+    """
+
+    names: tuple[str, ...] = ()
+    categories: tuple[str, ...] = ()
+    color_slots: tuple[int, ...] = ()
+
+    def __post_init__(self) -> None:
+        if not len(self.names) == len(self.categories) == len(self.color_slots):
+            raise ValueError(
+                f"{len(self.names)} names, {len(self.categories)} categories, "
+                f"{len(self.color_slots)} colour slots; a part table needs one of each per part"
+            )
+
+    @classmethod
+    def plain(cls, num_parts: int) -> PartTable:
+        """Parts without name and category; part k has colour k."""
+        return cls(("",) * num_parts, ("",) * num_parts, tuple(range(num_parts)))
+
+    @property
+    def num_parts(self) -> int:
+        """Number of parts."""
+        return len(self.names)
+
+
+@dataclass(frozen=True, slots=True)
+class RefinementState:
+    """What reviewers have settled, and how part ids moved in the last round.
+
+    Attributes:
+        anchor_faces: (K,) int, ascending: faces that clicks of all rounds settled. They keep their
+            part unless they are clicked again.
+        background_part: part that is no part of the object (support, backdrop), or None.
+        id_map: part id before the last round -> id in this proposal. Parts that vanished are
+            absent. Ids above those shown are new parts before they were renumbered.
+        pieces: part id before a split -> ids of its pieces in this proposal.
+    """
+
+    anchor_faces: tuple[int, ...] = ()
+    background_part: int | None = None
+    id_map: Mapping[int, int] = field(default_factory=dict)
+    pieces: Mapping[int, tuple[int, ...]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
 class Proposal:
     """A full partition of one asset's faces, with how sure the model is.
 
@@ -201,7 +252,13 @@ class Proposal:
         voxel_labels: (N,) int32, the same partition on the encoding's voxels.
         part_confidence: (P,) float32, 0..1; 1 where a person clicked.
         confidence: 0..1, the IoU to be expected of a part, area-weighted mean.
-        provenance: JSON-able: labels_source, seeds, steps, granularity, checkpoint, fallbacks...
+        parts: names, categories and colours of the P parts; `PartTable.plain` when left out.
+        refinement: what reviewers settled; empty in a first proposal.
+        checkpoint: sha256 of the checkpoint that made it, "" = none.
+        num_draws: independent draws that voted, 0 = none.
+        fallbacks: what could not be done as asked, e.g. "geometry_only".
+        provenance: JSON-able record of how it was made, for people and audits; never read to
+            decide anything.
         finer: (L, F) int32 levels below the parts, each nested in the one before, or None.
         groups: (P,) int32 dense group of each part, the level above, or None.
     """
@@ -210,9 +267,23 @@ class Proposal:
     voxel_labels: IntArray
     part_confidence: FloatArray
     confidence: float
+    parts: PartTable = PartTable()
+    refinement: RefinementState = field(default_factory=RefinementState)
+    checkpoint: str = ""
+    num_draws: int = 0
+    fallbacks: tuple[str, ...] = ()
     provenance: Mapping[str, Any] = field(default_factory=dict)
     finer: IntArray | None = None
     groups: IntArray | None = None
+
+    def __post_init__(self) -> None:
+        if self.parts.num_parts == 0:
+            object.__setattr__(self, "parts", PartTable.plain(self.num_parts))
+        if self.parts.num_parts != self.num_parts:
+            raise ValueError(
+                f"part table of {self.parts.num_parts} parts for {self.num_parts} parts; "
+                "replace `parts` together with the labels"
+            )
 
     @property
     def num_parts(self) -> int:

@@ -22,7 +22,7 @@ from segvigen_model.errors import SegvigenError
 from tasks.errors import is_surroundings
 from tasks.labelling.rounds import edits_of
 from tasks.live.click_history import Result
-from tasks.live.preview import preview_results
+from tasks.live.preview import Preview, preview_results
 from tasks.live.session import LiveAsset, LiveDesk, read_said
 from tasks.settings import LiveSettings
 from tasks.storage.canonical import canonical_json
@@ -262,10 +262,16 @@ class Engine:
         if not sent:
             return {"result": [], "score": 0.0}
         refined = desk.refine(asset, said)
-        named = replace(refined, provenance={**refined.provenance, "request": job.digest})
-        part = desk.part_of(named, sent[-1])
-        merges = edits_of(said.verbs).merges
-        results = preview_results(asset.buffers, asset.shown.face_labels, named, sent, part, merges)
+        part = desk.part_of(refined, sent[-1])
+        preview = Preview(
+            shown=asset.shown.face_labels,
+            refined=refined,
+            part=part,
+            clicks=sent,
+            merges=edits_of(said.verbs).merges,
+            request=job.digest,
+        )
+        results = preview_results(asset.buffers, preview)
         counts = len(said.clicks), len(said.verbs)
         log.info("service=refine task=%s clicks=%d verbs=%d part=%d", job.key[:24], *counts, part)
         score = results[0]["score"] if results else 0.0

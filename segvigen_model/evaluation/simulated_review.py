@@ -178,7 +178,7 @@ def _do(
     if not clicks:
         return labels, anchors
     answer = refine(labels, clicks, anchors)
-    return answer.face_labels.astype(np.int32), answer.provenance.get("anchor_faces", ())
+    return answer.face_labels.astype(np.int32), answer.refinement.anchor_faces
 
 
 def _renamed(click: Click, new_id: IntArray) -> Click:

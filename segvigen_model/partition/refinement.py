@@ -128,7 +128,7 @@ def resolve_clicks(
     return list(by_face.values()), aside
 
 
-def follow_edits(
+def renumber_clicks(
     edited: Edited, clicks: Sequence[Click], background: int | None
 ) -> tuple[list[Click], int | None]:
     """Clicks under the ids that parts have after merges, and the background part.

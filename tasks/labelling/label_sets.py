@@ -31,7 +31,7 @@ from tasks.catalogue import (
     VerbRow,
 )
 from tasks.labelling.loading import current_proposal, load_asset_mesh, load_proposal
-from tasks.labelling.rounds import CATEGORIES, NAMES, edited_proposal, is_verb_usable, part_looks
+from tasks.labelling.rounds import edited_proposal, is_verb_usable
 from tasks.storage import keys
 from tasks.storage.canonical import json_document
 from tasks.storage.store import Store
@@ -56,7 +56,9 @@ class LabelSet:
         face_labels: (F,) int32, 0..P-1; the instance ids.
         part_names: P names; "part k" where nobody named part k.
         not_object_part: the part that is support or backdrop, or -1.
-        provenance: where it came from; see `accept_asset`.
+        decided_by: the reviewer's name, or GATE.
+        clicks: of all rounds, as stored: each with its round, reviewer, face, `xyz`, kind, part.
+        provenance: the whole stored history, clicks and reviews included; for people and audits.
         part_categories: P taxonomy ids, "" where nobody chose one.
         tree: coarse and fine levels; `tree.levels[tree.part_level]` is `face_labels`.
         proposal_parts: (P',) int32 part that each part of the accepted proposal became.
@@ -65,6 +67,8 @@ class LabelSet:
     face_labels: IntArray
     part_names: tuple[str, ...]
     not_object_part: int
+    decided_by: str
+    clicks: tuple[Mapping[str, Any], ...]
     provenance: Mapping[str, Any]
     part_categories: tuple[str, ...]
     tree: PartTree
@@ -137,11 +141,12 @@ def write_label_set(
     proposal = load_proposal(store, source)
     said = _said(catalogue, asset.asset_id, answered)
     verbs = _accepting_verbs(said, asset.round, proposal.num_parts)
-    final, became = proposal, np.arange(proposal.num_parts)
+    final: Proposal = proposal
+    became: IntArray = np.arange(proposal.num_parts)
     if verbs:
         final = edited_proposal(proposal, verbs, surface_of(load_asset_mesh(store, asset)).areas)
-        id_map = final.provenance["id_map"]
-        became = np.array([id_map[str(part)] for part in range(proposal.num_parts)])
+        id_map = final.refinement.id_map
+        became = np.array([id_map[part] for part in range(proposal.num_parts)])
     arrays = _pack(asset, final, became)
     history = _history(asset, source, final, said, decided_by)
     digest = hashlib.sha256(arrays + json_document(history)).hexdigest()[:LABEL_ID_CHARS]
@@ -189,7 +194,17 @@ def load_label_set(store: Store, row: LabelSetRow) -> LabelSet:
     categories = tuple(str(each) for each in held.get("part_categories", [""] * len(names)))
     became = held.get("proposal_parts", np.arange(len(names), dtype=np.int32))
     told = store.get_json(row.provenance_key)
-    return LabelSet(labels, names, not_object, told, categories, _tree(held), became)
+    return LabelSet(
+        face_labels=labels,
+        part_names=names,
+        not_object_part=not_object,
+        decided_by=row.decided_by,
+        clicks=tuple(told["clicks"]),
+        provenance=told,
+        part_categories=categories,
+        tree=_tree(held),
+        proposal_parts=became,
+    )
 
 
 def _tree(held: Mapping[str, Any]) -> PartTree:
@@ -256,16 +271,15 @@ def _accepting_verbs(said: _Log, round_: int, num_parts: int) -> list[VerbRow]:
 def _pack(asset: AssetRow, proposal: Proposal, became: IntArray) -> bytes:
     check_partition(proposal.face_labels, asset.num_faces, proposal.num_parts)
     buffer = io.BytesIO()
-    not_object = proposal.provenance.get("not_object_part")
-    looks = part_looks(proposal)
-    names = [name or f"part {part}" for part, name in enumerate(looks[NAMES])]
+    background, parts = proposal.refinement.background_part, proposal.parts
+    names = [name or f"part {part}" for part, name in enumerate(parts.names)]
     tree = part_tree(proposal.face_labels, proposal.finer, proposal.groups)
     np.savez_compressed(
         buffer,
         face_labels=proposal.face_labels.astype(np.int32),
         part_names=np.array(names),
-        part_categories=np.array(looks[CATEGORIES], np.str_),
-        not_object_part=np.array(-1 if not_object is None else int(not_object), np.int32),
+        part_categories=np.array(parts.categories, np.str_),
+        not_object_part=np.array(-1 if background is None else background, np.int32),
         levels=tree.levels,
         level_offsets=tree.offsets,
         parents=tree.parents,

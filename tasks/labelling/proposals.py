@@ -37,7 +37,7 @@ def stored_proposal(
         sha256=hashlib.sha256(data).hexdigest(),
         num_parts=proposal.num_parts,
         confidence=float(proposal.confidence),
-        checkpoint=str(proposal.provenance.get("checkpoint", "")),
+        checkpoint=proposal.checkpoint,
         provenance=proposal.provenance,
     )
 

@@ -15,19 +15,23 @@ import numpy as np
 from segvigen_model.partition.edits import Edits, merged_ids, settle_ids
 from segvigen_model.partition.hierarchy import carried_groups, carried_levels
 from segvigen_model.surface.geometry import surface_of
-from segvigen_model.types import AssetMesh, Click, FloatArray, IntArray, Proposal
+from segvigen_model.types import (
+    AssetMesh,
+    Click,
+    FloatArray,
+    IntArray,
+    PartTable,
+    Proposal,
+    RefinementState,
+)
 from tasks.catalogue import VerbRow
 from tasks.labelling.edit_commands import Verb, VerbKind
 from tasks.labelling.part_colors import spread_slots
 from tasks.labelling.segmenter import Session
 
-NAMES, CATEGORIES, SLOTS = "part_names", "part_categories", "part_slots"
 PART_EDITS = "part_edits"  # labels_source of a round that needed no model
 # Provenance that later rounds do not inherit.
-OF_ONE_ROUND = (
-    *("pieces", "third_look", "parent"),
-    *("num_clicks", "num_clicks_dropped", "num_verbs"),
-)
+OF_ONE_ROUND = ("third_look", "parent", "num_clicks", "num_clicks_dropped", "num_verbs")
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,18 +92,11 @@ def next_proposal(
         return edited_proposal(shown, said.verbs, areas)
     if session is None:
         raise ValueError("clicks and splits need the asset opened with a model; give a session")
-    refined = session.refine(
-        shown.face_labels,
-        list(said.clicks),
-        seed=seed,
-        not_object_part=shown.provenance.get("not_object_part"),
-        anchor_faces=shown.provenance.get("anchor_faces", ()),
-        edits=said.edits,
-    )
-    id_map = {int(old): int(new) for old, new in refined.provenance["id_map"].items()}
-    looks = _looks(shown, said.verbs, id_map, refined.num_parts)
-    looks[SLOTS] = spread_slots(mesh, refined.face_labels, looks[SLOTS])
-    changed = replace(refined, provenance={**refined.provenance, **looks})
+    refined = session.refine(shown, list(said.clicks), seed=seed, edits=said.edits)
+    id_map = refined.refinement.id_map
+    parts = _carry_parts(shown, said.verbs, id_map, refined.num_parts)
+    slots = spread_slots(mesh, refined.face_labels, parts.color_slots)
+    changed = replace(refined, parts=replace(parts, color_slots=tuple(slots)))
     return _with_levels(changed, shown, said.edits, areas)
 
 
@@ -119,22 +116,29 @@ def edited_proposal(shown: Proposal, verbs: Sequence[VerbRow], areas: FloatArray
     table = np.array([id_map[part] for part in range(shown.num_parts)], np.int32)
     confidence = _joined_confidence(shown, table)
     shares = np.bincount(face_labels, areas + 1e-30)
-    aside = shown.provenance.get("not_object_part")
-    about = {
-        **{key: value for key, value in shown.provenance.items() if key not in OF_ONE_ROUND},
-        "labels_source": PART_EDITS if merges else shown.provenance.get("labels_source", ""),
-        "id_map": {str(old): new for old, new in sorted(id_map.items())},
-        "not_object_part": id_map[aside] if aside is not None and home[aside] == aside else None,
-        **_looks(shown, verbs, id_map, len(confidence)),
-    }
-    edited = Proposal(
+    before = shown.refinement
+    aside = before.background_part
+    edited = replace(
+        shown,
         face_labels=face_labels,
         voxel_labels=table[shown.voxel_labels],
         part_confidence=confidence,
         confidence=float(np.average(confidence, weights=shares)) if merges else shown.confidence,
-        provenance=about,
+        parts=_carry_parts(shown, verbs, id_map, len(confidence)),
+        refinement=RefinementState(
+            anchor_faces=before.anchor_faces,
+            background_part=id_map[aside] if aside is not None and home[aside] == aside else None,
+            id_map=dict(sorted(id_map.items())),
+        ),
+        provenance=_record_of_edits(shown, has_merges=bool(merges)),
     )
     return _with_levels(edited, shown, Edits(merges), areas)
+
+
+def _record_of_edits(shown: Proposal, *, has_merges: bool) -> dict[str, Any]:
+    """Provenance of a round without a model: that of the round before, but for its own facts."""
+    kept = {key: value for key, value in shown.provenance.items() if key not in OF_ONE_ROUND}
+    return {**kept, "labels_source": PART_EDITS} if has_merges else kept
 
 
 def _joined_confidence(shown: Proposal, table: IntArray) -> FloatArray:
@@ -146,35 +150,25 @@ def _joined_confidence(shown: Proposal, table: IntArray) -> FloatArray:
     return confidence
 
 
-def _looks(
+def _carry_parts(
     shown: Proposal, verbs: Sequence[VerbRow], id_map: Mapping[int, int], num_parts: int
-) -> dict[str, Any]:
+) -> PartTable:
     """Names, categories and colour slots of the new parts; slot -1 = not chosen yet."""
     home = merged_ids(shown.num_parts, [v.parts for v in verbs if v.kind == VerbKind.MERGE])
     # What a part was merged into speaks for it, so it is written last.
     order = sorted(range(shown.num_parts), key=lambda part: (home[part] == part, -part))
-    defaults: dict[str, Any] = {NAMES: "", CATEGORIES: "", SLOTS: -1}
-    looks: dict[str, Any] = {key: [blank] * num_parts for key, blank in defaults.items()}
-    for key, blank in defaults.items():
-        old = part_looks(shown)[key]
-        for part in order:
-            if part in id_map and old[part] != blank:
-                looks[key][id_map[part]] = old[part]
-    said = {VerbKind.NAME: NAMES, VerbKind.CATEGORY: CATEGORIES}
+    names, categories, slots = [""] * num_parts, [""] * num_parts, [-1] * num_parts
+    for part in (part for part in order if part in id_map):
+        now = id_map[part]
+        names[now] = shown.parts.names[part] or names[now]
+        categories[now] = shown.parts.categories[part] or categories[now]
+        if shown.parts.color_slots[part] >= 0:
+            slots[now] = shown.parts.color_slots[part]
+    columns = {VerbKind.NAME: names, VerbKind.CATEGORY: categories}
     for verb in sorted(verbs, key=lambda each: home[each.parts[0]] == each.parts[0]):
-        if verb.kind in said and verb.parts[0] in id_map:
-            looks[said[VerbKind(verb.kind)]][id_map[verb.parts[0]]] = verb.text
-    return looks
-
-
-def part_looks(proposal: Proposal) -> dict[str, Any]:
-    """Names, categories and colour slots of a proposal's parts, each a list of length P."""
-    count, told = proposal.num_parts, proposal.provenance
-    return {
-        NAMES: list(told.get(NAMES) or [""] * count),
-        CATEGORIES: list(told.get(CATEGORIES) or [""] * count),
-        SLOTS: list(told.get(SLOTS) or range(count)),
-    }
+        if verb.kind in columns and verb.parts[0] in id_map:
+            columns[VerbKind(verb.kind)][id_map[verb.parts[0]]] = verb.text
+    return PartTable(tuple(names), tuple(categories), tuple(slots))
 
 
 def _with_levels(new: Proposal, shown: Proposal, edits: Edits, areas: FloatArray) -> Proposal:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 from segvigen_model.partition.edits import Edits
-from segvigen_model.types import AssetMesh, Click, Encoding, IntArray, Proposal
+from segvigen_model.types import AssetMesh, Click, Encoding, Proposal
 
 
 class Weights(Protocol):
@@ -53,12 +53,10 @@ class Session(Protocol):
 
     def refine(
         self,
-        face_labels: IntArray,
+        shown: Proposal,
         clicks: Sequence[Click],
         seed: int = 0,
         *,
-        not_object_part: int | None = None,
-        anchor_faces: Sequence[int] = (),
         edits: Edits | None = None,
     ) -> Proposal:
         """The partition after merges, splits and clicks."""

@@ -13,6 +13,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -26,6 +27,28 @@ from tasks.review.rle import mask_to_rle
 
 VERSION = 1
 KEYPOINT_WIDTH = 0.9  # percent of the sheet, as the editor draws them
+
+
+@dataclass(frozen=True, slots=True)
+class Preview:
+    """What the clicks of one request did to the partition that the reviewer sees.
+
+    Attributes:
+        shown: (F,) part ids that the reviewer sees.
+        refined: the partition after the clicks.
+        part: id in `refined` of the part that the clicks speak of, or -1 when it is gone.
+        clicks: those of the request; they come back under new ids, because the editor deletes its
+            own when the reviewer accepts a preview.
+        merges: groups of shown ids that were made one before the clicks.
+        request: names the request; the same one gives the same result ids.
+    """
+
+    shown: IntArray
+    refined: Proposal
+    part: int
+    clicks: Sequence[PointedClick] = ()
+    merges: Sequence[Sequence[int]] = ()
+    request: str = ""
 
 
 def face_runs(faces: IntArray) -> list[int]:
@@ -63,7 +86,7 @@ def ids_as_shown(
     The refinement gives a vacated id to a new part; here that would look like the old one. Merged
     parts go by the id of the first that was named.
     """
-    id_map = {int(before): int(now) for before, now in refined.provenance["id_map"].items()}
+    id_map = refined.refinement.id_map
     home = merged_ids(num_shown, merges)
     shown = np.arange(refined.num_parts) + max(num_shown, 1 + max(id_map, default=0))
     for before, now in sorted(id_map.items(), reverse=True):
@@ -71,46 +94,34 @@ def ids_as_shown(
     return shown
 
 
-def preview_results(
-    buffers: Buffers,
-    shown: IntArray,
-    refined: Proposal,
-    clicks: Sequence[PointedClick],
-    part: int,
-    merges: Sequence[Sequence[int]] = (),
-) -> list[dict[str, Any]]:
-    """Label Studio results of a live answer.
+def preview_results(buffers: Buffers, preview: Preview) -> list[dict[str, Any]]:
+    """Label Studio results of a live answer: the mask, unless nothing of it is in sight, then the
+    clicks.
 
     Args:
         buffers: of the sheet.
-        shown: (F,) part ids that the reviewer sees.
-        refined: the partition after the clicks.
-        clicks: those of the request; they come back under new ids, because the editor deletes its
-            own when the reviewer accepts a preview.
-        part: id in `refined` of the part that the clicks speak of, or -1 when it is gone.
-        merges: groups of shown ids that were made one before the clicks.
-
-    Returns:
-        The mask, unless nothing of the part can be seen, then the clicks.
+        preview: what the clicks did.
     """
-    after = refined.face_labels
-    mask = sheet_mask(buffers, after == part) if part >= 0 else np.zeros((0, 0), bool)
+    part, refined = preview.part, preview.refined
+    if part < 0:
+        return []
+    mask = sheet_mask(buffers, refined.face_labels == part)
     if not mask.any():
         return []
     width, height = buffers.size
     place = {"original_width": width, "original_height": height, "image_rotation": 0}
     brush = {
         **place,
-        "id": _name(str(refined.provenance.get("request", "")), "preview"),
+        "id": _name(preview.request, "preview"),
         "from_name": PREVIEW,
         "to_name": SHEET,
         "type": "brushlabels",
         "origin": "prediction",
         "score": round(float(refined.part_confidence[part]), 4),
         "value": {"format": "rle", "rle": mask_to_rle(mask), "brushlabels": [PREVIEW_LABEL]},
-        "meta": {"preview": _about(shown, refined, clicks, part, merges)},
+        "meta": {"preview": _about(preview)},
     }
-    return [brush, *(_echo(click, place) for click in clicks)]
+    return [brush, *(_echo(click, place) for click in preview.clicks)]
 
 
 def echo_id(result_id: str) -> str:
@@ -118,23 +129,18 @@ def echo_id(result_id: str) -> str:
     return _name(result_id, "click")
 
 
-def _about(
-    shown: IntArray,
-    refined: Proposal,
-    clicks: Sequence[PointedClick],
-    part: int,
-    merges: Sequence[Sequence[int]],
-) -> Mapping[str, Any]:
-    ids = ids_as_shown(refined, int(shown.max(initial=-1)) + 1, merges)
+def _about(preview: Preview) -> Mapping[str, Any]:
+    shown, refined, clicks = preview.shown, preview.refined, preview.clicks
+    ids = ids_as_shown(refined, int(shown.max(initial=-1)) + 1, preview.merges)
     return {
         "version": VERSION,
         "num_faces": len(shown),
-        "part": int(ids[part]),
+        "part": int(ids[preview.part]),
         "label": clicks[-1].label if clicks else "",
         "is_positive": clicks[-1].is_positive if clicks else True,
         "parts": changed_parts(shown, ids[refined.face_labels]),
         "confidence": round(refined.confidence, 4),
-        "notes": list(refined.provenance.get("fallbacks", [])),
+        "notes": list(refined.fallbacks),
     }
 
 

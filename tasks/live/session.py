@@ -122,11 +122,9 @@ class LiveDesk:
     def refine(self, asset: LiveAsset, said: Answer) -> Proposal:
         """The partition after merges, splits and clicks."""
         return asset.session.refine(
-            asset.shown.face_labels,
+            asset.shown,
             [model_click(click) for click in said.clicks],
             seed=self._workspace.settings.model.seed,
-            not_object_part=asset.shown.provenance.get("not_object_part"),
-            anchor_faces=asset.shown.provenance.get("anchor_faces", ()),
             edits=edits_of(said.verbs),
         )
 
@@ -135,7 +133,7 @@ class LiveDesk:
         """Id of the part that a click speaks of, in the refined partition; -1 if it is gone."""
         if click.is_positive or click.meaning.kind is not ClickKind.BELONGS:
             return int(refined.face_labels[click.face])
-        return int(refined.provenance["id_map"].get(str(click.meaning.part), -1))
+        return refined.refinement.id_map.get(click.meaning.part, -1)
 
 
 def read_said(

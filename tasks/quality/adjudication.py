@@ -35,6 +35,7 @@ from tasks.catalogue import (
 )
 from tasks.errors import is_surroundings
 from tasks.labelling.label_sets import GATE, accept_asset, accepting_verbs, load_label_set
+from tasks.labelling.lineage import THIRD_LOOK, ThirdLook
 from tasks.labelling.loading import current_proposal, load_asset_mesh, load_proposal
 from tasks.labelling.proposals import digest_of, stored_proposal
 from tasks.labelling.rounds import OF_ONE_ROUND, edited_proposal
@@ -46,7 +47,6 @@ from tasks.workspace import Workspace
 log = logging.getLogger(__name__)
 
 ACCEPT = "accept"
-THIRD_LOOK = "third_look"  # in a proposal's provenance
 REVIEWERS_OWN = ("reviewer_rejected",)  # parked by a person's judgement, not by chance
 
 
@@ -233,14 +233,14 @@ def _third_look(
     """Show the first reviewer's labels again, one round later, with what is disputed."""
     store, catalogue = workspace.store, workspace.catalogue
     source = current_proposal(catalogue, asset)
-    about = {
-        "reviewers": [found.reviewer, found.other],
-        "iou": found.iou,
-        "other_labels": None if other is None else other.key,
-        "note": found.note,
-    }
+    other_labels = None if other is None else other.key
+    about = ThirdLook((found.reviewer, found.other), found.iou, other_labels, found.note)
     kept = {key: value for key, value in accepted.provenance.items() if key not in OF_ONE_ROUND}
-    again = replace(accepted, provenance={**kept, THIRD_LOOK: about})
+    again = replace(
+        accepted,
+        refinement=replace(accepted.refinement, id_map={}, pieces={}),
+        provenance={**kept, THIRD_LOOK: about.as_provenance()},
+    )
     round_ = asset.round + 1
     data = proposal_to_bytes(again)
     recipe = {THIRD_LOOK: hashlib.sha256(data).hexdigest()}

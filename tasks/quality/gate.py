@@ -122,15 +122,14 @@ def _doubts(workspace: Workspace, asset: AssetRow, proposal: Proposal) -> list[s
 def doubts_about(proposal: Proposal, settings: GateSettings) -> tuple[str, ...]:
     """Reasons not to trust a proposal, as far as the proposal alone tells."""
     doubts = []
-    draws = int(proposal.provenance.get("num_draws", 0))
-    if draws < settings.min_draws:
-        doubts.append(f"{draws} draws < {settings.min_draws}")
+    if proposal.num_draws < settings.min_draws:
+        doubts.append(f"{proposal.num_draws} draws < {settings.min_draws}")
     if proposal.confidence < settings.accept_confidence:
         doubts.append(f"confidence {proposal.confidence:.3f} < {settings.accept_confidence:.3g}")
     if not settings.min_parts <= proposal.num_parts <= settings.max_parts:
         bounds = f"{settings.min_parts}..{settings.max_parts}"
         doubts.append(f"{proposal.num_parts} parts, not {bounds}")
-    if proposal.provenance.get("fallbacks"):
+    if proposal.fallbacks:
         doubts.append("the model fell back")
     return tuple(doubts)
 

@@ -7,17 +7,16 @@ that part colours and numbers stay as they are.
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
 from PIL import Image
 from scipy import ndimage
 
 from segvigen_model.surface.geometry import surface_of
-from segvigen_model.types import AssetMesh, BoolArray, IntArray, Proposal
-from tasks.catalogue import Catalogue
-from tasks.quality.adjudication import THIRD_LOOK, disputed_faces
+from segvigen_model.types import AssetMesh, BoolArray, IntArray
+from tasks.catalogue import Catalogue, ProposalRow
+from tasks.labelling.lineage import lineage_of
+from tasks.quality.adjudication import disputed_faces
 from tasks.storage.store import Store
 
 MARK = (255, 0, 255)  # in no palette of parts
@@ -26,12 +25,12 @@ TITLE = "third look: two reviewers disagree where it is striped"
 TITLE_REJECTED = "third look: one reviewer accepted this, one rejected it"
 
 
-def third_look_title(provenance: Mapping[str, Any]) -> str:
+def third_look_title(row: ProposalRow) -> str:
     """What the task's title says besides; "" for an ordinary round."""
-    about = provenance.get(THIRD_LOOK)
-    if not isinstance(about, Mapping):
+    about = lineage_of(row).third_look
+    if about is None:
         return ""
-    return TITLE if about.get("other_labels") else TITLE_REJECTED
+    return TITLE if about.other_labels else TITLE_REJECTED
 
 
 def is_last_round(catalogue: Catalogue, asset_id: str, round_: int, max_rounds: int) -> bool:
@@ -44,30 +43,37 @@ def is_last_round(catalogue: Catalogue, asset_id: str, round_: int, max_rounds: 
         max_rounds: looks of a reviewer, at least 1.
     """
     rows = catalogue.proposals(asset_id)
-    thirds = [row.round for row in rows if row.round <= round_ and THIRD_LOOK in row.provenance]
+    thirds = [row.round for row in rows if row.round <= round_ and lineage_of(row).third_look]
     return round_ - max(thirds, default=-1) >= max_rounds
 
 
-def mark_disputed(
-    png: bytes, face: IntArray, proposal: Proposal, mesh: AssetMesh, store: Store
-) -> bytes:
+def find_disputed(
+    row: ProposalRow, face_labels: IntArray, mesh: AssetMesh, store: Store
+) -> BoolArray | None:
+    """(F,) faces that the other reviewer labelled differently; None for an ordinary round.
+
+    Args:
+        row: of the round.
+        face_labels: (F,) int parts that the round shows.
+        mesh: the asset.
+        store: where the other labels are.
+    """
+    about = lineage_of(row).third_look
+    if about is None or about.other_labels is None:
+        return None
+    with np.load(io.BytesIO(store.get(about.other_labels)), allow_pickle=False) as stored:
+        other = stored["face_labels"]
+    return disputed_faces(face_labels, other, surface_of(mesh).areas)
+
+
+def mark_disputed(png: bytes, face: IntArray, disputed: BoolArray) -> bytes:
     """Mark disputed faces on a sheet.
 
     Args:
         png: the sheet.
         face: (H, W) face shown at each pixel, -1 for background.
-        proposal: of the round; without a third look the sheet stays as it is.
-        mesh: the asset.
-        store: where the other labels are.
+        disputed: (F,) faces to mark.
     """
-    about = proposal.provenance.get(THIRD_LOOK)
-    key = about.get("other_labels") if isinstance(about, Mapping) else None
-    if key is None:
-        return png
-    with np.load(io.BytesIO(store.get(key)), allow_pickle=False) as stored:
-        other = stored["face_labels"]
-    areas = surface_of(mesh).areas
-    disputed = disputed_faces(proposal.face_labels, other, areas)
     return striped(png, (face >= 0) & disputed[face])
 
 

@@ -20,7 +20,7 @@ from segvigen_model.coords import fit_frame
 from segvigen_model.errors import AssetRejected, MissingExtra
 from segvigen_model.types import AssetMesh, ByteArray, FloatArray, Frame, IntArray
 from tasks.labelling.part_colors import BACKGROUND_COLOR, part_colors
-from tasks.rendering.pixel_buffers import Buffers, camera_row
+from tasks.rendering.pixel_buffers import PART_NAMES, PART_SLOTS, Buffers, camera_row
 from tasks.rendering.raycaster import Hits, RayScene, View, render_hits, unit_triangles
 from tasks.rendering.shading import OUTLINE_COLOR, shade_view
 from tasks.rendering.view_selection import plan_views
@@ -83,8 +83,8 @@ def render_sheet(
     areas = np.linalg.norm(face_normals, axis=1) / 2
     plan = plan_views(triangles, face_labels, areas, TILE_COLUMNS * TILE_ROWS)
     share = np.bincount(face_labels, weights=areas) / max(float(areas.sum()), 1e-30)
-    colors = part_colors(len(share), _told(meta, "part_slots", len(share)))
-    names = _told(meta, "part_names", len(share))
+    colors = part_colors(len(share), _told(meta, PART_SLOTS, len(share)))
+    names = _told(meta, PART_NAMES, len(share))
     legend = _legend(share, colors, names or [""] * len(share), plan.unseen_parts, width)
     canvas = _Canvas(width // TILE_COLUMNS, legend)
     normals = _corner_normals(mesh, face_normals)

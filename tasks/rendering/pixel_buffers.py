@@ -16,12 +16,23 @@ from typing import Any
 import numpy as np
 
 from segvigen_model.errors import SegvigenError
-from segvigen_model.types import FloatArray, Frame, IntArray
+from segvigen_model.types import FloatArray, Frame, IntArray, PartTable
 from tasks.rendering.raycaster import STAND_OFF, View
 from tasks.storage.canonical import canonical_json
 
 SCHEMA = 1
+# Keys of `Buffers.meta` that say how parts are called and coloured, each a list of length P.
+PART_NAMES, PART_CATEGORIES, PART_SLOTS = "part_names", "part_categories", "part_slots"
 SNAP_PIXELS = 6  # a click just off the silhouette still means the object
+
+
+def part_meta(parts: PartTable) -> dict[str, Any]:
+    """Entries of `Buffers.meta` for a proposal's parts."""
+    return {
+        PART_NAMES: list(parts.names),
+        PART_CATEGORIES: list(parts.categories),
+        PART_SLOTS: list(parts.color_slots),
+    }
 
 
 class BadBuffers(SegvigenError):

@@ -3,7 +3,7 @@
 Its script is three.js and `infra/viewer/src`, bundled by `infra/viewer/build.py`. It runs in the
 editor's origin; therefore only that script and one style sheet may run in it (the content policy
 names their hashes) and everything from the asset goes in as data. Part names, categories and colour
-slots come from the sheet's `meta` under the names that a proposal's provenance has for them.
+slots come from the sheet's `meta` (pixel_buffers.py).
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from segvigen_model.types import AssetMesh, ByteArray, FloatArray, Frame, IntArr
 from tasks.labelling.part_colors import hex_color, part_colors
 from tasks.labelling.taxonomy import Taxonomy
 from tasks.rendering.labels import part_label, task_labels
-from tasks.rendering.pixel_buffers import Buffers
+from tasks.rendering.pixel_buffers import PART_CATEGORIES, PART_NAMES, PART_SLOTS, Buffers
 from tasks.storage.canonical import canonical_json
 
 MAX_FACES = 300_000  # a page of some 30 MB; picking stays far under a second
@@ -206,10 +206,10 @@ def _parts(mesh: AssetMesh, face_labels: IntArray, buffers: Buffers) -> list[dic
         np.cross(triangles[:, 1] - triangles[:, 0], triangles[:, 2] - triangles[:, 0]), axis=1
     )
     share = np.bincount(face_labels, weights=areas, minlength=num_parts) / max(areas.sum(), 1e-30)
-    slots = _told(buffers, "part_slots", range(num_parts))
+    slots = _told(buffers, PART_SLOTS, range(num_parts))
     colors = part_colors(max(slots, default=-1) + 1)
-    names = _told(buffers, "part_names", [""] * num_parts)
-    categories = _told(buffers, "part_categories", [""] * num_parts)
+    names = _told(buffers, PART_NAMES, [""] * num_parts)
+    categories = _told(buffers, PART_CATEGORIES, [""] * num_parts)
     return [
         {
             "label": part_label(part),

@@ -23,12 +23,17 @@ from tasks.catalogue import (
 )
 from tasks.errors import StageError
 from tasks.labelling.loading import current_proposal, load_asset_mesh, load_proposal
-from tasks.labelling.rounds import SLOTS, part_looks
 from tasks.labelling.taxonomy import configured_taxonomy
-from tasks.quality.third_review import is_last_round, mark_disputed, third_look_title
+from tasks.quality.third_review import find_disputed, is_last_round, mark_disputed, third_look_title
 from tasks.rendering.contact_sheet import render_sheet
 from tasks.rendering.labels import task_labels
-from tasks.rendering.pixel_buffers import Buffers, buffers_from_bytes, buffers_to_bytes
+from tasks.rendering.pixel_buffers import (
+    PART_SLOTS,
+    Buffers,
+    buffers_from_bytes,
+    buffers_to_bytes,
+    part_meta,
+)
 from tasks.rendering.viewer_html import render_viewer
 from tasks.review.client import TaskRow
 from tasks.review.inbox import PROPOSAL_SHA256, stored_answer
@@ -181,7 +186,7 @@ def _prepare(workspace: Workspace, desk: Desk, asset: AssetRow) -> _Prepared:
         "sheet": store.uri(sheet),
         "buffers": store.uri(buffers),
         "viewer": viewer_html(store.uri(viewer)),
-        "parts": task_labels(num_parts, drawn.get(SLOTS)),
+        "parts": task_labels(num_parts, drawn.get(PART_SLOTS)),
         "num_parts": num_parts,
         "proposal": source.key,
         PROPOSAL_SHA256: source.sha256,
@@ -216,7 +221,7 @@ def _draw(workspace: Workspace, asset: AssetRow, source: ProposalRow) -> Mapping
         "round": asset.round,
         "proposal": source.key,
         PROPOSAL_SHA256: source.sha256,
-        **part_looks(proposal),
+        **part_meta(proposal.parts),
     }
     sheet = render_sheet(mesh, labels, width=settings.sheet_pixels, meta=meta)
     octets = "application/octet-stream"
@@ -225,7 +230,10 @@ def _draw(workspace: Workspace, asset: AssetRow, source: ProposalRow) -> Mapping
     taxonomy = configured_taxonomy(settings)
     viewer = render_viewer(mesh, labels, sheet.buffers, title=title, taxonomy=taxonomy)
     store.put(keys.review_viewer(*files), viewer, "text/html; charset=utf-8")
-    png = mark_disputed(sheet.png, sheet.buffers.face, proposal, mesh, store)
+    disputed = find_disputed(source, labels, mesh, store)
+    png = sheet.png
+    if disputed is not None:
+        png = mark_disputed(png, sheet.buffers.face, disputed)
     store.put(keys.review_sheet(*files), png, "image/png")
     log.info("stage=draw asset=%s seconds=%.2f", asset.asset_id[:12], time.perf_counter() - begin)
     return sheet.buffers.meta
@@ -233,7 +241,7 @@ def _draw(workspace: Workspace, asset: AssetRow, source: ProposalRow) -> Mapping
 
 def _title(asset: AssetRow, source: ProposalRow, num_parts: int) -> str:
     title = task_title(asset.name, asset.round, num_parts)
-    return " | ".join(filter(None, [title, third_look_title(source.provenance)]))
+    return " | ".join(filter(None, [title, third_look_title(source)]))
 
 
 def _record(workspace: Workspace, ready: _Prepared, task: TaskRow) -> StageResult:

@@ -87,7 +87,7 @@ def write_dataset_folder(
         asset_id = reader.key(number)
         try:
             sample = reader[number]
-            if sample.provenance["decided_by"] == GATE:
+            if sample.decided_by == GATE:
                 left_out.append((asset_id, "accepted by the gate, seen by nobody"))
                 continue
             line = {**reader.line(number), "dataset": version.dataset}

@@ -67,6 +67,7 @@ class TrainingSample:
         guide_maps: (G, S, S, 3) uint8; guided_colors: (G, N, 3) uint8, guided targets.
         shown: (R, N) int32 labels the reviewer saw, per round.
         clicks: real clicks, each with its round and `voxel` (3 grid coordinates).
+        decided_by: who accepted the labels: a reviewer's name or "gate".
         provenance: of the label set.
     """
 
@@ -88,6 +89,7 @@ class TrainingSample:
     guided_colors: ByteArray
     shown: IntArray
     clicks: tuple[Mapping[str, Any], ...]
+    decided_by: str
     provenance: Mapping[str, Any]
     part_categories: tuple[str, ...]
     part_semantics: IntArray
@@ -127,6 +129,7 @@ def decode_sample(members: Mapping[str, bytes]) -> TrainingSample:
     guided, rounds = _load(members["guided.npz"]), _load(members["rounds.npz"])
     num_voxels = len(voxels["coords"])
     masks = np.unpackbits(interactive["masks"], axis=1, count=num_voxels).astype(bool)
+    provenance = json.loads(members["provenance.json"])
     guides = sorted(name for name in members if name.startswith("guide") and name.endswith(".png"))
     return TrainingSample(
         grid=int(voxels["grid"]),
@@ -147,7 +150,8 @@ def decode_sample(members: Mapping[str, bytes]) -> TrainingSample:
         guided_colors=guided["colors"],
         shown=rounds["shown"].astype(np.int32),
         clicks=tuple(json.loads(members["clicks.json"])),
-        provenance=json.loads(members["provenance.json"]),
+        decided_by=str(provenance["decided_by"]),
+        provenance=provenance,
         **_meaning(labels),
     )
 
@@ -258,7 +262,7 @@ def _palette(source: SampleSource, purpose: str, num_spare: int = 0) -> ByteArra
 
 
 def _clicks(source: SampleSource) -> list[dict[str, Any]]:
-    given = source.label_set.provenance["clicks"]
+    given = source.label_set.clicks
     if not given:
         return []
     frame, grid = source.encoding.frame, source.encoding.grid

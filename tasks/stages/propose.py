@@ -39,8 +39,11 @@ def propose_asset(workspace: Workspace, asset_id: str, segmenter: Segmenter) -> 
         session = open_session(workspace, asset, mesh, segmenter)
         proposal = session.propose(**how)
         slots = spread_slots(mesh, proposal.face_labels, [-1] * proposal.num_parts)
-        told = {**recipe, **proposal.provenance, "part_slots": slots}
-        return replace(proposal, provenance=told)
+        return replace(
+            proposal,
+            parts=replace(proposal.parts, color_slots=tuple(slots)),
+            provenance={**recipe, **proposal.provenance},
+        )
 
     key = keys.proposal(asset_id, 0, digest_of(recipe))
     row = stored_proposal(key, make, store=store, asset_id=asset_id, round_=0)

@@ -20,6 +20,7 @@ from segvigen_model.types import Click, ClickKind, Proposal
 from tasks.catalogue import AssetRow, AssetState, Catalogue, ClickRow, ProposalRow
 from tasks.errors import StageError
 from tasks.labelling.label_sets import accepting_verbs
+from tasks.labelling.lineage import PARENT, lineage_of
 from tasks.labelling.loading import current_proposal, load_asset_mesh, load_proposal
 from tasks.labelling.proposals import digest_of, stored_proposal
 from tasks.labelling.rounds import Said, edited_proposal, is_verb_usable, next_proposal
@@ -58,8 +59,16 @@ def refine_asset(workspace: Workspace, asset_id: str, segmenter: Segmenter) -> S
         if said.needs_model:
             session = open_session(workspace, asset, mesh, segmenter)
         made = next_proposal(shown, said, mesh, session=session, seed=seed)
-        added = _lineage(source, said, num_given)
-        return replace(made, provenance={**added, **made.provenance, "seed": seed})
+        return replace(
+            made,
+            checkpoint=made.checkpoint or source.checkpoint,
+            provenance={
+                **_provenance(source, said, num_given),
+                "num_draws": made.num_draws,
+                **made.provenance,
+                "seed": seed,
+            },
+        )
 
     round_ = asset.round + 1
     weights = segmenter.weights if said.needs_model else {"checkpoint": source.checkpoint}
@@ -109,7 +118,8 @@ def replay_labels(workspace: Workspace, asset_id: str, segmenter: Segmenter) -> 
     session = open_session(workspace, asset, mesh, segmenter)
     proposal = load_proposal(store, rows[0])
     for before, after in pairwise(rows):
-        if after.provenance.get("parent") is None:  # shown again as accepted, for a third look
+        lineage = lineage_of(after)
+        if not lineage.is_refined:  # shown again as accepted, for a third look
             then = replace(asset, round=before.round)
             verbs = accepting_verbs(catalogue, then, proposal.num_parts)
             if verbs:
@@ -121,7 +131,7 @@ def replay_labels(workspace: Workspace, asset_id: str, segmenter: Segmenter) -> 
             said,
             mesh,
             session=session,
-            seed=int(after.provenance.get("seed", 0)),
+            seed=lineage.seed,
         )
     verbs = accepting_verbs(catalogue, asset, proposal.num_parts)
     return edited_proposal(proposal, verbs, surface_of(mesh).areas) if verbs else proposal
@@ -173,13 +183,12 @@ def _is_usable(row: ClickRow, asset: AssetRow, source: ProposalRow) -> bool:
     return row.kind != ClickKind.BELONGS or 0 <= row.part < source.num_parts
 
 
-def _lineage(source: ProposalRow, said: Said, num_given: int) -> dict[str, Any]:
+def _provenance(source: ProposalRow, said: Said, num_given: int) -> dict[str, Any]:
     return {
-        "parent": {"key": source.key, "sha256": source.sha256, "round": source.round},
+        PARENT: {"key": source.key, "sha256": source.sha256, "round": source.round},
         "num_clicks": len(said.clicks),
         "num_clicks_dropped": num_given - len(said.clicks),
         "num_verbs": len(said.verbs),
-        "num_draws": source.provenance.get("num_draws", 0),
         "checkpoint": source.checkpoint,
     }
 

@@ -71,7 +71,7 @@ def push() -> list[Shown]:
         (asset,) = [row for row in catalogue.assets() if row.asset_id not in known]
         labels = np.unique(made.face_labels, return_inverse=True)[1].astype(np.int32)
         num_parts = int(labels.max()) + 1
-        proposal = Proposal(labels, np.zeros(1, np.int32), np.ones(num_parts, np.float32), 0.5, {})
+        proposal = Proposal(labels, np.zeros(1, np.int32), np.ones(num_parts, np.float32), 0.5)
         key = keys.proposal(asset.asset_id, 0, "hand")
         sha = store.put(key, proposal_to_bytes(proposal)).sha256
         catalogue.move(asset.asset_id, AssetState.ENCODED)

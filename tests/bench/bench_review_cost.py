@@ -34,7 +34,7 @@ from segvigen_model.evaluation.simulated_review import (
 from segvigen_model.model.bundle import build
 from segvigen_model.segmenter import Segmenter
 from segvigen_model.surface.geometry import surface_of
-from segvigen_model.types import AssetMesh, IntArray
+from segvigen_model.types import AssetMesh, IntArray, RefinementState
 
 SHARED = Path(__file__).resolve().parents[3] / "shared"
 WITHIN = (10, 20)
@@ -80,7 +80,7 @@ def measure(
             truth,
             surface,
             lambda labels, clicks, anchors, session=session: session.refine(
-                labels, clicks, seed, anchor_faces=anchors
+                labels, clicks, seed, state=RefinementState(anchor_faces=tuple(anchors))
             ),
             rules,
         )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from infra.local import LabelStudioEndpoint, S3Endpoint
 from segvigen_model.datasets.procedural import make_asset
 from segvigen_model.mesh.io import save_glb
 from segvigen_model.serialization import proposal_to_bytes
-from segvigen_model.types import AssetMesh, FloatArray, IntArray, Proposal
+from segvigen_model.types import AssetMesh, FloatArray, IntArray, PartTable, Proposal
 from tasks.catalogue import AssetRow, AssetState, Catalogue, ProposalRow
 from tasks.ingest.ingest import ingest_object, scan_raw
 from tasks.labelling.loading import load_asset_mesh
@@ -83,17 +83,18 @@ class DeskWorld:
         return self.catalogue.move(asset.asset_id, AssetState.ENCODED)
 
     def propose(
-        self, asset: AssetRow, face_labels: IntArray, round_: int, **provenance: Any
+        self, asset: AssetRow, face_labels: IntArray, round_: int, names: Sequence[str] = ()
     ) -> AssetRow:
-        """Record hand-made labels as a round's proposal."""
+        """Record hand-made labels as a round's proposal; unnamed parts when `names` is empty."""
         labels = np.unique(face_labels, return_inverse=True)[1].astype(np.int32)
         num_parts = int(labels.max()) + 1
+        plain = PartTable.plain(num_parts)
         proposal = Proposal(
             labels,
             np.zeros(1, np.int32),
             np.ones(num_parts, np.float32),
             0.5,
-            {"seed": 0, **provenance},
+            parts=replace(plain, names=tuple(names) or plain.names),
         )
         key = keys.proposal(asset.asset_id, round_, "hand")
         blob = self.store.put(key, proposal_to_bytes(proposal))

@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 
 from segvigen_model.datasets.procedural import make_asset
-from segvigen_model.types import Proposal
+from segvigen_model.types import Proposal, RefinementState
 from tasks.catalogue import AssetState
-from tasks.live.preview import preview_results
+from tasks.live.preview import Preview, preview_results
 from tasks.review.scripted_reviewer import wrong_spots
 
 pytestmark = pytest.mark.e2e
@@ -45,10 +45,11 @@ def parts_in_view(review, labels):
 def suggestion(review, shown, gone, target):
     """What the refine service answers when one part shall come to another."""
     refined = np.where(shown == gone, target, shown).astype(np.int32)
-    same = {"id_map": {str(part): part for part in range(shown.max() + 1) if part != gone}}
+    same = {part: part for part in range(shown.max() + 1) if part != gone}
     sure = np.ones(refined.max() + 1, np.float32)
-    proposal = Proposal(refined, np.zeros(1, np.int32), sure, 0.5, same)
-    return preview_results(review.buffers, shown.astype(np.int32), proposal, [], target)
+    state = RefinementState(id_map=same)
+    proposal = Proposal(refined, np.zeros(1, np.int32), sure, 0.5, refinement=state)
+    return preview_results(review.buffers, Preview(shown.astype(np.int32), proposal, target))
 
 
 def suggest(review, results):
@@ -217,7 +218,7 @@ def test_names_are_only_text_and_a_suggestion_shows_on_the_model(desk_world, ope
     materials = tuple(replace(material, name=HOSTILE) for material in made.mesh.materials)
     asset = world.ingested(replace(made.mesh, materials=materials), '"><img src=x onerror=.glb')
     names = [HOSTILE, "{{constructor}}"] + [""] * (int(made.face_labels.max()) - 1)
-    world.propose(asset, made.face_labels, 0, part_names=names)
+    world.propose(asset, made.face_labels, 0, names=names)
     world.push()
     review = open_page(world.catalogue.asset(asset.asset_id))
     page, frame = review.page, review.frame

@@ -74,7 +74,7 @@ class LiveStack:
         self.catalogue.move(asset.asset_id, AssetState.ENCODED)
         labels = np.unique(made.face_labels, return_inverse=True)[1].astype(np.int32)
         num_parts = int(labels.max()) + 1
-        proposal = Proposal(labels, np.zeros(1, np.int32), np.ones(num_parts, np.float32), 0.5, {})
+        proposal = Proposal(labels, np.zeros(1, np.int32), np.ones(num_parts, np.float32), 0.5)
         key = keys.proposal(asset.asset_id, 0, "hand")
         sha = self.store.put(key, proposal_to_bytes(proposal)).sha256
         row = ProposalRow(asset.asset_id, 0, key, sha, num_parts, 0.5, "hand")

@@ -108,7 +108,7 @@ def make_live_world(folder: Path) -> LiveWorld:
     catalogue.move(asset.asset_id, AssetState.ENCODED)
     shown = np.unique(made.face_labels, return_inverse=True)[1].astype(np.int32)
     num_parts = int(shown.max()) + 1
-    proposal = Proposal(shown, np.zeros(1, np.int32), np.ones(num_parts, np.float32), 0.5, {})
+    proposal = Proposal(shown, np.zeros(1, np.int32), np.ones(num_parts, np.float32), 0.5)
     key = keys.proposal(asset.asset_id, 0, "hand")
     blob = store.put(key, proposal_to_bytes(proposal))
     row = ProposalRow(asset.asset_id, 0, key, blob.sha256, num_parts, 0.5, "hand")

@@ -12,6 +12,7 @@ from fastapi.testclient import TestClient
 
 from deployments.refine_service.app import create_app
 from segvigen_model.serialization import proposal_to_bytes
+from segvigen_model.types import PartTable
 from tasks.catalogue import AssetState, VerbRow
 from tasks.labelling.loading import load_asset_mesh, load_proposal
 from tasks.labelling.rounds import Said, next_proposal
@@ -235,7 +236,12 @@ def test_a_round_that_is_proposed_again_is_answered_anew(fresh_world, open_fresh
         merged = np.unique(merged, return_inverse=True)[1].astype(np.int32)
         proposal = load_proposal(store, old)
         count = int(merged.max()) + 1
-        again = replace(proposal, face_labels=merged, part_confidence=np.ones(count, np.float32))
+        again = replace(
+            proposal,
+            face_labels=merged,
+            part_confidence=np.ones(count, np.float32),
+            parts=PartTable.plain(count),
+        )
         blob = store.put("again.npz", proposal_to_bytes(again))
         sheet = render_sheet(load_asset_mesh(store, world.asset), merged, width=512, meta={})
         store.put("review/again.npz", buffers_to_bytes(sheet.buffers))

@@ -235,7 +235,8 @@ class Desk:
             np.zeros(1, np.int32),
             np.ones(num_parts, np.float32),
             confidence,
-            {"num_draws": 4, "checkpoint": "hand"},
+            checkpoint="hand",
+            num_draws=4,
         )
         key = keys.proposal(asset_id, round_, f"hand{confidence}")
         blob = self.world.store.put(key, proposal_to_bytes(proposal))

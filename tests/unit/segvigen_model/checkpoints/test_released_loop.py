@@ -45,7 +45,7 @@ def test_a_folder_is_one_model_for_all_tasks(released_folder, asset):
     click = Click(face, asset.mesh.triangles[face].mean(axis=0), part=0)
     assert session.click([click]).shape == (asset.mesh.num_faces,)
     refined = session.refine(proposal.face_labels, [click])
-    assert refined.face_labels[face] == refined.provenance["id_map"].get("0", 0)
+    assert refined.face_labels[face] == refined.refinement.id_map.get(0, 0)
 
     colors = np.random.default_rng(0).integers(60, 255, (99, 3)).astype(np.uint8)
     painted = paint_parts(asset.mesh, asset.face_labels, colors)

@@ -14,7 +14,7 @@ from segvigen_model.evaluation.simulated_review import (
     simulate_review,
 )
 from segvigen_model.surface.geometry import surface_of
-from segvigen_model.types import ClickKind, Proposal
+from segvigen_model.types import ClickKind, Proposal, RefinementState
 
 RULES = PersonRules()
 
@@ -38,7 +38,7 @@ def oracle(truth):
         dense = np.unique(changed, return_inverse=True)[1].astype(np.int32)
         faces = sorted({*anchors, *(click.face for click in clicks)})
         confidence = np.ones(dense.max() + 1, np.float32)
-        return Proposal(dense, dense, confidence, 1.0, {"anchor_faces": faces})
+        return Proposal(dense, dense, confidence, 1.0, refinement=RefinementState(tuple(faces)))
 
     return refine
 

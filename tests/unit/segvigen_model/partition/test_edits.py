@@ -16,7 +16,7 @@ from segvigen_model.datasets.labelled_folder import chosen_rows, load_object
 from segvigen_model.interactive.click_decoding import togetherness
 from segvigen_model.partition.consensus import overlap
 from segvigen_model.partition.edits import Edits, Splitter, apply_edits, merged_ids, settle_ids
-from segvigen_model.types import ClickKind
+from segvigen_model.types import ClickKind, RefinementState
 
 
 @given(st.lists(st.integers(0, 12), min_size=1, max_size=30))
@@ -104,10 +104,10 @@ def test_refine_merges_splits_then_clicks(table, segmenter, click_at):
     edits = Edits(merges=((2, 1),), splits=((3, 2),))
     answer = session.refine(start, [], edits=edits)
     assert answer.num_parts == 4
-    moved = answer.provenance["id_map"]
-    assert moved["1"] == moved["2"] == 2
-    assert moved["0"] == 0
-    assert len(answer.provenance["pieces"]["3"]) == 2
+    moved = answer.refinement.id_map
+    assert moved[1] == moved[2] == 2
+    assert moved[0] == 0
+    assert len(answer.refinement.pieces[3]) == 2
     assert len(set(zip(np.array([0, 1, 1, 3, 4])[parts], answer.face_labels, strict=True))) == 4
     assert answer.part_confidence[2] == 1.0
     late = click_at(mesh, 14, kind=ClickKind.BELONGS, part=2)  # one leg of the merged pair
@@ -121,10 +121,9 @@ def test_what_is_no_object_may_be_merged_away(table, segmenter):
     mesh, parts = table
     session = segmenter.open(mesh)
     for merge, left in (((0, 4), None), ((4, 0), 0), ((1, 2), 2)):
-        answer = session.refine(
-            parts.astype(np.int32), [], edits=Edits((merge,)), not_object_part=4
-        )
-        assert answer.provenance["not_object_part"] == left, merge
+        state = RefinementState(background_part=4)
+        answer = session.refine(parts.astype(np.int32), [], edits=Edits((merge,)), state=state)
+        assert answer.refinement.background_part == left, merge
 
 
 SHARED = os.environ.get("SEGVIGEN_SHARED", Path(__file__).resolve().parents[5] / "shared")

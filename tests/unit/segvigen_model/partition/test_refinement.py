@@ -93,11 +93,11 @@ def test_every_click_holds_and_the_result_is_a_partition(said, seed, table, segm
     answer = session.refine(start, clicks)
     labels = answer.face_labels
     assert np.unique(labels).tolist() == list(range(answer.num_parts))
-    mapping = {int(old): new for old, new in answer.provenance["id_map"].items()}
+    mapping = answer.refinement.id_map
     wishes, aside = resolve_clicks(clicks, 4, None)
     assert unmet(labels, wishes, mapping) == []
     if any(wish.target == aside and aside is not None for wish in wishes):
-        assert answer.provenance["not_object_part"] == mapping[aside]
+        assert answer.refinement.background_part == mapping[aside]
     untouched = set(range(4)) - {int(start[wish.face]) for wish in wishes}
     for part in untouched:  # nothing leaves a part in which nobody clicked
         assert (labels[start == part] == mapping[part]).all()
@@ -129,7 +129,7 @@ def test_clicks_join_what_was_split_and_ids_close_up(table, segmenter, click_at)
     click = click_at(mesh, 30, part=2)
     answer = segmenter.open(mesh).refine(start, [click])
     assert (answer.face_labels == parts).all()
-    assert "5" not in answer.provenance["id_map"]
+    assert 5 not in answer.refinement.id_map
 
 
 def test_faces_settled_in_earlier_rounds_keep_their_part(table, segmenter, click_at):
@@ -137,20 +137,23 @@ def test_faces_settled_in_earlier_rounds_keep_their_part(table, segmenter, click
     start = np.minimum(parts, 1).astype(np.int32)
     session = segmenter.open(mesh)
     first = session.refine(start, [click_at(mesh, 50, kind=ClickKind.NEW_PART)])
-    assert first.provenance["anchor_faces"] == [50]
+    assert first.refinement.anchor_faces == (50,)
     neighbour = click_at(mesh, 53, part=0)
-    second = session.refine(first.face_labels, [neighbour], anchor_faces=[50])
+    second = session.refine(first, [neighbour])
+    bare = session.refine(first.face_labels, [neighbour], state=first.refinement)
+    assert np.array_equal(bare.face_labels, second.face_labels)
+    assert bare.refinement == second.refinement
     assert second.face_labels[50] == 2
     assert second.face_labels[53] == 0
-    assert second.provenance["anchor_faces"] == [50, 53]
+    assert second.refinement.anchor_faces == (50, 53)
 
 
 def test_negative_click_on_the_only_part_makes_another(single_face, segmenter, click_at):
     click = click_at(single_face, 0, part=0, is_positive=False)
     answer = segmenter.open(single_face).refine(np.zeros(1, np.int32), [click])
     assert answer.face_labels.tolist() == [0]
-    assert answer.provenance["id_map"] == {"1": 0}
-    assert "negative_click_made_part" in answer.provenance["fallbacks"]
+    assert answer.refinement.id_map == {1: 0}
+    assert "negative_click_made_part" in answer.fallbacks
 
 
 def test_scripted_reviewer_mends_a_wrong_partition(table, segmenter, click_at):

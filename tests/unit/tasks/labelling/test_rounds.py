@@ -10,13 +10,13 @@ import pytest
 
 from segvigen_model.partition.hierarchy import part_tree
 from segvigen_model.serialization import proposal_from_bytes, proposal_to_bytes
-from segvigen_model.types import Proposal
+from segvigen_model.types import PartTable, Proposal, RefinementState
 from tasks.catalogue import AssetRow, ClickRow, ProposalRow, VerbRow
 from tasks.errors import StageError
 from tasks.labelling.edit_commands import parse_verbs
 from tasks.labelling.label_sets import accept_asset, load_label_set
 from tasks.labelling.loading import load_proposal
-from tasks.labelling.rounds import edited_proposal, part_looks
+from tasks.labelling.rounds import edited_proposal
 from tasks.labelling.taxonomy import taxonomy_of
 from tasks.stages.refine import refine_asset, replay_labels
 from tasks.storage import keys
@@ -72,7 +72,8 @@ def proposed_as(world: Any, face_labels: np.ndarray) -> AssetRow:
         voxels.astype(np.int32),
         np.full(face_labels.max() + 1, 0.5, np.float32),
         0.5,
-        {"checkpoint": old.checkpoint, "num_draws": 2},
+        checkpoint=old.checkpoint,
+        num_draws=2,
         finer=np.zeros((0, len(face_labels)), np.int32),
         groups=np.zeros(face_labels.max() + 1, np.int32),
     )
@@ -105,10 +106,11 @@ def test_merges_and_names_need_no_model(world: Any, monkeypatch: pytest.MonkeyPa
     assert made.face_labels.tolist() == np.array([0, 0, 3, 3, 2, 1])[SIX].tolist()
     assert made.num_parts == 4
     assert made.part_confidence.tolist() == [1.0, 0.5, 0.5, 1.0]
-    looks = part_looks(made)
-    assert looks["part_names"] == ["", "", "lid", ""]
-    assert looks["part_categories"] == ["", "leg", "", ""]
-    assert looks["part_slots"] == [0, 5, 4, 3], "every part keeps its colour"
+    assert made.parts.names == ("", "", "lid", "")
+    assert made.parts.categories == ("", "leg", "", "")
+    assert made.parts.color_slots == (0, 5, 4, 3), "every part keeps its colour"
+    assert made.checkpoint == world.segmenter.checkpoint
+    assert made.num_draws == 2
     assert made.provenance["labels_source"] == "part_edits"
     assert made.provenance["num_verbs"] == 4
     before = load_proposal(world.store, world.catalogue.proposal(asset.asset_id, 0))
@@ -142,7 +144,7 @@ def test_labels_are_a_replay_of_the_log(world: Any) -> None:
     assert np.array_equal(again.face_labels, held.face_labels)
     assert row.num_parts == again.num_parts == last.num_parts - 1
     assert np.array_equal(held.proposal_parts[last.face_labels], held.face_labels)
-    names = [name or f"part {k}" for k, name in enumerate(part_looks(again)["part_names"])]
+    names = [name or f"part {k}" for k, name in enumerate(again.parts.names)]
     assert list(held.part_names) == names
     assert "left box" in names
     tree = part_tree(again.face_labels, again.finer, again.groups)
@@ -215,12 +217,14 @@ def test_what_a_part_was_merged_into_speaks_for_it() -> None:
         np.zeros(1, np.int32),
         np.ones(4, np.float32),
         1.0,
-        {"part_names": ["", "a", "b", "c"], "not_object_part": 3},
+        parts=replace(PartTable.plain(4), names=("", "a", "b", "c")),
+        refinement=RefinementState(anchor_faces=(1, 2), background_part=3),
     )
     areas = np.ones(4)
     made = edited_proposal(first, verb_rows(["merge 1 2", "merge 0 3"]), areas)
-    assert part_looks(made)["part_names"] == ["c", "a"]
-    assert made.provenance["not_object_part"] is None
+    assert made.parts.names == ("c", "a")
+    assert made.refinement.background_part is None
+    assert made.refinement.anchor_faces == (1, 2), "they stay settled"
     made = edited_proposal(first, verb_rows(["merge 1 2", "name 1 d", "name 2 e"]), areas)
-    assert part_looks(made)["part_names"] == ["", "d", "c"]
-    assert made.provenance["not_object_part"] == 2
+    assert made.parts.names == ("", "d", "c")
+    assert made.refinement.background_part == 2

@@ -12,12 +12,13 @@ from segvigen_model.evaluation.metrics import boundary_f1, miou_mutual
 from segvigen_model.surface.geometry import surface_of
 from tasks.catalogue import AssetState, FindingKind
 from tasks.labelling.label_sets import load_label_set
+from tasks.labelling.lineage import lineage_of
 from tasks.labelling.loading import current_proposal, load_asset_mesh, load_proposal
 from tasks.quality import adjudication, copies
-from tasks.quality.adjudication import THIRD_LOOK, disputed_faces
+from tasks.quality.adjudication import disputed_faces
 from tasks.quality.copies import known_labels, plan_copies, second_look
 from tasks.quality.queue import num_free_places
-from tasks.quality.third_review import mark_disputed, striped, third_look_title
+from tasks.quality.third_review import find_disputed, mark_disputed, striped, third_look_title
 from tasks.settings import GateSettings, QualitySettings
 from tasks.shards.build import build_shards
 from tasks.stages.refine import replay_labels
@@ -146,8 +147,9 @@ def test_two_looks_that_disagree_lead_to_a_third(desk, make_boxes):
     assert (again.state, again.round) == (AssetState.PROPOSED, 1)
     shown = load_proposal(desk.world.store, current_proposal(desk.world.catalogue, again))
     assert np.array_equal(shown.face_labels, truth)
-    assert shown.provenance[THIRD_LOOK]["reviewers"] == [ANN, BOB]
-    assert "third look" in third_look_title(shown.provenance)
+    row = current_proposal(desk.world.catalogue, again)
+    assert lineage_of(row).third_look.reviewers == (ANN, BOB)
+    assert "third look" in third_look_title(row)
     desk.answer(asset.asset_id, "accept", EVE)
     assert desk.asset(asset.asset_id).state is AssetState.ACCEPTED, "not held again"
     assert desk.settled_twice() == []
@@ -188,13 +190,16 @@ def test_the_third_looks_sheet_marks_what_is_disputed(desk, make_boxes):
         face[10:50, 30 * part : 30 * part + 30] = np.flatnonzero(truth == part)[0]
     buffer = io.BytesIO()
     Image.new("RGB", (90, 60), (9, 9, 9)).save(buffer, "PNG")
-    png = mark_disputed(buffer.getvalue(), face, proposal, mesh, desk.world.store)
+    row = current_proposal(desk.world.catalogue, again)
+    disputed = find_disputed(row, proposal.face_labels, mesh, desk.world.store)
+    assert disputed.dtype == bool and disputed.any() and not disputed.all()
+    png = mark_disputed(buffer.getvalue(), face, disputed)
     changed = (np.array(Image.open(io.BytesIO(png))) != 9).any(axis=2)
     assert not changed[:, :25].any()
     assert 0.1 < changed[10:50, 60:].mean() < 0.5 or 0.1 < changed[10:50, 32:58].mean() < 0.5
-    plain = load_proposal(desk.world.store, desk.world.catalogue.proposal(asset.asset_id, 0))
-    untouched = mark_disputed(buffer.getvalue(), face, plain, mesh, desk.world.store)
-    assert untouched == buffer.getvalue() and third_look_title(plain.provenance) == ""
+    plain = desk.world.catalogue.proposal(asset.asset_id, 0)
+    assert find_disputed(plain, proposal.face_labels, mesh, desk.world.store) is None
+    assert third_look_title(plain) == ""
 
 
 def test_stripes_stay_in_their_region_and_its_border():
@@ -225,8 +230,8 @@ def test_a_second_reviewer_who_does_not_label(desk, make_boxes, verdict, result,
     words = {"skip": "no second opinion: reviewer_skipped", "reject": "rejected it: broken"}
     assert words[verdict] in found.note
     if verdict == "reject":
-        shown = load_proposal(desk.world.store, current_proposal(desk.world.catalogue, now))
-        assert "one rejected it" in third_look_title(shown.provenance)
+        row = current_proposal(desk.world.catalogue, now)
+        assert "one rejected it" in third_look_title(row)
 
 
 @pytest.mark.parametrize(("second", "is_good"), [("accept", False), ("reject", True)])

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from segvigen_model.types import Proposal
+from segvigen_model.types import PartTable, Proposal
 from tasks.catalogue import AssetState
 from tasks.quality.gate import doubts_about, gate_asset, is_in_audit
 from tasks.settings import GateSettings
@@ -59,14 +59,14 @@ def test_doubts() -> None:
         np.array([0], np.int32),
         np.ones(2, np.float32),
         0.99,
-        {"num_draws": 4},
+        num_draws=4,
     )
     assert doubts_about(good, GateSettings()) == ()
     cases = {
         "confidence": replace(good, confidence=0.5),
-        "draws": replace(good, provenance={"num_draws": 1}),
-        "parts": replace(good, part_confidence=np.ones(51, np.float32)),
-        "fell back": replace(good, provenance={"num_draws": 4, "fallbacks": ["colour"]}),
+        "draws": replace(good, num_draws=1),
+        "parts": replace(good, part_confidence=np.ones(51, np.float32), parts=PartTable()),
+        "fell back": replace(good, fallbacks=("colour",)),
     }
     for word, proposal in cases.items():
         (doubt,) = doubts_about(proposal, GateSettings())

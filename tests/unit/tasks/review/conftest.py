@@ -130,7 +130,7 @@ class Loop:
             voxels % num_parts,
             np.full(num_parts, 0.5, np.float32),
             0.5,
-            {"checkpoint": old.checkpoint},
+            checkpoint=old.checkpoint,
         )
         key = keys.proposal(self.asset_id, round_, f"test{num_parts}")
         blob = world.store.put(key, proposal_to_bytes(made))

@@ -1,0 +1,77 @@
+"""How the proposal of a round came about, as its catalogue row records it.
+
+The one place that reads a row's provenance. Rows of older runs have the same keys.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from tasks.catalogue import ProposalRow
+
+THIRD_LOOK = "third_look"  # provenance key of `ThirdLook`
+PARENT = "parent"  # provenance key of the proposal that was refined
+
+
+@dataclass(frozen=True, slots=True)
+class ThirdLook:
+    """Why a round shows accepted labels again: two reviewers disagree.
+
+    Attributes:
+        reviewers: the first and the second one.
+        iou: of their labels; None where one of them rejected the asset.
+        other_labels: key of the second reviewer's label set, or None.
+        note: what they disagree about.
+    """
+
+    reviewers: tuple[str, ...]
+    iou: float | None
+    other_labels: str | None
+    note: str
+
+    def as_provenance(self) -> dict[str, Any]:
+        """What the proposal's provenance records under `THIRD_LOOK`."""
+        return {
+            "reviewers": list(self.reviewers),
+            "iou": self.iou,
+            "other_labels": self.other_labels,
+            "note": self.note,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Lineage:
+    """How a proposal came about.
+
+    Attributes:
+        is_refined: from the round before, by clicks and edits.
+        seed: of the model's draws.
+        third_look: set where accepted labels are shown again.
+    """
+
+    is_refined: bool
+    seed: int
+    third_look: ThirdLook | None
+
+
+def lineage_of(row: ProposalRow) -> Lineage:
+    """How the proposal of a catalogue row came about."""
+    record = row.provenance
+    return Lineage(
+        is_refined=record.get(PARENT) is not None,
+        seed=int(record.get("seed", 0)),
+        third_look=_third_look_of(record.get(THIRD_LOOK)),
+    )
+
+
+def _third_look_of(about: Any) -> ThirdLook | None:
+    if not isinstance(about, Mapping):
+        return None
+    return ThirdLook(
+        reviewers=tuple(about.get("reviewers", ())),
+        iou=about.get("iou"),
+        other_labels=about.get("other_labels"),
+        note=str(about.get("note", "")),
+    )
