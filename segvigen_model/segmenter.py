@@ -6,12 +6,13 @@ A segmenter holds weights and nothing of any asset. Whoever opens sessions decid
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
 from segvigen_model.checkpoints.loading import load
 from segvigen_model.checkpoints.weights import file_sha256
-from segvigen_model.config import SegmenterConfig
+from segvigen_model.config import ALGORITHM_VERSION, SegmenterConfig
 from segvigen_model.errors import CheckpointMismatch
 from segvigen_model.interactive.mask_selector import WEIGHTS_FILE as CHOICE_WEIGHTS
 from segvigen_model.interactive.patch_network import load_patch_network
@@ -67,6 +68,11 @@ class Segmenter:
     def config(self) -> SegmenterConfig:
         """The tunables in use."""
         return self.bundle.config.segmenter
+
+    @property
+    def identity(self) -> Mapping[str, str | int]:
+        """What labels depend on besides the asset: weights, algorithm version, configuration."""
+        return {**self.weights, "algorithm": ALGORITHM_VERSION, "config": self.config.digest}
 
     @property
     def checkpoint(self) -> str:

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from segvigen_model.config import ALGORITHM_VERSION
 from segvigen_model.interactive.click_decoding import togetherness
 from segvigen_model.interactive.patch_network import PatchNetwork
 from segvigen_model.model.bundle import Bundle
@@ -301,7 +302,13 @@ class Session:
             confidence=partition.confidence,
             checkpoint=self._weights["checkpoint"],
             fallbacks=partition.notes,
-            provenance={**provenance, **self._weights, "fallbacks": list(partition.notes)},
+            provenance={
+                **provenance,
+                **self._weights,
+                "algorithm": ALGORITHM_VERSION,
+                "config": self._config.about,
+                "fallbacks": list(partition.notes),
+            },
         )
 
 

@@ -73,14 +73,14 @@ class ObjectScores:
 
     Attributes:
         name: its id.
-        weights: sha256 by name of the weights that answered (`Segmenter.weights`).
+        identity: weights, algorithm and configuration that answered (`Segmenter.identity`).
         num_parts: parts that were asked for; 0 when the object was refused.
         values: dotted name -> numbers.
         refusals: why something could not be measured.
     """
 
     name: str
-    weights: Mapping[str, str]
+    identity: Mapping[str, str | int]
     num_parts: int = 0
     values: dict[str, list[float]] = field(default_factory=dict)
     refusals: list[str] = field(default_factory=list)
@@ -181,7 +181,7 @@ def _measure_in_worker(job: tuple[Path, Row, Protocol]) -> ObjectScores:
 
 def measure_row(folder: Path, row: Row, protocol: Protocol, segmenter: Segmenter) -> ObjectScores:
     """Measure one object in every mode; what cannot be done is noted."""
-    scores = ObjectScores(row_name(row), segmenter.weights)
+    scores = ObjectScores(row_name(row), segmenter.identity)
     try:
         case = open_case(folder, row, protocol, segmenter, scores)
     except SegvigenError as err:
@@ -225,7 +225,7 @@ def summary(results: Sequence[ObjectScores], protocol: Protocol) -> dict[str, An
         **report,
         "intervals": nested({n: table.interval(n) for n in judged if has_intervals}),
         "margins": nested(dict(margins(table)) if has_intervals else {}),
-        **(results[0].weights if results else {"checkpoint": None}),
+        **(results[0].identity if results else {"checkpoint": None}),
         "objects": len(measured),
         "parts": sum(scores.num_parts for scores in measured),
         "by_object": [{"object": each.name, **nested(each.values)} for each in measured],

@@ -27,7 +27,11 @@ TITLES = {
     "error_clicks|share_to_0.9": f"parts at 0.9 within {MAX_ERROR_CLICKS} error clicks",
 }
 CALLS = {"encode": "encode", "click": "a click", "full": "full", "guided": "guided"}
-NETWORKS = {"patch_network": "patch network", "mask_choice": "mask choice"}
+IDENTITY = {
+    "patch_network": "patch network",
+    "mask_choice": "mask choice",
+    "config": "configuration",
+}
 
 
 def markdown(results: Mapping[str, Result]) -> str:
@@ -115,7 +119,7 @@ def told(result: Result) -> str:
             f"{result['seeds']} seed(s) from {result['seed']}",
             f"{result['refused']} refused",
             f"checkpoint {str(result['checkpoint'])[:12]}",
-            *(f"{text} {result[key][:12]}" for key, text in NETWORKS.items() if result.get(key)),
+            *(f"{text} {result[key][:12]}" for key, text in IDENTITY.items() if result.get(key)),
             *calls,
         ]
     )

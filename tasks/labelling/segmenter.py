@@ -25,8 +25,8 @@ class Segmenter(Protocol):
         """The weights in use."""
 
     @property
-    def weights(self) -> Mapping[str, str]:
-        """Hash by name of every weights file that labels depend on."""
+    def identity(self) -> Mapping[str, str | int]:
+        """What labels depend on besides the asset: weights, algorithm version, configuration."""
 
     def encode(self, mesh: AssetMesh) -> Encoding:
         """Voxels and latents of a mesh."""

@@ -32,7 +32,7 @@ def propose_asset(workspace: Workspace, asset_id: str, segmenter: Segmenter) -> 
         return not_needed("propose", catalogue, asset_id)
     settings = workspace.settings.model
     how = settings.model_dump(include={"num_draws", "num_steps", "granularity", "seed"})
-    recipe = {"asset": asset_id, **segmenter.weights, **how}
+    recipe = {"asset": asset_id, **segmenter.identity, **how}
 
     def make() -> Proposal:
         mesh = load_asset_mesh(store, asset)

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from segvigen_model.config import ALGORITHM_VERSION
 from segvigen_model.surface.geometry import surface_of
 from segvigen_model.types import Click, ClickKind, Proposal
 from tasks.catalogue import AssetRow, AssetState, Catalogue, ClickRow, ProposalRow
@@ -71,8 +72,8 @@ def refine_asset(workspace: Workspace, asset_id: str, segmenter: Segmenter) -> S
         )
 
     round_ = asset.round + 1
-    weights = segmenter.weights if said.needs_model else {"checkpoint": source.checkpoint}
-    key = keys.proposal(asset_id, round_, digest_of(_recipe(source, said, weights, seed)))
+    maker = segmenter.identity if said.needs_model else _without_model(source)
+    key = keys.proposal(asset_id, round_, digest_of(_recipe(source, said, maker, seed)))
     row = stored_proposal(key, make, store=store, asset_id=asset_id, round_=round_)
     result = _record(workspace, row, asset, heard)
     if not result.is_done:
@@ -193,8 +194,13 @@ def _provenance(source: ProposalRow, said: Said, num_given: int) -> dict[str, An
     }
 
 
+def _without_model(source: ProposalRow) -> dict[str, str | int]:
+    """What a round depends on that needs no model, besides its source and what was said."""
+    return {"checkpoint": source.checkpoint, "algorithm": ALGORITHM_VERSION}
+
+
 def _recipe(
-    source: ProposalRow, said: Said, weights: Mapping[str, str], seed: int
+    source: ProposalRow, said: Said, maker: Mapping[str, str | int], seed: int
 ) -> dict[str, Any]:
     clicks = [
         [
@@ -205,5 +211,5 @@ def _recipe(
     ]
     verbs = [[verb.kind, list(verb.parts), verb.text, verb.count] for verb in said.verbs]
     added = {"verbs": verbs} if verbs else {}
-    made_of = {"parent": source.sha256, **weights, "seed": seed, "clicks": clicks}
+    made_of = {"parent": source.sha256, **maker, "seed": seed, "clicks": clicks}
     return {**made_of, **added}

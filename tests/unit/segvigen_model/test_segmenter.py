@@ -1,9 +1,10 @@
 from __future__ import annotations
 
 import gc
+import json
 import weakref
 from collections import Counter
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import numpy as np
 import pytest
@@ -11,7 +12,14 @@ import torch
 
 from segvigen_model import segmenter as segmenter_module
 from segvigen_model import session as session_module
-from segvigen_model.config import GuidedConfig
+from segvigen_model.checkpoints import native
+from segvigen_model.config import (
+    ALGORITHM_VERSION,
+    GranularityConfig,
+    GuidedConfig,
+    MergingConfig,
+    SegmenterConfig,
+)
 from segvigen_model.errors import CheckpointMismatch
 from segvigen_model.interactive.patch_network import PatchNetwork
 from segvigen_model.model.bundle import build
@@ -39,6 +47,28 @@ def test_propose_is_a_partition_fixed_by_its_seed(table, segmenter):
     assert first.provenance["labels_source"] == "draw_consensus"
     assert first.provenance["checkpoint"] == segmenter.bundle.sha256
     assert segmenter.weights.items() <= first.provenance.items()
+    assert first.provenance["algorithm"] == ALGORITHM_VERSION
+    assert first.provenance["config"] == {"digest": SegmenterConfig().digest, "changed": {}}
+
+
+def test_a_checkpoint_may_be_used_with_another_configuration(table, segmenter, tmp_path):
+    mesh, _ = table
+    native.save(segmenter.bundle, tmp_path)
+    apart = GranularityConfig(merge_threshold=0.001, min_part_area=0.0)
+    config = SegmenterConfig(merging=MergingConfig(apart, apart, apart))
+    plain = Segmenter.from_checkpoint(tmp_path)
+    other = Segmenter.from_checkpoint(tmp_path, config=config)
+    assert plain.config == SegmenterConfig() and other.config == config
+    assert {k for k in plain.identity if plain.identity[k] != other.identity[k]} == {"config"}
+    few, many = (each.open(mesh).propose(num_draws=1, num_steps=1) for each in (plain, other))
+    assert many.num_parts > few.num_parts
+    assert many.provenance["config"] == config.about
+    assert many.provenance["config"]["changed"]["merging"]["fine"]["merge_threshold"] == 0.001
+
+
+def test_the_shipped_checkpoint_shows_every_setting():
+    header = json.loads((native.folder_of("default") / native.CONFIG_FILE).read_text())
+    assert header["model"]["segmenter"] == json.loads(json.dumps(asdict(SegmenterConfig())))
 
 
 def test_a_patch_network_of_its_own_answers_and_leaves_encodings_as_they_are(

@@ -187,7 +187,7 @@ def test_unlabelled_faces_count_nowhere(pack, segmenter):
     assert len(half.parts()) == len(whole.parts()) - 1
     assert half.areas[whole.labels == 1].sum() == 0
     assert not (half.labels[half.judged_surface.pairs] == -1).any()
-    scores = ObjectScores("half", "")
+    scores = ObjectScores("half", {})
     add_partition(scores, "full", whole.labels, half)
     assert scores.values["full|miou_matched"] == [1.0] and scores.values["full|boundary_f1"] == [1]
 
@@ -257,7 +257,7 @@ def test_baselines_and_scores_keep_up_with_large_meshes():
     mesh = AssetMesh(vertices, faces, np.zeros(len(faces), np.int32), (Material(),))
     labels = np.repeat(np.arange(count) % 300, len(box.faces))
     item = labelled_object("boxes", mesh, labels, "as-is")
-    scores = ObjectScores("boxes", "")
+    scores = ObjectScores("boxes", {})
     add_partition(scores, "voronoi", clicked_voronoi(item, 0), item)
     assert scores.values["voronoi|miou_matched"][0] > 1 / 300
     clicks = surface_clicks(item.surface, labels == 3, 10, np.random.default_rng(0))

@@ -9,7 +9,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from segvigen_model.config import ALGORITHM_VERSION, MergingConfig, SegmenterConfig
 from segvigen_model.errors import AssetRejected, MissingExtra
+from segvigen_model.segmenter import Segmenter
 from segvigen_model.serialization import proposal_from_bytes
 from segvigen_model.session import Session
 from segvigen_model.types import Proposal
@@ -116,7 +118,6 @@ def world_bytes(world: Any) -> bytes:
 
 def test_another_checkpoint_encodes_anew(world: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     from segvigen_model.model.bundle import build
-    from segvigen_model.segmenter import Segmenter
 
     world.raw.put("a.glb", world_bytes(world))
     world.ingest()
@@ -147,6 +148,25 @@ def test_another_patch_network_proposes_anew_on_the_same_encoding(
     assert len(list(world.store.list("proposals"))) == 2, "the other network's blob was not taken"
     assert len(list(world.store.list("encodings"))) == 1
     assert tuned.items() <= world.catalogue.latest_proposal(asset.asset_id).provenance.items()
+
+
+def test_another_configuration_proposes_anew(world: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    world.raw.put("a.glb", world_bytes(world))
+    world.ingest()
+    (asset,) = world.catalogue.assets()
+    encode_asset(world.workspace, asset.asset_id, world.segmenter)
+    with monkeypatch.context() as patch:  # killed after the blob
+        patch.setattr(world.catalogue, "move", lambda *a, **k: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            propose_asset(world.workspace, asset.asset_id, world.segmenter)
+    bundle = world.segmenter.bundle
+    config = SegmenterConfig(merging=MergingConfig(component_reserve=0.0))
+    model = replace(bundle.config, segmenter=config)
+    other = Segmenter(replace(bundle, config=model))
+    propose_asset(world.workspace, asset.asset_id, other)
+    assert len(list(world.store.list("proposals"))) == 2, "the other's blob was not taken"
+    told = world.catalogue.latest_proposal(asset.asset_id).provenance
+    assert told["config"] == config.about and told["algorithm"] == ALGORITHM_VERSION
 
 
 def test_attempt_records_what_goes_wrong(world: Any) -> None:
