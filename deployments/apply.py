@@ -34,7 +34,7 @@ POOLS = ("cpu", "gpu")
 APPLIED = "segvigen_applied"  # Prefect variable: hash of what was applied last
 AUTOMATION = "segvigen-dead-runs"
 # Three missed heartbeats of 30 s: the process of the run has died.
-SILENCE = timedelta(seconds=90)
+QUIET_ENVIRONMENT = timedelta(seconds=90)
 
 
 class DeployFailed(SegvigenError):
@@ -67,7 +67,7 @@ def _ensure_pool(client: SyncPrefectClient, name: str) -> None:
 
 def _deploy() -> None:
     argv = [sys.executable, "-m", "prefect", "--no-prompt", "deploy", "--all"]
-    answer = subprocess.run(
+    result = subprocess.run(
         [*argv, "--prefect-file", str(PREFECT_FILE)],
         cwd=PROJECT,
         env={**os.environ, "PYTHONPATH": str(PROJECT)},
@@ -75,9 +75,9 @@ def _deploy() -> None:
         text=True,
         check=False,
     )
-    if answer.returncode != 0:
-        said = (answer.stdout + answer.stderr)[-2000:]
-        raise DeployFailed(f"prefect deploy ended with {answer.returncode}:\n{said}")
+    if result.returncode != 0:
+        output = (result.stdout + result.stderr)[-2000:]
+        raise DeployFailed(f"prefect deploy ended with {result.returncode}:\n{output}")
 
 
 def _ensure_automation(client: SyncPrefectClient) -> None:
@@ -95,7 +95,7 @@ def _ensure_automation(client: SyncPrefectClient) -> None:
         for_each={"prefect.resource.id"},
         posture=Posture.Proactive,
         threshold=1,
-        within=SILENCE,
+        within=QUIET_ENVIRONMENT,
     )
     action = ChangeFlowRunState(
         state=StateType.CRASHED, name="Crashed", message="Heartbeat lost", force=True

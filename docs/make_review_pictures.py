@@ -43,10 +43,10 @@ def main() -> None:
         if done.returncode:
             raise SystemExit(f"{TEST} ended with {done.returncode}; no picture was changed")
         for name, crop in CROPS.items():
-            save(Path(folder) / f"review-{name}.png", IMAGES / f"review-{name}.png", crop)
+            save_picture(Path(folder) / f"review-{name}.png", IMAGES / f"review-{name}.png", crop)
 
 
-def save(source: Path, target: Path, crop: tuple[int, int, int, int]) -> None:
+def save_picture(source: Path, target: Path, crop: tuple[int, int, int, int]) -> None:
     """Cut, shrink to at most WIDTH and reduce the colours."""
     picture = Image.open(source).convert("RGB").crop(crop)
     picture.thumbnail((WIDTH, WIDTH), Image.Resampling.LANCZOS)

@@ -8,7 +8,7 @@ from typing import Any
 
 from prefect import flow
 
-from flows.runtime.chunks import io_task
+from flows.runtime.chunks import make_io_task
 from flows.runtime.report import publish_table
 from tasks.shards import build as shards
 from tasks.workspace import Overrides, open_workspace
@@ -30,7 +30,7 @@ def build_shards(
     started = time.monotonic()
     workspace = open_workspace(settings_file, overrides, "build_shards")
 
-    @io_task("build-shards")
+    @make_io_task("build-shards")
     def write_version() -> shards.ShardBuild:
         return shards.build_shards(workspace)
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from segvigen_model.command.terminal import err, out, plain, table
+from segvigen_model.command.terminal import err, make_table, out, sanitize_text
 
 if TYPE_CHECKING:
     from infra.local import LocalStack
@@ -19,16 +19,16 @@ if TYPE_CHECKING:
 MAX_WHY_CHARS = 140  # in a table; JSON has the whole text
 
 
-def short(text: str) -> str:
+def shorten_text(text: str) -> str:
     """Untrusted text on one line of a table, cut at its end."""
     line = " ".join(text.split())
-    return plain(line if len(line) <= MAX_WHY_CHARS else f"{line[: MAX_WHY_CHARS - 1]}…")
+    return sanitize_text(line if len(line) <= MAX_WHY_CHARS else f"{line[: MAX_WHY_CHARS - 1]}…")
 
 
 @contextmanager
-def progress_bar() -> Iterator[None]:
+def show_progress() -> Iterator[None]:
     """Show the progress of every stage that runs inside, on standard error."""
-    from flows.runtime.report import listening
+    from flows.runtime.report import listen_to_progress
 
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
     with Progress(*columns, TimeElapsedColumn(), console=err) as bar:
@@ -39,13 +39,13 @@ def progress_bar() -> Iterator[None]:
                 tasks[stage] = bar.add_task(stage, total=total)
             bar.update(tasks[stage], completed=finished, total=total)
 
-        with listening(listen):
+        with listen_to_progress(listen):
             yield
 
 
 def show_state(state: Mapping[str, Any]) -> None:
     """Print the state of all assets, shards and services."""
-    assets = table("Assets", "state", "number")
+    assets = make_table("Assets", "state", "number")
     for name, number in state["assets"].items():
         if number:
             assets.add_row(name, str(number))
@@ -53,19 +53,19 @@ def show_state(state: Mapping[str, Any]) -> None:
     out.print(assets)
     for title, word in (("Parked", "reason"), ("Failing, will be tried again", "attempts")):
         rows = state[title.partition(",")[0].lower()]
-        troubles = table(title, "asset", "name", "state", word, "why")
+        troubles = make_table(title, "asset", "name", "state", word, "why")
         for row in rows:
-            why = short(row["detail"] or row["last_error"] or "")
-            known = row["asset"][:12], plain(row["name"]), row["state"], str(row[word])
+            why = shorten_text(row["detail"] or row["last_error"] or "")
+            known = row["asset"][:12], sanitize_text(row["name"]), row["state"], str(row[word])
             troubles.add_row(*known, why)
         if rows:
             out.print(troubles)
-    shards = table("Shards", "dataset", "version", "samples", "MB")
+    shards = make_table("Shards", "dataset", "version", "samples", "MB")
     for row in state["shards"]:
         size = f"{row['size_bytes'] / 1e6:.1f}"
         shards.add_row(row["dataset"], row["version"], str(row["samples"]), size)
     out.print(shards)
-    services = table("Services", "name", "state", "where")
+    services = make_table("Services", "name", "state", "where")
     for row in state["services"]:
         running = "[green]running" if row["is_running"] else "[red]stopped"
         where = row["url"] or (f"pid {row['pid']}" if row["pid"] else "")
@@ -76,7 +76,7 @@ def show_state(state: Mapping[str, Any]) -> None:
 def show_asset(history: Mapping[str, Any]) -> None:
     """Print what `segvigen show` reads."""
     asset = history["asset"]
-    about = table(f"Asset {asset['asset_id'][:12]}", "what", "")
+    about = make_table(f"Asset {asset['asset_id'][:12]}", "what", "")
     rows = {
         "name": asset["name"],
         "state": f"{asset['state']}, round {asset['round']}",
@@ -90,28 +90,28 @@ def show_asset(history: Mapping[str, Any]) -> None:
     }
     for what, value in rows.items():
         if value:
-            about.add_row(what, plain(str(value)))
+            about.add_row(what, sanitize_text(str(value)))
     out.print(about)
     _show_rounds(history)
 
 
 def _show_rounds(history: Mapping[str, Any]) -> None:
-    rounds = table("Rounds", "round", "made", "parts", "confidence", "blob")
+    rounds = make_table("Rounds", "round", "made", "parts", "confidence", "blob")
     for row in history["rounds"]:
         numbers = (str(row["num_parts"]), f"{row['confidence']:.2f}")
-        rounds.add_row(str(row["round"]), _time(row["created_at"]), *numbers, row["key"])
+        rounds.add_row(str(row["round"]), _format_time(row["created_at"]), *numbers, row["key"])
     out.print(rounds)
-    answers = table("Annotations", "round", "when", "reviewer", "verdict", "note or problem")
+    responses = make_table("Annotations", "round", "when", "reviewer", "verdict", "note or problem")
     for row in history["answers"]:
         words = " / ".join(filter(None, (row["note"], row["problem"])))
-        when, who = row["updated_at"][:16], plain(row["reviewer"])
-        answers.add_row(str(row["round"]), when, who, row["verdict"] or "-", plain(words))
-    out.print(answers)
-    labels = table("Label sets", "id", "made", "parts", "clicks", "by", "blob")
+        when, who = row["updated_at"][:16], sanitize_text(row["reviewer"])
+        responses.add_row(str(row["round"]), when, who, row["verdict"] or "-", sanitize_text(words))
+    out.print(responses)
+    labels = make_table("Label sets", "id", "made", "parts", "clicks", "by", "blob")
     for row in history["label_sets"]:
         numbers = (str(row["num_parts"]), str(row["num_clicks"]))
-        who = plain(row["decided_by"])
-        labels.add_row(row["label_id"], _time(row["created_at"]), *numbers, who, row["key"])
+        who = sanitize_text(row["decided_by"])
+        labels.add_row(row["label_id"], _format_time(row["created_at"]), *numbers, who, row["key"])
     out.print(labels)
 
 
@@ -119,32 +119,32 @@ def show_checkpoints(rows: Sequence[Mapping[str, Any]], setting: str) -> None:
     """Print the tuned checkpoints."""
     from tasks.checkpoints import CURRENT
 
-    shown = table("Checkpoints", "version", "", "verdict")
+    shown = make_table("Checkpoints", "version", "", "verdict")
     for row in rows:
         in_use = "[green]in use" if row["is_in_use"] and setting == CURRENT else ""
-        shown.add_row(row["version"], in_use, plain(row["reason"]))
+        shown.add_row(row["version"], in_use, sanitize_text(row["reason"]))
     out.print(shown)
     if setting != CURRENT:
-        out.print(f"SEGVIGEN_MODEL_CHECKPOINT={plain(setting)} is set and comes first.")
+        out.print(f"SEGVIGEN_MODEL_CHECKPOINT={sanitize_text(setting)} is set and comes first.")
 
 
 def show_export(written: DatasetFolder, folder: Path) -> None:
     """Print what was written, and what was left out."""
     counts = ", ".join(f"{number} {split}" for split, number in written.splits.items())
-    out.print(f"{plain(str(folder))}: {counts}", soft_wrap=True)
+    out.print(f"{sanitize_text(str(folder))}: {counts}", soft_wrap=True)
     for asset_id, why in written.left_out:
-        err.print(plain(f"{asset_id[:12]} left out: {why}"), soft_wrap=True)
+        err.print(sanitize_text(f"{asset_id[:12]} left out: {why}"), soft_wrap=True)
 
 
 def show_quality(state: Mapping[str, Any]) -> None:
     """Print the reviewers and the state of quality control."""
-    from tasks.quality.statistics import COLUMNS, reviewer_cells
+    from tasks.quality.statistics import COLUMNS, format_reviewer_cells
 
-    people = table("Reviewers", "reviewer", *COLUMNS)
+    people = make_table("Reviewers", "reviewer", *COLUMNS)
     for row in state["reviewers"]:
-        people.add_row(plain(row["reviewer"]), *reviewer_cells(row))
+        people.add_row(sanitize_text(row["reviewer"]), *format_reviewer_cells(row))
     out.print(people)
-    checks = table("Checks", "what", "state")
+    checks = make_table("Checks", "what", "state")
     for row in _quality_rows(state):
         checks.add_row(*row)
     out.print(checks)
@@ -155,8 +155,8 @@ def show_access(stack: LocalStack) -> None:
     from infra.home import load_secrets
 
     secrets = load_secrets(stack.home)
-    where = table("Local stack", "what", "where")
-    for row in stack.status():
+    where = make_table("Local stack", "what", "where")
+    for row in stack.list_status():
         where.add_row(row.name, row.url or (f"pid {row.pid}" if row.pid else "[red]not running"))
     out.print(where)
     out.print(
@@ -177,33 +177,33 @@ def show_report(report: Mapping[str, Any]) -> None:
         f" ({report.get('seconds', 0)} s)"
     )
     if report.get("note"):
-        out.print(plain(str(report["note"])), highlight=False, soft_wrap=True)
+        out.print(sanitize_text(str(report["note"])), highlight=False, soft_wrap=True)
 
 
 def _quality_rows(state: Mapping[str, Any]) -> list[tuple[str, str]]:
     queue, audits = state["queue"], state["audits"]
-    looks, known = state["second_looks"], state["known_tasks"]
+    crops, known = state["second_looks"], state["known_tasks"]
     in_project = f"{queue['on_the_desk']} of at most {queue['max_open_tasks']} in the project"
     misses = f"{audits['misses']} of the last {audits['last']} contradict the gate"
     required = f"it requires confidence {audits['required_confidence']:.3g}"
-    compared = f"{looks['compared']} of {looks['planned']} compared"
+    compared = f"{crops['compared']} of {crops['planned']} compared"
     return [
         ("queue", f"{queue['waiting']} waiting, {in_project}"),
-        ("reviews", f"{state['reviews']['measured']} measured, {_gain(state)}"),
+        ("reviews", f"{state['reviews']['measured']} measured, {_describe_gain(state)}"),
         ("audits", f"{misses}; {required}"),
-        ("double annotation", f"{compared}, {looks['disputed']} disputed{_mean(looks)}"),
-        ("gold tasks", f"{known['answered']} of {known['planted']} answered{_mean(known)}"),
+        ("double annotation", f"{compared}, {crops['disputed']} disputed{_format_mean(crops)}"),
+        ("gold tasks", f"{known['answered']} of {known['planted']} answered{_format_mean(known)}"),
     ]
 
 
-def _gain(state: Mapping[str, Any]) -> str:
+def _describe_gain(state: Mapping[str, Any]) -> str:
     gain = state["reviews"]["mean_gain"]
     return "no gain known yet" if gain is None else f"mean gain {gain:.2f} IoU"
 
 
-def _mean(part: Mapping[str, Any]) -> str:
+def _format_mean(part: Mapping[str, Any]) -> str:
     return "" if part["mean_iou"] is None else f", mean IoU {part['mean_iou']:.2f}"
 
 
-def _time(seconds: float) -> str:
+def _format_time(seconds: float) -> str:
     return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M")

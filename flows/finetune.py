@@ -13,12 +13,18 @@ from typing import Any
 
 from prefect import flow, task
 
-from flows.runtime.chunks import io_task
+from flows.runtime.chunks import make_io_task
 from flows.runtime.report import publish_table
-from segvigen_model.checkpoints.native import folder_of
+from segvigen_model.checkpoints.native import resolve_checkpoint_folder
 from tasks.catalogue import ShardVersionRow
-from tasks.checkpoints import CURRENT, VERDICT_FILE, checkpoint_in_use, publish, use
-from tasks.shards.labelled_folder import DatasetFolder, latest_version, write_dataset_folder
+from tasks.checkpoints import (
+    CURRENT,
+    VERDICT_FILE,
+    checkpoint_in_use,
+    publish_checkpoint,
+    use_checkpoint,
+)
+from tasks.shards.labelled_folder import DatasetFolder, find_latest_version, write_dataset_folder
 from tasks.workspace import Overrides, Workspace, open_workspace
 
 RUNS = "runs"  # in the checkpoint cache
@@ -46,33 +52,33 @@ def finetune(
     """
     started = time.monotonic()
     workspace = open_workspace(settings_file, overrides, "finetune")
-    dataset = latest_version(workspace.catalogue, workspace.settings.shard.dataset)
+    dataset = find_latest_version(workspace.catalogue, workspace.settings.shard.dataset)
     name = f"{dataset.dataset}/{dataset.version}"
-    working = workspace.catalogue.labels.checkpoint(CURRENT)
+    working = workspace.catalogue.labels.get_checkpoint(CURRENT)
     if working is not None and working.detail.get("dataset") == name:
         note = f"the checkpoint in use was tuned on {name}; accept more assets first"
         return {"stage": "finetune", "counts": {}, "seconds": 0.0, "note": note}
-    folder = _run_folder(workspace, dataset)
+    folder = _make_run_folder(workspace, dataset)
 
-    @io_task("write-dataset-folder")
-    def write() -> DatasetFolder:
+    @make_io_task("write-dataset-folder")
+    def write_dataset() -> DatasetFolder:
         return write_dataset_folder(workspace, dataset, folder / "data")
 
     @task(name="tune-and-judge")
     def tune_and_judge() -> dict[str, Any]:
-        return _verdict(workspace, dataset, folder, minutes, surface)
+        return _load_or_make_verdict(workspace, dataset, folder, minutes, surface)
 
-    @io_task("publish-checkpoint")
-    def keep(told: dict[str, Any]) -> str:
-        told = {**told, "dataset": name}
-        return publish(workspace, folder / "checkpoint", told).alias
+    @make_io_task("publish-checkpoint")
+    def keep_checkpoint(metadata: dict[str, Any]) -> str:
+        metadata = {**metadata, "dataset": name}
+        return publish_checkpoint(workspace, folder / "checkpoint", metadata).alias
 
-    written: DatasetFolder = write()
+    written: DatasetFolder = write_dataset()
     verdict: dict[str, Any] = tune_and_judge()
-    version: str = keep(verdict)
+    version: str = keep_checkpoint(verdict)
     is_used = is_used_if_better and bool(verdict["is_better"])
     if is_used:
-        use(workspace.catalogue, version)
+        use_checkpoint(workspace.catalogue, version)
     seconds = round(time.monotonic() - started, 2)
     rows = [{"asset": asset_id, "left out because": why} for asset_id, why in written.left_out]
     state = "in use now" if is_used else "not in use"
@@ -88,25 +94,27 @@ def finetune(
     }
 
 
-def _run_folder(workspace: Workspace, dataset: ShardVersionRow) -> Path:
+def _make_run_folder(workspace: Workspace, dataset: ShardVersionRow) -> Path:
     """Return the folder in which this version is tuned from the checkpoint in use."""
     start = Path(checkpoint_in_use(workspace)).name
     runs = workspace.settings.model.checkpoint_cache.absolute() / RUNS
     return runs / f"{dataset.dataset}-{dataset.version}-from-{start}"
 
 
-def _verdict(
+def _load_or_make_verdict(
     workspace: Workspace, dataset: ShardVersionRow, folder: Path, minutes: float, surface: str
 ) -> dict[str, Any]:
     """Tune and evaluate, unless an earlier run has finished it."""
     from segvigen_model.training.finetune import TuneOptions
-    from segvigen_model.training.finetune import finetune as tune
+    from segvigen_model.training.finetune import finetune as finetune
 
     done = folder / VERDICT_FILE
     if not done.exists():
-        start = str(folder_of(checkpoint_in_use(workspace)))
+        start = str(resolve_checkpoint_folder(checkpoint_in_use(workspace)))
         device = workspace.settings.model.device
         options = TuneOptions(start=start, minutes=minutes, surface=surface, device=device)
-        tune(folder / "data", folder, options, {"dataset": dataset.dataset, "of": dataset.version})
+        finetune(
+            folder / "data", folder, options, {"dataset": dataset.dataset, "of": dataset.version}
+        )
     verdict: dict[str, Any] = json.loads(done.read_text())
     return verdict

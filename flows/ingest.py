@@ -8,8 +8,8 @@ from typing import Any
 
 from prefect import flow
 
-from flows.runtime.chunks import io_task
-from flows.runtime.report import Outcome, Progress, publish
+from flows.runtime.chunks import make_io_task
+from flows.runtime.report import Outcome, Progress, publish_report
 from tasks.ingest.ingest import ingest_object, scan_raw
 from tasks.storage.store import ObjectInfo
 from tasks.workspace import Overrides, Workspace, open_workspace
@@ -44,7 +44,7 @@ def ingest(
     size = workspace.settings.work.chunk_size
     for first in range(0, len(found), size):
         outcomes += _ingest_chunk(workspace, found[first : first + size], progress)
-    return publish("ingest", outcomes, time.monotonic() - started).as_dict()
+    return publish_report("ingest", outcomes, time.monotonic() - started).as_dict()
 
 
 def _ingest_chunk(
@@ -53,7 +53,7 @@ def _ingest_chunk(
     """Ingest a chunk of raw objects in one Prefect task; a retry continues where it stopped."""
     done: list[Outcome] = []
 
-    @io_task("ingest-chunk")
+    @make_io_task("ingest-chunk")
     def ingest_chunk(num_objects: int) -> None:
         for info in objects[len(done) : num_objects]:
             begin = time.monotonic()

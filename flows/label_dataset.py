@@ -17,16 +17,16 @@ from flows.ingest import ingest
 from flows.model_stages import encode, propose, refine
 from flows.pull_review import WAKE_UP, publish_reviewers, pull_review
 from flows.push_review import push_review
-from flows.runtime.chunks import num_waiting
-from flows.runtime.label_studio import pull_from_desk
+from flows.runtime.chunks import count_waiting
+from flows.runtime.label_studio import pull_from_review
 from flows.runtime.report import publish_table
 from tasks.catalogue import AssetState
-from tasks.quality.queue import num_free_places
+from tasks.quality.queue import count_free_places
 from tasks.workspace import Overrides, Workspace, open_workspace
 
 # Assets in these states need no reviewer to move on.
 OURS = (AssetState.REGISTERED, AssetState.ENCODED, AssetState.PROPOSED, AssetState.REFINING)
-LOOK_FOR_WAKE_UP_S = 0.5
+WAKE_UP_POLL_S = 0.5
 
 
 @flow(name="label_dataset")
@@ -52,35 +52,35 @@ def label_dataset(
     workspace = open_workspace(settings_file, overrides, "label_dataset")
     common: dict[str, Any] = {"settings_file": settings_file, "overrides": overrides}
     ingest(prefix=prefix, **common)
-    if num_waiting(workspace, (AssetState.IN_REVIEW,)):
+    if count_waiting(workspace, (AssetState.IN_REVIEW,)):
         pull_review(**common)
-    _advance(workspace, common)
+    _advance_stages(workspace, common)
     deadline = started + review_wait_s
-    while not is_settled(workspace) and time.monotonic() < deadline:
-        before = workspace.catalogue.counts()
-        _wait_for_answers(workspace, deadline)
-        _advance(workspace, common)
-        if workspace.catalogue.counts() == before:  # another run holds what is left
+    while not is_finished(workspace) and time.monotonic() < deadline:
+        before = workspace.catalogue.count_assets()
+        _wait_for_annotations(workspace, deadline)
+        _advance_stages(workspace, common)
+        if workspace.catalogue.count_assets() == before:  # another run holds what is left
             time.sleep(workspace.settings.review.poll_interval_s)
     build_shards(**common)
-    return _report(workspace, time.monotonic() - started)
+    return _publish_report(workspace, time.monotonic() - started)
 
 
-def is_settled(workspace: Workspace) -> bool:
+def is_finished(workspace: Workspace) -> bool:
     """Return whether no asset waits for a stage or for a reviewer."""
-    return num_waiting(workspace, (*OURS, AssetState.IN_REVIEW)) == 0
+    return count_waiting(workspace, (*OURS, AssetState.IN_REVIEW)) == 0
 
 
 def has_work(workspace: Workspace) -> bool:
     """Return whether a stage can run now; proposals wait while the review project is full."""
     states = [state for state in OURS if state is not AssetState.PROPOSED]
-    if num_waiting(workspace, states):
+    if count_waiting(workspace, states):
         return True
-    is_waiting = num_waiting(workspace, (AssetState.PROPOSED,)) > 0
-    return is_waiting and num_free_places(workspace) > 0
+    is_waiting = count_waiting(workspace, (AssetState.PROPOSED,)) > 0
+    return is_waiting and count_free_places(workspace) > 0
 
 
-def _advance(workspace: Workspace, common: dict[str, Any]) -> None:
+def _advance_stages(workspace: Workspace, common: dict[str, Any]) -> None:
     """Run each stage that has assets waiting, in the order of the pipeline."""
     stages: dict[AssetState, Callable[..., Any]] = {
         AssetState.REGISTERED: encode,
@@ -89,30 +89,32 @@ def _advance(workspace: Workspace, common: dict[str, Any]) -> None:
         AssetState.PROPOSED: push_review,
     }
     for state, stage in stages.items():
-        if num_waiting(workspace, (state,)):
+        if count_waiting(workspace, (state,)):
             stage(**common)
 
 
-def _wait_for_answers(workspace: Workspace, deadline: float) -> None:
+def _wait_for_annotations(workspace: Workspace, deadline: float) -> None:
     """Return when an annotation has moved an asset, or at the deadline.
 
     The review project is polled every interval, and at once when a webhook sets the cursor.
     """
     interval = workspace.settings.review.poll_interval_s
     while time.monotonic() < deadline:
-        heard = workspace.catalogue.raw.cursor(WAKE_UP)
-        pull_from_desk(workspace)
-        if has_work(workspace) or is_settled(workspace):
+        last_wake_up = workspace.catalogue.raw.get_cursor(WAKE_UP)
+        pull_from_review(workspace)
+        if has_work(workspace) or is_finished(workspace):
             return
         until = min(deadline, time.monotonic() + interval)
-        while time.monotonic() < until and workspace.catalogue.raw.cursor(WAKE_UP) == heard:
-            time.sleep(LOOK_FOR_WAKE_UP_S)
+        while (
+            time.monotonic() < until and workspace.catalogue.raw.get_cursor(WAKE_UP) == last_wake_up
+        ):
+            time.sleep(WAKE_UP_POLL_S)
 
 
-def _report(workspace: Workspace, seconds: float) -> dict[str, Any]:
+def _publish_report(workspace: Workspace, seconds: float) -> dict[str, Any]:
     """Publish the table of all assets, and return the counts."""
-    copies = workspace.catalogue.quality.copy_ids()
-    assets = [row for row in workspace.catalogue.assets() if row.asset_id not in copies]
+    copies = workspace.catalogue.quality.list_copy_ids()
+    assets = [row for row in workspace.catalogue.list_assets() if row.asset_id not in copies]
     rows = [
         {
             "asset": asset.asset_id[:12],
@@ -124,10 +126,10 @@ def _report(workspace: Workspace, seconds: float) -> dict[str, Any]:
         }
         for asset in assets
     ]
-    found = workspace.catalogue.quality.dataset_counts()
+    found = workspace.catalogue.quality.count_dataset_assets()
     counts = {str(state): number for state, number in found.items()}
     lines = [f"- {state}: {number}" for state, number in counts.items() if number]
     text = "\n".join(["## label_dataset", *lines, f"\n{len(assets)} assets, {seconds:.0f} s"])
     publish_table("label_dataset", rows, text)
     publish_reviewers(workspace)
-    return {"counts": counts, "is_settled": is_settled(workspace), "seconds": round(seconds, 1)}
+    return {"counts": counts, "is_settled": is_finished(workspace), "seconds": round(seconds, 1)}

@@ -18,7 +18,7 @@ from tasks.stages.runner import StageResult
 from tasks.workspace import Overrides, Workspace, open_workspace
 
 
-def _flow_of(
+def _make_flow(
     name: str,
     claims: AssetState,
     work: Callable[[Workspace, str, Segmenter], StageResult],
@@ -52,19 +52,19 @@ def _flow_of(
     return flow(name=name)(run)
 
 
-encode = _flow_of(
+encode = _make_flow(
     "encode",
     AssetState.REGISTERED,
     encode_asset,
     "Encode every registered asset as voxels and latents.",
 )
-propose = _flow_of(
+propose = _make_flow(
     "propose",
     AssetState.ENCODED,
     propose_asset,
     "Make the first proposal of every encoded asset.",
 )
-refine = _flow_of(
+refine = _make_flow(
     "refine",
     AssetState.REFINING,
     refine_asset,

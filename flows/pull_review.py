@@ -10,10 +10,10 @@ from typing import Any
 
 from prefect import flow
 
-from flows.runtime.chunks import io_task
-from flows.runtime.label_studio import pull_from_desk
-from flows.runtime.report import Outcome, publish, publish_table
-from tasks.quality.statistics import markdown, quality_state
+from flows.runtime.chunks import make_io_task
+from flows.runtime.label_studio import pull_from_review
+from flows.runtime.report import Outcome, publish_report, publish_table
+from tasks.quality.statistics import build_quality_state, render_markdown
 from tasks.workspace import Overrides, Workspace, open_workspace
 
 WAKE_UP = "webhook"  # cursor that the refine service sets on a webhook of Label Studio
@@ -35,18 +35,18 @@ def pull_review(
     started = time.monotonic()
     workspace = open_workspace(settings_file, overrides, "pull_review")
 
-    @io_task("pull-answers")
+    @make_io_task("pull-answers")
     def pull() -> list[Outcome]:
-        return pull_from_desk(workspace)
+        return pull_from_review(workspace)
 
-    report = publish("pull_review", pull(), time.monotonic() - started)
+    report = publish_report("pull_review", pull(), time.monotonic() - started)
     publish_reviewers(workspace)
     return report.as_dict()
 
 
 def publish_reviewers(workspace: Workspace) -> None:
     """Write the table of reviewers as an artifact of the run."""
-    state = quality_state(workspace)
+    state = build_quality_state(workspace)
     rows = state["reviewers"]
     if rows:
-        publish_table("reviewers", rows, f"## Reviewers\n\n{markdown(rows)}")
+        publish_table("reviewers", rows, f"## Reviewers\n\n{render_markdown(rows)}")

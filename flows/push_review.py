@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 from prefect import flow
 
 from flows.runtime.chunks import Stage, asset_stage, run_stage
-from flows.runtime.label_studio import push_to_desk
+from flows.runtime.label_studio import push_to_review
 from tasks.catalogue import AssetState
-from tasks.quality.gate import gate_asset, gate_rules
-from tasks.quality.queue import num_free_places, rank_waiting
+from tasks.quality.gate import gate_asset, hash_gate_rules
+from tasks.quality.queue import count_free_places, rank_waiting
 from tasks.stages.runner import StageResult
 from tasks.workspace import Overrides, Workspace, open_workspace
 
@@ -37,7 +37,7 @@ def push_review(
     workspace = open_workspace(settings_file, overrides, "push_review")
     gated = run_stage(workspace, GATE, limit)
     rank_waiting(workspace)
-    room = num_free_places(workspace)
+    room = count_free_places(workspace)
     room = room if limit is None else min(room, limit)
     pushed = run_stage(workspace, PUSH, room)
     accepted = gated.counts.get(str(AssetState.ACCEPTED), 0)
@@ -47,16 +47,16 @@ def push_review(
     return report
 
 
-def _gate(workspace: Workspace, asset_id: str) -> StageResult:
+def _gate_one(workspace: Workspace, asset_id: str) -> StageResult:
     decision = gate_asset(workspace, asset_id)
-    state = workspace.catalogue.asset(asset_id).state
-    note = "; ".join(decision.doubts) or ("audit" if decision.is_audited else "sure")
+    state = workspace.catalogue.get_asset(asset_id).state
+    note = "; ".join(decision.rejection_reasons) or ("audit" if decision.is_audited else "sure")
     return StageResult(asset_id, "gate", state, decision.is_accepted, note=note)
 
 
-def _not_yet(workspace: Workspace) -> ColumnElement[bool]:
-    return workspace.catalogue.quality.is_ungated(gate_rules(workspace.settings.gate))
+def _count_waiting(workspace: Workspace) -> ColumnElement[bool]:
+    return workspace.catalogue.quality.is_ungated(hash_gate_rules(workspace.settings.gate))
 
 
-GATE = asset_stage("gate", (AssetState.PROPOSED,), _gate, _not_yet)
-PUSH = Stage("push_review", (AssetState.PROPOSED,), push_to_desk)
+GATE = asset_stage("gate", (AssetState.PROPOSED,), _gate_one, _count_waiting)
+PUSH = Stage("push_review", (AssetState.PROPOSED,), push_to_review)

@@ -61,9 +61,9 @@ class ServiceRecord:
 def load_secrets(home: Path) -> Secrets:
     """Read the stack's secrets, making them on first use (mode 0600)."""
     path = home / SECRETS_FILE
-    with service_lock(home, "secrets"):
+    with lock_service(home, "secrets"):
         if not path.exists():
-            _write_private(path, json.dumps(asdict(_new_secrets()), indent=1))
+            _write_private(path, json.dumps(asdict(_make_secrets()), indent=1))
         try:
             return Secrets(**json.loads(path.read_text()))
         except (ValueError, TypeError) as err:
@@ -72,7 +72,7 @@ def load_secrets(home: Path) -> Secrets:
             ) from err
 
 
-def _new_secrets() -> Secrets:
+def _make_secrets() -> Secrets:
     return Secrets(
         s3_access_key="segvigen" + secrets.token_hex(6),
         s3_secret_key=secrets.token_hex(20),
@@ -92,7 +92,7 @@ def _write_private(path: Path, text: str) -> None:
     draft.replace(path)
 
 
-def log_path(home: Path, name: str) -> Path:
+def make_log_path(home: Path, name: str) -> Path:
     """Return the log file of a service."""
     return home / "logs" / f"{name}.log"
 
@@ -111,7 +111,7 @@ def write_record(home: Path, record: ServiceRecord) -> None:
 
 
 @contextlib.contextmanager
-def service_lock(home: Path, name: str) -> Iterator[None]:
+def lock_service(home: Path, name: str) -> Iterator[None]:
     """Hold the lock for starting or stopping one service; a second program waits."""
     folder = home / "run"
     folder.mkdir(parents=True, exist_ok=True)

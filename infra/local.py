@@ -16,11 +16,18 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from infra import services
-from infra.home import Secrets, ServiceRecord, load_secrets, log_path, read_record, service_lock
-from infra.own_store import RAW_URL, ROOT_URL, is_own_store, note_on_keys
-from infra.processes import StackError, is_running, stop
-from infra.services import RAW_BUCKET, STORE_BUCKET, answers, ensure
-from tasks.settings import CONFIG_VARIABLE, file_variables
+from infra.home import (
+    Secrets,
+    ServiceRecord,
+    load_secrets,
+    lock_service,
+    make_log_path,
+    read_record,
+)
+from infra.own_store import RAW_URL, ROOT_URL, describe_key_source, is_own_store
+from infra.processes import StackError, is_running, stop_process
+from infra.services import RAW_BUCKET, STORE_BUCKET, ensure_service, get_http_status
+from tasks.settings import CONFIG_VARIABLE, read_file_variables
 
 logger = logging.getLogger(__name__)
 
@@ -41,7 +48,7 @@ class S3Endpoint:
     raw_bucket: str = RAW_BUCKET
     store_bucket: str = STORE_BUCKET
 
-    def environment(self) -> dict[str, str]:
+    def make_environment(self) -> dict[str, str]:
         """Return the settings variables for this server."""
         return {
             ROOT_URL: f"s3://{self.store_bucket}",
@@ -77,7 +84,7 @@ class LabelStudioEndpoint:
     username: str
     password: str
 
-    def environment(self) -> dict[str, str]:
+    def make_environment(self) -> dict[str, str]:
         """Return the settings variables for this server."""
         return {"SEGVIGEN_REVIEW_URL": self.url, "SEGVIGEN_REVIEW_API_KEY": self.token}
 
@@ -100,43 +107,45 @@ def start_s3(home: Path) -> S3Endpoint:
     """Start (or find) the S3 server of `home`."""
     home = home.resolve()
     secrets = load_secrets(home)
-    record = ensure(home, services.s3_spec(home, secrets))
-    return S3Endpoint(_url(record), secrets.s3_access_key, secrets.s3_secret_key)
+    record = ensure_service(home, services.make_s3_spec(home, secrets))
+    return S3Endpoint(_make_url(record), secrets.s3_access_key, secrets.s3_secret_key)
 
 
 def start_prefect(home: Path) -> PrefectEndpoint:
     """Start (or find) the Prefect server of `home`."""
     home = home.resolve()
-    return PrefectEndpoint(_url(ensure(home, services.prefect_spec(home))))
+    return PrefectEndpoint(_make_url(ensure_service(home, services.make_prefect_spec(home))))
 
 
 def start_label_studio(home: Path) -> LabelStudioEndpoint:
     """Start (or find) Label Studio of `home`; the first start takes minutes for migrations."""
     home = home.resolve()
     secrets = load_secrets(home)
-    return _label_studio_endpoint(ensure(home, services.label_studio_spec(home, secrets)), secrets)
+    return _make_label_studio_endpoint(
+        ensure_service(home, services.make_label_studio_spec(home, secrets)), secrets
+    )
 
 
 def start_worker(home: Path, pool: str, env: Mapping[str, str], limit: int = 1) -> ServiceRecord:
     """Start (or find) the process worker of a work pool; `env` must hold PREFECT_API_URL."""
     home = home.resolve()
-    return ensure(home, services.worker_spec(home, pool, env, limit=limit))
+    return ensure_service(home, services.make_worker_spec(home, pool, env, limit=limit))
 
 
 def start_refine(home: Path, env: Mapping[str, str]) -> str:
     """Start (or find) the refine service; returns its URL."""
     home = home.resolve()
-    return _url(ensure(home, services.refine_spec(home, env)))
+    return _make_url(ensure_service(home, services.make_refine_spec(home, env)))
 
 
 def stop_service(home: Path, name: str) -> bool:
     """Stop one service by its record; False if it did not run."""
     home = home.resolve()
-    with service_lock(home, name):
+    with lock_service(home, name):
         record = read_record(home, name)
         if record is None:
             return False
-        stopped = stop(record.process)
+        stopped = stop_process(record.process)
         logger.info("service=%s stopped=%s pid=%d", name, stopped, record.pid)
         return stopped
 
@@ -164,19 +173,19 @@ class LocalStack:
         }
         if not self.has_own_store:
             starters["s3"] = lambda: start_s3(self.home).url
-        elif note := note_on_keys(_said_by_caller()):
+        elif note := describe_key_source(_read_caller_settings()):
             report(note)
         # In parallel: the first start of Label Studio takes longer than the others together.
         with ThreadPoolExecutor(len(starters)) as pool:
             pending = {name: pool.submit(starter) for name, starter in starters.items()}
             for name, url in pending.items():
                 report(f"{name} ready at {url.result()}")
-        report(f"refine ready at {start_refine(self.home, self._refine_environment())}")
-        return self.environment()
+        report(f"refine ready at {start_refine(self.home, self._make_refine_environment())}")
+        return self.make_environment()
 
     def start_workers(self, report: Callable[[str], None] = logger.info) -> None:
         """Start one process worker per work pool; the pools must exist (see deployments)."""
-        env = self.environment()
+        env = self.make_environment()
         with ThreadPoolExecutor(len(WORK_POOLS)) as pool:
             pending = {
                 name: pool.submit(start_worker, self.home, name, env, limit)
@@ -191,13 +200,13 @@ class LocalStack:
             if stop_service(self.home, name):
                 report(f"{name} stopped")
 
-    def status(self) -> list[ServiceStatus]:
+    def list_status(self) -> list[ServiceStatus]:
         """Return the state of each service; without S3 where another server is used."""
         names = list(SERVICES)
         with suppress(StackError):  # one bucket here, one there: reported when the store is opened
             if not self.has_store and self.has_own_store:
                 names.remove("s3")
-        return [self._service_status(name) for name in names]
+        return [self._get_service_status(name) for name in names]
 
     @property
     def has_store(self) -> bool:
@@ -212,72 +221,73 @@ class LocalStack:
             StackError: only one of the two is on it.
         """
         record = read_record(self.home, "s3")
-        return is_own_store(_said_by_caller(), _url(record) if record else "")
+        return is_own_store(_read_caller_settings(), _make_url(record) if record else "")
 
-    def environment(self) -> dict[str, str]:
+    def make_environment(self) -> dict[str, str]:
         """Return the settings variables for this process, the workers and the refine service.
 
         The caller's SEGVIGEN_ variables and settings file take precedence over those of the running
         services, except S3 endpoint and keys, which belong together.
         """
-        said = _said_by_caller()
+        given = _read_caller_settings()
         secrets = load_secrets(self.home)
         env = {"SEGVIGEN_CATALOGUE_URL": f"sqlite:///{self.home}/catalogue.db"}
         env["SEGVIGEN_MODEL_CHECKPOINT_CACHE"] = str(self.home / "checkpoints")
         env["SEGVIGEN_REVIEW_WEBHOOK_TOKEN"] = secrets.webhook_token
         env["SEGVIGEN_REVIEW_LIVE_PASSWORD"] = secrets.webhook_token
         access: dict[str, str] = {}
-        if self.has_store and not self.has_own_store and (record := self._running("s3")):
-            endpoint = S3Endpoint(_url(record), secrets.s3_access_key, secrets.s3_secret_key)
-            env |= endpoint.environment()
+        if self.has_store and not self.has_own_store and (record := self._find_running("s3")):
+            endpoint = S3Endpoint(_make_url(record), secrets.s3_access_key, secrets.s3_secret_key)
+            env |= endpoint.make_environment()
             access = {name: text for name, text in env.items() if "_STORE_S3_" in name}
-        if record := self._running("label-studio"):
-            env |= _label_studio_endpoint(record, secrets).environment()
-        if record := self._running("refine"):
-            env["SEGVIGEN_REVIEW_WEBHOOK_URL"] = f"{_url(record)}/webhook"
-            env["SEGVIGEN_REVIEW_LIVE_URL"] = _url(record)
+        if record := self._find_running("label-studio"):
+            env |= _make_label_studio_endpoint(record, secrets).make_environment()
+        if record := self._find_running("refine"):
+            env["SEGVIGEN_REVIEW_WEBHOOK_URL"] = f"{_make_url(record)}/webhook"
+            env["SEGVIGEN_REVIEW_LIVE_URL"] = _make_url(record)
         api_url = None
-        if record := self._running("prefect"):
-            api_url = PrefectEndpoint(_url(record)).api_url
-        env |= services.prefect_env(self.home, api_url)
-        return env | said | access
+        if record := self._find_running("prefect"):
+            api_url = PrefectEndpoint(_make_url(record)).api_url
+        env |= services.make_prefect_env(self.home, api_url)
+        return env | given | access
 
-    def _refine_environment(self) -> dict[str, str]:
+    def _make_refine_environment(self) -> dict[str, str]:
         """Leave out its own addresses: known when it runs, they would change its fingerprint."""
-        env = self.environment()
+        env = self.make_environment()
         return {name: text for name, text in env.items() if name not in REFINE_ADDRESSES}
 
-    def _running(self, name: str) -> ServiceRecord | None:
+    def _find_running(self, name: str) -> ServiceRecord | None:
         record = read_record(self.home, name)
         return record if record is not None and is_running(record.process) else None
 
-    def _service_status(self, name: str) -> ServiceStatus:
-        record = self._running(name)
+    def _get_service_status(self, name: str) -> ServiceStatus:
+        record = self._find_running(name)
         has_url = record is not None and record.port is not None
         return ServiceStatus(
             name=name,
-            is_running=record is not None and (not has_url or answers(_url(record)) > 0),
+            is_running=record is not None
+            and (not has_url or get_http_status(_make_url(record)) > 0),
             pid=record.pid if record else None,
-            url=_url(record) if record and has_url else None,
-            log=str(log_path(self.home, name)),
+            url=_make_url(record) if record and has_url else None,
+            log=str(make_log_path(self.home, name)),
         )
 
 
-def _said_by_caller() -> dict[str, str]:
+def _read_caller_settings() -> dict[str, str]:
     """Return the settings of file and environment as variables; empty ones are left out."""
     own = {n: text for n, text in os.environ.items() if n.startswith("SEGVIGEN_") and text}
     if CONFIG_VARIABLE in own:  # relative to this folder; workers run in another one
         own[CONFIG_VARIABLE] = str(Path(own[CONFIG_VARIABLE]).resolve())
-    return file_variables() | own
+    return read_file_variables() | own
 
 
-def _url(record: ServiceRecord) -> str:
+def _make_url(record: ServiceRecord) -> str:
     return f"http://127.0.0.1:{record.port}"
 
 
-def _label_studio_endpoint(record: ServiceRecord, secrets: Secrets) -> LabelStudioEndpoint:
+def _make_label_studio_endpoint(record: ServiceRecord, secrets: Secrets) -> LabelStudioEndpoint:
     return LabelStudioEndpoint(
-        url=_url(record),
+        url=_make_url(record),
         token=secrets.label_studio_token,
         username=secrets.label_studio_username,
         password=secrets.label_studio_password,

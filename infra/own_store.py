@@ -45,7 +45,7 @@ def is_own_store(own: Mapping[str, str], local_url: str) -> bool:
     return bool(there)
 
 
-def note_on_keys(own: Mapping[str, str]) -> str:
+def describe_key_source(own: Mapping[str, str]) -> str:
     """Return what Label Studio lacks to show the sheets of that bucket; "" if nothing."""
     if own.get(ACCESS_KEY):
         return ""
@@ -58,5 +58,5 @@ def note_on_keys(own: Mapping[str, str]) -> str:
 def _is_here(url: str, has_endpoint: bool) -> bool:
     """Return whether a URL is on the local server; an empty one is, by default."""
     parts = urlsplit(url)
-    is_ours = parts.scheme == "s3" and parts.netloc in (RAW_BUCKET, STORE_BUCKET)
-    return not url or (is_ours and not has_endpoint)
+    is_local = parts.scheme == "s3" and parts.netloc in (RAW_BUCKET, STORE_BUCKET)
+    return not url or (is_local and not has_endpoint)

@@ -41,7 +41,7 @@ class ProcessId:
     started: str
 
 
-def free_port(preferred: int | None = None) -> int:
+def find_free_port(preferred: int | None = None) -> int:
     """Return `preferred` if nothing listens there, else a port that the system chooses."""
     for candidate in ([preferred] if preferred else []) + [0]:
         with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
@@ -52,7 +52,7 @@ def free_port(preferred: int | None = None) -> int:
     raise StackError("no free port on 127.0.0.1; close some programs and try again")
 
 
-def spawn(argv: Sequence[str], env: Mapping[str, str], cwd: Path, log: Path) -> ProcessId:
+def spawn_process(argv: Sequence[str], env: Mapping[str, str], cwd: Path, log: Path) -> ProcessId:
     """Start `argv` detached from this terminal; the previous log is kept beside the new one."""
     log.parent.mkdir(parents=True, exist_ok=True)
     if log.exists():
@@ -69,17 +69,17 @@ def spawn(argv: Sequence[str], env: Mapping[str, str], cwd: Path, log: Path) -> 
         )
     # It outlives this program; without this, Popen warns when it is garbage-collected.
     process.returncode = 0
-    return ProcessId(process.pid, start_time(process.pid) or "gone")
+    return ProcessId(process.pid, read_start_time(process.pid) or "gone")
 
 
-def start_time(pid: int) -> str | None:
+def read_start_time(pid: int) -> str | None:
     """Return when the process started; None if it has ended."""
     if (_PROC / "self/stat").exists():
-        return _start_time_proc(pid)
-    return _start_time_ps(pid)
+        return _read_start_time_proc(pid)
+    return _read_start_time_ps(pid)
 
 
-def _start_time_proc(pid: int) -> str | None:
+def _read_start_time_proc(pid: int) -> str | None:
     try:
         # The name in brackets may hold spaces and brackets: fields are counted from the last one.
         fields = (_PROC / str(pid) / "stat").read_text().rpartition(")")[2].split()
@@ -94,17 +94,17 @@ def _start_time_proc(pid: int) -> str | None:
     return started
 
 
-def _start_time_ps(pid: int) -> str | None:
-    answer = subprocess.run(
+def _read_start_time_ps(pid: int) -> str | None:
+    result = subprocess.run(
         ["ps", "-o", "stat=,lstart=", "-p", str(pid)], capture_output=True, text=True, check=False
     )
-    state, _, started = answer.stdout.strip().partition(" ")
+    state, _, started = result.stdout.strip().partition(" ")
     return None if not started or state.startswith("Z") else started.strip()
 
 
 def is_running(process: ProcessId) -> bool:
     """Return whether this process, and no other with its pid, runs."""
-    return start_time(process.pid) == process.started
+    return read_start_time(process.pid) == process.started
 
 
 def wait_until_ready(
@@ -118,23 +118,25 @@ def wait_until_ready(
     deadline = time.monotonic() + timeout_s
     while time.monotonic() < deadline:
         if not is_running(process):
-            raise StackError(f"{name} ended while starting; the end of its log:\n{log_tail(log)}")
+            raise StackError(
+                f"{name} ended while starting; the end of its log:\n{read_log_tail(log)}"
+            )
         if is_ready():
             return
         time.sleep(POLL_S)
     raise StackError(
-        f"{name} did not answer within {timeout_s:g} s; the end of its log:\n{log_tail(log)}"
+        f"{name} did not answer within {timeout_s:g} s; the end of its log:\n{read_log_tail(log)}"
     )
 
 
-def log_tail(log: Path, lines: int = LOG_TAIL_LINES) -> str:
+def read_log_tail(log: Path, lines: int = LOG_TAIL_LINES) -> str:
     """Return the last lines of a log, or a note that there is none."""
     if not log.exists():
         return f"(no log at {log})"
     return "\n".join(log.read_text(errors="replace").splitlines()[-lines:]) or "(empty log)"
 
 
-def stop(process: ProcessId, grace_s: float = 10.0) -> bool:
+def stop_process(process: ProcessId, grace_s: float = 10.0) -> bool:
     """End a process and its descendants; False if it did not run any more.
 
     Nothing is signalled unless pid and start time match.
@@ -142,16 +144,16 @@ def stop(process: ProcessId, grace_s: float = 10.0) -> bool:
     if not is_running(process):
         return False
     # The leader first: on SIGTERM a worker ends its own children cleanly.
-    family = [process, *_descendants(process)]
+    family = [process, *_list_descendants(process)]
     for rest in ([process], family):
-        _signal(rest, signal.SIGTERM)
+        _signal_all(rest, signal.SIGTERM)
         if not _wait_gone(rest, grace_s):
-            _signal(rest, signal.SIGKILL)
+            _signal_all(rest, signal.SIGKILL)
             _wait_gone(rest, grace_s)
     return True
 
 
-def _descendants(leader: ProcessId) -> list[ProcessId]:
+def _list_descendants(leader: ProcessId) -> list[ProcessId]:
     """List the descendants of `leader`, in whatever session they are."""
     parents: dict[int, list[int]] = {}
     for entry in _PROC.glob("[0-9]*/stat"):
@@ -162,14 +164,14 @@ def _descendants(leader: ProcessId) -> list[ProcessId]:
     queue = [leader.pid]
     while queue:
         for child in parents.get(queue.pop(), []):
-            started = start_time(child)
+            started = read_start_time(child)
             if started is not None:
                 found.append(ProcessId(child, started))
             queue.append(child)
     return found
 
 
-def _signal(processes: Sequence[ProcessId], number: signal.Signals) -> None:
+def _signal_all(processes: Sequence[ProcessId], number: signal.Signals) -> None:
     for process in processes:
         if is_running(process):
             with contextlib.suppress(ProcessLookupError, PermissionError):

@@ -17,13 +17,27 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from infra.home import Secrets, ServiceRecord, log_path, read_record, service_lock, write_record
-from infra.processes import StackError, free_port, is_running, spawn, stop, wait_until_ready
+from infra.home import (
+    Secrets,
+    ServiceRecord,
+    lock_service,
+    make_log_path,
+    read_record,
+    write_record,
+)
+from infra.processes import (
+    StackError,
+    find_free_port,
+    is_running,
+    spawn_process,
+    stop_process,
+    wait_until_ready,
+)
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 RAW_BUCKET = "segvigen-raw"
 STORE_BUCKET = "segvigen-store"
-ANSWER_TIMEOUT_S = 5.0
+HTTP_TIMEOUT_S = 5.0
 # Label Studio reads variables without a prefix; inherited ones would change its behaviour.
 CLEAN_ENVIRONMENT = ("PATH", "LANG", "LC_ALL", "TMPDIR", "TZ")
 
@@ -52,26 +66,26 @@ class ServiceSpec:
     has_port: bool = True
     fingerprint_extra: str = field(default="")
 
-    def fingerprint(self, port: int) -> str:
+    def compute_fingerprint(self, port: int) -> str:
         """Hash the command and the settings of the service."""
         parts = [list(self.argv(port)), sorted(self.env(port).items()), self.fingerprint_extra]
         return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]
 
 
-def ensure(home: Path, spec: ServiceSpec) -> ServiceRecord:
+def ensure_service(home: Path, spec: ServiceSpec) -> ServiceRecord:
     """Return the running service; start it if needed."""
-    with service_lock(home, spec.name):
+    with lock_service(home, spec.name):
         record = read_record(home, spec.name)
         if record is not None and _is_usable(record, spec):
             return record
         if record is not None:
-            stop(record.process)
-        return _start(home, spec, record.port if record else None)
+            stop_process(record.process)
+        return _start_service(home, spec, record.port if record else None)
 
 
 def _is_usable(record: ServiceRecord, spec: ServiceSpec) -> bool:
     port = record.port or 0
-    if not is_running(record.process) or record.fingerprint != spec.fingerprint(port):
+    if not is_running(record.process) or record.fingerprint != spec.compute_fingerprint(port):
         return False
     try:
         wait_until_ready(
@@ -82,13 +96,13 @@ def _is_usable(record: ServiceRecord, spec: ServiceSpec) -> bool:
     return True
 
 
-def _start(home: Path, spec: ServiceSpec, old_port: int | None) -> ServiceRecord:
-    port = free_port(old_port) if spec.has_port else 0
-    log = log_path(home, spec.name)
+def _start_service(home: Path, spec: ServiceSpec, old_port: int | None) -> ServiceRecord:
+    port = find_free_port(old_port) if spec.has_port else 0
+    log = make_log_path(home, spec.name)
     spec.cwd.mkdir(parents=True, exist_ok=True)
-    process = spawn(spec.argv(port), {**spec.base_env, **spec.env(port)}, spec.cwd, log)
+    process = spawn_process(spec.argv(port), {**spec.base_env, **spec.env(port)}, spec.cwd, log)
     record = ServiceRecord(
-        spec.name, process.pid, process.started, port or None, spec.fingerprint(port)
+        spec.name, process.pid, process.started, port or None, spec.compute_fingerprint(port)
     )
     write_record(home, record)
     try:
@@ -100,31 +114,31 @@ def _start(home: Path, spec: ServiceSpec, old_port: int | None) -> ServiceRecord
             timeout_s=spec.timeout_s,
         )
     except StackError:
-        stop(process)
+        stop_process(process)
         raise
     return record
 
 
-def answers(url: str, *, headers: Mapping[str, str] | None = None) -> int:
+def get_http_status(url: str, *, headers: Mapping[str, str] | None = None) -> int:
     """Return the HTTP status of a GET; 0 without a response."""
     request = urllib.request.Request(url, headers=dict(headers or {}))
     # Without the proxies of the environment: the address is on this machine.
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     try:
-        with opener.open(request, timeout=ANSWER_TIMEOUT_S) as answer:
-            return int(answer.status)
+        with opener.open(request, timeout=HTTP_TIMEOUT_S) as response:
+            return int(response.status)
     except urllib.error.HTTPError as err:
         return err.code
     except OSError:
         return 0
 
 
-def s3_spec(home: Path, secrets: Secrets) -> ServiceSpec:
+def make_s3_spec(home: Path, secrets: Secrets) -> ServiceSpec:
     """Describe `rclone serve s3` over a folder; each bucket is a sub-folder."""
     data = home / "s3"
     for bucket in (RAW_BUCKET, STORE_BUCKET):
         (data / bucket).mkdir(parents=True, exist_ok=True)
-    program = _program("rclone", "pip install 'segvigen-pipeline[local]'")
+    program = _find_program("rclone", "pip install 'segvigen-pipeline[local]'")
     return ServiceSpec(
         name="s3",
         argv=lambda port: [
@@ -139,15 +153,15 @@ def s3_spec(home: Path, secrets: Secrets) -> ServiceSpec:
             "RCLONE_CONFIG": str(home / "run" / "rclone.conf"),
             "RCLONE_CACHE_DIR": str(home / "run" / "rclone-cache"),
         },
-        base_env=_clean_env(),
+        base_env=_make_clean_env(),
         # A request without a signature is refused: any status shows that the server runs.
-        is_ready=lambda port: answers(f"http://127.0.0.1:{port}/") > 0,
+        is_ready=lambda port: get_http_status(f"http://127.0.0.1:{port}/") > 0,
         cwd=home,
         timeout_s=30,
     )
 
 
-def prefect_env(home: Path, api_url: str | None = None) -> dict[str, str]:
+def make_prefect_env(home: Path, api_url: str | None = None) -> dict[str, str]:
     """Return the Prefect settings of server, worker, flows and tests; telemetry is off."""
     env = {
         "PREFECT_HOME": str(home / "prefect"),
@@ -160,7 +174,7 @@ def prefect_env(home: Path, api_url: str | None = None) -> dict[str, str]:
     return env | ({"PREFECT_API_URL": api_url} if api_url else {})
 
 
-def prefect_spec(home: Path) -> ServiceSpec:
+def make_prefect_spec(home: Path) -> ServiceSpec:
     """Describe the Prefect server on SQLite."""
     return ServiceSpec(
         name="prefect",
@@ -170,21 +184,21 @@ def prefect_spec(home: Path) -> ServiceSpec:
             *f"--host 127.0.0.1 --port {port}".split(),
         ],
         env=lambda port: {
-            **prefect_env(home),
+            **make_prefect_env(home),
             "PREFECT_UI_API_URL": f"http://127.0.0.1:{port}/api",
             # Larger batches: with the defaults, bursts of events were lost.
             "PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_READ_BATCH_SIZE": "200",
             "PREFECT_SERVER_SERVICES_EVENT_PERSISTER_READ_BATCH_SIZE": "200",
             "PREFECT_SERVER_SERVICES_TRIGGERS_READ_BATCH_SIZE": "200",
         },
-        base_env=_inherited_env(),
-        is_ready=lambda port: answers(f"http://127.0.0.1:{port}/api/health") == 200,
+        base_env=_make_inherited_env(),
+        is_ready=lambda port: get_http_status(f"http://127.0.0.1:{port}/api/health") == 200,
         cwd=home,
         timeout_s=240,
     )
 
 
-def worker_spec(home: Path, pool: str, env: Mapping[str, str], *, limit: int) -> ServiceSpec:
+def make_worker_spec(home: Path, pool: str, env: Mapping[str, str], *, limit: int) -> ServiceSpec:
     """Describe a process worker of one work pool; flow runs inherit `env`."""
     api_url = env["PREFECT_API_URL"]
     name = f"worker-{pool}"
@@ -196,15 +210,15 @@ def worker_spec(home: Path, pool: str, env: Mapping[str, str], *, limit: int) ->
             *f"--pool {pool} --name local-{pool} --limit {limit}".split(),
         ],
         env=lambda port: dict(env),
-        base_env=_inherited_env(),
-        is_ready=lambda port: _worker_is_online(api_url, pool),
+        base_env=_make_inherited_env(),
+        is_ready=lambda port: _is_worker_online(api_url, pool),
         cwd=REPOSITORY,
         timeout_s=180,
         has_port=False,
     )
 
 
-def _worker_is_online(api_url: str, pool: str) -> bool:
+def _is_worker_online(api_url: str, pool: str) -> bool:
     request = urllib.request.Request(
         f"{api_url}/work_pools/{pool}/workers/filter",
         data=b"{}",
@@ -212,16 +226,16 @@ def _worker_is_online(api_url: str, pool: str) -> bool:
     )
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     try:
-        with opener.open(request, timeout=ANSWER_TIMEOUT_S) as answer:
-            workers = json.load(answer)
+        with opener.open(request, timeout=HTTP_TIMEOUT_S) as response:
+            workers = json.load(response)
     except (OSError, ValueError):
         return False
     return any(w["name"] == f"local-{pool}" and w["status"] == "ONLINE" for w in workers)
 
 
-def label_studio_spec(home: Path, secrets: Secrets) -> ServiceSpec:
+def make_label_studio_spec(home: Path, secrets: Secrets) -> ServiceSpec:
     """Describe Label Studio from its own environment, with the user and token of the secrets."""
-    program = label_studio_program()
+    program = find_label_studio()
     data = home / "label-studio"
     token = {"Authorization": f"Token {secrets.label_studio_token}"}
     return ServiceSpec(
@@ -248,17 +262,18 @@ def label_studio_spec(home: Path, secrets: Secrets) -> ServiceSpec:
             "LABEL_STUDIO_USE_DEFAULT_BANNED_SUBNETS": "false",
             "LABEL_STUDIO_USER_ADDITIONAL_BANNED_SUBNETS": "169.254.0.0/16",
         },
-        base_env=_clean_env(),
+        base_env=_make_clean_env(),
         # It takes the next port when its own is in use: only our token identifies it.
         is_ready=lambda port: (
-            answers(f"http://127.0.0.1:{port}/api/current-user/whoami", headers=token) == 200
+            get_http_status(f"http://127.0.0.1:{port}/api/current-user/whoami", headers=token)
+            == 200
         ),
         cwd=data,
         timeout_s=420,
     )
 
 
-def refine_spec(home: Path, env: Mapping[str, str]) -> ServiceSpec:
+def make_refine_spec(home: Path, env: Mapping[str, str]) -> ServiceSpec:
     """Describe the live refine service."""
     return ServiceSpec(
         name="refine",
@@ -269,15 +284,15 @@ def refine_spec(home: Path, env: Mapping[str, str]) -> ServiceSpec:
             "--timeout-graceful-shutdown=30",
         ],
         env=lambda port: dict(env),
-        base_env=_inherited_env(),
+        base_env=_make_inherited_env(),
         # Not /readyz: the stack does not wait until the model is loaded.
-        is_ready=lambda port: answers(f"http://127.0.0.1:{port}/health") == 200,
+        is_ready=lambda port: get_http_status(f"http://127.0.0.1:{port}/health") == 200,
         cwd=REPOSITORY,
         timeout_s=180,
     )
 
 
-def label_studio_program() -> Path:
+def find_label_studio() -> Path:
     """Find Label Studio's start program, in its own environment: its pins conflict with ours."""
     override = os.environ.get("SEGVIGEN_LABEL_STUDIO_PROGRAM")
     places = [Path(override)] if override else []
@@ -293,19 +308,19 @@ def label_studio_program() -> Path:
     )
 
 
-def _program(name: str, cure: str) -> str:
-    beside_python = Path(sys.executable).parent / name
-    found = str(beside_python) if beside_python.is_file() else shutil.which(name)
+def _find_program(name: str, hint: str) -> str:
+    near_python = Path(sys.executable).parent / name
+    found = str(near_python) if near_python.is_file() else shutil.which(name)
     if found is None:
-        raise StackError(f"the program {name} is not installed; {cure}")
+        raise StackError(f"the program {name} is not installed; {hint}")
     return found
 
 
-def _clean_env() -> dict[str, str]:
+def _make_clean_env() -> dict[str, str]:
     return {name: os.environ[name] for name in CLEAN_ENVIRONMENT if name in os.environ}
 
 
-def _inherited_env() -> dict[str, str]:
+def _make_inherited_env() -> dict[str, str]:
     """Return this environment without PREFECT_ and SEGVIGEN_ variables, which are set again."""
     return {
         name: value

@@ -43,10 +43,10 @@ class NotReady(SegvigenError):
 class MissingExtra(NotReady):
     """An optional package is needed and absent; raised on use, never at import."""
 
-    def __init__(self, package: str, cure: str) -> None:
-        super().__init__(f"{package} is not installed; {cure}")
+    def __init__(self, package: str, hint: str) -> None:
+        super().__init__(f"{package} is not installed; {hint}")
         self.package = package
-        self.cure = cure
+        self.hint = hint
 
     def __reduce__(self) -> tuple[type[MissingExtra], tuple[str, str]]:
-        return type(self), (self.package, self.cure)
+        return type(self), (self.package, self.hint)

@@ -10,14 +10,14 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from segvigen_model.checkpoints.loading import load
-from segvigen_model.checkpoints.weights import file_sha256
+from segvigen_model.checkpoints.loading import load_model
+from segvigen_model.checkpoints.weights import hash_file
 from segvigen_model.config import ALGORITHM_VERSION, SegmenterConfig
 from segvigen_model.errors import CheckpointMismatch
 from segvigen_model.interactive.mask_selector import WEIGHTS_FILE as CHOICE_WEIGHTS
 from segvigen_model.interactive.patch_network import load_patch_network
-from segvigen_model.model.bundle import Bundle
-from segvigen_model.model.image_condition import condition_of
+from segvigen_model.model.bundle import SegviGenModel
+from segvigen_model.model.image_condition import encode_condition
 from segvigen_model.model.inference import encode_voxels
 from segvigen_model.ovoxel import mesh_to_ovoxel
 from segvigen_model.session import Session
@@ -28,22 +28,22 @@ class Segmenter:
     """Segments assets with one model.
 
     Args:
-        bundle: the model.
+        model: the model.
 
     Attributes:
-        bundle: the model.
+        model: the model.
         weights: sha256 by name of every weights file that labels depend on; encodings depend on
             "checkpoint" alone.
     """
 
-    def __init__(self, bundle: Bundle) -> None:
-        self.bundle = bundle
+    def __init__(self, model: SegviGenModel) -> None:
+        self.model = model
         self.weights = {
-            "checkpoint": bundle.sha256,
-            "patch_network": file_sha256(bundle.patch_weights),
-            "mask_choice": file_sha256(CHOICE_WEIGHTS),
+            "checkpoint": model.sha256,
+            "patch_network": hash_file(model.patch_weights),
+            "mask_choice": hash_file(CHOICE_WEIGHTS),
         }
-        self._network = load_patch_network(bundle.patch_weights)
+        self._network = load_patch_network(model.patch_weights)
 
     @classmethod
     def from_checkpoint(
@@ -59,15 +59,15 @@ class Segmenter:
             device: torch device.
             config: tunables instead of those that the checkpoint stores.
         """
-        bundle = load(path_or_name, device)
+        model = load_model(path_or_name, device)
         if config is not None:
-            bundle = replace(bundle, config=replace(bundle.config, segmenter=config))
-        return cls(bundle)
+            model = replace(model, config=replace(model.config, segmenter=config))
+        return cls(model)
 
     @property
     def config(self) -> SegmenterConfig:
         """The tunables in use."""
-        return self.bundle.config.segmenter
+        return self.model.config.segmenter
 
     @property
     def identity(self) -> Mapping[str, str | int]:
@@ -77,13 +77,13 @@ class Segmenter:
     @property
     def checkpoint(self) -> str:
         """The sha256 of the weights in use."""
-        return self.bundle.sha256
+        return self.model.sha256
 
     def encode(self, mesh: AssetMesh) -> Encoding:
         """Convert a mesh to voxels and latents: once per asset."""
-        voxels = mesh_to_ovoxel(mesh, self.bundle.config.grid, self.bundle.device)
-        encoding = encode_voxels(self.bundle, voxels)
-        return replace(encoding, condition=condition_of(self.bundle, mesh))
+        voxels = mesh_to_ovoxel(mesh, self.model.config.grid, self.model.device)
+        encoding = encode_voxels(self.model, voxels)
+        return replace(encoding, condition=encode_condition(self.model, mesh))
 
     def open(self, mesh: AssetMesh, encoding: Encoding | None = None) -> Session:
         """Open an asset: everything derived from it is computed once per session.
@@ -97,9 +97,9 @@ class Segmenter:
         """
         if encoding is None:
             encoding = self.encode(mesh)
-        elif encoding.checkpoint != self.bundle.sha256:
+        elif encoding.checkpoint != self.model.sha256:
             raise CheckpointMismatch(
                 f"encoding is by checkpoint {encoding.checkpoint[:12]}, this model is "
-                f"{self.bundle.sha256[:12]}; encode again"
+                f"{self.model.sha256[:12]}; encode again"
             )
-        return Session(self.bundle, self.weights, self._network, mesh, encoding)
+        return Session(self.model, self.weights, self._network, mesh, encoding)

@@ -70,7 +70,7 @@ def encoding_from_bytes(data: bytes) -> Encoding:
         CorruptBlob: the bytes are no encoding of this format.
     """
     try:
-        arrays, meta = load_tensors(data), _metadata(data)
+        arrays, meta = load_tensors(data), _read_metadata(data)
         if meta.get("format") != ENCODING_FORMAT:
             raise CorruptBlob(
                 f"format is {meta.get('format')!r}, not {ENCODING_FORMAT!r}; encode again"
@@ -229,7 +229,7 @@ _STATE_READERS: dict[str, Callable[[Mapping[str, Any]], dict[str, Any]]] = {
 }
 
 
-def _metadata(data: bytes) -> dict[str, Any]:
+def _read_metadata(data: bytes) -> dict[str, Any]:
     """Read the metadata entry of a safetensors header (the numpy loader drops it)."""
     length = int.from_bytes(data[:8], "little")
     header = json.loads(data[8 : 8 + length])

@@ -16,9 +16,9 @@ from typing import Any
 import numpy as np
 
 from segvigen_model.config import ALGORITHM_VERSION
-from segvigen_model.interactive.click_decoding import togetherness
+from segvigen_model.interactive.click_decoding import same_part_affinity
 from segvigen_model.interactive.patch_network import PatchNetwork
-from segvigen_model.model.bundle import Bundle
+from segvigen_model.model.bundle import SegviGenModel
 from segvigen_model.model.inference import draw_colorings
 from segvigen_model.partition.asset_geometry import AssetGeometry, measure_asset
 from segvigen_model.partition.auto_prompts import Patches
@@ -27,27 +27,27 @@ from segvigen_model.partition.click_probabilities import (
     clicked_parts,
     part_probabilities,
 )
-from segvigen_model.partition.consensus import Partition, consensus
+from segvigen_model.partition.consensus import Partition, find_consensus
 from segvigen_model.partition.edits import Edits, Splitter, apply_edits
-from segvigen_model.partition.hierarchy import first_levels
+from segvigen_model.partition.hierarchy import build_first_levels
 from segvigen_model.partition.refinement import (
     ClickRegions,
-    followed,
+    collect_fixed_constraints,
+    follow_part_ids,
     refine_labels,
     refined_partition,
     renumber_clicks,
     resolve_clicks,
-    settled_wishes,
 )
 from segvigen_model.partition.view_guided import (
-    camera_faces,
-    front_faces,
-    guided_partition,
-    map_colors,
-    resized,
-    seen_labels,
+    count_seen_labels,
+    find_map_colors,
+    partition_by_view,
+    rasterize_camera_faces,
+    rasterize_front_faces,
+    resize_map,
 )
-from segvigen_model.slat_flow.palette import decode_colors, nearest_colors
+from segvigen_model.slat_flow.palette import decode_colors, find_nearest_colors
 from segvigen_model.types import (
     AssetMesh,
     ByteArray,
@@ -66,7 +66,7 @@ class Session:
     """One asset, opened by `Segmenter.open`. Not for several threads at once.
 
     Args:
-        bundle: the model.
+        model: the model.
         weights: sha256 by name of every weights file that labels depend on.
         network: reads patches.
         mesh: the asset.
@@ -78,15 +78,15 @@ class Session:
 
     def __init__(
         self,
-        bundle: Bundle,
+        model: SegviGenModel,
         weights: Mapping[str, str],
         network: PatchNetwork,
         mesh: AssetMesh,
         encoding: Encoding,
     ) -> None:
         self.mesh, self.encoding = mesh, encoding
-        self._bundle, self._weights, self._network = bundle, weights, network
-        self._config = bundle.config.segmenter
+        self._bundle, self._weights, self._network = model, weights, network
+        self._config = model.config.segmenter
 
     @cached_property
     def geometry(self) -> AssetGeometry:
@@ -102,7 +102,11 @@ class Session:
 
         A painted view for `guided` has one colour per part on these pixels.
         """
-        shown = camera_faces if self._bundle.config.flow.view is None else front_faces
+        shown = (
+            rasterize_camera_faces
+            if self._bundle.config.flow.view is None
+            else rasterize_front_faces
+        )
         return shown(self.mesh, self.encoding.frame, pixels)
 
     def propose(
@@ -130,21 +134,21 @@ class Session:
             decode_colors(colors, self.encoding.coords, config.palette) for colors in colorings
         )
         draws = np.stack([geometry.relation.labels_to_faces(each) for each in voxel_labels])
-        survey = geometry.survey
+        auto_prompts = geometry.survey
         is_alone = config.fusion.are_draws_decisive
-        atoms, bonds = survey.at_once() if is_alone else survey.closely()
+        superfaces, affinity_matrix = auto_prompts.coarse() if is_alone else auto_prompts.dense()
         areas = geometry.surface.areas
-        partition = consensus(draws, atoms, bonds, areas, granularity, config)
+        partition = find_consensus(draws, superfaces, affinity_matrix, areas, granularity, config)
         logger.info("propose parts=%d agreement=%.3f", partition.count, partition.confidence)
         proposal = self._with_levels(
             partition,
-            (atoms, bonds),
+            (superfaces, affinity_matrix),
             labels_source="draw_consensus",
             seed=seed,
             num_draws=num_draws,
             num_steps=num_steps,
             granularity=granularity,
-            atoms=atoms.source,
+            atoms=superfaces.source,
         )
         return replace(proposal, num_draws=num_draws)
 
@@ -196,34 +200,38 @@ class Session:
         labels, state = _what_was_shown(shown, state)
         geometry = self.geometry
         areas = geometry.surface.areas
-        together = togetherness(geometry.reading.bonds)
+        together = same_part_affinity(geometry.reading.affinity_matrix)
         splitter = Splitter(geometry.atoms, together, areas, self._config.edits)
         edited = apply_edits(labels, edits or Edits(), splitter)
-        clicks, aside = renumber_clicks(edited, clicks, state.background_part)
+        clicks, background_part = renumber_clicks(edited, clicks, state.background_part)
         first_new = int(edited.labels.max(initial=-1)) + 1
-        wishes, aside = resolve_clicks(clicks, len(edited.home), aside, first_new)
-        settled = settled_wishes(edited.labels, state.anchor_faces, wishes)
-        points = {wish.face: geometry.surface.centers[wish.face] for wish in settled}
+        constraints, background_part = resolve_clicks(
+            clicks, len(edited.merged_into), background_part, first_new
+        )
+        fixed = collect_fixed_constraints(edited.labels, state.anchor_faces, constraints)
+        points = {
+            constraint.face: geometry.surface.centers[constraint.face] for constraint in fixed
+        }
         points |= {click.face: click.xyz for click in clicks}
-        parts = clicked_parts(wishes, settled, points)
+        parts = clicked_parts(constraints, fixed, points)
         found = self._probabilities(list(parts.values()), seed)
         probabilities = dict(zip(parts, found, strict=True))
         refined = refine_labels(
             edited.labels,
-            wishes,
-            lambda wish: probabilities[wish.key],
+            constraints,
+            lambda constraint: probabilities[constraint.key],
             ClickRegions(geometry.surface, geometry.tree, geometry.atoms, self._config.edits),
-            aside,
-            settled,
+            background_part,
+            fixed,
         )
-        id_map, touched = followed(edited, refined, wishes)
+        id_map, touched = follow_part_ids(edited, refined, constraints)
         proposal = self._proposal(
             refined_partition(labels, edited, refined, touched, areas),
             labels_source="click_refinement",
             num_clicks=len(clicks),
             seed=seed,
         )
-        clicked = {int(wish.face) for wish in wishes}
+        clicked = {int(constraint.face) for constraint in constraints}
         after = RefinementState(
             anchor_faces=tuple(sorted(clicked.union(state.anchor_faces))),
             background_part=refined.not_object_part,
@@ -247,10 +255,12 @@ class Session:
         """
         geometry, view = self.geometry, self._bundle.config.flow.view
         config = self._config.guided
-        palette = map_colors(part_map, config)
-        shown = self.view_faces(len(part_map) if view is None else config.front_pixels)
+        palette = find_map_colors(part_map, config)
+        visible_faces = self.view_faces(len(part_map) if view is None else config.front_pixels)
         num_faces = self.mesh.num_faces
-        seen = seen_labels(shown, part_map, palette, num_faces, config.color_tolerance)
+        seen = count_seen_labels(
+            visible_faces, part_map, palette, num_faces, config.color_tolerance
+        )
         if not seen.any():
             raise ValueError(
                 "the painted view shows nothing of the asset; paint what the model's camera sees"
@@ -263,12 +273,12 @@ class Session:
             num_draws=1,
             num_steps=num_steps,
             seed=seed,
-            view=resized(part_map, size).astype(np.float32) / 255.0,
+            view=resize_map(part_map, size).astype(np.float32) / 255.0,
         )[0]
-        drawn = nearest_colors(np.clip(colors, 0, 1), palette)
-        partition = guided_partition(
+        flow_labels = find_nearest_colors(np.clip(colors, 0, 1), palette)
+        partition = partition_by_view(
             seen,
-            geometry.relation.labels_to_faces(drawn),
+            geometry.relation.labels_to_faces(flow_labels),
             geometry.atoms,
             geometry.reading,
             geometry.surface,
@@ -276,7 +286,7 @@ class Session:
         )
         return self._with_levels(
             partition,
-            geometry.survey.at_once(),
+            geometry.survey.coarse(),
             labels_source="view_palette",
             seed=seed,
             num_steps=num_steps,
@@ -288,10 +298,10 @@ class Session:
 
     def _with_levels(self, partition: Partition, patches: Patches, **provenance: Any) -> Proposal:
         """A proposal with the levels below and above its parts, grown from some patches."""
-        atoms, bonds = patches
-        together, areas = togetherness(bonds), self.geometry.surface.areas
+        superfaces, affinity_matrix = patches
+        affinity, areas = same_part_affinity(affinity_matrix), self.geometry.surface.areas
         merging = self._config.merging
-        finer, groups = first_levels(partition.labels, atoms, together, areas, merging)
+        finer, groups = build_first_levels(partition.labels, superfaces, affinity, areas, merging)
         return replace(self._proposal(partition, **provenance), finer=finer, groups=groups)
 
     def _proposal(self, partition: Partition, **provenance: Any) -> Proposal:

@@ -35,7 +35,9 @@ VERDICT_FILE = "verdict.json"
 FILES = (WEIGHTS_FILE, PATCHES_FILE, CONFIG_FILE)
 
 
-def publish(workspace: Workspace, folder: Path, verdict: Mapping[str, Any]) -> CheckpointRow:
+def publish_checkpoint(
+    workspace: Workspace, folder: Path, verdict: Mapping[str, Any]
+) -> CheckpointRow:
     """Keep a tuned checkpoint; the same weights again change nothing.
 
     Args:
@@ -46,19 +48,19 @@ def publish(workspace: Workspace, folder: Path, verdict: Mapping[str, Any]) -> C
     store, catalogue = workspace.store, workspace.catalogue
     sha256 = hashlib.sha256((folder / PATCHES_FILE).read_bytes()).hexdigest()
     version = sha256[:VERSION_CHARS]
-    held = catalogue.labels.checkpoint(version)
+    held = catalogue.labels.get_checkpoint(version)
     if held is not None:
         return held
     for name in FILES:
-        store.put(keys.checkpoint_file(version, name), (folder / name).read_bytes())
-    store.put_json(keys.checkpoint_file(version, VERDICT_FILE), verdict)
-    row = CheckpointRow(version, keys.checkpoint_folder(version), sha256, dict(verdict))
+        store.put(keys.make_checkpoint_file_key(version, name), (folder / name).read_bytes())
+    store.put_json(keys.make_checkpoint_file_key(version, VERDICT_FILE), verdict)
+    row = CheckpointRow(version, keys.make_checkpoint_folder(version), sha256, dict(verdict))
     catalogue.labels.set_checkpoint(row)
     log.info("stage=finetune version=%s published", version)
     return row
 
 
-def use(catalogue: Catalogue, version: str) -> CheckpointRow:
+def use_checkpoint(catalogue: Catalogue, version: str) -> CheckpointRow:
     """Let a version work from now on; runs that have begun end with what they have.
 
     Args:
@@ -71,9 +73,9 @@ def use(catalogue: Catalogue, version: str) -> CheckpointRow:
     if version == SHIPPED:
         row = CheckpointRow(CURRENT, SHIPPED, "", {})
     else:
-        found = [each for each in published(catalogue) if each.alias.startswith(version)]
+        found = [each for each in list_published(catalogue) if each.alias.startswith(version)]
         if len(found) != 1:
-            known = ", ".join(each.alias for each in published(catalogue))
+            known = ", ".join(each.alias for each in list_published(catalogue))
             raise StageError(
                 f"{len(found)} checkpoints begin with {version[:64]!r}; "
                 f"there are: {known or 'none'}, and {SHIPPED}"
@@ -83,9 +85,9 @@ def use(catalogue: Catalogue, version: str) -> CheckpointRow:
     return row
 
 
-def published(catalogue: Catalogue) -> list[CheckpointRow]:
+def list_published(catalogue: Catalogue) -> list[CheckpointRow]:
     """All versions, oldest first."""
-    return [row for row in catalogue.labels.checkpoints() if row.alias != CURRENT]
+    return [row for row in catalogue.labels.list_checkpoints() if row.alias != CURRENT]
 
 
 def load_segmenter(workspace: Workspace) -> Segmenter:
@@ -105,13 +107,13 @@ def checkpoint_in_use(workspace: Workspace) -> str:
     settings = workspace.settings.model
     if settings.checkpoint != CURRENT:
         return settings.checkpoint
-    row = workspace.catalogue.labels.checkpoint(CURRENT)
+    row = workspace.catalogue.labels.get_checkpoint(CURRENT)
     if row is None or row.location == SHIPPED:
         return SHIPPED
     version = row.location.rpartition("/")[2]
     folder = settings.checkpoint_cache.absolute() / version
     if not folder.is_dir():
-        _fetch(workspace.store, version, row.sha256, folder)
+        _fetch_checkpoint(workspace.store, version, row.sha256, folder)
     return str(folder)
 
 
@@ -122,14 +124,14 @@ def _segmenter(checkpoint: str, device: str) -> Segmenter:
     return Segmenter.from_checkpoint(checkpoint, device=device)
 
 
-def _fetch(store: Store, version: str, sha256: str, folder: Path) -> None:
+def _fetch_checkpoint(store: Store, version: str, sha256: str, folder: Path) -> None:
     """Copy a published checkpoint to this machine, whole or not at all."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".tmp-") as name:
         partial = Path(name) / version
         partial.mkdir()
         for file in FILES:
-            (partial / file).write_bytes(store.get(keys.checkpoint_file(version, file)))
+            (partial / file).write_bytes(store.get(keys.make_checkpoint_file_key(version, file)))
         found = hashlib.sha256((partial / PATCHES_FILE).read_bytes()).hexdigest()
         wanted = json.loads((partial / CONFIG_FILE).read_text())["sha256"]
         weights = hashlib.sha256((partial / WEIGHTS_FILE).read_bytes()).hexdigest()

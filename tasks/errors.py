@@ -10,14 +10,14 @@ from segvigen_model.errors import CheckpointMismatch, MissingExtra, SegvigenErro
 from tasks.storage.s3_errors import is_s3_outage
 from tasks.storage.store import BlobMissing
 
-_SURROUNDINGS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EMFILE, errno.EROFS})
+_TRANSIENT_ERRNOS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EMFILE, errno.EROFS})
 
 
 class StageError(SegvigenError):
     """A stage cannot do its work on this asset; the message says what is missing."""
 
 
-def is_surroundings(error: BaseException) -> bool:
+def is_transient_error(error: BaseException) -> bool:
     """Is it the network, the database, the disk or the set-up, and not the asset?"""
     if isinstance(error, (ConnectionError, TimeoutError, MissingExtra, CheckpointMismatch)):
         return True
@@ -26,7 +26,7 @@ def is_surroundings(error: BaseException) -> bool:
     # A PermissionError of S3 has no errno: the store is closed to us, whatever we ask it for.
     if isinstance(error, PermissionError):
         return True
-    if isinstance(error, OSError) and error.errno in _SURROUNDINGS:
+    if isinstance(error, OSError) and error.errno in _TRANSIENT_ERRNOS:
         return True
     if isinstance(error, (OSError, BlobMissing)) and is_s3_outage(error):
         return True

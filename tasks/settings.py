@@ -237,7 +237,7 @@ def load_settings(
         raise SettingsError(f"{where}: {first['msg']}") from err
 
 
-def settings_variables() -> dict[str, str]:
+def list_settings_variables() -> dict[str, str]:
     """Return every environment variable that is read, with its default as text ("" = none)."""
     found = {CONFIG_VARIABLE: str(DEFAULT_CONFIG)}
     for variable, _, _, info in _variables():
@@ -248,7 +248,7 @@ def settings_variables() -> dict[str, str]:
     return found
 
 
-def file_variables() -> dict[str, str]:
+def read_file_variables() -> dict[str, str]:
     """Return the settings file as environment variables: for programs in other folders.
 
     Secrets and unknown names are left out: `load_settings` refuses them.

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tasks.catalogue import Catalogue, worker_id
+from tasks.catalogue import Catalogue, make_worker_id
 from tasks.settings import Settings, load_settings
 from tasks.storage.store import Store
 
@@ -50,7 +50,7 @@ class Workspace:
             raw=Store.from_settings(settings.store, raw=True),
             catalogue=open_catalogue(settings),
             settings=settings,
-            worker=worker_id(tag),
+            worker=make_worker_id(tag),
         )
 
     @property

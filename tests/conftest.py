@@ -27,7 +27,7 @@ from infra.local import (
     stop_service,
 )
 from infra.processes import StackError
-from infra.services import label_studio_program
+from infra.services import find_label_studio
 from tasks.catalogue import Catalogue
 
 REPOSITORY = Path(__file__).resolve().parent.parent
@@ -60,40 +60,46 @@ class OldCatalogue:
     def read(self, catalogue: Catalogue) -> dict[str, Any]:
         """Everything that the public API gives back, in JSON's types."""
         reviews, labels, quality = catalogue.reviews, catalogue.labels, catalogue.quality
-        assets = catalogue.assets()
+        assets = catalogue.list_assets()
         names = sorted(row.asset_id for row in assets)
-        versions = labels.shard_versions()
+        versions = labels.list_shard_versions()
         read: dict[str, Any] = {
             "assets": assets,
-            "proposals": [row for name in names for row in catalogue.proposals(name)],
-            "events": catalogue.events(),
-            "raw": catalogue.raw.all(),
-            "tasks": reviews.tasks(),
-            "annotations": [row for name in names for row in reviews.annotations(name)],
-            "uninterpreted": reviews.uninterpreted(),
-            "clicks": [row for name in names for row in reviews.clicks(name)],
-            "verbs": [row for name in names for row in reviews.verbs(name)],
-            "label_sets": labels.all(),
+            "proposals": [row for name in names for row in catalogue.list_proposals(name)],
+            "events": catalogue.list_events(),
+            "raw": catalogue.raw.list_all(),
+            "tasks": reviews.list_tasks(),
+            "annotations": [row for name in names for row in reviews.list_annotations(name)],
+            "uninterpreted": reviews.list_uninterpreted(),
+            "clicks": [row for name in names for row in reviews.list_clicks(name)],
+            "verbs": [row for name in names for row in reviews.list_edit_commands(name)],
+            "label_sets": labels.list_all(),
             "shard_versions": versions,
             "shard_members": [
-                row for each in versions for row in labels.shard_members("parts", each.version)
+                row for each in versions for row in labels.list_shard_members("parts", each.version)
             ],
-            "checkpoints": labels.checkpoints(),
-            "decisions": [quality.decision(name * 32, 0) for name in ("05", "06", "0c")],
-            "copies": quality.copies(),
-            "open_seconds": quality.open_seconds(),
-            "gold": quality.gold(),
-            "findings": quality.findings(),
-            "unmeasured": quality.unmeasured("gate"),
-            "waiting": quality.waiting(),
-            "answers": quality.answers(),
+            "checkpoints": labels.list_checkpoints(),
+            "decisions": [quality.get_decision(name * 32, 0) for name in ("05", "06", "0c")],
+            "copies": quality.list_copies(),
+            "open_seconds": quality.list_open_doubles(),
+            "gold": quality.list_gold(),
+            "findings": quality.list_findings(),
+            "unmeasured": quality.list_uncompared("gate"),
+            "waiting": quality.list_waiting(),
+            "answers": quality.list_annotations(),
         }
         read = {name: [asdict(row) for row in rows] for name, rows in read.items()}
-        read |= {"counts": catalogue.counts(), "dataset_counts": quality.dataset_counts()}
-        read |= {"awaited": dict(catalogue.raw.awaited()), "etags": dict(catalogue.raw.etags())}
-        read["cursor"] = catalogue.raw.cursor("review:http://127.0.0.1:8080:1")
-        read |= {"num_held": quality.num_held(), "refused": quality.refused()}
-        read["click_counts"] = [[*key, n] for key, n in sorted(quality.click_counts().items())]
+        read |= {
+            "counts": catalogue.count_assets(),
+            "dataset_counts": quality.count_dataset_assets(),
+        }
+        read |= {
+            "awaited": dict(catalogue.raw.list_awaited()),
+            "etags": dict(catalogue.raw.list_etags()),
+        }
+        read["cursor"] = catalogue.raw.get_cursor("review:http://127.0.0.1:8080:1")
+        read |= {"num_held": quality.count_held(), "refused": quality.list_contradicted()}
+        read["click_counts"] = [[*key, n] for key, n in sorted(quality.count_clicks().items())]
         return json.loads(json.dumps(read))
 
 
@@ -167,7 +173,7 @@ def prefect_server(stack_home: Path) -> Iterator[PrefectEndpoint]:
 def label_studio(stack_home: Path) -> Iterator[LabelStudioEndpoint]:
     """A real Label Studio with one user; its first start takes minutes."""
     try:
-        label_studio_program()
+        find_label_studio()
     except StackError as err:
         pytest.skip(str(err))
     yield start_label_studio(stack_home)

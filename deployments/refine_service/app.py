@@ -23,8 +23,8 @@ from deployments.refine_service.backend import MODEL_VERSION, add_backend
 from deployments.refine_service.engine import Engine
 from deployments.refine_service.guard import BadRequest, check_token, read_json
 from deployments.refine_service.metrics import Metrics
-from deployments.refine_service.model import desk_opener
-from tasks.live.session import LiveDesk
+from deployments.refine_service.model import make_session_opener
+from tasks.live.session import LiveSession
 from tasks.settings import Settings, load_settings
 from tasks.workspace import open_catalogue
 
@@ -36,17 +36,17 @@ WAKE_UP = "webhook"  # cursor in the catalogue that flows/pull_review.py watches
 
 
 def create_app(
-    settings: Settings | None = None, open_desk: Callable[[], LiveDesk] | None = None
+    settings: Settings | None = None, open_session: Callable[[], LiveSession] | None = None
 ) -> FastAPI:
     """Build the service.
 
     Args:
         settings: None = of settings file and environment.
-        open_desk: loads the model; None = the one of the settings.
+        open_session: loads the model; None = the one of the settings.
     """
     chosen = settings or load_settings()
     metrics = Metrics()
-    opener = open_desk or desk_opener(chosen)
+    opener = open_session or make_session_opener(chosen)
     engine = Engine(opener, chosen.live, metrics, chosen.review.max_clicks)
 
     @asynccontextmanager
@@ -60,23 +60,23 @@ def create_app(
         logger.info("service=refine stopped=true")
 
     app = FastAPI(title="SegviGen refine service", lifespan=lifespan, docs_url=None, redoc_url=None)
-    app.middleware("http")(_measured(metrics))
+    app.middleware("http")(_measure_requests(metrics))
     _add_health(app, engine, metrics)
     add_backend(app, chosen, engine, metrics)
     _add_webhook(app, chosen, metrics)
     return app
 
 
-def _measured(metrics: Metrics) -> Callable[..., Awaitable[Response]]:
+def _measure_requests(metrics: Metrics) -> Callable[..., Awaitable[Response]]:
     async def measure(request: Request, call_next: Callable[..., Any]) -> Response:
         started = time.perf_counter()
-        answer: Response = await call_next(request)
+        response: Response = await call_next(request)
         route = request.scope.get("route")
         # Unknown paths share one label: metrics must not grow with requests.
         path = getattr(route, "path", "unknown")
-        metrics.requests.labels(path, str(answer.status_code)).inc()
+        metrics.requests.labels(path, str(response.status_code)).inc()
         metrics.seconds.labels(path).observe(time.perf_counter() - started)
-        return answer
+        return response
 
     return measure
 
@@ -94,7 +94,7 @@ def _add_health(app: FastAPI, engine: Engine, metrics: Metrics) -> None:
         if engine.problem:
             return JSONResponse({"status": engine.problem}, status_code=503)
         try:
-            counts = await run_in_threadpool(app.state.catalogue.counts)
+            counts = await run_in_threadpool(app.state.catalogue.count_assets)
         except Exception as err:  # not ready without the catalogue, for whatever reason
             logger.warning("service=refine ready=false error=%s", err)
             return JSONResponse({"status": "the catalogue cannot be read"}, status_code=503)
@@ -109,14 +109,14 @@ def _add_webhook(app: FastAPI, settings: Settings, metrics: Metrics) -> None:
     @app.post("/webhook")
     async def webhook(request: Request) -> JSONResponse:
         check_token(request, settings.review)
-        action = await _action(request)
+        action = await _get_action(request)
         metrics.webhooks.labels(action).inc()
         stamp = f"{time.time():.6f}"
         await run_in_threadpool(app.state.catalogue.raw.set_cursor, WAKE_UP, stamp)
         return JSONResponse({"status": "noted"})
 
 
-async def _action(request: Request) -> str:
+async def _get_action(request: Request) -> str:
     """Return one of Label Studio's known actions, or "other": no free text in a metric."""
     known = {"ANNOTATION_CREATED", "ANNOTATION_UPDATED", "ANNOTATIONS_DELETED"}
     try:

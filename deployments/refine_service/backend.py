@@ -15,11 +15,16 @@ from fastapi import FastAPI, Request
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import JSONResponse
 
-from deployments.refine_service.engine import Answer, Engine, Job, Refused
+from deployments.refine_service.engine import Engine, Job, PredictionResponse, Refused
 from deployments.refine_service.guard import BadRequest, check_login, read_json
 from deployments.refine_service.metrics import Metrics
 from segvigen_model.errors import AssetRejected, SegvigenError
-from tasks.live.click_history import ClickBook, command_lines, keypoints, read_drafts
+from tasks.live.click_history import (
+    ClickHistory,
+    read_drafts,
+    select_command_lines,
+    select_keypoints,
+)
 from tasks.live.session import TaskClosed, UnknownTask, UnusableClicks
 from tasks.review.inbox import PROPOSAL_SHA256
 from tasks.settings import Settings
@@ -37,7 +42,7 @@ STATUS: Mapping[type[Exception], int] = {
 def add_backend(app: FastAPI, settings: Settings, engine: Engine, metrics: Metrics) -> None:
     """Add the two routes."""
     # More than are used, because unusable ones do not count.
-    book = ClickBook(max_clicks=settings.review.max_clicks + MAX_CLICKS_SENT)
+    book = ClickHistory(max_clicks=settings.review.max_clicks + MAX_CLICKS_SENT)
 
     @app.post("/setup")
     async def setup(request: Request) -> dict[str, str]:
@@ -49,57 +54,61 @@ def add_backend(app: FastAPI, settings: Settings, engine: Engine, metrics: Metri
     async def predict(request: Request) -> JSONResponse:
         check_login(request, settings.review)
         body = await read_json(request)
-        context = _context(body)
-        task = _task(body)
+        context = _get_context(body)
+        task = _get_task(body)
         if context is None:
             if task is not None:
-                engine.hint(_key(task))
+                engine.hint(_get_key(task))
             return JSONResponse({"results": [], "model_version": MODEL_VERSION})
         if task is None:
             raise BadRequest(400, "no task in the request; send exactly one")
-        sent = _sent(context)
+        sent = _get_sent_clicks(context)
         drafts = read_drafts(task)
-        key = _key(task)
-        clicks = tuple(book.clicks(key, sent, drafts))
+        key = _get_key(task)
+        clicks = tuple(book.update_clicks(key, sent, drafts))
         ids = frozenset(row["id"] for row in sent)
-        job = Job(key, clicks, ids, command_lines(sent, drafts), _shown(task))
-        answer = await _answer(engine, job, settings.live.timeout_s) if sent else _nothing()
-        return JSONResponse({"results": [{**answer, "model_version": MODEL_VERSION}]})
+        job = Job(key, clicks, ids, select_command_lines(sent, drafts), _get_shown_proposal(task))
+        response = (
+            await _get_response(engine, job, settings.live.timeout_s)
+            if sent
+            else _make_empty_response()
+        )
+        return JSONResponse({"results": [{**response, "model_version": MODEL_VERSION}]})
 
     @app.exception_handler(SegvigenError)
     async def refuse(request: Request, err: SegvigenError) -> JSONResponse:
-        status, headers, reason = _refusal(err)
+        status, headers, reason = _make_refusal(err)
         if request.url.path == "/predict":
             metrics.refusals.labels(reason).inc()
         return JSONResponse({"error": str(err)[:500]}, status_code=status, headers=headers)
 
 
-async def _answer(engine: Engine, job: Job, timeout_s: float) -> Answer:
-    future: Future[Answer] = await run_in_threadpool(engine.submit, job)
+async def _get_response(engine: Engine, job: Job, timeout_s: float) -> PredictionResponse:
+    future: Future[PredictionResponse] = await run_in_threadpool(engine.submit, job)
     # Shielded: other requests may wait for the same result, and a later one finds it in memory.
     waiting = asyncio.shield(asyncio.wrap_future(future))
     try:
         return await asyncio.wait_for(waiting, timeout_s)
     except TimeoutError as err:
-        told = f"no result within {timeout_s:g} s; click again, it may be ready then"
-        raise Refused(told, "timeout", 2) from err
+        message = f"no result within {timeout_s:g} s; click again, it may be ready then"
+        raise Refused(message, "timeout", 2) from err
 
 
-def _nothing() -> Answer:
+def _make_empty_response() -> PredictionResponse:
     return {"result": [], "score": 0.0}
 
 
-def _refusal(err: SegvigenError) -> tuple[int, dict[str, str] | None, str]:
+def _make_refusal(err: SegvigenError) -> tuple[int, dict[str, str] | None, str]:
     if isinstance(err, BadRequest):
-        ask = {"WWW-Authenticate": "Basic"} if err.status == 401 else None
-        return err.status, ask, "bad_request" if err.status != 401 else "login"
+        challenge = {"WWW-Authenticate": "Basic"} if err.status == 401 else None
+        return err.status, challenge, "bad_request" if err.status != 401 else "login"
     if isinstance(err, Refused):
         return 503, {"Retry-After": str(err.retry_after_s)}, err.reason
     status = next((code for kind, code in STATUS.items() if isinstance(err, kind)), 422)
     return status, None, type(err).__name__
 
 
-def _context(body: Mapping[str, Any]) -> Mapping[str, Any] | None:
+def _get_context(body: Mapping[str, Any]) -> Mapping[str, Any] | None:
     params = body.get("params")
     context = params.get("context") if isinstance(params, Mapping) else None
     if context is not None and not isinstance(context, Mapping):
@@ -107,7 +116,7 @@ def _context(body: Mapping[str, Any]) -> Mapping[str, Any] | None:
     return context or None
 
 
-def _task(body: Mapping[str, Any]) -> Mapping[str, Any] | None:
+def _get_task(body: Mapping[str, Any]) -> Mapping[str, Any] | None:
     tasks = body.get("tasks")
     if not isinstance(tasks, list) or len(tasks) != 1:
         return None
@@ -116,7 +125,7 @@ def _task(body: Mapping[str, Any]) -> Mapping[str, Any] | None:
     return tasks[0]
 
 
-def _key(task: Mapping[str, Any]) -> str:
+def _get_key(task: Mapping[str, Any]) -> str:
     data = task.get("data")
     key = data.get("key") if isinstance(data, Mapping) else None
     if not isinstance(key, str):
@@ -126,20 +135,20 @@ def _key(task: Mapping[str, Any]) -> str:
     return key[:200]
 
 
-def _shown(task: Mapping[str, Any]) -> str:
+def _get_shown_proposal(task: Mapping[str, Any]) -> str:
     """Return the sha256 of the proposal that a task shows; "" in tasks of older versions."""
     shown = task["data"].get(PROPOSAL_SHA256)
     return shown if isinstance(shown, str) else ""
 
 
-def _sent(context: Mapping[str, Any]) -> tuple[Mapping[str, Any], ...]:
+def _get_sent_clicks(context: Mapping[str, Any]) -> tuple[Mapping[str, Any], ...]:
     results = context.get("result")
     if not isinstance(results, list):
         raise BadRequest(400, "params.context.result is missing; send a list of keypoints")
-    sent = keypoints(results)
+    sent = select_keypoints(results)
     if len(sent) < len(results):
-        told = f"{len(results) - len(sent)} of {len(results)} results are no clicks"
-        raise BadRequest(400, f"{told}; send keypoints with id and label")
+        result = f"{len(results) - len(sent)} of {len(results)} results are no clicks"
+        raise BadRequest(400, f"{result}; send keypoints with id and label")
     if len(sent) > MAX_CLICKS_SENT:
         raise BadRequest(400, f"{len(sent)} clicks > {MAX_CLICKS_SENT}; delete some")
     return sent

@@ -19,11 +19,11 @@ from typing import Any
 
 from deployments.refine_service.metrics import Metrics
 from segvigen_model.errors import SegvigenError
-from tasks.errors import is_surroundings
-from tasks.labelling.rounds import edits_of
+from tasks.errors import is_transient_error
+from tasks.labelling.rounds import collect_edits
 from tasks.live.click_history import Result
-from tasks.live.preview import Preview, preview_results
-from tasks.live.session import LiveAsset, LiveDesk, read_said
+from tasks.live.preview import Preview, make_preview_results
+from tasks.live.session import LiveAsset, LiveSession, parse_instructions
 from tasks.settings import LiveSettings
 from tasks.storage.canonical import canonical_json
 
@@ -77,14 +77,14 @@ class Job:
         return hashlib.sha256(canonical_json(parts).encode()).hexdigest()
 
 
-Answer = dict[str, Any]
+PredictionResponse = dict[str, Any]
 
 
 class Engine:
     """The model thread, its queue and its memory.
 
     Args:
-        open_desk: loads the model; called in the thread.
+        open_session: loads the model; called in the thread.
         settings: queue, time-out, memory.
         metrics: of this process.
         max_clicks: of an annotation, as the pull limits it.
@@ -92,24 +92,24 @@ class Engine:
 
     def __init__(
         self,
-        open_desk: Callable[[], LiveDesk],
+        open_session: Callable[[], LiveSession],
         settings: LiveSettings,
         metrics: Metrics,
         max_clicks: int = 100,
     ) -> None:
-        self._open_desk, self._settings, self._metrics = open_desk, settings, metrics
+        self._open_session, self._settings, self._metrics = open_session, settings, metrics
         self._max_clicks = max_clicks
-        self._desk: LiveDesk | None = None
+        self._session: LiveSession | None = None
         self._assets: OrderedDict[tuple[str, str], LiveAsset] = OrderedDict()
-        self._answers: OrderedDict[str, Answer] = OrderedDict()
-        self._pending: dict[str, Future[Answer]] = {}
-        self._queue: deque[tuple[Job, Future[Answer], float]] = deque()
+        self._responses: OrderedDict[str, PredictionResponse] = OrderedDict()
+        self._pending: dict[str, Future[PredictionResponse]] = {}
+        self._queue: deque[tuple[Job, Future[PredictionResponse], float]] = deque()
         self._hints: deque[str] = deque(maxlen=MAX_HINTS)
         self._wake = threading.Condition()
         self._is_closing = False
         self._problem, self._is_down = "the model is being loaded", False
         self._mean_s = 1.0
-        self._thread = threading.Thread(target=self._work, name="refine", daemon=True)
+        self._thread = threading.Thread(target=self._run_queue, name="refine", daemon=True)
 
     def start(self) -> None:
         """Load the model in the background."""
@@ -142,7 +142,7 @@ class Engine:
                 self._hints.append(key)
                 self._wake.notify()
 
-    def submit(self, job: Job) -> Future[Answer]:
+    def submit(self, job: Job) -> Future[PredictionResponse]:
         """Queue a request. Reads the catalogue: not to be called in an event loop.
 
         Raises:
@@ -151,14 +151,14 @@ class Engine:
             TaskClosed: its round is over, or has another proposal.
         """
         self._check_ready()
-        job = replace(job, proposal=self._present(job))
+        job = replace(job, proposal=self._find_current_proposal(job))
         digest = job.digest
         with self._wake:
-            if digest in self._answers:
+            if digest in self._responses:
                 self._metrics.cache_hits.inc()
-                self._answers.move_to_end(digest)
-                done: Future[Answer] = Future()
-                done.set_result(self._answers[digest])
+                self._responses.move_to_end(digest)
+                done: Future[PredictionResponse] = Future()
+                done.set_result(self._responses[digest])
                 return done
             if digest in self._pending:
                 self._metrics.cache_hits.inc()
@@ -166,9 +166,9 @@ class Engine:
             self._check_ready()
             if len(self._queue) >= self._settings.max_waiting:
                 wait_s = max(1, round(self._mean_s * len(self._queue)))
-                told = f"{len(self._queue)} requests are waiting; click again in {wait_s} s"
-                raise Refused(told, "queue_full", wait_s)
-            future: Future[Answer] = Future()
+                message = f"{len(self._queue)} requests are waiting; click again in {wait_s} s"
+                raise Refused(message, "queue_full", wait_s)
+            future: Future[PredictionResponse] = Future()
             self._pending[digest] = future
             self._queue.append((job, future, time.perf_counter()))
             self._metrics.waiting.set(len(self._queue))
@@ -176,38 +176,38 @@ class Engine:
         return future
 
     def _check_ready(self) -> None:
-        if self.problem or self._desk is None:
+        if self.problem or self._session is None:
             raise Refused(f"{self.problem}; click again in a few seconds", "not_ready", 5)
 
-    def _present(self, job: Job) -> str:
+    def _find_current_proposal(self, job: Job) -> str:
         """Return the sha256 of the proposal that an open task shows."""
-        assert self._desk is not None
+        assert self._session is not None
         try:
-            return self._desk.proposal(job.key, job.proposal).sha256
+            return self._session.get_proposal(job.key, job.proposal).sha256
         except Exception as err:
-            raise _told(err, job) from err
+            raise _translate_error(err, job) from err
 
-    def _opened(self) -> LiveDesk | None:
+    def _load_session(self) -> LiveSession | None:
         """Load model and stores, retrying; None when the service stops before that."""
         while not self._is_closing:
             try:
-                desk = self._open_desk()
+                session = self._open_session()
             except Exception as err:
                 log.exception("service=refine ready=false again_s=%g", RETRY_S)
                 with self._wake:
-                    told = f"the model cannot be loaded: {err}; retried every {RETRY_S:g} s"
-                    self._problem, self._is_down = told, True
+                    message = f"the model cannot be loaded: {err}; retried every {RETRY_S:g} s"
+                    self._problem, self._is_down = message, True
                     self._wake.wait_for(lambda: self._is_closing, RETRY_S)
             else:
                 with self._wake:
-                    self._desk, self._problem, self._is_down = desk, "", False
+                    self._session, self._problem, self._is_down = session, "", False
                 log.info("service=refine ready=true")
-                return desk
+                return session
         return None
 
-    def _work(self) -> None:
-        desk = self._opened()
-        if desk is None:
+    def _run_queue(self) -> None:
+        session = self._load_session()
+        if session is None:
             return
         while True:
             with self._wake:
@@ -218,68 +218,72 @@ class Engine:
                 key = "" if task else self._hints.popleft()
                 self._metrics.waiting.set(len(self._queue))
             if task is None:
-                self._warm(desk, key)
+                self._warm_up(session, key)
             else:
-                self._answer(desk, *task)
+                self._answer_job(session, *task)
 
-    def _warm(self, desk: LiveDesk, key: str) -> None:
+    def _warm_up(self, session: LiveSession, key: str) -> None:
         try:
-            self._asset(desk, key)
+            self._get_asset(session, key)
         except Exception as err:  # only a preparation: a click reports it to the reviewer
             log.warning("service=refine task=%s warm=false error=%s", key[:24], err)
 
-    def _answer(self, desk: LiveDesk, job: Job, future: Future[Answer], asked: float) -> None:
+    def _answer_job(
+        self, session: LiveSession, job: Job, future: Future[PredictionResponse], submitted_s: float
+    ) -> None:
         begin = time.perf_counter()
-        if begin - asked > self._settings.timeout_s:  # its request has timed out
+        if begin - submitted_s > self._settings.timeout_s:  # its request has timed out
             self._finish(job, future, Refused("it took too long; click again", "timeout"))
             return
         try:
-            answer: Answer | Exception = self._refine(desk, job)
+            response: PredictionResponse | Exception = self._refine(session, job)
         except Exception as err:
-            answer = _told(err, job)
+            response = _translate_error(err, job)
         seconds = time.perf_counter() - begin
         self._mean_s = 0.8 * self._mean_s + 0.2 * seconds
         self._metrics.refine_seconds.observe(seconds)
-        self._finish(job, future, answer)
+        self._finish(job, future, response)
 
-    def _finish(self, job: Job, future: Future[Answer], answer: Answer | Exception) -> None:
+    def _finish(
+        self, job: Job, future: Future[PredictionResponse], response: PredictionResponse | Exception
+    ) -> None:
         with self._wake:
             self._pending.pop(job.digest, None)
-            if not isinstance(answer, Exception):
-                self._answers[job.digest] = answer
-                while len(self._answers) > self._settings.max_answers:
-                    self._answers.popitem(last=False)
+            if not isinstance(response, Exception):
+                self._responses[job.digest] = response
+                while len(self._responses) > self._settings.max_answers:
+                    self._responses.popitem(last=False)
         if future.set_running_or_notify_cancel():
-            if isinstance(answer, Exception):
-                future.set_exception(answer)
+            if isinstance(response, Exception):
+                future.set_exception(response)
             else:
-                future.set_result(answer)
+                future.set_result(response)
 
-    def _refine(self, desk: LiveDesk, job: Job) -> Answer:
-        asset = self._asset(desk, job.key, job.proposal)
-        said = read_said(asset, job.clicks, job.lines, self._max_clicks)
-        sent = [click for click in said.clicks if click.result_id in job.sent]
+    def _refine(self, session: LiveSession, job: Job) -> PredictionResponse:
+        asset = self._get_asset(session, job.key, job.proposal)
+        parsed = parse_instructions(asset, job.clicks, job.lines, self._max_clicks)
+        sent = [click for click in parsed.clicks if click.result_id in job.sent]
         if not sent:
             return {"result": [], "score": 0.0}
-        refined = desk.refine(asset, said)
-        part = desk.part_of(refined, sent[-1])
+        refined = session.refine(asset, parsed)
+        part = session.find_part(refined, sent[-1])
         preview = Preview(
             shown=asset.shown.face_labels,
             refined=refined,
             part=part,
             clicks=sent,
-            merges=edits_of(said.verbs).merges,
+            merges=collect_edits(parsed.commands).merges,
             request=job.digest,
         )
-        results = preview_results(asset.buffers, preview)
-        counts = len(said.clicks), len(said.verbs)
+        results = make_preview_results(asset.buffers, preview)
+        counts = len(parsed.clicks), len(parsed.commands)
         log.info("service=refine task=%s clicks=%d verbs=%d part=%d", job.key[:24], *counts, part)
         score = results[0]["score"] if results else 0.0
         return {"result": results, "score": score}
 
-    def _asset(self, desk: LiveDesk, key: str, shown: str = "") -> LiveAsset:
+    def _get_asset(self, session: LiveSession, key: str, shown: str = "") -> LiveAsset:
         # The round may have changed since.
-        place = key, desk.proposal(key, shown).sha256
+        place = key, session.get_proposal(key, shown).sha256
         found = self._assets.get(place)
         if found is None:
             self._metrics.loads.inc()
@@ -287,14 +291,14 @@ class Engine:
                 del self._assets[old]  # of an older proposal
             while len(self._assets) >= self._settings.max_assets:
                 self._assets.popitem(last=False)  # before loading, to free its memory
-            found = self._assets[place] = desk.load(*place)
+            found = self._assets[place] = session.load(*place)
         self._assets.move_to_end(place)
         return found
 
 
-def _told(err: Exception, job: Job) -> Exception:
+def _translate_error(err: Exception, job: Job) -> Exception:
     """Return the error for the reviewer: infrastructure errors are worth another click."""
-    if is_surroundings(err):
+    if is_transient_error(err):
         log.warning("service=refine task=%s error=%r", job.key[:24], err)
         return Refused("store or catalogue cannot be reached; click again soon", "store", 5)
     if not isinstance(err, SegvigenError):

@@ -35,7 +35,7 @@ def check_token(request: Request, review: ReviewSettings) -> None:
     """Refuse a request without the webhook token."""
     wanted = review.webhook_token
     given = next((request.headers[name] for name in TOKEN_HEADERS if name in request.headers), "")
-    if wanted is None or not _same(given, wanted.get_secret_value()):
+    if wanted is None or not _equals_secret(given, wanted.get_secret_value()):
         raise BadRequest(401, "wrong or missing token; send SEGVIGEN_REVIEW_WEBHOOK_TOKEN")
 
 
@@ -51,7 +51,7 @@ def check_login(request: Request, review: ReviewSettings) -> None:
         pair = base64.b64decode(rest, validate=True).decode() if kind.lower() == "basic" else ""
     except (binascii.Error, UnicodeDecodeError):
         pair = ""
-    if not _same(pair, f"{review.live_user}:{review.live_password.get_secret_value()}"):
+    if not _equals_secret(pair, f"{review.live_user}:{review.live_password.get_secret_value()}"):
         raise BadRequest(401, "wrong or missing login; check SEGVIGEN_REVIEW_LIVE_PASSWORD")
 
 
@@ -63,7 +63,7 @@ async def read_json(request: Request, max_bytes: int = MAX_BODY_BYTES) -> dict[s
         if len(data) > max_bytes:
             raise BadRequest(413, f"body too large: more than {max_bytes} bytes; send less")
     try:
-        body = json.loads(bytes(data), parse_constant=_no_number, parse_float=_finite)
+        body = json.loads(bytes(data), parse_constant=_reject_constant, parse_float=_finite)
     except (ValueError, RecursionError) as err:
         raise BadRequest(400, f"body is no JSON: {str(err)[:80]}; send an object") from err
     if not isinstance(body, dict):
@@ -71,15 +71,15 @@ async def read_json(request: Request, max_bytes: int = MAX_BODY_BYTES) -> dict[s
     return body
 
 
-def _no_number(name: str) -> NoReturn:
+def _reject_constant(name: str) -> NoReturn:
     raise ValueError(f"{name} is no number")
 
 
 def _finite(text: str) -> float:
     value = float(text)
-    return value if math.isfinite(value) else _no_number(text[:20])
+    return value if math.isfinite(value) else _reject_constant(text[:20])
 
 
-def _same(given: str, wanted: str) -> bool:
+def _equals_secret(given: str, wanted: str) -> bool:
     # Bytes: text with non-ASCII characters would raise.
     return hmac.compare_digest(given.encode(), wanted.encode())

@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 from tasks.checkpoints import load_segmenter
 from tasks.labelling.segmenter import Segmenter
-from tasks.live.session import LiveDesk
+from tasks.live.session import LiveSession
 from tasks.settings import Settings
 from tasks.workspace import Workspace
 
@@ -20,18 +20,18 @@ log = logging.getLogger(__name__)
 SAMPLE_CATEGORY, SAMPLE_SEED = "chair", 0
 
 
-def desk_opener(settings: Settings) -> Callable[[], LiveDesk]:
+def make_session_opener(settings: Settings) -> Callable[[], LiveSession]:
     """Make a function that loads model and stores by the settings."""
 
-    def open_desk() -> LiveDesk:
+    def open_session() -> LiveSession:
         begin = time.perf_counter()
         workspace = Workspace.from_settings(settings, "refine_service")
         segmenter = load_segmenter(workspace)
         open_sample(segmenter)
         log.info("service=refine model_seconds=%.1f", time.perf_counter() - begin)
-        return LiveDesk(workspace, segmenter)
+        return LiveSession(workspace, segmenter)
 
-    return open_desk
+    return open_session
 
 
 def open_sample(segmenter: Segmenter) -> None:

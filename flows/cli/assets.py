@@ -13,7 +13,7 @@ from flows import console
 from flows.cli.options import Config, Home, enter_stack
 from infra.local import DEFAULT_HOME, LocalStack
 from segvigen_model.command import terminal
-from segvigen_model.command.options import AsJson, handle_errors, one_of
+from segvigen_model.command.options import AsJson, check_choice, handle_errors
 from segvigen_model.errors import SegvigenError
 from tasks.settings import load_settings
 from tasks.workspace import open_catalogue
@@ -60,7 +60,7 @@ def show(
         row = find_asset(workspace.catalogue, asset)
         history = read_asset(workspace.catalogue, row)
         if glb is not None:
-            glb.write_bytes(parts_glb(workspace, row))
+            glb.write_bytes(make_parts_glb(workspace, row))
     if as_json:
         terminal.out.print_json(json.dumps(history))
     else:
@@ -77,15 +77,15 @@ def retry(
     """Take parked assets back to the stage where they stopped; they are reviewed anew."""
     from tasks.catalogue import PARKED
 
-    one_of("STATE", state, tuple(sorted(PARKED)))
+    check_choice("STATE", state, tuple(sorted(PARKED)))
     with handle_errors():
         enter_stack(home, config, needs_store=False)
         catalogue = open_catalogue(load_settings())
-        rows = [row for row in catalogue.assets(state) if row.asset_id.startswith(asset)]
+        rows = [row for row in catalogue.list_assets(state) if row.asset_id.startswith(asset)]
         for row in rows:
             has_source = row.source_key is not None
             now = catalogue.retry(row.asset_id).state if has_source else "no source, left alone"
-            terminal.out.print(f"{row.asset_id[:12]} {terminal.plain(row.name)}: {now}")
+            terminal.out.print(f"{row.asset_id[:12]} {terminal.sanitize_text(row.name)}: {now}")
     if any(row.source_key is None for row in rows):
         terminal.out.print(
             "No source: ingest could not take the object; `segvigen ingest --retry` tries it again"
@@ -94,22 +94,22 @@ def retry(
 
 def read_state(catalogue: Catalogue, stack: LocalStack) -> dict[str, Any]:
     """Read everything that `segvigen status` shows; JSON-able."""
-    raw = catalogue.raw.all()
+    raw = catalogue.raw.list_all()
     # Copies for quality control are reviewed, but they are no assets of the dataset.
-    copies = catalogue.quality.copy_ids()
-    found = catalogue.quality.dataset_counts()
+    copies = catalogue.quality.list_copy_ids()
+    found = catalogue.quality.count_dataset_assets()
     counts = {str(state): number for state, number in found.items()}
-    parked = [row for row in catalogue.assets() if row.reason and row.asset_id not in copies]
-    services = stack.status() if stack.home.is_dir() else []
+    parked = [row for row in catalogue.list_assets() if row.reason and row.asset_id not in copies]
+    services = stack.list_status() if stack.home.is_dir() else []
     return {
         "assets": counts,
         "total": sum(counts.values()),
         "raw_objects": len(raw),
-        "label_sets": sum(row.asset_id not in copies for row in catalogue.labels.all()),
+        "label_sets": sum(row.asset_id not in copies for row in catalogue.labels.list_all()),
         "copies": len(copies),
-        "parked": [_trouble(row) for row in parked],
-        "failing": [_trouble(row) for row in catalogue.assets() if _is_failing(row)],
-        "shards": [_shard_version(row) for row in catalogue.labels.shard_versions()],
+        "parked": [_describe_trouble(row) for row in parked],
+        "failing": [_describe_trouble(row) for row in catalogue.list_assets() if _is_failing(row)],
+        "shards": [_shard_version(row) for row in catalogue.labels.list_shard_versions()],
         "services": [
             {"name": row.name, "is_running": row.is_running, "url": row.url, "pid": row.pid}
             for row in services
@@ -123,7 +123,7 @@ def find_asset(catalogue: Catalogue, asset: str) -> AssetRow:
     Raises:
         NoSuchAsset: none or several.
     """
-    rows = catalogue.assets()
+    rows = catalogue.list_assets()
     found = [row for row in rows if row.asset_id.startswith(asset)]
     found = found or [row for row in rows if row.name == asset]
     if len(found) != 1:
@@ -138,20 +138,20 @@ def find_asset(catalogue: Catalogue, asset: str) -> AssetRow:
 def read_asset(catalogue: Catalogue, asset: AssetRow) -> dict[str, Any]:
     """Read an asset's row, raw objects, rounds, annotations, label sets and events; JSON-able."""
     asset_id = asset.asset_id
-    answers = catalogue.reviews.annotations(asset_id)
+    annotations = catalogue.reviews.list_annotations(asset_id)
     return {
         "asset": {**asdict(asset), "state": str(asset.state)},
-        "raw_objects": [row.key for row in catalogue.raw.all(asset_id)],
-        "rounds": [asdict(row) for row in catalogue.proposals(asset_id)],
-        "tasks": [asdict(row) for row in catalogue.reviews.tasks(asset_id)],
-        "answers": [{k: v for k, v in asdict(row).items() if k != "raw"} for row in answers],
-        "clicks": len(catalogue.reviews.clicks(asset_id)),
-        "label_sets": [asdict(row) for row in catalogue.labels.all(asset_id)],
-        "events": [asdict(row) for row in catalogue.events(asset_id)],
+        "raw_objects": [row.key for row in catalogue.raw.list_all(asset_id)],
+        "rounds": [asdict(row) for row in catalogue.list_proposals(asset_id)],
+        "tasks": [asdict(row) for row in catalogue.reviews.list_tasks(asset_id)],
+        "answers": [{k: v for k, v in asdict(row).items() if k != "raw"} for row in annotations],
+        "clicks": len(catalogue.reviews.list_clicks(asset_id)),
+        "label_sets": [asdict(row) for row in catalogue.labels.list_all(asset_id)],
+        "events": [asdict(row) for row in catalogue.list_events(asset_id)],
     }
 
 
-def parts_glb(workspace: Workspace, asset: AssetRow) -> bytes:
+def make_parts_glb(workspace: Workspace, asset: AssetRow) -> bytes:
     """Write the asset as GLB, coloured by its accepted parts, else by its newest proposal's.
 
     Raises:
@@ -162,8 +162,8 @@ def parts_glb(workspace: Workspace, asset: AssetRow) -> bytes:
     from tasks.labelling.loading import load_asset_mesh, load_proposal
 
     store, catalogue = workspace.store, workspace.catalogue
-    held = catalogue.labels.latest(asset.asset_id)
-    row = catalogue.latest_proposal(asset.asset_id)
+    held = catalogue.labels.get_latest(asset.asset_id)
+    row = catalogue.get_latest_proposal(asset.asset_id)
     if held is not None:
         labels = load_label_set(store, held).face_labels
     elif row is not None:
@@ -178,7 +178,7 @@ def _is_failing(row: AssetRow) -> bool:
     return bool(row.last_error) and not row.reason
 
 
-def _trouble(row: AssetRow) -> dict[str, Any]:
+def _describe_trouble(row: AssetRow) -> dict[str, Any]:
     return {
         "asset": row.asset_id,
         "name": row.name,

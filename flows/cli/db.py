@@ -37,4 +37,4 @@ def upgrade(home: Home = DEFAULT_HOME, config: Config = None) -> None:
     else:
         terminal.out.print(f"upgraded the catalogue from schema {done.before} to {done.after}")
     if done.backup is not None:
-        terminal.out.print(f"backup: {terminal.plain(str(done.backup))}")
+        terminal.out.print(f"backup: {terminal.sanitize_text(str(done.backup))}")

@@ -11,9 +11,9 @@ import typer
 
 from flows.cli.options import Home
 from infra.local import DEFAULT_HOME, LocalStack
-from infra.processes import StackError, free_port
-from infra.services import label_studio_program
-from segvigen_model.command.doctor import Check, Verdict, check_library, check_package
+from infra.processes import StackError, find_free_port
+from infra.services import find_label_studio
+from segvigen_model.command.doctor import Check, CheckVerdict, check_library, check_package
 from segvigen_model.command.doctor import report as report_checks
 from segvigen_model.command.options import AsJson
 
@@ -43,20 +43,22 @@ def check_machine(home: Path, checkpoint: str = "default") -> Iterator[Check]:
     yield from _check_services(home)
 
 
-def _check_program(names: tuple[str, ...], cure: str, is_needed: bool) -> Check:
+def _check_program(names: tuple[str, ...], hint: str, is_needed: bool) -> Check:
     beside_python = Path(sys.executable).parent / names[0]
     found = str(beside_python) if beside_python.is_file() else None
     found = found or next(filter(None, map(shutil.which, names)), None)
     if found:
-        return Check(names[0], Verdict.OK, found)
-    return Check(names[0], Verdict.PROBLEM if is_needed else Verdict.WARNING, "not found", cure)
+        return Check(names[0], CheckVerdict.OK, found)
+    return Check(
+        names[0], CheckVerdict.PROBLEM if is_needed else CheckVerdict.WARNING, "not found", hint
+    )
 
 
 def _check_label_studio() -> Check:
     try:
-        return Check("label-studio", Verdict.OK, str(label_studio_program()))
+        return Check("label-studio", CheckVerdict.OK, str(find_label_studio()))
     except StackError as err:
-        return Check("label-studio", Verdict.PROBLEM, str(err), "make setup")
+        return Check("label-studio", CheckVerdict.PROBLEM, str(err), "make setup")
 
 
 def _check_disk(home: Path) -> Check:
@@ -64,19 +66,19 @@ def _check_disk(home: Path) -> Check:
     free = shutil.disk_usage(place).free
     found = f"{free / 2**30:.0f} GiB free at {place}"
     if free >= MIN_FREE_BYTES:
-        return Check("disk", Verdict.OK, found)
-    return Check("disk", Verdict.WARNING, found, f"free {MIN_FREE_BYTES / 2**30:.0f} GiB")
+        return Check("disk", CheckVerdict.OK, found)
+    return Check("disk", CheckVerdict.WARNING, found, f"free {MIN_FREE_BYTES / 2**30:.0f} GiB")
 
 
 def _check_services(home: Path) -> Iterator[Check]:
-    for status in LocalStack(home).status() if home.is_dir() else ():
+    for status in LocalStack(home).list_status() if home.is_dir() else ():
         where = status.url or (f"pid {status.pid}" if status.pid else "not running")
-        cure = "" if status.is_running else f"`segvigen up`; log: {status.log}"
-        verdict = Verdict.OK if status.is_running else Verdict.WARNING
-        yield Check(f"service {status.name}", verdict, where, cure)
+        hint = "" if status.is_running else f"`segvigen up`; log: {status.log}"
+        verdict = CheckVerdict.OK if status.is_running else CheckVerdict.WARNING
+        yield Check(f"service {status.name}", verdict, where, hint)
     try:
-        free_port()
+        find_free_port()
     except StackError as err:
-        yield Check("ports", Verdict.PROBLEM, str(err))
+        yield Check("ports", CheckVerdict.PROBLEM, str(err))
     else:
-        yield Check("ports", Verdict.OK, "free ones on 127.0.0.1")
+        yield Check("ports", CheckVerdict.OK, "free ones on 127.0.0.1")

@@ -12,7 +12,7 @@ from flows import console
 from flows.cli.options import Config, Home, enter_stack, run_flow
 from infra.local import DEFAULT_HOME
 from segvigen_model.command import terminal
-from segvigen_model.command.options import AsJson, handle_errors, one_of
+from segvigen_model.command.options import AsJson, check_choice, handle_errors
 from tasks.settings import load_settings
 from tasks.workspace import open_catalogue
 
@@ -32,7 +32,7 @@ def finetune(
     as_json: AsJson = False,
 ) -> None:
     """Tune the model on accepted labels, evaluate it on held-out ones, use it if it is better."""
-    one_of("--surface", surface, ("as-is", "fused"))
+    check_choice("--surface", surface, ("as-is", "fused"))
     enter_stack(home, config)
     from flows.finetune import finetune as flow
 
@@ -59,11 +59,11 @@ def use(
     config: Config = None,
 ) -> None:
     """Use a checkpoint from now on; restart the refine service for live predictions."""
-    from tasks.checkpoints import use as use_version
+    from tasks.checkpoints import use_checkpoint as use_checkpoint
 
     with handle_errors():
         enter_stack(home, config, needs_store=False)
-        row = use_version(open_catalogue(load_settings()), version)
+        row = use_checkpoint(open_catalogue(load_settings()), version)
     terminal.out.print(f"in use now: {row.location}")
 
 
@@ -74,25 +74,25 @@ def export(
     config: Config = None,
 ) -> None:
     """Write the newest dataset version as a labelled folder, for evaluate and training."""
-    from tasks.shards.labelled_folder import latest_version, write_dataset_folder
+    from tasks.shards.labelled_folder import find_latest_version, write_dataset_folder
     from tasks.workspace import Workspace
 
     with handle_errors():
         enter_stack(home, config)
         workspace = Workspace.from_settings(load_settings())
-        version = latest_version(workspace.catalogue, workspace.settings.shard.dataset)
+        version = find_latest_version(workspace.catalogue, workspace.settings.shard.dataset)
         written = write_dataset_folder(workspace, version, out)
     console.show_export(written, out)
 
 
 def read_checkpoints(catalogue: Catalogue) -> list[dict[str, Any]]:
     """List every tuned checkpoint, and which one is in use; JSON-able."""
-    from tasks.checkpoints import CURRENT, SHIPPED, published
+    from tasks.checkpoints import CURRENT, SHIPPED, list_published
 
-    current = catalogue.labels.checkpoint(CURRENT)
+    current = catalogue.labels.get_checkpoint(CURRENT)
     location = SHIPPED if current is None else current.location
     shipped = {"version": SHIPPED, "is_in_use": location == SHIPPED, "reason": "shipped"}
-    return [shipped, *(_summary(row, location) for row in published(catalogue))]
+    return [shipped, *(_summary(row, location) for row in list_published(catalogue))]
 
 
 def _summary(row: CheckpointRow, location: str) -> dict[str, Any]:

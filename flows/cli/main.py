@@ -33,8 +33,8 @@ def add_commands(app: typer.Typer) -> None:
     except ModuleNotFoundError as err:
         if (err.name or "").partition(".")[0] in OURS:
             raise
-        cure = "pip install -e '.[pipeline,review]' in the checkout"
-        raise MissingExtra(err.name or "a package", cure) from err
+        hint = "pip install -e '.[pipeline,review]' in the checkout"
+        raise MissingExtra(err.name or "a package", hint) from err
 
     @app.callback()
     def begin() -> None:

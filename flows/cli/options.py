@@ -50,7 +50,7 @@ def enter_stack(home: Path, config: str | None = None, *, needs_store: bool = Tr
         os.environ[CONFIG_VARIABLE] = config
     if stack.home.is_dir():
         with handle_errors():
-            os.environ.update(stack.environment())
+            os.environ.update(stack.make_environment())
     if needs_store and stack.has_store and "SEGVIGEN_STORE_ROOT_URL" not in os.environ:
         # Any other store would not hold what this catalogue refers to.
         error = StackError(f"the stack of {home} is down; run `segvigen up`")
@@ -61,7 +61,7 @@ def enter_stack(home: Path, config: str | None = None, *, needs_store: bool = Tr
 
 def run_flow(flow: Callable[..., dict[str, Any]], as_json: bool, **parameters: Any) -> None:
     """Run a flow in this process and print its report."""
-    with handle_errors(), console.progress_bar():
+    with handle_errors(), console.show_progress():
         check_buckets(load_settings().store)  # inside the flow Prefect would log a traceback
         report = flow(**parameters)
     if as_json:

@@ -29,12 +29,12 @@ class NoSuchLabels(SegvigenError):
 @app.command()
 def report(home: Home = DEFAULT_HOME, config: Config = None, as_json: AsJson = False) -> None:
     """Reviewers (time, clicks, agreement), the queue, audits, double annotation, gold tasks."""
-    from tasks.quality.statistics import quality_state
+    from tasks.quality.statistics import build_quality_state
     from tasks.workspace import Workspace
 
     with handle_errors():
         enter_stack(home, config, needs_store=False)
-        state = quality_state(Workspace.from_settings(load_settings()))
+        state = build_quality_state(Workspace.from_settings(load_settings()))
     if as_json:
         terminal.out.print_json(json.dumps(state))
     else:
@@ -64,12 +64,12 @@ def mark_gold(catalogue: Catalogue, asset: str) -> LabelSetRow:
     Raises:
         NoSuchLabels: no asset, several, or one without labels.
     """
-    found = [row for row in catalogue.assets() if row.asset_id.startswith(asset)]
+    found = [row for row in catalogue.list_assets() if row.asset_id.startswith(asset)]
     if len(found) != 1:
         raise NoSuchLabels(f"{len(found)} assets begin with {asset[:64]!r}; give more of the id")
-    if catalogue.quality.copy(found[0].asset_id) is not None:
+    if catalogue.quality.get_copy(found[0].asset_id) is not None:
         raise NoSuchLabels(f"{asset[:64]!r} is a copy for quality control; choose another asset")
-    row = catalogue.labels.latest(found[0].asset_id)
+    row = catalogue.labels.get_latest(found[0].asset_id)
     if row is None:
         raise NoSuchLabels(f"{asset[:64]!r} has no accepted labels; label it first")
     catalogue.quality.add_gold(row)

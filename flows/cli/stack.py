@@ -14,7 +14,7 @@ from flows.cli.options import Home, enter_stack
 from infra.local import DEFAULT_HOME, LocalStack
 from infra.processes import StackError
 from segvigen_model.command import terminal
-from segvigen_model.command.options import OK, WENT_WRONG, handle_errors, one_of
+from segvigen_model.command.options import OK, WENT_WRONG, check_choice, handle_errors
 from tasks.settings import load_settings
 from tasks.storage.store import check_buckets
 
@@ -56,7 +56,7 @@ def demo(
     wait: Annotated[float, typer.Option(help="Seconds to wait for the reviewer.")] = 3600.0,
 ) -> None:
     """Run the whole loop on the local stack with meshes made in code."""
-    one_of("--reviewer", reviewer, ("scripted", "human"))
+    check_choice("--reviewer", reviewer, ("scripted", "human"))
     with handle_errors():
         stack = LocalStack(home)
         if stack.has_own_store:
@@ -73,7 +73,7 @@ def demo(
 def _apply_deployments(stack: LocalStack, is_forced: bool = False) -> None:
     # A process of its own: deployments import the flows, not the other way round.
     argv = [sys.executable, "-m", "deployments.apply", *(["--force"] if is_forced else [])]
-    env = {**os.environ, **stack.environment()}
+    env = {**os.environ, **stack.make_environment()}
     done = subprocess.run(argv, env=env, capture_output=True, text=True, check=False)
     if done.returncode != 0:
         raise StackError(f"Prefect did not take the deployments:\n{done.stderr[-2000:]}")

@@ -65,7 +65,7 @@ def make_objects() -> list[DemoObject]:
     """Make everything that the demo puts into the raw bucket; the bytes are always the same."""
     objects: list[DemoObject] = []
     for category, seed, is_textured, suffix in SHAPES:
-        objects += _files_of(make_asset(category, seed, textured=is_textured), category, suffix)
+        objects += _make_files(make_asset(category, seed, textured=is_textured), category, suffix)
     chair = objects[0]
     objects.append(DemoObject(f"{PREFIX}/broken.glb", chair.data[: len(chair.data) // 2]))
     objects.append(DemoObject(f"{PREFIX}/copies/chair-again.glb", chair.data))
@@ -73,24 +73,24 @@ def make_objects() -> list[DemoObject]:
     return objects
 
 
-def _files_of(shape: LabelledMesh, category: str, suffix: str) -> list[DemoObject]:
+def _make_files(shape: LabelledMesh, category: str, suffix: str) -> list[DemoObject]:
     stem = f"{PREFIX}/{category}"
     side: dict[str, bytes] = {}
     if suffix == ".obj":
-        side[f"{category}.mtl"] = _mtl(shape.mesh)
+        side[f"{category}.mtl"] = _write_mtl(shape.mesh)
     writers: dict[str, Callable[[AssetMesh], bytes]] = {
         ".glb": save_glb,
-        ".obj": lambda mesh: _obj(mesh, f"{category}.mtl"),
-        ".ply": _ply,
-        ".stl": _stl,
+        ".obj": lambda mesh: _write_obj(mesh, f"{category}.mtl"),
+        ".ply": _write_ply,
+        ".stl": _write_stl,
     }
     data = writers[suffix](shape.mesh)
-    truth = labels_in_file_order(shape, load_mesh(data, suffix, side_files=side))
+    truth = sort_labels_by_file(shape, load_mesh(data, suffix, side_files=side))
     files = [DemoObject(f"{stem}{suffix}", data, truth)]
     return files + [DemoObject(f"{PREFIX}/{name}", held) for name, held in side.items()]
 
 
-def labels_in_file_order(shape: LabelledMesh, loaded: AssetMesh) -> IntArray:
+def sort_labels_by_file(shape: LabelledMesh, loaded: AssetMesh) -> IntArray:
     """Return the shape's labels in the face order of its file as read back.
 
     Raises:
@@ -109,7 +109,7 @@ def labels_in_file_order(shape: LabelledMesh, loaded: AssetMesh) -> IntArray:
     return labels
 
 
-def _mtl(mesh: AssetMesh) -> bytes:
+def _write_mtl(mesh: AssetMesh) -> bytes:
     blocks = []
     for number, material in enumerate(mesh.materials):
         red, green, blue = material.base_color_factor[:3]
@@ -117,7 +117,7 @@ def _mtl(mesh: AssetMesh) -> bytes:
     return "".join(blocks).encode()
 
 
-def _obj(mesh: AssetMesh, library: str) -> bytes:
+def _write_obj(mesh: AssetMesh, library: str) -> bytes:
     lines = [f"mtllib {library}"]
     lines += [f"v {x:.6f} {y:.6f} {z:.6f}" for x, y, z in mesh.vertices]
     current = -1
@@ -129,7 +129,7 @@ def _obj(mesh: AssetMesh, library: str) -> bytes:
     return ("\n".join(lines) + "\n").encode()
 
 
-def _ply(mesh: AssetMesh) -> bytes:
+def _write_ply(mesh: AssetMesh) -> bytes:
     header = (
         "ply\nformat binary_little_endian 1.0\n"
         f"element vertex {len(mesh.vertices)}\n"
@@ -142,7 +142,7 @@ def _ply(mesh: AssetMesh) -> bytes:
     return header.encode() + mesh.vertices.astype("<f4").tobytes() + faces.tobytes()
 
 
-def _stl(mesh: AssetMesh) -> bytes:
+def _write_stl(mesh: AssetMesh) -> bytes:
     triangles = np.zeros(
         mesh.num_faces, dtype=[("normal", "<f4", (3,)), ("corners", "<f4", (3, 3)), ("x", "<u2")]
     )

@@ -18,9 +18,9 @@ from prefect.deployments import run_deployment
 from flows.console import show_access
 from flows.demo import table
 from flows.demo.assets import PREFIX, REJECTED, DemoObject, make_objects
-from flows.runtime.label_studio import desk_of
+from flows.runtime.label_studio import open_review_project
 from infra.local import LocalStack
-from segvigen_model.command.terminal import err, out, plain
+from segvigen_model.command.terminal import err, out, sanitize_text
 from segvigen_model.errors import SegvigenError
 from segvigen_model.types import IntArray
 from tasks.review.scripted_reviewer import ScriptedReviewer
@@ -53,29 +53,31 @@ def run_demo(stack: LocalStack, reviewer: str, wait_s: float) -> bool:
     _fill_bucket(workspace, objects)
     run_id = _start_flow(wait_s)
     err.print(
-        f"label_dataset runs; watch it at {stack_url(stack, 'prefect')}/runs/flow-run/{run_id}"
+        f"label_dataset runs; watch it at {get_stack_url(stack, 'prefect')}/runs/flow-run/{run_id}"
     )
     truth = _wait_for_ingest(workspace, objects, run_id)
     if reviewer == "scripted":
-        with _reviewing(workspace, truth, _asset_of(workspace, objects, REJECTED)):
-            _watch(workspace, run_id)
+        with _run_reviewer(workspace, truth, _find_asset(workspace, objects, REJECTED)):
+            _watch_run(workspace, run_id)
     else:
         show_access(stack)
-        out.print(f"Your turn: open {desk_of(workspace).url} and choose Label All Tasks.")
-        _watch(workspace, run_id)
-    table.show(table.describe(workspace, objects))
-    wrong = table.problems(workspace, objects)
+        out.print(
+            f"Your turn: open {open_review_project(workspace).url} and choose Label All Tasks."
+        )
+        _watch_run(workspace, run_id)
+    table.show_rows(table.describe_objects(workspace, objects))
+    wrong = table.find_problems(workspace, objects)
     for line in wrong:
         out.print(f"[bold red]problem:[/] {line}")
     show_access(stack)
-    out.print(f"The annotations are in {desk_of(workspace).url}", soft_wrap=True)
+    out.print(f"The annotations are in {open_review_project(workspace).url}", soft_wrap=True)
     out.print(f"{'Incomplete' if wrong else 'Complete'} in {time.monotonic() - started:.0f} s")
     return not wrong
 
 
-def stack_url(stack: LocalStack, name: str) -> str:
+def get_stack_url(stack: LocalStack, name: str) -> str:
     """URL of a running service of the stack."""
-    return next((row.url or "" for row in stack.status() if row.name == name), "")
+    return next((row.url or "" for row in stack.list_status() if row.name == name), "")
 
 
 def _fill_bucket(workspace: Workspace, objects: list[DemoObject]) -> None:
@@ -116,7 +118,7 @@ def _wait_for_ingest(
     deadline = time.monotonic() + INGEST_TIMEOUT_S
     labelled = {item.key: item.true_labels for item in objects if item.true_labels is not None}
     while time.monotonic() < deadline:
-        found = {raw.key: raw.asset_id for raw in workspace.catalogue.raw.all()}
+        found = {raw.key: raw.asset_id for raw in workspace.catalogue.raw.list_all()}
         if all(found.get(key) for key in labelled):
             return {str(found[key]): labels for key, labels in labelled.items()}
         _is_over(run_id)
@@ -124,28 +126,32 @@ def _wait_for_ingest(
     raise DemoFailed(f"nothing was ingested within {INGEST_TIMEOUT_S:.0f} s; is a worker running?")
 
 
-def _asset_of(workspace: Workspace, objects: list[DemoObject], category: str) -> str:
+def _find_asset(workspace: Workspace, objects: list[DemoObject], category: str) -> str:
     key = next(item.key for item in objects if item.name.startswith(f"{category}."))
     row = workspace.catalogue.raw.get(key)
     return str(row.asset_id) if row else ""
 
 
-def _watch(workspace: Workspace, run_id: UUID) -> None:
+def _watch_run(workspace: Workspace, run_id: UUID) -> None:
     """Print the counts by state until the run is over."""
-    told = ""
+    last_line = ""
     while not _is_over(run_id):
-        counts = {str(s): n for s, n in workspace.catalogue.counts().items() if n}
+        counts = {str(s): n for s, n in workspace.catalogue.count_assets().items() if n}
         line = ", ".join(f"{number} {state}" for state, number in counts.items())
-        if line != told:
+        if line != last_line:
             err.print(line, highlight=False)
-            told = line
+            last_line = line
         time.sleep(POLL_S)
 
 
 @contextmanager
-def _reviewing(workspace: Workspace, truth: Mapping[str, IntArray], reject: str) -> Iterator[None]:
+def _run_reviewer(
+    workspace: Workspace, truth: Mapping[str, IntArray], reject: str
+) -> Iterator[None]:
     """Let the scripted reviewer work in Label Studio while the block runs."""
-    reviewer = ScriptedReviewer(desk_of(workspace), workspace.store, truth, frozenset({reject}))
+    reviewer = ScriptedReviewer(
+        open_review_project(workspace), workspace.store, truth, frozenset({reject})
+    )
     stop = threading.Event()
     failed: list[Exception] = []
 
@@ -165,4 +171,4 @@ def _reviewing(workspace: Workspace, truth: Mapping[str, IntArray], reject: str)
         stop.set()
         thread.join(60)
         for error in failed:
-            err.print(f"[red]the scripted reviewer failed:[/] {plain(str(error))}")
+            err.print(f"[red]the scripted reviewer failed:[/] {sanitize_text(str(error))}")

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from flows.demo.assets import DemoObject
-from segvigen_model.command.terminal import out, plain, table
-from segvigen_model.evaluation.metrics import miou_matched
-from segvigen_model.surface.geometry import surface_of
+from segvigen_model.command.terminal import make_table, out, sanitize_text
+from segvigen_model.evaluation.metrics import compute_miou_matched
+from segvigen_model.surface.geometry import measure_surface
 from segvigen_model.types import IntArray
 from tasks.catalogue import DONE, PARKED, AssetRow
 from tasks.labelling.label_sets import load_label_set
@@ -42,31 +42,33 @@ class DemoRow:
     seconds: float = 0.0
 
 
-def describe(workspace: Workspace, objects: Sequence[DemoObject]) -> list[DemoRow]:
+def describe_objects(workspace: Workspace, objects: Sequence[DemoObject]) -> list[DemoRow]:
     """Make one row per asset, in the order of the bucket's keys."""
     truth = {item.key: item.true_labels for item in objects}
     rows: list[DemoRow] = []
     seen: set[str] = set()
-    for raw in workspace.catalogue.raw.all():
+    for raw in workspace.catalogue.raw.list_all():
         if raw.key not in truth or raw.asset_id is None or raw.asset_id in seen:
             continue
         seen.add(raw.asset_id)
-        rows.append(_row(workspace, workspace.catalogue.asset(raw.asset_id), truth[raw.key]))
+        rows.append(
+            _make_row(workspace, workspace.catalogue.get_asset(raw.asset_id), truth[raw.key])
+        )
     return rows
 
 
-def _row(workspace: Workspace, asset: AssetRow, truth: IntArray | None) -> DemoRow:
-    proposals = workspace.catalogue.proposals(asset.asset_id)
-    label_set = workspace.catalogue.labels.latest(asset.asset_id)
+def _make_row(workspace: Workspace, asset: AssetRow, truth: IntArray | None) -> DemoRow:
+    proposals = workspace.catalogue.list_proposals(asset.asset_id)
+    label_set = workspace.catalogue.labels.get_latest(asset.asset_id)
     before = after = None
     if truth is not None and proposals:
-        areas = surface_of(load_asset_mesh(workspace.store, asset)).areas
+        areas = measure_surface(load_asset_mesh(workspace.store, asset)).areas
         first = load_proposal(workspace.store, proposals[0]).face_labels
-        before = miou_matched(first, truth, areas)
+        before = compute_miou_matched(first, truth, areas)
         if label_set is not None:
             accepted = load_label_set(workspace.store, label_set).face_labels
-            after = miou_matched(accepted, truth, areas)
-    answers = workspace.catalogue.reviews.annotations(asset.asset_id)
+            after = compute_miou_matched(accepted, truth, areas)
+    annotations = workspace.catalogue.reviews.list_annotations(asset.asset_id)
     return DemoRow(
         name=asset.name,
         state=str(asset.state),
@@ -74,36 +76,36 @@ def _row(workspace: Workspace, asset: AssetRow, truth: IntArray | None) -> DemoR
         num_true_parts=None if truth is None else int(truth.max()) + 1,
         num_parts=proposals[-1].num_parts if proposals else None,
         rounds=asset.round,
-        clicks=len(workspace.catalogue.reviews.clicks(asset.asset_id)),
+        clicks=len(workspace.catalogue.reviews.list_clicks(asset.asset_id)),
         iou_before=before,
         iou_after=after,
-        seconds=sum(answer.lead_time_s for answer in answers),
+        seconds=sum(annotation.lead_time_s for annotation in annotations),
     )
 
 
-def show(rows: Sequence[DemoRow]) -> None:
+def show_rows(rows: Sequence[DemoRow]) -> None:
     """Print the table."""
     columns = ("parts (true)", "rounds", "clicks", "IoU before", "IoU after", "state", "s")
-    shown = table("Demo", "asset", *columns)
+    shown = make_table("Demo", "asset", *columns)
     for row in rows:
         parts = "" if row.num_parts is None else f"{row.num_parts} ({row.num_true_parts})"
         shown.add_row(
-            plain(row.name),
+            sanitize_text(row.name),
             parts,
             str(row.rounds),
             str(row.clicks),
-            _percent(row.iou_before),
-            _percent(row.iou_after),
+            _format_percent(row.iou_before),
+            _format_percent(row.iou_after),
             row.state,
             f"{row.seconds:.0f}",
         )
     out.print(shown)
     for row in rows:
         if row.reason:
-            out.print(f"{plain(row.name)} was parked: {plain(row.reason)}")
+            out.print(f"{sanitize_text(row.name)} was parked: {sanitize_text(row.reason)}")
 
 
-def problems(workspace: Workspace, objects: Sequence[DemoObject]) -> list[str]:
+def find_problems(workspace: Workspace, objects: Sequence[DemoObject]) -> list[str]:
     """List every problem: lost assets, bad label sets, unreadable shards."""
     found = []
     catalogue = workspace.catalogue
@@ -114,19 +116,19 @@ def problems(workspace: Workspace, objects: Sequence[DemoObject]) -> list[str]:
         if raw is None or raw.asset_id is None:
             found.append(f"{item.key} was never ingested")
             continue
-        asset = catalogue.asset(raw.asset_id)
+        asset = catalogue.get_asset(raw.asset_id)
         if asset.state not in DONE | PARKED:
             found.append(f"{item.key} is {asset.state}, neither accepted nor parked")
         if asset.state in PARKED and not asset.reason:
             found.append(f"{item.key} is {asset.state} without a reason")
-        found += _label_problems(workspace, asset)
-    return found + _shard_problems(workspace)
+        found += _find_label_problems(workspace, asset)
+    return found + _find_shard_problems(workspace)
 
 
-def _label_problems(workspace: Workspace, asset: AssetRow) -> list[str]:
+def _find_label_problems(workspace: Workspace, asset: AssetRow) -> list[str]:
     if asset.state not in DONE:
         return []
-    row = workspace.catalogue.labels.latest(asset.asset_id)
+    row = workspace.catalogue.labels.get_latest(asset.asset_id)
     if row is None:
         return [f"{asset.name} is {asset.state} without a label set"]
     labels = load_label_set(workspace.store, row).face_labels
@@ -135,13 +137,13 @@ def _label_problems(workspace: Workspace, asset: AssetRow) -> list[str]:
     return []
 
 
-def _shard_problems(workspace: Workspace) -> list[str]:
+def _find_shard_problems(workspace: Workspace) -> list[str]:
     """Read the newest dataset version with the webdataset library itself."""
-    versions = workspace.catalogue.labels.shard_versions(workspace.settings.shard.dataset)
+    versions = workspace.catalogue.labels.list_shard_versions(workspace.settings.shard.dataset)
     if not versions:
         return ["no shards were built"]
     newest = versions[-1]
-    members = workspace.catalogue.labels.shard_members(newest.dataset, newest.version)
+    members = workspace.catalogue.labels.list_shard_members(newest.dataset, newest.version)
     wanted = {member.asset_id for member in members}
     samples = read_shards(workspace, newest.dataset, newest.version)
     if set(samples) != wanted:
@@ -176,5 +178,5 @@ def read_shards(
         }
 
 
-def _percent(value: float | None) -> str:
+def _format_percent(value: float | None) -> str:
     return "" if value is None else f"{value:.2f}"

@@ -19,11 +19,11 @@ from typing import TYPE_CHECKING, Any
 from prefect import task
 from sqlalchemy.exc import SQLAlchemyError
 
-from flows.runtime.report import Outcome, Progress, StageReport, publish
+from flows.runtime.report import Outcome, Progress, StageReport, publish_report
 from segvigen_model.errors import CheckpointMismatch, MissingExtra
 from tasks.catalogue import AssetState
-from tasks.errors import is_surroundings
-from tasks.stages.runner import StageResult, attempt
+from tasks.errors import is_transient_error
+from tasks.stages.runner import StageResult, run_stage_safely
 from tasks.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ logger = logging.getLogger(__name__)
 RETRY_DELAYS_S = [2.0, 10.0, 30.0]
 RETRY_JITTER = 0.5
 RENEWALS_A_LEASE = 3
-MAX_SILENT_LEASES = 12  # without an outcome: the chunk has stalled, others may claim its assets
+MAX_IDLE_LEASES = 12  # without an outcome: the chunk has stalled, others may claim its assets
 
 # Leased asset ids -> the outcome of each, one at a time.
 ChunkWork = Callable[[Workspace, Sequence[str]], Iterable[Outcome]]
@@ -90,7 +90,7 @@ def run_stage(workspace: Workspace, stage: Stage, limit: int | None = None) -> S
         limit: at most so many assets.
     """
     started = time.monotonic()
-    waiting = num_waiting(workspace, stage.claims)
+    waiting = count_waiting(workspace, stage.claims)
     total = waiting if limit is None else min(waiting, limit)
     outcomes: dict[str, Outcome] = {}
     progress = Progress(stage.name, total)
@@ -101,16 +101,16 @@ def run_stage(workspace: Workspace, stage: Stage, limit: int | None = None) -> S
         # What is left has failed in this run or is held by others: left to the next run.
         if len(outcomes) == before:
             break
-    return publish(stage.name, list(outcomes.values()), time.monotonic() - started)
+    return publish_report(stage.name, list(outcomes.values()), time.monotonic() - started)
 
 
-def num_waiting(workspace: Workspace, states: Sequence[AssetState]) -> int:
+def count_waiting(workspace: Workspace, states: Sequence[AssetState]) -> int:
     """Count the assets in these states."""
-    counts = workspace.catalogue.counts()
+    counts = workspace.catalogue.count_assets()
     return sum(counts[state] for state in states)
 
 
-def io_task(name: str) -> Callable[[Callable[..., Any]], Any]:
+def make_io_task(name: str) -> Callable[[Callable[..., Any]], Any]:
     """Make a Prefect task that is retried, with jitter, on transient I/O errors."""
     return task(
         name=name,
@@ -126,7 +126,7 @@ def _is_worth_a_retry(_task: Any, _run: Any, state: Any) -> bool:
     error = state.result(raise_on_failure=False)
     if isinstance(error, (MissingExtra, CheckpointMismatch)):
         return False  # waiting does not mend a wrong installation
-    return isinstance(error, BaseException) and is_surroundings(error)
+    return isinstance(error, BaseException) and is_transient_error(error)
 
 
 def _work_on_chunk(
@@ -141,7 +141,7 @@ def _work_on_chunk(
     where = None if stage.where is None else stage.where(workspace)
 
     # No parameters but a number: Prefect copies and stores a task's parameters.
-    @io_task(f"{stage.name}-chunk")
+    @make_io_task(f"{stage.name}-chunk")
     def work_on_chunk(num_assets: int) -> None:
         claimed = catalogue.claim(
             stage.claims, num_assets, worker, rules.lease_s, rules.max_attempts, where
@@ -149,7 +149,7 @@ def _work_on_chunk(
         held = [asset.asset_id for asset in claimed]
         todo = [asset_id for asset_id in held if asset_id not in outcomes]
         try:
-            with _renewing(workspace, held, lambda: len(outcomes)):
+            with _renew_leases(workspace, held, lambda: len(outcomes)):
                 for outcome in stage.work(workspace, todo):
                     outcomes[outcome.asset_id] = outcome
                     progress.advance()
@@ -160,19 +160,19 @@ def _work_on_chunk(
 
 
 @contextmanager
-def _renewing(
+def _renew_leases(
     workspace: Workspace, asset_ids: Sequence[str], num_outcomes: Callable[[], int]
 ) -> Iterator[None]:
     """Renew leases while the block runs, unless it yields no outcome for long."""
     lease_s, is_over = workspace.settings.work.lease_s, threading.Event()
 
     def renew() -> None:
-        silent, before = 0, num_outcomes()
-        while silent < MAX_SILENT_LEASES * RENEWALS_A_LEASE:
+        num_idle, before = 0, num_outcomes()
+        while num_idle < MAX_IDLE_LEASES * RENEWALS_A_LEASE:
             if is_over.wait(lease_s / RENEWALS_A_LEASE):
                 return
             now = num_outcomes()
-            silent, before = (silent + 1 if now == before else 0), now
+            num_idle, before = (num_idle + 1 if now == before else 0), now
             try:
                 workspace.catalogue.renew(asset_ids, workspace.lease_owner, lease_s)
             except SQLAlchemyError as err:  # the next renewal may succeed
@@ -191,7 +191,7 @@ def _renewing(
 def _work_on_asset(
     workspace: Workspace, name: str, asset_id: str, work: Callable[[Workspace, str], StageResult]
 ) -> Outcome:
-    result = attempt(workspace, name, asset_id, partial(work, workspace, asset_id))
+    result = run_stage_safely(workspace, name, asset_id, partial(work, workspace, asset_id))
     logger.info(
         "stage=%s asset=%s state=%s seconds=%.2f note=%s",
         *(name, asset_id[:12], result.state, result.seconds, result.note),

@@ -1,7 +1,7 @@
 """What a run reports: progress while it runs, a table and a summary when it ends.
 
 Artifacts are written only inside a Prefect run, so that every stage also works without a server.
-The command line receives the same progress through `listening`.
+The command line receives the same progress through `listen_to_progress`.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ class StageReport:
 
 
 @contextmanager
-def listening(listener: Listener) -> Iterator[None]:
+def listen_to_progress(listener: Listener) -> Iterator[None]:
     """Call `listener(stage, finished, total)` for progress made inside."""
     token = _listener.set(listener)
     try:
@@ -88,30 +88,30 @@ class Progress:
         self.total = total
         self._artifact: UUID | None = None
         if FlowRunContext.get() is not None and total:
-            key, about = _key(stage, "progress"), f"{stage}: {total} assets"
+            key, about = _make_key(stage, "progress"), f"{stage}: {total} assets"
             self._artifact = cast("UUID", create_progress_artifact(0.0, key=key, description=about))
-        self._tell()
+        self._notify()
 
     def advance(self, count: int = 1) -> None:
         """Count finished assets."""
         self.finished += count
         self.total = max(self.total, self.finished)
-        self._tell()
+        self._notify()
         if self._artifact is not None:
             update_progress_artifact(self._artifact, 100.0 * self.finished / self.total)
 
-    def _tell(self) -> None:
+    def _notify(self) -> None:
         listener = _listener.get()
         if listener is not None:
             listener(self.stage, self.finished, self.total)
 
 
-def publish(stage: str, outcomes: Sequence[Outcome], seconds: float) -> StageReport:
+def publish_report(stage: str, outcomes: Sequence[Outcome], seconds: float) -> StageReport:
     """Publish outcomes as artifacts of the run, and return its report."""
     counts = dict(sorted(Counter(outcome.result for outcome in outcomes).items()))
     report = StageReport(stage, counts, round(seconds, 2))
     if outcomes:
-        publish_table(stage, [asdict(outcome) for outcome in outcomes], summary(report))
+        publish_table(stage, [asdict(outcome) for outcome in outcomes], render_summary(report))
     return report
 
 
@@ -120,16 +120,16 @@ def publish_table(stage: str, rows: Sequence[Mapping[str, Any]], text: str) -> N
     if FlowRunContext.get() is None:
         return
     shown = [dict(row) for row in rows[:MAX_TABLE_ROWS]]
-    create_table_artifact(shown, key=_key(stage, "assets"), description=f"{len(rows)} rows")
-    create_markdown_artifact(text, key=_key(stage, "summary"))
+    create_table_artifact(shown, key=_make_key(stage, "assets"), description=f"{len(rows)} rows")
+    create_markdown_artifact(text, key=_make_key(stage, "summary"))
 
 
-def summary(report: StageReport) -> str:
+def render_summary(report: StageReport) -> str:
     """Format a report as Markdown."""
     lines = [f"## {report.stage}", "", "| result | assets |", "|---|---:|"]
     lines += [f"| {result} | {number} |" for result, number in report.counts.items()]
     return "\n".join([*lines, "", f"{report.total} assets in {report.seconds:.1f} s"])
 
 
-def _key(stage: str, kind: str) -> str:
+def _make_key(stage: str, kind: str) -> str:
     return f"{stage.replace('_', '-')}-{kind}"

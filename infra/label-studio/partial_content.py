@@ -19,13 +19,13 @@ from label_studio.core.settings.label_studio import MIDDLEWARE as _THEIRS
 MIDDLEWARE = ["partial_content.as_partial_content", *_THEIRS]
 
 
-def as_partial_content(get_response: Callable[[Any], Any]) -> Callable[[Any], Any]:
+def make_partial_content_middleware(get_response: Callable[[Any], Any]) -> Callable[[Any], Any]:
     """Make Django middleware: status 206 for every 200 that holds a range of bytes."""
 
-    def answer(request: Any) -> Any:
+    def respond(request: Any) -> Any:
         response = get_response(request)
         if response.status_code == 200 and response.has_header("Content-Range"):
             response.status_code = 206
         return response
 
-    return answer
+    return respond

@@ -26,9 +26,9 @@ from segvigen_model.errors import MissingExtra, SegvigenError
 log = logging.getLogger(__name__)
 
 SOURCE = Path(__file__).resolve().parent
-BUNDLE = SOURCE.parents[1] / "tasks" / "rendering" / "static" / "viewer.bundle.js"
+SCRIPT = SOURCE.parents[1] / "tasks" / "rendering" / "static" / "viewer.bundle.js"
 MIN_NODE = 18
-MAX_BUNDLE_BYTES = 1_000_000  # part of every asset's page
+MAX_SCRIPT_BYTES = 1_000_000  # part of every asset's page
 # Would end the script element that holds the bundle.
 FORBIDDEN = (b"</script", b"<!--")
 BUILD_TIMEOUT_S = 600
@@ -41,43 +41,43 @@ class BuildFailed(SegvigenError):
     """The viewer's script could not be built; the message has the command and its output."""
 
 
-def build(*, source: Path = SOURCE, bundle: Path = BUNDLE, force: bool = False) -> bool:
+def build_script(*, source: Path = SOURCE, target: Path = SCRIPT, force: bool = False) -> bool:
     """Write the bundle, unless there is one of the present sources.
 
     Args:
         source: folder with package.json, package-lock.json and src/.
-        bundle: the file to write.
+        target: the file to write.
         force: build in any case.
 
     Returns:
         True if it was built.
     """
-    stamp = _stamp(source)
-    if not force and bundle.is_file() and bundle.read_bytes().endswith(stamp):
-        bundle.touch()  # for make, which compares times
+    stamp = _hash_sources(source)
+    if not force and target.is_file() and target.read_bytes().endswith(stamp):
+        target.touch()  # for make, which compares times
         return False
     node = find_node()
     with tempfile.TemporaryDirectory(prefix="segvigen-viewer-") as folder:
-        script = _bundled(source, Path(folder), node)
-    _check(script)
-    bundle.parent.mkdir(parents=True, exist_ok=True)
-    part = bundle.with_suffix(f".{os.getpid()}.part")
+        script = _bundle_script(source, Path(folder), node)
+    _check_script(script)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    part = target.with_suffix(f".{os.getpid()}.part")
     part.write_bytes(script + stamp)
-    part.replace(bundle)
+    part.replace(target)
     log.info("viewer=built bytes=%d node=%s", len(script), node.name)
     return True
 
 
-def _bundled(source: Path, folder: Path, node: Node) -> bytes:
+def _bundle_script(source: Path, folder: Path, node: Node) -> bytes:
     """Build the script in an empty folder."""
     for name in ("package.json", "package-lock.json"):
         shutil.copy(source / name, folder)
     shutil.copytree(source / "src", folder / "src")
-    _run([*node.npm, "ci", "--ignore-scripts", "--no-audit", "--no-fund"], folder, node)
+    _run_command([*node.npm, "ci", "--ignore-scripts", "--no-audit", "--no-fund"], folder, node)
     made = folder / "viewer.js"
     esbuild = folder / "node_modules" / "esbuild" / "bin" / "esbuild"
     command = [str(esbuild), "src/main.js", *OPTIONS, f"--outfile={made}"]
-    _run([*_runner(esbuild, node), *command], folder, node)
+    _run_command([*_make_runner(esbuild, node), *command], folder, node)
     return made.read_bytes()
 
 
@@ -108,7 +108,7 @@ def find_node(path: str | None = None) -> Node:
         MissingExtra: neither is there.
     """
     node, npm = shutil.which("node", path=path), shutil.which("npm", path=path)
-    if node and npm and _version(node) >= MIN_NODE:
+    if node and npm and _read_version(node) >= MIN_NODE:
         return Node("machine", Path(node), (npm,))
     spec = util.find_spec(WHEEL)
     if spec is None or not spec.submodule_search_locations:
@@ -126,12 +126,12 @@ def main() -> None:
     """Build on the command line."""
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     try:
-        build(force="--force" in sys.argv[1:])
+        build_script(force="--force" in sys.argv[1:])
     except SegvigenError as err:
         raise SystemExit(f"viewer: {err}") from err
 
 
-def _stamp(source: Path) -> bytes:
+def _hash_sources(source: Path) -> bytes:
     """Make the last line of a bundle: a comment with the hash of its sources."""
     digest = hashlib.sha256(" ".join(OPTIONS).encode())
     for path in [source / "package-lock.json", *sorted((source / "src").glob("*.js"))]:
@@ -139,18 +139,18 @@ def _stamp(source: Path) -> bytes:
     return f"\n// sources {digest.hexdigest()}\n".encode()
 
 
-def _version(node: str) -> int:
-    told = subprocess.run([node, "--version"], capture_output=True, text=True, check=False).stdout
-    major = told.strip().lstrip("v").split(".")[0]
+def _read_version(node: str) -> int:
+    output = subprocess.run([node, "--version"], capture_output=True, text=True, check=False).stdout
+    major = output.strip().lstrip("v").split(".")[0]
     return int(major) if major.isdigit() else 0
 
 
-def _runner(program: Path, node: Node) -> list[str]:
+def _make_runner(program: Path, node: Node) -> list[str]:
     """Run a script by Node; esbuild may also be a binary."""
     return [str(node.node)] if program.read_bytes()[:2] == b"#!" else []
 
 
-def _run(command: Sequence[str], folder: Path, node: Node) -> None:
+def _run_command(command: Sequence[str], folder: Path, node: Node) -> None:
     environment = dict(os.environ)
     if node.folder is not None:
         environment["PATH"] = f"{node.folder}{os.pathsep}{environment.get('PATH', '')}"
@@ -163,14 +163,14 @@ def _run(command: Sequence[str], folder: Path, node: Node) -> None:
         raise BuildFailed(f"{Path(command[0]).name} could not be run: {err}") from err
     if done.returncode:
         words = (done.stderr or done.stdout).strip()[-600:]
-        told = " ".join(Path(word).name for word in command[:3])
-        raise BuildFailed(f"`{told}` ended with {done.returncode}: {words}; then {COMMAND} again")
+        output = " ".join(Path(word).name for word in command[:3])
+        raise BuildFailed(f"`{output}` ended with {done.returncode}: {words}; then {COMMAND} again")
 
 
-def _check(script: bytes) -> None:
-    if len(script) > MAX_BUNDLE_BYTES:
+def _check_script(script: bytes) -> None:
+    if len(script) > MAX_SCRIPT_BYTES:
         raise BuildFailed(
-            f"the bundle has {len(script)} bytes > {MAX_BUNDLE_BYTES}; import less of three.js"
+            f"the bundle has {len(script)} bytes > {MAX_SCRIPT_BYTES}; import less of three.js"
         )
     found = [word.decode() for word in FORBIDDEN if word in script.lower()]
     if found:

@@ -18,15 +18,15 @@ from safetensors import SafetensorError, safe_open
 from torch import nn
 
 from segvigen_model.checkpoints import official_config
-from segvigen_model.checkpoints.native import CONFIG_FILE, WEIGHTS_FILE, config_from_json
+from segvigen_model.checkpoints.native import CONFIG_FILE, WEIGHTS_FILE, parse_config
 from segvigen_model.checkpoints.official import (
     AUTOENCODERS,
     PIPELINE_FILE,
-    flow_config_of,
-    official_sampler,
+    infer_flow_config,
+    read_official_sampler,
     read_segvigen,
 )
-from segvigen_model.checkpoints.weights import file_sha256
+from segvigen_model.checkpoints.weights import hash_file
 from segvigen_model.errors import CheckpointMismatch
 from segvigen_model.slat_flow.image_tokens import MODEL_NAME, find_image_model
 from segvigen_model.slat_flow.segmentation import SegmentationConfig, SegmentationFlow
@@ -92,12 +92,12 @@ def check_weights(folder: str | Path, *, has_sha256: bool = False) -> list[Weigh
     """
     base = Path(folder)
     if (base / CONFIG_FILE).is_file() and (base / WEIGHTS_FILE).is_file():
-        rows = [_own(base)]
+        rows = [_check_own_weights(base)]
     else:
-        rows = list(_released(base))
+        rows = list(_check_released(base))
     if not has_sha256:
         return rows
-    return [_hashed(row) for row in rows]
+    return [_add_hash(row) for row in rows]
 
 
 def is_runnable(rows: list[WeightsRow]) -> bool:
@@ -105,36 +105,36 @@ def is_runnable(rows: list[WeightsRow]) -> bool:
     return all(row.state in (WeightsState.OK, WeightsState.OPTIONAL) for row in rows)
 
 
-def _released(base: Path) -> Iterator[WeightsRow]:
-    trellis = _trellis_folder(base)
-    yield _row("pipeline.json", "trellis", trellis / PIPELINE_FILE, _pipeline_detail)
+def _check_released(base: Path) -> Iterator[WeightsRow]:
+    trellis = _find_trellis_folder(base)
+    yield _check_file("pipeline.json", "trellis", trellis / PIPELINE_FILE, _describe_pipeline)
     for part, name in AUTOENCODERS.items():
         places = [place / f"{name}.safetensors" for place in (trellis / "ckpts", trellis)]
         path = next((place for place in places if place.is_file()), places[0])
-        yield _row(part, "trellis", path, _autoencoder_detail)
-    yield from _flows(base)
-    yield _image_model(base, trellis)
+        yield _check_file(part, "trellis", path, _describe_autoencoder)
+    yield from _check_flows(base)
+    yield _check_image_model(base, trellis)
 
 
-def _trellis_folder(base: Path) -> Path:
+def _find_trellis_folder(base: Path) -> Path:
     found = [base / PIPELINE_FILE, *sorted(base.glob(f"*/{PIPELINE_FILE}"))]
     found += [base.parent / PIPELINE_FILE]
     return next((path.parent for path in found if path.is_file()), base)
 
 
-def _flows(base: Path) -> Iterator[WeightsRow]:
+def _check_flows(base: Path) -> Iterator[WeightsRow]:
     """Rows of the three segmentation modes; one of them suffices."""
     present = sorted({*base.glob("*.ckpt"), *base.glob("*/*.ckpt")})
     absent = WeightsState.OPTIONAL if present else WeightsState.MISSING
     named = {path.name: path for path in present}
     for task, name in SEGVIGEN_FILES.items():
         path = named.pop(name, base / name)
-        yield _row(f"segvigen {task}", "segvigen", path, _flow_detail, absent)
+        yield _check_file(f"segvigen {task}", "segvigen", path, _describe_flow, absent)
     for path in named.values():
-        yield _row(f"segvigen {path.stem}", "segvigen", path, _flow_detail)
+        yield _check_file(f"segvigen {path.stem}", "segvigen", path, _describe_flow)
 
 
-def _row(
+def _check_file(
     name: str,
     licence: str,
     path: Path,
@@ -150,20 +150,20 @@ def _row(
         return WeightsRow(name, WeightsState.WRONG, str(err), LICENCES[licence], path)
 
 
-def _hashed(row: WeightsRow) -> WeightsRow:
+def _add_hash(row: WeightsRow) -> WeightsRow:
     if row.path is None:
         return row
     file = row.path / WEIGHTS_FILE if row.path.is_dir() else row.path
-    digest = file_sha256(file) if file.is_file() else ""
+    digest = hash_file(file) if file.is_file() else ""
     return WeightsRow(row.name, row.state, row.detail, row.licence, row.path, digest)
 
 
-def _pipeline_detail(path: Path) -> str:
-    options = official_sampler(path.parent)
+def _describe_pipeline(path: Path) -> str:
+    options = read_official_sampler(path.parent)
     return f"{options.num_steps} steps, guidance {options.guidance_strength:g}"
 
 
-def _autoencoder_detail(path: Path) -> str:
+def _describe_autoencoder(path: Path) -> str:
     config = path.with_suffix(".json")
     try:
         data = json.loads(config.read_text("utf-8"))
@@ -173,24 +173,24 @@ def _autoencoder_detail(path: Path) -> str:
     with torch.device("meta"):
         module: nn.Module
         if name in (official_config.SHAPE_ENCODER, official_config.TEX_ENCODER):
-            module = Encoder(official_config.encoder_config(name, args))
+            module = Encoder(official_config.parse_encoder_config(name, args))
         else:
-            module = Decoder(official_config.decoder_config(name, args))
-    return _compared(safetensors_shapes(path), _module_shapes(module))
+            module = Decoder(official_config.parse_decoder_config(name, args))
+    return _compare_shapes(read_tensor_shapes(path), _list_module_shapes(module))
 
 
-def _flow_detail(path: Path) -> str:
+def _describe_flow(path: Path) -> str:
     state = read_segvigen(path)  # mapped, not read
     clicks = len(state.get("seg_embeddings.weight", ()))
     with torch.device("meta"):
         flow = SegmentationFlow(
-            SegmentationConfig(flow_config_of(state, "flow_model."), clicks, False)
+            SegmentationConfig(infer_flow_config(state, "flow_model."), clicks, False)
         )
     shapes = {name: tuple(value.shape) for name, value in state.items()}
-    return _compared(shapes, _module_shapes(flow))
+    return _compare_shapes(shapes, _list_module_shapes(flow))
 
 
-def _image_model(base: Path, trellis: Path) -> WeightsRow:
+def _check_image_model(base: Path, trellis: Path) -> WeightsRow:
     where = Path(find_image_model(base, base.parent, trellis, trellis.parent))
     name, licence = "image model", LICENCES["dinov3"]
     if not where.is_dir():
@@ -202,17 +202,17 @@ def _image_model(base: Path, trellis: Path) -> WeightsRow:
         config = json.loads((where / "config.json").read_text("utf-8"))
         if config.get("model_type") != "dinov3_vit":
             raise CheckpointMismatch(f"model_type is {config.get('model_type')!r}, not dinov3_vit")
-        shapes = safetensors_shapes(where / WEIGHTS_FILE)
-        what = f"{_size(shapes)}, width {config['hidden_size']}"
+        shapes = read_tensor_shapes(where / WEIGHTS_FILE)
+        what = f"{_count_parameters(shapes)}, width {config['hidden_size']}"
     except (OSError, ValueError, KeyError, AttributeError, CheckpointMismatch) as err:
         return WeightsRow(name, WeightsState.WRONG, str(err), licence, where)
     return WeightsRow(name, WeightsState.OK, what, licence, where)
 
 
-def _own(base: Path) -> WeightsRow:
+def _check_own_weights(base: Path) -> WeightsRow:
     try:
         header = json.loads((base / CONFIG_FILE).read_text("utf-8"))
-        config = config_from_json(header["model"])
+        config = parse_config(header["model"])
         with torch.device("meta"):
             modules: dict[str, nn.Module] = {
                 "shape_encoder": Encoder(config.shape_encoder),
@@ -224,15 +224,15 @@ def _own(base: Path) -> WeightsRow:
         wanted = {
             f"{part}.{name}": shape
             for part, module in modules.items()
-            for name, shape in _module_shapes(module).items()
+            for name, shape in _list_module_shapes(module).items()
         }
-        detail = _compared(safetensors_shapes(base / WEIGHTS_FILE), wanted)
+        detail = _compare_shapes(read_tensor_shapes(base / WEIGHTS_FILE), wanted)
     except (ValueError, KeyError, TypeError, CheckpointMismatch) as err:
         return WeightsRow("own", WeightsState.WRONG, str(err), LICENCES["own"], base)
     return WeightsRow("own", WeightsState.OK, detail, LICENCES["own"], base)
 
 
-def safetensors_shapes(path: Path) -> _Shapes:
+def read_tensor_shapes(path: Path) -> _Shapes:
     """Read names and shapes off a file's header."""
     try:
         with safe_open(path, framework="pt") as file:
@@ -241,11 +241,11 @@ def safetensors_shapes(path: Path) -> _Shapes:
         raise CheckpointMismatch(f"cannot read {path.name}: {err}; fetch it again") from err
 
 
-def _module_shapes(module: nn.Module) -> _Shapes:
+def _list_module_shapes(module: nn.Module) -> _Shapes:
     return {name: tuple(value.shape) for name, value in module.state_dict().items()}
 
 
-def _compared(found: Mapping[str, tuple[int, ...]], wanted: _Shapes) -> str:
+def _compare_shapes(found: Mapping[str, tuple[int, ...]], wanted: _Shapes) -> str:
     """Say the size, or raise with the first differences."""
     differing = sorted(k for k in found.keys() | wanted.keys() if found.get(k) != wanted.get(k))
     if differing:
@@ -253,8 +253,8 @@ def _compared(found: Mapping[str, tuple[int, ...]], wanted: _Shapes) -> str:
         raise CheckpointMismatch(
             f"{len(differing)} tensors do not fit ({', '.join(parts)}...); is it another release?"
         )
-    return _size(found)
+    return _count_parameters(found)
 
 
-def _size(shapes: Mapping[str, tuple[int, ...]]) -> str:
+def _count_parameters(shapes: Mapping[str, tuple[int, ...]]) -> str:
     return f"{sum(prod(shape) for shape in shapes.values()) / 1e6:.1f}M in {len(shapes)} tensors"

@@ -6,10 +6,10 @@ from pathlib import Path
 
 from segvigen_model.checkpoints.native import load_folder
 from segvigen_model.checkpoints.official import load_released
-from segvigen_model.model.bundle import Bundle
+from segvigen_model.model.bundle import SegviGenModel
 
 
-def load(path_or_name: str | Path = "default", device: str = "cpu") -> Bundle:
+def load_model(path_or_name: str | Path = "default", device: str = "cpu") -> SegviGenModel:
     """Load a checkpoint.
 
     Args:

@@ -19,7 +19,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from segvigen_model.checkpoints.weights import (
-    file_sha256,
+    hash_file,
     load_weights,
     name_some,
     strip_prefix,
@@ -28,7 +28,13 @@ from segvigen_model.config import SegmenterConfig, override_settings
 from segvigen_model.errors import CheckpointMismatch, InvalidConfig
 from segvigen_model.interactive.patch_network import PATCHES_FILE
 from segvigen_model.interactive.patch_network import WEIGHTS_FILE as SHIPPED_PATCHES
-from segvigen_model.model.bundle import PARTS, Bundle, from_config, move_to_device, normalization_of
+from segvigen_model.model.bundle import (
+    PARTS,
+    SegviGenModel,
+    build_model_from_config,
+    build_normalization,
+    move_to_device,
+)
 from segvigen_model.model.presets import ModelConfig
 from segvigen_model.slat_flow.conditioning import ViewConfig
 from segvigen_model.slat_flow.segmentation import SegmentationConfig
@@ -42,7 +48,7 @@ CONFIG_FILE = "config.json"
 FORMAT = "segvigen-checkpoint-1"
 
 
-def load_folder(path_or_name: str | Path = "default", device: str = "cpu") -> Bundle:
+def load_folder(path_or_name: str | Path = "default", device: str = "cpu") -> SegviGenModel:
     """Load a checkpoint of our own format.
 
     Args:
@@ -52,26 +58,28 @@ def load_folder(path_or_name: str | Path = "default", device: str = "cpu") -> Bu
     Raises:
         CheckpointMismatch: absent, damaged, or not fitting; the message says what to do.
     """
-    folder = folder_of(path_or_name)
+    folder = resolve_checkpoint_folder(path_or_name)
     header = _read_header(folder)
     weights = folder / WEIGHTS_FILE
     try:
         state = load_file(weights)
     except (SafetensorError, OSError) as err:
         raise CheckpointMismatch(f"cannot read {weights}: {err}; fetch the file again") from err
-    bundle = from_config(config_from_json(header["model"]))
-    for part, module in bundle.modules().items():
+    model = build_model_from_config(parse_config(header["model"]))
+    for part, module in model.list_modules().items():
         load_weights(module, strip_prefix(state, f"{part}."), f"{weights.name}:{part}")
     extra = [key for key in state if key.split(".")[0] not in PARTS]
     if extra:
         raise CheckpointMismatch(f"{weights} holds unknown tensors: {name_some(extra)}")
     return move_to_device(
         replace(
-            bundle,
-            normalization=normalization_of(header["normalization"], bundle.config.latent_channels),
-            sha256=file_sha256(weights),
+            model,
+            normalization=build_normalization(
+                header["normalization"], model.config.latent_channels
+            ),
+            sha256=hash_file(weights),
             card=header.get("card", {}),
-            patch_weights=patch_weights_of(folder),
+            patch_weights=find_patch_weights(folder),
         ),
         device,
     )
@@ -83,20 +91,20 @@ def read_config(folder: Path) -> ModelConfig:
     Raises:
         CheckpointMismatch: its `config.json` is absent, damaged or wrong.
     """
-    return config_from_json(_read_header(folder)["model"])
+    return parse_config(_read_header(folder)["model"])
 
 
-def patch_weights_of(folder: Path) -> Path:
+def find_patch_weights(folder: Path) -> Path:
     """File of the patch network that serves a checkpoint: its own, or the shipped one."""
     own = folder / PATCHES_FILE
     return own if own.is_file() else SHIPPED_PATCHES
 
 
-def save(bundle: Bundle, folder: str | Path, *, is_half: bool = True) -> Bundle:
+def save_model(model: SegviGenModel, folder: str | Path, *, is_half: bool = True) -> SegviGenModel:
     """Write a checkpoint.
 
     Args:
-        bundle: the model; its `card` and a patch network of its own are stored too.
+        model: the model; its `card` and a patch network of its own are stored too.
         folder: made when absent; files in it are replaced.
         is_half: store weights in float16.
 
@@ -106,31 +114,31 @@ def save(bundle: Bundle, folder: str | Path, *, is_half: bool = True) -> Bundle:
     target = Path(folder)
     target.mkdir(parents=True, exist_ok=True)
     dtype = torch.float16 if is_half else torch.float32
-    state = {key: value.detach().to("cpu", dtype) for key, value in bundle.state().items()}
+    state = {key: value.detach().to("cpu", dtype) for key, value in model.collect_state().items()}
     partial = target / f"{WEIGHTS_FILE}.part"
     save_file({key: value.contiguous() for key, value in state.items()}, partial)
     partial.replace(target / WEIGHTS_FILE)
-    sha256 = file_sha256(target / WEIGHTS_FILE)
+    sha256 = hash_file(target / WEIGHTS_FILE)
     header = {
         "format": FORMAT,
-        "model": asdict(bundle.config),
+        "model": asdict(model.config),
         "normalization": {
-            name: getattr(bundle.normalization, name).tolist()
+            name: getattr(model.normalization, name).tolist()
             for name in ("shape_mean", "shape_std", "tex_mean", "tex_std")
         },
         "sha256": sha256,
-        "card": dict(bundle.card),
+        "card": dict(model.card),
     }
     (target / CONFIG_FILE).write_text(json.dumps(header, indent=1) + "\n", encoding="utf-8")
     own = target / PATCHES_FILE
-    if bundle.patch_weights == SHIPPED_PATCHES:
+    if model.patch_weights == SHIPPED_PATCHES:
         own.unlink(missing_ok=True)
-    elif bundle.patch_weights != own:
-        shutil.copyfile(bundle.patch_weights, own)
-    return replace(bundle, sha256=sha256, patch_weights=patch_weights_of(target))
+    elif model.patch_weights != own:
+        shutil.copyfile(model.patch_weights, own)
+    return replace(model, sha256=sha256, patch_weights=find_patch_weights(target))
 
 
-def config_from_json(data: Mapping[str, Any]) -> ModelConfig:
+def parse_config(data: Mapping[str, Any]) -> ModelConfig:
     """Rebuild sizes and the segmenter's configuration from `asdict(config)`, after JSON."""
     try:
         flow = dict(data["flow"])
@@ -139,10 +147,10 @@ def config_from_json(data: Mapping[str, Any]) -> ModelConfig:
         return ModelConfig(
             name=str(data["name"]),
             grid=int(data["grid"]),
-            shape_encoder=EncoderConfig(**_tupled(data["shape_encoder"])),
-            shape_decoder=DecoderConfig(**_tupled(data["shape_decoder"])),
-            tex_encoder=EncoderConfig(**_tupled(data["tex_encoder"])),
-            tex_decoder=DecoderConfig(**_tupled(data["tex_decoder"])),
+            shape_encoder=EncoderConfig(**_convert_to_tuples(data["shape_encoder"])),
+            shape_decoder=DecoderConfig(**_convert_to_tuples(data["shape_decoder"])),
+            tex_encoder=EncoderConfig(**_convert_to_tuples(data["tex_encoder"])),
+            tex_decoder=DecoderConfig(**_convert_to_tuples(data["tex_decoder"])),
             flow=SegmentationConfig(**flow, view=None if view is None else ViewConfig(**view)),
             segmenter=_segmenter_of(data),
         )
@@ -160,11 +168,11 @@ def _segmenter_of(data: Mapping[str, Any]) -> SegmenterConfig:
     return override_settings(SegmenterConfig(), settings, "model.segmenter")
 
 
-def _tupled(data: Mapping[str, Any]) -> dict[str, Any]:
+def _convert_to_tuples(data: Mapping[str, Any]) -> dict[str, Any]:
     return {key: tuple(value) if isinstance(value, list) else value for key, value in data.items()}
 
 
-def folder_of(path_or_name: str | Path) -> Path:
+def resolve_checkpoint_folder(path_or_name: str | Path) -> Path:
     """Folder of a checkpoint that is not a released one, by path or shipped name."""
     for folder in (Path(path_or_name), WEIGHTS_FOLDER / str(path_or_name)):
         if (folder / CONFIG_FILE).is_file() and (folder / WEIGHTS_FILE).is_file():

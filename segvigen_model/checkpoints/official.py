@@ -23,9 +23,9 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from segvigen_model.checkpoints import official_config
-from segvigen_model.checkpoints.weights import file_sha256, load_weights
+from segvigen_model.checkpoints.weights import hash_file, load_weights
 from segvigen_model.errors import CheckpointMismatch, MissingExtra
-from segvigen_model.model.bundle import Bundle, Normalization, normalization_of
+from segvigen_model.model.bundle import Normalization, SegviGenModel, build_normalization
 from segvigen_model.model.offload import is_offload_needed
 from segvigen_model.model.presets import OFFICIAL_SEGMENTER, ModelConfig
 from segvigen_model.slat_flow import transformer
@@ -68,7 +68,7 @@ def load_official(
     device: str = "cpu",
     is_half: bool | None = None,
     is_offloaded: bool | None = None,
-) -> Bundle:
+) -> SegviGenModel:
     """Load the released weights of one task as a model.
 
     Args:
@@ -83,20 +83,20 @@ def load_official(
     """
     half = torch.device(device).type == "cuda" if is_half is None else is_half
     offload = is_offload_needed(device) if is_offloaded is None else is_offloaded
-    home = "cpu" if offload else device
-    sampler = official_sampler(files.trellis)
-    pairs = {part: _pair(files.trellis, name) for part, name in AUTOENCODERS.items()}
-    flow, task = _load_flow(files.segvigen, half, home)
-    config = _config(files.segvigen.stem, pairs, flow)
-    modules = _autoencoders(pairs, home, half)
-    image_tokenizer, image_source = _image_tokenizer(files, home)
-    return Bundle(
+    device_at_rest = "cpu" if offload else device
+    sampler = read_official_sampler(files.trellis)
+    pairs = {part: _find_pair(files.trellis, name) for part, name in AUTOENCODERS.items()}
+    flow, task = _load_flow(files.segvigen, half, device_at_rest)
+    config = _read_config(files.segvigen.stem, pairs, flow)
+    modules = _load_autoencoders(pairs, device_at_rest, half)
+    image_tokenizer, image_source = _load_image_tokenizer(files, device_at_rest)
+    return SegviGenModel(
         **modules,
         dit=flow,
         config=config,
-        normalization=_normalization(files.trellis, config.latent_channels).to(device),
-        sha256=file_sha256(files.segvigen),
-        card=_sources(pairs) | _running(half, offload, image_source),
+        normalization=_read_normalization(files.trellis, config.latent_channels).to(device),
+        sha256=hash_file(files.segvigen),
+        card=_list_sources(pairs) | _prepare_running(half, offload, image_source),
         flows={task: flow},
         sampler=sampler,
         image_tokenizer=image_tokenizer,
@@ -104,33 +104,36 @@ def load_official(
     )
 
 
-def _config(name: str, pairs: Mapping[str, _Pair], flow: SegmentationFlow) -> ModelConfig:
+def _read_config(name: str, pairs: Mapping[str, _Pair], flow: SegmentationFlow) -> ModelConfig:
     """Read the sizes of all networks; says so where a file holds another kind than its name."""
-    headers = {part: _name_args(header) for part, (header, _) in pairs.items()}
+    headers = {part: _read_name_args(header) for part, (header, _) in pairs.items()}
     return ModelConfig(
         name=name,
         grid=GRID,
-        shape_encoder=official_config.encoder_config(*headers["shape_encoder"]),
-        shape_decoder=official_config.decoder_config(*headers["shape_decoder"]),
-        tex_encoder=official_config.encoder_config(*headers["tex_encoder"]),
-        tex_decoder=official_config.decoder_config(*headers["tex_decoder"]),
+        shape_encoder=official_config.parse_encoder_config(*headers["shape_encoder"]),
+        shape_decoder=official_config.parse_decoder_config(*headers["shape_decoder"]),
+        tex_encoder=official_config.parse_encoder_config(*headers["tex_encoder"]),
+        tex_decoder=official_config.parse_decoder_config(*headers["tex_decoder"]),
         flow=flow.config,
         segmenter=OFFICIAL_SEGMENTER,
     )
 
 
-def _autoencoders(pairs: Mapping[str, _Pair], home: str, half: bool) -> dict[str, Any]:
+def _load_autoencoders(
+    pairs: Mapping[str, _Pair], device_at_rest: str, half: bool
+) -> dict[str, Any]:
     return {
-        part: load_pair(weights, device=home, is_half=half) for part, (_, weights) in pairs.items()
+        part: load_pair(weights, device=device_at_rest, is_half=half)
+        for part, (_, weights) in pairs.items()
     }
 
 
-def _running(half: bool, offload: bool, image_model: str) -> dict[str, Any]:
+def _prepare_running(half: bool, offload: bool, image_model: str) -> dict[str, Any]:
     return {"has_half_torso": half, "is_offloaded": offload, "image_model": image_model}
 
 
-def _sources(pairs: Mapping[str, _Pair]) -> dict[str, Any]:
-    hashes = {part: file_sha256(weights) for part, (_, weights) in pairs.items()}
+def _list_sources(pairs: Mapping[str, _Pair]) -> dict[str, Any]:
+    hashes = {part: hash_file(weights) for part, (_, weights) in pairs.items()}
     return {"source": "official", "autoencoders": AUTOENCODERS, "autoencoder_sha256": hashes}
 
 
@@ -155,10 +158,10 @@ def load_pair(path: str | Path, *, device: str = "cpu", is_half: bool | None = N
     for file in (header, weights):
         if not file.is_file():
             raise CheckpointMismatch(f"no file {file}; an official network is a pair of both")
-    name, args = _name_args(header)
+    name, args = _read_name_args(header)
     with torch.device("meta"):
-        module = official_config.build(name, args)
-    _fill(module, _read_safetensors(weights), str(weights))
+        module = official_config.build_network(name, args)
+    _load_state(module, _read_safetensors(weights), str(weights))
     if isinstance(module, SLatFlowModel):
         transformer.set_torso_dtype(module, torch.bfloat16 if half else torch.float32)
     else:
@@ -172,7 +175,7 @@ def load_released(
     device: str = "cpu",
     is_half: bool | None = None,
     is_offloaded: bool | None = None,
-) -> Bundle:
+) -> SegviGenModel:
     """Load one `.ckpt`, or all of a folder as one model that knows each one's task.
 
     Args:
@@ -185,22 +188,20 @@ def load_released(
         raise CheckpointMismatch(f"no file {path}; give a SegviGen .ckpt or a folder of them")
     found = [path] if path.suffix == ".ckpt" else sorted(path.glob("*.ckpt"))
     first, *others = found
-    bundle = load_official(
+    model = load_official(
         find_official(first), device=device, is_half=is_half, is_offloaded=is_offloaded
     )
-    flows, digests = dict(bundle.flows), [bundle.sha256]
-    home = "cpu" if bundle.card["is_offloaded"] else device
+    flows, digests = dict(model.flows), [model.sha256]
+    device_at_rest = "cpu" if model.card["is_offloaded"] else device
     for other in others:
-        flow, task = _load_flow(other, bundle.card["has_half_torso"], home)
+        flow, task = _load_flow(other, model.card["has_half_torso"], device_at_rest)
         if task in flows:
             raise CheckpointMismatch(f"{other} is a second one for {task.name.lower()}; keep one")
         flows[task] = flow
-        digests.append(file_sha256(other))
+        digests.append(hash_file(other))
     if not others:
-        return bundle
-    return replace(
-        bundle, flows=flows, sha256=hashlib.sha256("".join(digests).encode()).hexdigest()
-    )
+        return model
+    return replace(model, flows=flows, sha256=hashlib.sha256("".join(digests).encode()).hexdigest())
 
 
 def find_official(checkpoint_path: Path) -> OfficialFiles:
@@ -214,10 +215,10 @@ def find_official(checkpoint_path: Path) -> OfficialFiles:
     )
 
 
-def official_sampler(trellis: Path) -> SamplerOptions:
+def read_official_sampler(trellis: Path) -> SamplerOptions:
     """Read the texture sampler's parameters from pipeline.json."""
     try:
-        values = _pipeline(trellis)["tex_slat_sampler"]["params"]
+        values = _read_pipeline(trellis)["tex_slat_sampler"]["params"]
         low, high = values["guidance_interval"]
         return SamplerOptions(
             num_steps=int(values["steps"]),
@@ -242,7 +243,7 @@ def read_segvigen(path: Path) -> dict[str, Tensor]:
     return {str(key).replace(CHECKPOINT_PREFIX, ""): value for key, value in state.items()}
 
 
-def flow_config_of(state: Mapping[str, Tensor], prefix: str = "") -> FlowConfig:
+def infer_flow_config(state: Mapping[str, Tensor], prefix: str = "") -> FlowConfig:
     """Read the flow's sizes off its weights."""
     try:
         width, in_channels = state[f"{prefix}input_layer.weight"].shape
@@ -273,9 +274,9 @@ def _load_flow(path: Path, half: bool, device: str) -> tuple[SegmentationFlow, T
     num_clicks = len(state.get("seg_embeddings.weight", ()))
     with torch.device("meta"):
         flow = SegmentationFlow(
-            SegmentationConfig(flow_config_of(state, "flow_model."), num_clicks, False)
+            SegmentationConfig(infer_flow_config(state, "flow_model."), num_clicks, False)
         )
-    _fill(flow, state, str(path))
+    _load_state(flow, state, str(path))
     transformer.set_torso_dtype(flow.flow_model, torch.bfloat16 if half else torch.float32)
     flow.to(device).eval()
     if num_clicks:
@@ -283,7 +284,7 @@ def _load_flow(path: Path, half: bool, device: str) -> tuple[SegmentationFlow, T
     return flow, Task.GUIDED if "2d" in path.stem.lower() else Task.FULL
 
 
-def _image_tokenizer(files: OfficialFiles, device: str) -> tuple[ImageTokenizer | None, str]:
+def _load_image_tokenizer(files: OfficialFiles, device: str) -> tuple[ImageTokenizer | None, str]:
     """Load DINOv3 where it is at hand; its absence is told when an asset is encoded."""
     near = files.segvigen.parent, files.segvigen.parent.parent, files.trellis, files.trellis.parent
     try:
@@ -293,12 +294,12 @@ def _image_tokenizer(files: OfficialFiles, device: str) -> tuple[ImageTokenizer 
         return None, f"absent: {err}"
 
 
-def _fill(module: nn.Module, state: Mapping[str, Tensor], source: str) -> None:
+def _load_state(module: nn.Module, state: Mapping[str, Tensor], source: str) -> None:
     load_weights(module, state, source, is_assigned=True)
     module.float()
 
 
-def _pipeline(trellis: Path) -> dict[str, Any]:
+def _read_pipeline(trellis: Path) -> dict[str, Any]:
     try:
         data = json.loads((trellis / PIPELINE_FILE).read_text("utf-8"))
         arguments: dict[str, Any] = data["args"]
@@ -307,8 +308,8 @@ def _pipeline(trellis: Path) -> dict[str, Any]:
     return arguments
 
 
-def _normalization(trellis: Path, channels: int) -> Normalization:
-    arguments = _pipeline(trellis)
+def _read_normalization(trellis: Path, channels: int) -> Normalization:
+    arguments = _read_pipeline(trellis)
     try:
         shape = arguments["shape_slat_normalization"]
         tex = arguments["tex_slat_normalization"]
@@ -320,10 +321,10 @@ def _normalization(trellis: Path, channels: int) -> Normalization:
         }
     except (KeyError, TypeError) as err:
         raise CheckpointMismatch(f"{PIPELINE_FILE} lacks {err}; fetch it again") from err
-    return normalization_of(values, channels)
+    return build_normalization(values, channels)
 
 
-def _pair(trellis: Path, name: str) -> _Pair:
+def _find_pair(trellis: Path, name: str) -> _Pair:
     for folder in (trellis / "ckpts", trellis):
         pair = folder / f"{name}.json", folder / f"{name}.safetensors"
         if all(path.is_file() for path in pair):
@@ -331,7 +332,7 @@ def _pair(trellis: Path, name: str) -> _Pair:
     raise CheckpointMismatch(f"{trellis} lacks {name}.json or .safetensors (in it or in ckpts/)")
 
 
-def _name_args(path: Path) -> tuple[str, dict[str, Any]]:
+def _read_name_args(path: Path) -> tuple[str, dict[str, Any]]:
     try:
         data = json.loads(path.read_text("utf-8"))
         return str(data["name"]), dict(data["args"])

@@ -18,12 +18,12 @@ SHAPE_ENCODER, SHAPE_DECODER = "FlexiDualGridVaeEncoder", "FlexiDualGridVaeDecod
 TEX_ENCODER, TEX_DECODER = "SparseUnetVaeEncoder", "SparseUnetVaeDecoder"
 
 
-def flow_config(args: Mapping[str, Any]) -> FlowConfig:
+def parse_flow_config(args: Mapping[str, Any]) -> FlowConfig:
     """Read the sizes of an official flow transformer from its json `args`."""
     for key, wanted in (("pe_mode", "rope"), ("share_mod", True)):
         if args.get(key, wanted) != wanted:
             raise CheckpointMismatch(f"flow models with {key}={args[key]!r} are not supported")
-    with _named("the flow model"):
+    with _name_config_errors("the flow model"):
         return FlowConfig(
             in_channels=int(args["in_channels"]),
             out_channels=int(args["out_channels"]),
@@ -37,14 +37,14 @@ def flow_config(args: Mapping[str, Any]) -> FlowConfig:
         )
 
 
-def encoder_config(name: str, args: Mapping[str, Any]) -> EncoderConfig:
+def parse_encoder_config(name: str, args: Mapping[str, Any]) -> EncoderConfig:
     """Read the sizes of an official encoder from its json `name` and `args`."""
     _check_blocks(args)
     if name not in (SHAPE_ENCODER, TEX_ENCODER):
         known = f"{SHAPE_ENCODER}, {TEX_ENCODER}"
         raise CheckpointMismatch(f"{name!r} is no encoder that we know ({known})")
     is_shape = name == SHAPE_ENCODER
-    with _named(name):
+    with _name_config_errors(name):
         return EncoderConfig(
             shape.IN_CHANNELS if is_shape else int(args["in_channels"]),
             tuple(args["model_channels"]),
@@ -53,14 +53,14 @@ def encoder_config(name: str, args: Mapping[str, Any]) -> EncoderConfig:
         )
 
 
-def decoder_config(name: str, args: Mapping[str, Any]) -> DecoderConfig:
+def parse_decoder_config(name: str, args: Mapping[str, Any]) -> DecoderConfig:
     """Read the sizes of an official decoder from its json `name` and `args`."""
     _check_blocks(args)
     if name not in (SHAPE_DECODER, TEX_DECODER):
         known = f"{SHAPE_DECODER}, {TEX_DECODER}"
         raise CheckpointMismatch(f"{name!r} is no decoder that we know ({known})")
     is_shape = name == SHAPE_DECODER
-    with _named(name):
+    with _name_config_errors(name):
         return DecoderConfig(
             shape.OUT_CHANNELS if is_shape else int(args.get("out_channels", texture.CHANNELS)),
             tuple(args["model_channels"]),
@@ -70,17 +70,17 @@ def decoder_config(name: str, args: Mapping[str, Any]) -> DecoderConfig:
         )
 
 
-def build(name: str, args: Mapping[str, Any]) -> nn.Module:
+def build_network(name: str, args: Mapping[str, Any]) -> nn.Module:
     """Make the network of an official json's `name` and `args`, weights as torch starts them."""
     if "Flow" in name:
-        return SLatFlowModel(flow_config(args))
+        return SLatFlowModel(parse_flow_config(args))
     if name in (SHAPE_ENCODER, TEX_ENCODER):
-        return Encoder(encoder_config(name, args))
-    return Decoder(decoder_config(name, args))
+        return Encoder(parse_encoder_config(name, args))
+    return Decoder(parse_decoder_config(name, args))
 
 
 @contextmanager
-def _named(name: str) -> Iterator[None]:
+def _name_config_errors(name: str) -> Iterator[None]:
     """Say which config is wrong where a size is absent or no number."""
     try:
         yield

@@ -23,7 +23,7 @@ from segvigen_model.errors import SegvigenError
 OLDEST_PYTHON = (3, 11)
 
 
-class Verdict(StrEnum):
+class CheckVerdict(StrEnum):
     """How a check ended."""
 
     OK = "ok"
@@ -31,7 +31,11 @@ class Verdict(StrEnum):
     PROBLEM = "problem"  # the model or the pipeline will not work
 
 
-STYLES = {Verdict.OK: "green", Verdict.WARNING: "yellow", Verdict.PROBLEM: "bold red"}
+STYLES = {
+    CheckVerdict.OK: "green",
+    CheckVerdict.WARNING: "yellow",
+    CheckVerdict.PROBLEM: "bold red",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,13 +46,13 @@ class Check:
         name: what was checked.
         verdict: how it ended.
         found: the version, place or error found.
-        cure: what to do; empty where all is well.
+        hint: what to do; empty where all is well.
     """
 
     name: str
-    verdict: Verdict
+    verdict: CheckVerdict
     found: str
-    cure: str = ""
+    hint: str = ""
 
 
 def doctor(checkpoint: str = "default", as_json: AsJson = False) -> None:
@@ -62,13 +66,13 @@ def report(checks: Iterable[Check], as_json: bool) -> None:
     if as_json:
         terminal.out.print_json(json.dumps([asdict(check) for check in done]))
     else:
-        shown = terminal.table("segvigen doctor", "what", "", "found", "what to do")
+        shown = terminal.make_table("segvigen doctor", "what", "", "found", "what to do")
         for check in done:
             verdict = f"[{STYLES[check.verdict]}]{check.verdict}"
-            texts = (terminal.plain(text) for text in (check.found, check.cure))
+            texts = (terminal.sanitize_text(text) for text in (check.found, check.hint))
             shown.add_row(check.name, verdict, *texts)
         terminal.out.print(shown)
-    has_problem = any(check.verdict is Verdict.PROBLEM for check in done)
+    has_problem = any(check.verdict is CheckVerdict.PROBLEM for check in done)
     raise typer.Exit(NOT_READY if has_problem else OK)
 
 
@@ -83,24 +87,24 @@ def check_library(checkpoint: str) -> Iterator[Check]:
     yield _check_checkpoint(checkpoint)
 
 
-def check_package(name: str, cure: str, *, is_needed: bool = True) -> Check:
+def check_package(name: str, hint: str, *, is_needed: bool = True) -> Check:
     """Import a package and find its version."""
-    missing = Verdict.PROBLEM if is_needed else Verdict.WARNING
+    missing = CheckVerdict.PROBLEM if is_needed else CheckVerdict.WARNING
     try:
         importlib.import_module(name)
     except ImportError as err:
-        return Check(name, missing, f"cannot be imported: {err}", cure)
+        return Check(name, missing, f"cannot be imported: {err}", hint)
     try:
-        return Check(name, Verdict.OK, importlib.metadata.version(name))
+        return Check(name, CheckVerdict.OK, importlib.metadata.version(name))
     except importlib.metadata.PackageNotFoundError:
-        return Check(name, Verdict.OK, "installed")
+        return Check(name, CheckVerdict.OK, "installed")
 
 
 def _check_python() -> Check:
     is_new_enough = sys.version_info >= OLDEST_PYTHON
     return Check(
         "python",
-        Verdict.OK if is_new_enough else Verdict.PROBLEM,
+        CheckVerdict.OK if is_new_enough else CheckVerdict.PROBLEM,
         platform.python_version(),
         "" if is_new_enough else "install Python 3.11 or newer",
     )
@@ -110,18 +114,18 @@ def _check_cuda() -> Check:
     try:
         import torch
     except ImportError:
-        return Check("cuda", Verdict.WARNING, "unknown without torch")
+        return Check("cuda", CheckVerdict.WARNING, "unknown without torch")
     if torch.cuda.is_available():
-        return Check("cuda", Verdict.OK, torch.cuda.get_device_name())
-    cure = "fine for the default checkpoint; the 1.3B model needs a GPU"
-    return Check("cuda", Verdict.WARNING, "no device", cure)
+        return Check("cuda", CheckVerdict.OK, torch.cuda.get_device_name())
+    hint = "fine for the default checkpoint; the 1.3B model needs a GPU"
+    return Check("cuda", CheckVerdict.WARNING, "no device", hint)
 
 
 def _check_checkpoint(name: str) -> Check:
     try:
-        from segvigen_model.checkpoints.loading import load
+        from segvigen_model.checkpoints.loading import load_model
 
-        sha256 = load(name).sha256
+        sha256 = load_model(name).sha256
     except (SegvigenError, OSError, ImportError) as err:
-        return Check(f"checkpoint {name}", Verdict.PROBLEM, str(err), "see the model card")
-    return Check(f"checkpoint {name}", Verdict.OK, f"sha256 {sha256[:12]}")
+        return Check(f"checkpoint {name}", CheckVerdict.PROBLEM, str(err), "see the model card")
+    return Check(f"checkpoint {name}", CheckVerdict.OK, f"sha256 {sha256[:12]}")

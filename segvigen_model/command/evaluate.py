@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from segvigen_model.command import terminal
-from segvigen_model.command.options import handle_errors, numbers, one_of
+from segvigen_model.command.options import check_choice, handle_errors, parse_numbers
 from segvigen_model.errors import SegvigenError
 
 SURFACES = ("as-is", "fused", "both")
@@ -41,27 +41,27 @@ def evaluate(
     if json_file not in (None, Path("-")) and not json_file.parent.is_dir():
         raise typer.BadParameter(f"{json_file.parent} is no folder", param_hint="--json")
     wanted: dict[str, Any] = {
-        "labels": one_of("--labels", labels, ("face_inst", "face_part")),
-        "modes": tuple(one_of("--mode", name, MODES) for name in mode.split(",")),
-        "clicks": numbers("--clicks", clicks),
-        "split": None if split is None else one_of("--split", split, SPLITS),
+        "labels": check_choice("--labels", labels, ("face_inst", "face_part")),
+        "modes": tuple(check_choice("--mode", name, MODES) for name in mode.split(",")),
+        "clicks": parse_numbers("--clicks", clicks),
+        "split": None if split is None else check_choice("--split", split, SPLITS),
         "seed": seed,
         "seeds": seeds,
         "limit": limit,
         "workers": workers,
         "checkpoint": checkpoint,
     }
-    regimes = [one_of("--surface", surface, SURFACES)]
+    regimes = [check_choice("--surface", surface, SURFACES)]
     regimes = list(SURFACES[:2]) if surface == "both" else regimes
     with handle_errors():
         from segvigen_model.evaluation.protocol import evaluate as measure
 
-        earlier = {} if against is None else comparable(against, regimes, wanted)
+        earlier = {} if against is None else read_comparable(against, regimes, wanted)
         results = {regime: measure(data, surface=regime, **wanted) for regime in regimes}
-    show(results, json_file, earlier)
+    show_results(results, json_file, earlier)
 
 
-def comparable(file: Path, regimes: list[str], wanted: dict[str, Any]) -> dict[str, Any]:
+def read_comparable(file: Path, regimes: list[str], wanted: dict[str, Any]) -> dict[str, Any]:
     """Earlier results of these regimes; refused before anything is measured."""
     from segvigen_model.evaluation.comparison import check_comparable, read_results
 
@@ -76,12 +76,12 @@ def comparable(file: Path, regimes: list[str], wanted: dict[str, Any]) -> dict[s
     return found
 
 
-def show(
+def show_results(
     results: dict[str, dict[str, Any]], json_file: Path | None, earlier: dict[str, Any]
 ) -> None:
     """Write JSON (one regime: its result; both: one each under its name) and tables."""
     from segvigen_model.evaluation.comparison import compare
-    from segvigen_model.evaluation.tables import comparison_text, markdown
+    from segvigen_model.evaluation.tables import render_comparison, render_markdown
 
     changes = {name: compare(earlier[name], results[name]) for name in results if name in earlier}
     kept = {name: {**results[name]} for name in results}
@@ -93,11 +93,11 @@ def show(
         return
     if json_file is not None:
         json_file.write_text(text + "\n")
-    for table in (markdown(results), *map(comparison_text, changes, changes.values())):
+    for table in (render_markdown(results), *map(render_comparison, changes, changes.values())):
         terminal.out.print(table, markup=False, highlight=False, soft_wrap=True)
     for regime, result in results.items():
         for name, reasons in result["refusals"].items():
             for reason in reasons:
                 terminal.err.print(
-                    terminal.plain(f"{regime}: {name} refused: {reason}"), soft_wrap=True
+                    terminal.sanitize_text(f"{regime}: {name} refused: {reason}"), soft_wrap=True
                 )

@@ -30,14 +30,14 @@ def handle_errors() -> Iterator[None]:
         raise typer.Exit(WENT_WRONG) from err
 
 
-def one_of(option: str, value: str, allowed: tuple[str, ...]) -> str:
+def check_choice(option: str, value: str, allowed: tuple[str, ...]) -> str:
     """Return a value that is allowed; another one is wrong usage."""
     if value not in allowed:
         raise typer.BadParameter(f"{value!r} is none of {', '.join(allowed)}", param_hint=option)
     return value
 
 
-def numbers(option: str, text: str) -> tuple[int, ...]:
+def parse_numbers(option: str, text: str) -> tuple[int, ...]:
     """Parse positive numbers of a list such as 1,3,5; each once, in order."""
     parts = text.split(",")
     if not all(part.strip().isdecimal() and int(part) > 0 for part in parts):

@@ -12,7 +12,7 @@ import numpy as np
 
 from segvigen_model.command.clicks import PointClick, are_corrections, place_clicks
 from segvigen_model.evaluation.pictures import four_views
-from segvigen_model.mesh.io import part_colors, save_parts_glb
+from segvigen_model.mesh.io import make_part_colors, save_parts_glb
 from segvigen_model.segmenter import Segmenter
 from segvigen_model.session import Session
 from segvigen_model.surface.arrays import TINY, sum_by
@@ -42,7 +42,7 @@ class Parts:
     @property
     def colors(self) -> ByteArray:
         """(P, 3) uint8, the same in every output."""
-        return part_colors(len(self.part_confidence))
+        return make_part_colors(len(self.part_confidence))
 
     def rows(self) -> list[dict[str, Any]]:
         """Describe each part; JSON-able."""

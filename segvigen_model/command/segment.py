@@ -17,7 +17,7 @@ from segvigen_model.command.clicks import (
     are_corrections,
     parse_clicks,
 )
-from segvigen_model.command.options import check_output, handle_errors, one_of
+from segvigen_model.command.options import check_choice, check_output, handle_errors
 from segvigen_model.errors import NotReady, SegvigenError
 
 if TYPE_CHECKING:
@@ -92,14 +92,14 @@ def segment(
     Clicks are in the coordinates of the file. Points alone show one part; clicks that name a part
     of the table correct the parts.
     """
-    one_of("--granularity", granularity, GRANULARITIES)
+    check_choice("--granularity", granularity, GRANULARITIES)
     outputs = Outputs(out or Path(f"{file.stem}-parts.glb"), labels, json_file, picture)
     outputs.check(file)
     points = [] if clicks is None else _parse_clicks(clicks)
     _check_device(device)
     started = time.monotonic()
     with handle_errors():
-        with terminal.err.status(f"segmenting {terminal.plain(file.name)}"):
+        with terminal.err.status(f"segmenting {terminal.sanitize_text(file.name)}"):
             from segvigen_model.command.parts import find_parts, to_json
             from segvigen_model.mesh.files import load_mesh_file
             from segvigen_model.segmenter import Segmenter
@@ -113,14 +113,16 @@ def segment(
         return
     show_parts(file.name, parts)
     for place, content in written:
-        terminal.out.print(f"{terminal.plain(str(place))}: {content}", soft_wrap=True)
+        terminal.out.print(f"{terminal.sanitize_text(str(place))}: {content}", soft_wrap=True)
     terminal.out.print(f"{time.monotonic() - started:.1f} s")
 
 
 def show_parts(name: str, parts: Parts) -> None:
     """Print one row a part, with the colour that it has in the files."""
     title = f"{name}: {len(parts.part_confidence)} parts, {parts.mesh.num_faces} faces"
-    shown = terminal.table(terminal.plain(title), "part", "", "faces", "surface", "confidence")
+    shown = terminal.make_table(
+        terminal.sanitize_text(title), "part", "", "faces", "surface", "confidence"
+    )
     for row in parts.rows():
         shown.add_row(
             f"{row['part']} {row['name']}".strip(),

@@ -11,17 +11,17 @@ out = Console()
 err = Console(stderr=True)
 
 
-def plain(text: str) -> str:
+def sanitize_text(text: str) -> str:
     """Escape untrusted text: it brings neither markup nor control characters."""
     return escape("".join(char if char.isprintable() or char == "\n" else "�" for char in text))
 
 
 def print_error(kind: str, error: Exception) -> None:
     """Print an error on one line of standard error."""
-    err.print(f"[bold red]{kind}:[/] {plain(str(error))}", soft_wrap=True)
+    err.print(f"[bold red]{kind}:[/] {sanitize_text(str(error))}", soft_wrap=True)
 
 
-def table(title: str, *columns: str) -> Table:
+def make_table(title: str, *columns: str) -> Table:
     """Make an empty table."""
     made = Table(title=title, title_justify="left", header_style="bold", box=SIMPLE_HEAD)
     for number, column in enumerate(columns):

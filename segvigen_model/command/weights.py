@@ -35,12 +35,14 @@ def check(
     if as_json:
         terminal.out.print_json(json.dumps([asdict(row) for row in rows], default=str))
     else:
-        table = terminal.table(
-            f"weights in {terminal.plain(str(folder))}", "what", "state", "found", "terms"
+        table = terminal.make_table(
+            f"weights in {terminal.sanitize_text(str(folder))}", "what", "state", "found", "terms"
         )
         for row in rows:
             found = row.detail + (f"\nsha256 {row.sha256}" if row.sha256 else "")
             state = f"[{STYLES[row.state]}]{row.state}[/]"
-            table.add_row(row.name, state, terminal.plain(found), terminal.plain(row.licence))
+            table.add_row(
+                row.name, state, terminal.sanitize_text(found), terminal.sanitize_text(row.licence)
+            )
         terminal.out.print(table)
     raise typer.Exit(OK if is_runnable(rows) else NOT_READY)

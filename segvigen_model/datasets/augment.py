@@ -9,9 +9,9 @@ from dataclasses import replace
 
 import numpy as np
 
-from segvigen_model.datasets.fuse import fused_skin
-from segvigen_model.datasets.procedural.builder import turn
-from segvigen_model.datasets.procedural.paint import SCHEMES, assign_materials, box_uv
+from segvigen_model.datasets.fuse import fuse_mesh
+from segvigen_model.datasets.procedural.builder import make_rotation
+from segvigen_model.datasets.procedural.paint import SCHEMES, assign_materials, project_box_uv
 from segvigen_model.types import AssetMesh, FloatArray, IntArray
 
 KEEP_COLORS = 0.15
@@ -19,25 +19,25 @@ FUSE_SHARE = 0.5
 SCHEME_SHARES = (0.35, 0.3, 0.05, 0.08, 0.22)  # grey, shared, kind, part, texture
 
 
-def random_pose(rng: np.random.Generator) -> FloatArray:
+def draw_pose(rng: np.random.Generator) -> FloatArray:
     """(3, 3): mostly a turn about Y, sometimes another axis up; mirror and stretch."""
     matrix = np.diag(rng.uniform(0.8, 1.25, 3))
     if rng.random() < 0.5:
         matrix = np.diag([-1.0, 1.0, 1.0]) @ matrix
     kind = rng.random()
     if kind < 0.35:
-        matrix = turn((0, 1, 0), rng.integers(4) * np.pi / 2) @ matrix
+        matrix = make_rotation((0, 1, 0), rng.integers(4) * np.pi / 2) @ matrix
     elif kind < 0.8:
-        matrix = turn((0, 1, 0), rng.uniform(0, 2 * np.pi)) @ matrix
+        matrix = make_rotation((0, 1, 0), rng.uniform(0, 2 * np.pi)) @ matrix
     if kind > 0.65:
         axis = np.eye(3)[rng.integers(3)]
-        matrix = turn(axis, rng.integers(1, 4) * np.pi / 2) @ matrix
+        matrix = make_rotation(axis, rng.integers(1, 4) * np.pi / 2) @ matrix
     if rng.random() < 0.1:
-        matrix = turn(rng.normal(size=3), rng.uniform(0, 0.5)) @ matrix
+        matrix = make_rotation(rng.normal(size=3), rng.uniform(0, 0.5)) @ matrix
     return matrix
 
 
-def posed(mesh: AssetMesh, matrix: FloatArray) -> AssetMesh:
+def pose_mesh(mesh: AssetMesh, matrix: FloatArray) -> AssetMesh:
     """Move vertices by a (3, 3) matrix; a mirror also flips the winding."""
     faces, uv = mesh.faces, mesh.corner_uv
     if np.linalg.det(matrix) < 0:
@@ -48,12 +48,12 @@ def posed(mesh: AssetMesh, matrix: FloatArray) -> AssetMesh:
     )
 
 
-def recolored(mesh: AssetMesh, labels: IntArray, rng: np.random.Generator) -> AssetMesh:
+def recolor_mesh(mesh: AssetMesh, labels: IntArray, rng: np.random.Generator) -> AssetMesh:
     """Give every part a random material of a random scheme; face order stays."""
     scheme = str(rng.choice(SCHEMES, p=SCHEME_SHARES))
     names = tuple(f"part{i}_0" for i in range(int(labels.max()) + 1))
     part_material, materials = assign_materials(rng, names, scheme)
-    uv = box_uv(mesh.triangles, float(rng.uniform(0.5, 3))) if scheme == "texture" else None
+    uv = project_box_uv(mesh.triangles, float(rng.uniform(0.5, 3))) if scheme == "texture" else None
     return replace(
         mesh,
         face_material=part_material[labels].astype(np.int32),
@@ -63,20 +63,20 @@ def recolored(mesh: AssetMesh, labels: IntArray, rng: np.random.Generator) -> As
     )
 
 
-def augmented(
+def augment_mesh(
     mesh: AssetMesh, labels: IntArray, rng: np.random.Generator, *, fuse_grid: int
 ) -> tuple[AssetMesh, IntArray]:
     """One random variant; half of them are fused skins."""
-    mesh = posed(mesh, random_pose(rng))
+    mesh = pose_mesh(mesh, draw_pose(rng))
     if rng.random() < FUSE_SHARE:
-        mesh, labels = fused_skin(mesh, labels, grid=fuse_grid, seed=int(rng.integers(1 << 30)))
-        return recolored(mesh, labels, rng), labels
+        mesh, labels = fuse_mesh(mesh, labels, grid=fuse_grid, seed=int(rng.integers(1 << 30)))
+        return recolor_mesh(mesh, labels, rng), labels
     if rng.random() < KEEP_COLORS:
         return mesh, labels
-    return recolored(mesh, labels, rng), labels
+    return recolor_mesh(mesh, labels, rng), labels
 
 
-def few_parts(
+def keep_few_parts(
     mesh: AssetMesh, labels: IntArray, rng: np.random.Generator
 ) -> tuple[AssetMesh, IntArray]:
     """Keep two to four parts of an object: simple scenes with few faces."""

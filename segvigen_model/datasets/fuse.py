@@ -42,7 +42,7 @@ def sample_surface(
     return tri[:, 0] + u * (tri[:, 1] - tri[:, 0]) + v * (tri[:, 2] - tri[:, 0]), faces
 
 
-def fused_skin(
+def fuse_mesh(
     mesh: AssetMesh, face_labels: IntArray, *, grid: int = 96, seed: int = 0
 ) -> tuple[AssetMesh, IntArray]:
     """Replace a mesh by its outer skin, uniformly grey.
@@ -64,11 +64,11 @@ def fused_skin(
     volume[tuple(cells.T)] = True
     volume = ndimage.binary_fill_holes(ndimage.binary_closing(volume))
     field = ndimage.gaussian_filter(volume.astype(np.float32), SMOOTHING)
-    vertices, triangles = surface_nets(field, LEVEL)
+    vertices, triangles = extract_surface_nets(field, LEVEL)
     vertices = (vertices - PAD + 0.5) * step + low
     nearest = cKDTree(points).query(vertices[triangles].mean(1))[1]
     grey = Material("skin", (0.7, 0.7, 0.7, 1.0), metallic_factor=0.0)
-    skin = AssetMesh(
+    shell = AssetMesh(
         vertices=vertices,
         faces=triangles,
         face_material=np.zeros(len(triangles), np.int32),
@@ -76,10 +76,10 @@ def fused_skin(
         face_geometry=np.zeros(len(triangles), np.int32),
         geometry_names=("geom_000",),
     )
-    return skin, np.asarray(face_labels)[faces[nearest]].astype(np.int32)
+    return shell, np.asarray(face_labels)[faces[nearest]].astype(np.int32)
 
 
-def surface_nets(field: FloatArray, level: float) -> tuple[FloatArray, IntArray]:
+def extract_surface_nets(field: FloatArray, level: float) -> tuple[FloatArray, IntArray]:
     """Extract the iso-surface of a scalar field, one vertex per crossed cell.
 
     Args:
@@ -102,19 +102,19 @@ def surface_nets(field: FloatArray, level: float) -> tuple[FloatArray, IntArray]
     vertices, weights = np.zeros((len(cells), 3)), np.zeros((len(cells), 1))
     quads = []
     for axis in range(3):
-        low, high = edge_crossings(field, inside, level, axis)
+        low, high = find_edge_crossings(field, inside, level, axis)
         u, v = (axis + 1) % 3, (axis + 2) % 3
         for du, dv in ((0, 0), (1, 0), (0, 1), (1, 1)):
-            rows = index[tuple(shifted(low[:, :3].astype(np.int64), {u: du, v: dv}).T)]
+            rows = index[tuple(shift_cells(low[:, :3].astype(np.int64), {u: du, v: dv}).T)]
             np.add.at(vertices, rows, low[:, 3:6])
             np.add.at(weights, rows, 1.0)
-        quads.append(quads_of(low[:, :3].astype(np.int64), high, index, u, v))
+        quads.append(build_quads(low[:, :3].astype(np.int64), high, index, u, v))
     corners4 = np.concatenate(quads)
     triangles = np.concatenate([corners4[:, [0, 1, 2]], corners4[:, [0, 2, 3]]])
     return vertices / weights, triangles
 
 
-def edge_crossings(
+def find_edge_crossings(
     field: FloatArray, inside: BoolArray, level: float, axis: int
 ) -> tuple[FloatArray, BoolArray]:
     """Grid edges along `axis` that cross the level.
@@ -131,17 +131,19 @@ def edge_crossings(
     return np.concatenate([where, points], axis=1), inside[first][tuple(where.T)]
 
 
-def shifted(cell: IntArray, steps: dict[int, int]) -> IntArray:
+def shift_cells(cell: IntArray, steps: dict[int, int]) -> IntArray:
     """(E, 3) cells moved back by some steps along some axes."""
     back = np.array([steps.get(axis, 0) for axis in range(3)])
     moved: IntArray = cell - back
     return moved
 
 
-def quads_of(cell: IntArray, starts_inside: BoolArray, index: IntArray, u: int, v: int) -> IntArray:
+def build_quads(
+    cell: IntArray, starts_inside: BoolArray, index: IntArray, u: int, v: int
+) -> IntArray:
     """(E, 4) vertices round each crossed edge, outward winding."""
     ring = []
     for du, dv in ((1, 1), (0, 1), (0, 0), (1, 0)):
-        ring.append(index[tuple(shifted(cell, {u: du, v: dv}).T)])
+        ring.append(index[tuple(shift_cells(cell, {u: du, v: dv}).T)])
     quads = np.stack(ring, axis=1)
     return np.where(starts_inside[:, None], quads, quads[:, ::-1])

@@ -15,10 +15,10 @@ from zipfile import BadZipFile
 
 import numpy as np
 
-from segvigen_model.datasets.fuse import fused_skin
-from segvigen_model.datasets.voxel_samples import load_labelled, pack_rows
+from segvigen_model.datasets.fuse import fuse_mesh
+from segvigen_model.datasets.voxel_samples import load_labelled, read_pack_rows
 from segvigen_model.errors import AssetRejected, SegvigenError
-from segvigen_model.surface.geometry import Surface, surface_of
+from segvigen_model.surface.geometry import Surface, measure_surface
 from segvigen_model.types import AssetMesh, BoolArray, FloatArray, IntArray
 
 SURFACES = ("as-is", "fused")
@@ -61,14 +61,14 @@ class LabelledObject:
         )
         return replace(self.surface, pairs=pairs, lengths=lengths, angles=angles)
 
-    def parts(self) -> list[BoolArray]:
+    def list_part_masks(self) -> list[BoolArray]:
         """(F,) masks of the true parts that have area, in order of id."""
         ids, index = np.unique(self.labels, return_inverse=True)
         area = np.bincount(index.reshape(-1), self.areas)
         return [self.labels == part for part in ids[area > 0]]
 
 
-def chosen_rows(folder: Path, split: str | None, limit: int | None) -> list[dict[str, Any]]:
+def choose_rows(folder: Path, split: str | None, limit: int | None) -> list[dict[str, Any]]:
     """Manifest rows under test, evenly spread when limited.
 
     Raises:
@@ -76,7 +76,7 @@ def chosen_rows(folder: Path, split: str | None, limit: int | None) -> list[dict
     """
     try:
         if split is not None:
-            rows = pack_rows(folder, split=split)
+            rows = read_pack_rows(folder, split=split)
         else:
             lines = (folder / "manifest.jsonl").read_text().splitlines()
             rows = [json.loads(line) for line in lines if line.strip()]
@@ -90,7 +90,7 @@ def chosen_rows(folder: Path, split: str | None, limit: int | None) -> list[dict
     return [rows[i] for i in np.linspace(0, len(rows) - 1, limit).round().astype(int)]
 
 
-def row_name(row: Row) -> str:
+def get_row_name(row: Row) -> str:
     """An object's id, or what else tells it apart."""
     return str(row.get("id", row.get("glb", "object without id")))
 
@@ -111,21 +111,21 @@ def load_object(folder: Path, row: Row, labels: str, surface: str) -> LabelledOb
         mesh, face_labels = load_labelled(folder, dict(row), labels)
     except (OSError, KeyError, ValueError, TypeError, BadZipFile) as err:
         raise AssetRejected(
-            "unreadable_object", f"{row_name(row)}: {type(err).__name__}: {err}; see its files"
+            "unreadable_object", f"{get_row_name(row)}: {type(err).__name__}: {err}; see its files"
         ) from err
-    return labelled_object(row_name(row), mesh, face_labels, surface)
+    return wrap_labelled_mesh(get_row_name(row), mesh, face_labels, surface)
 
 
-def labelled_object(
+def wrap_labelled_mesh(
     name: str, mesh: AssetMesh, face_labels: IntArray, surface: str
 ) -> LabelledObject:
     """Wrap a labelled mesh, fused when asked; see `load_object`."""
-    made = LabelledObject(name, mesh, np.maximum(face_labels, UNLABELLED), surface_of(mesh))
+    made = LabelledObject(name, mesh, np.maximum(face_labels, UNLABELLED), measure_surface(mesh))
     if not made.areas.sum() > 0:
         raise AssetRejected("no_labelled_area", f"{name}: no face has both area and a label >= 0")
     if surface == "as-is":
         return made
-    skin, skin_labels = fused_skin(mesh, face_labels)
-    if skin.num_faces == 0:
+    fused_mesh, fused_labels = fuse_mesh(mesh, face_labels)
+    if fused_mesh.num_faces == 0:
         raise AssetRejected("no_skin", f"{name}: fusing left no surface; use it as-is only")
-    return labelled_object(name, skin, skin_labels, "as-is")
+    return wrap_labelled_mesh(name, fused_mesh, fused_labels, "as-is")

@@ -25,9 +25,9 @@ from scipy.spatial import cKDTree
 from segvigen_model.errors import SegvigenError
 from segvigen_model.mesh.files import load_mesh_file
 from segvigen_model.mesh.io import load_mesh, save_glb
-from segvigen_model.surface.arrays import TINY, dense_ids, label_components, sum_by
-from segvigen_model.surface.geometry import surface_of
-from segvigen_model.surface.sampling import contacts, sample_faces
+from segvigen_model.surface.arrays import TINY, densify_ids, label_components, sum_by
+from segvigen_model.surface.geometry import measure_surface
+from segvigen_model.surface.sampling import find_contacts, sample_faces
 from segvigen_model.types import AssetMesh, IntArray
 
 SUFFIXES = (".glb", ".gltf", ".obj")
@@ -62,7 +62,7 @@ class LabelledScene:
     part_source: str
 
 
-def labelled_scene(mesh: AssetMesh) -> LabelledScene:
+def label_scene(mesh: AssetMesh) -> LabelledScene:
     """Find the parts of a scene.
 
     Parts are the scene's pieces (a node's share of one material), or, of a single piece, its
@@ -73,12 +73,12 @@ def labelled_scene(mesh: AssetMesh) -> LabelledScene:
     """
     if not MIN_FACES <= mesh.num_faces <= MAX_FACES:
         raise NotAnObject(f"{mesh.num_faces} faces; {MIN_FACES} to {MAX_FACES} are taken")
-    mesh = _centred(mesh)
-    surface = surface_of(mesh)
+    mesh = _center_mesh(mesh)
+    surface = measure_surface(mesh)
     pieces = mesh.face_geometry
     is_single = pieces is None or (pieces == pieces[0]).all()
     raw = surface.components if is_single or pieces is None else pieces
-    labels = _without_small(mesh, surface.areas, dense_ids(raw.astype(np.int64)))
+    labels = _merge_small_parts(mesh, surface.areas, densify_ids(raw.astype(np.int64)))
     count = int(labels.max()) + 1
     if not 2 <= count <= MAX_PARTS:
         raise NotAnObject(f"{count} parts; 2 to {MAX_PARTS} are taken")
@@ -88,26 +88,26 @@ def labelled_scene(mesh: AssetMesh) -> LabelledScene:
     order = np.argsort(-shares, kind="stable")
     labels = np.argsort(order)[labels]
     first = np.unique(labels, return_index=True)[1]
-    names = tuple(_name(mesh, int(face), number) for number, face in enumerate(first))
+    names = tuple(_make_part_name(mesh, int(face), number) for number, face in enumerate(first))
     source = "components" if is_single else "node+mat"
-    instances = _instances(mesh, surface.components, labels)
+    instances = _split_instances(mesh, surface.components, labels)
     return LabelledScene(mesh, labels, instances, names, source)
 
 
-def _name(mesh: AssetMesh, face: int, number: int) -> str:
+def _make_part_name(mesh: AssetMesh, face: int, number: int) -> str:
     if mesh.face_geometry is None or not mesh.geometry_names:
         return f"part_{number}"
     return mesh.geometry_names[int(mesh.face_geometry[face])] or f"part_{number}"
 
 
-def _centred(mesh: AssetMesh) -> AssetMesh:
+def _center_mesh(mesh: AssetMesh) -> AssetMesh:
     """Middle of the bounding box to 0, longest side to 1."""
     used = mesh.vertices[np.unique(mesh.faces)]
     low, high = used.min(axis=0), used.max(axis=0)
     return replace(mesh, vertices=(mesh.vertices - 0.5 * (low + high)) / (high - low).max())
 
 
-def _without_small(mesh: AssetMesh, areas: Any, labels: IntArray) -> IntArray:
+def _merge_small_parts(mesh: AssetMesh, areas: Any, labels: IntArray) -> IntArray:
     """Join parts below MIN_SHARE to the part whose surface is nearest, smallest first."""
     labels = labels.copy()
     centers = mesh.triangles.mean(axis=1)
@@ -120,10 +120,10 @@ def _without_small(mesh: AssetMesh, areas: Any, labels: IntArray) -> IntArray:
         own = labels == smallest
         gaps, nearest = cKDTree(centers[~own]).query(centers[own])
         labels[own] = labels[~own][nearest[gaps.argmin()]]
-        labels = dense_ids(labels)
+        labels = densify_ids(labels)
 
 
-def _instances(mesh: AssetMesh, components: IntArray, labels: IntArray) -> IntArray:
+def _split_instances(mesh: AssetMesh, components: IntArray, labels: IntArray) -> IntArray:
     """Parts split into pieces further apart than GAP; the parts when that is over MAX_PARTS."""
     triangles = mesh.triangles
     corners = triangles.reshape(-1, 3)
@@ -132,30 +132,30 @@ def _instances(mesh: AssetMesh, components: IntArray, labels: IntArray) -> IntAr
         np.cross(triangles[:, 1] - triangles[:, 0], triangles[:, 2] - triangles[:, 0]), axis=1
     )
     count = int(components.max()) + 1
-    pieces = dense_ids(labels * count + components)
+    pieces = densify_ids(labels * count + components)
     part_of = np.zeros(int(pieces.max()) + 1, np.int64)
     part_of[pieces] = labels
-    touching = contacts(sample_faces(triangles, areas, 0.5 * gap), pieces, gap)[0]
+    touching = find_contacts(sample_faces(triangles, areas, 0.5 * gap), pieces, gap)[0]
     same = part_of[touching[:, 0]] == part_of[touching[:, 1]]
     instances = label_components(len(part_of), touching[same])[pieces]
     is_many = int(instances.max()) + 1 > MAX_PARTS
-    return labels if is_many else dense_ids(instances)
+    return labels if is_many else densify_ids(instances)
 
 
-def fingerprint(mesh: AssetMesh) -> str:
+def compute_fingerprint(mesh: AssetMesh) -> str:
     """Same for the same shape at any place and size, however its vertices are stored."""
-    triangles = _centred(mesh).triangles
+    triangles = _center_mesh(mesh).triangles
     edges = np.linalg.norm(triangles - np.roll(triangles, 1, axis=1), axis=2)
     lengths = np.sort(np.rint(edges.reshape(-1) * 200).astype(np.int32))
     return hashlib.sha256(lengths.tobytes()).hexdigest()[:16]
 
 
-def known_fingerprints(folders: Iterable[Path]) -> set[str]:
+def read_fingerprints(folders: Iterable[Path]) -> set[str]:
     """Of every object of some labelled folders."""
     found = set()
     for folder in folders:
-        for row in _rows(folder):
-            found.add(fingerprint(load_mesh((folder / row["glb"]).read_bytes(), ".glb")))
+        for row in _read_rows(folder):
+            found.add(compute_fingerprint(load_mesh((folder / row["glb"]).read_bytes(), ".glb")))
     return found
 
 
@@ -174,32 +174,32 @@ def import_scenes(
         How many were taken, and left out by reason.
     """
     (out / "objects").mkdir(parents=True, exist_ok=True)
-    taken = {row["id"] for row in _rows(out)}
-    seen = known_fingerprints([*unlike, out])
-    told: Counter[str] = Counter()
+    used_names = {row["id"] for row in _read_rows(out)}
+    seen = read_fingerprints([*unlike, out])
+    counts: Counter[str] = Counter()
     for path in sorted(p for p in scenes.rglob("*") if p.suffix.lower() in SUFFIXES):
         place = path.relative_to(scenes).as_posix()
         name = f"{source.replace('/', '_')}_{hashlib.sha256(place.encode()).hexdigest()[:10]}"
-        if name in taken:
-            told["there before"] += 1
+        if name in used_names:
+            counts["there before"] += 1
             continue
         try:
             mesh = load_mesh_file(path)
-            mark = fingerprint(mesh)
+            mark = compute_fingerprint(mesh)
             if mark in seen:
                 raise NotAnObject("the same shape is there already")
-            scene = labelled_scene(mesh)
+            scene = label_scene(mesh)
         except SegvigenError as err:
             log.warning("scene=%s left_out=%s", place, err)
-            told["left out"] += 1
+            counts["left out"] += 1
             continue
         seen.add(mark)
         about = {"source_repo": source, "source_path": place, "licence": licence}
         row = write_scene(out, name, scene) | about | {"category": category}
         with (out / "manifest.jsonl").open("a") as file:
             file.write(json.dumps(row) + "\n")
-        told["taken"] += 1
-    return told
+        counts["taken"] += 1
+    return counts
 
 
 def write_scene(out: Path, name: str, scene: LabelledScene) -> dict[str, Any]:
@@ -224,7 +224,7 @@ def write_scene(out: Path, name: str, scene: LabelledScene) -> dict[str, Any]:
     }
 
 
-def _rows(folder: Path) -> list[dict[str, Any]]:
+def _read_rows(folder: Path) -> list[dict[str, Any]]:
     path = folder / "manifest.jsonl"
     return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
 
@@ -242,7 +242,7 @@ def main(arguments: list[str] | None = None) -> None:
     )
     args = parser.parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(message)s")
-    told = import_scenes(
+    counts = import_scenes(
         args.scenes,
         args.out,
         source=args.source,
@@ -250,7 +250,7 @@ def main(arguments: list[str] | None = None) -> None:
         category=args.category,
         unlike=args.unlike,
     )
-    text = ", ".join(f"{count} {what}" for what, count in sorted(told.items()))
+    text = ", ".join(f"{count} {what}" for what, count in sorted(counts.items()))
     log.info("%s", text or f"no scenes below {args.scenes}")
 
 

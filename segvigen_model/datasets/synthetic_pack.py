@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from segvigen_model.datasets.procedural import LabelledMesh, make_asset
-from segvigen_model.datasets.voxel_samples import procedural_categories
+from segvigen_model.datasets.voxel_samples import list_procedural_categories
 from segvigen_model.mesh.io import save_glb
 
 FIRST_SEED = 10_000_001  # training draws even seeds below 2^21
@@ -70,7 +70,7 @@ def write_pack(
     Returns:
         The number of objects.
     """
-    categories = procedural_categories(split=split)
+    categories = list_procedural_categories(split=split)
     step = 1 if most is None else -(-len(categories) // most)
     rows = [
         write_object(folder, make_asset(category, seed + number))

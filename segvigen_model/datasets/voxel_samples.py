@@ -24,7 +24,7 @@ import numpy as np
 from scipy.spatial import cKDTree
 from tqdm import tqdm
 
-from segvigen_model.datasets.augment import augmented
+from segvigen_model.datasets.augment import augment_mesh
 from segvigen_model.datasets.fuse import sample_surface
 from segvigen_model.datasets.procedural import CATEGORIES, make_asset
 from segvigen_model.errors import SegvigenError
@@ -59,7 +59,7 @@ class Sample:
     labels: ByteArray
 
 
-def holdout() -> dict[str, Any]:
+def load_holdout() -> dict[str, Any]:
     """Sources and categories that training never sees."""
     text = resources.files("segvigen_model.datasets").joinpath("holdout.json").read_text()
     table: dict[str, Any] = json.loads(text)
@@ -70,7 +70,7 @@ def is_held_out(row: dict[str, Any]) -> bool:
     """Whether a manifest row is never trained on: by its own `split`, else source or category."""
     if "split" in row:
         return bool(row["split"] == "heldout")
-    table = holdout()
+    table = load_holdout()
     source = str(row["source_repo"])
     return source.startswith(tuple(table["sources"])) or row["category"] in table["pack_categories"]
 
@@ -80,10 +80,10 @@ def is_validation(row: dict[str, Any]) -> bool:
     if "split" in row:
         return bool(row["split"] == "validation")
     share = zlib.crc32(str(row["id"]).encode()) / 2**32
-    return share < float(holdout()["validation_share"])
+    return share < float(load_holdout()["validation_share"])
 
 
-def pack_rows(folder: Path, *, split: str) -> list[dict[str, Any]]:
+def read_pack_rows(folder: Path, *, split: str) -> list[dict[str, Any]]:
     """Manifest rows of one split: "train", "validation" or "heldout"."""
     lines = (folder / "manifest.jsonl").read_text().splitlines()
     rows = [json.loads(line) for line in lines]
@@ -93,9 +93,9 @@ def pack_rows(folder: Path, *, split: str) -> list[dict[str, Any]]:
     return [row for row in rows if not is_held_out(row) and is_validation(row) == wanted]
 
 
-def procedural_categories(*, split: str) -> tuple[str, ...]:
+def list_procedural_categories(*, split: str) -> tuple[str, ...]:
     """Categories of one split."""
-    held = set(holdout()["procedural_categories"])
+    held = set(load_holdout()["procedural_categories"])
     return tuple(c for c in CATEGORIES if (c in held) == (split == "heldout"))
 
 
@@ -145,46 +145,48 @@ def voxelise(mesh: AssetMesh, face_labels: IntArray, grid: int, seed: int = 0) -
         coords=voxels.coords.astype(np.uint8),
         dual=voxels.dual,
         flags=voxels.intersected,
-        attributes=voxel_attributes(voxels),
+        attributes=stack_voxel_attributes(voxels),
         labels=dense.astype(np.uint8),
     )
 
 
-def voxel_attributes(voxels: OVoxel) -> ByteArray:
+def stack_voxel_attributes(voxels: OVoxel) -> ByteArray:
     """(N, 6) uint8 base colour, metallic, roughness, alpha."""
     rest = np.stack([voxels.metallic, voxels.roughness, voxels.alpha], axis=1)
     return np.concatenate([voxels.base_color, rest], axis=1).astype(np.uint8)
 
 
 @lru_cache(maxsize=2000)
-def cached_object(folder: Path, index: int, split: str) -> tuple[AssetMesh, IntArray] | None:
+def load_cached_object(folder: Path, index: int, split: str) -> tuple[AssetMesh, IntArray] | None:
     """Load pack object `index` of a split once; None when it is too large."""
-    row = cached_rows(folder, split)[index]
+    row = load_cached_rows(folder, split)[index]
     if row["n_faces"] > MAX_FACES:
         return None
     return load_labelled(folder, row)
 
 
 @lru_cache(maxsize=4)
-def cached_rows(folder: Path, split: str) -> list[dict[str, Any]]:
+def load_cached_rows(folder: Path, split: str) -> list[dict[str, Any]]:
     """Manifest rows of a split, read once."""
-    return pack_rows(folder, split=split)
+    return read_pack_rows(folder, split=split)
 
 
 def make_sample(index: int, seed: int, grid: int, parts: Path | None, split: str) -> Sample | None:
     """Make object `index` of the training set; None when the draw cannot be used."""
     rng = np.random.default_rng([zlib.crc32(split.encode()), seed, index])
     if parts is not None and rng.random() < PACK_SHARE:
-        loaded = cached_object(parts, int(rng.integers(len(cached_rows(parts, split)))), split)
+        loaded = load_cached_object(
+            parts, int(rng.integers(len(load_cached_rows(parts, split)))), split
+        )
         if loaded is None:
             return None
         mesh, labels = loaded
     else:
-        categories = procedural_categories(split="train")
+        categories = list_procedural_categories(split="train")
         number = int(rng.integers(1 << 20)) * 2 + (split == "validation")
         made = make_asset(str(rng.choice(categories)), number)
         mesh, labels = made.mesh, made.face_labels
-    mesh, labels = augmented(mesh, labels, rng, fuse_grid=2 * grid)
+    mesh, labels = augment_mesh(mesh, labels, rng, fuse_grid=2 * grid)
     sample = voxelise(mesh, labels, grid, seed=index)
     return sample if sample.labels.max() > 0 else None
 
@@ -218,12 +220,12 @@ def load_shard(path: Path) -> list[Sample]:
     ]
 
 
-def shard_paths(folder: Path, split: str) -> list[Path]:
+def list_shards(folder: Path, split: str) -> list[Path]:
     """Finished shards of a split, in order."""
     return sorted(p for p in folder.glob(f"{split}-*.npz") if "partial" not in p.name)
 
 
-def samples_of(
+def make_samples(
     indices: range, seed: int, grid: int, parts: Path | None, split: str
 ) -> Iterator[Sample]:
     """Make the usable samples of a range; a refused mesh is logged and left out."""
@@ -237,7 +239,9 @@ def samples_of(
             yield sample
 
 
-def build(out: Path, *, grid: int, count: int, parts: Path | None, seed: int, split: str) -> None:
+def build_shards(
+    out: Path, *, grid: int, count: int, parts: Path | None, seed: int, split: str
+) -> None:
     """Make all missing shards of a split."""
     out.mkdir(parents=True, exist_ok=True)
     starts = range(0, count, SHARD_OBJECTS)
@@ -245,7 +249,7 @@ def build(out: Path, *, grid: int, count: int, parts: Path | None, seed: int, sp
         path = out / f"{split}-{start // SHARD_OBJECTS:05d}.npz"
         if not path.exists():
             indices = range(start, min(start + SHARD_OBJECTS, count))
-            save_shard(path, list(samples_of(indices, seed, grid, parts, split)))
+            save_shard(path, list(make_samples(indices, seed, grid, parts, split)))
     note = {"grid": grid, "seed": seed, "parts": parts is not None}
     (out / "data.json").write_text(json.dumps(note))
 
@@ -261,8 +265,8 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args(arguments)
     common = {"grid": args.grid, "parts": args.parts, "seed": args.seed}
-    build(args.out, count=args.validation, split="validation", **common)
-    build(args.out, count=args.count, split="train", **common)
+    build_shards(args.out, count=args.validation, split="validation", **common)
+    build_shards(args.out, count=args.count, split="train", **common)
 
 
 if __name__ == "__main__":

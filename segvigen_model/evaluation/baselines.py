@@ -31,23 +31,23 @@ class Baselines:
     Attributes:
         surface: geometry.
         segments: name -> (F,) int segment ids.
-        ways: (F, F) sparse distances between the centres of neighbouring faces.
+        neighbour_graph: (F, F) sparse distances between the centres of neighbouring faces.
     """
 
     surface: Surface
     segments: dict[str, IntArray]
-    ways: csr_matrix
+    neighbour_graph: csr_matrix
 
 
-def prepare(surface: Surface) -> Baselines:
+def prepare_baselines(surface: Surface) -> Baselines:
     """Segment a mesh by connectivity and by folds."""
-    segments = {"components": grown_segments(surface, None)}
+    segments = {"components": grow_segments(surface, None)}
     for angle in ANGLES_DEG:
-        segments[f"dihedral {angle}"] = grown_segments(surface, np.deg2rad(angle))
-    return Baselines(surface, segments, neighbour_ways(surface))
+        segments[f"dihedral {angle}"] = grow_segments(surface, np.deg2rad(angle))
+    return Baselines(surface, segments, build_neighbour_graph(surface))
 
 
-def grown_segments(surface: Surface, angle: float | None) -> IntArray:
+def grow_segments(surface: Surface, angle: float | None) -> IntArray:
     """Join neighbouring faces whose normals (up to sign) differ by less than `angle` radians.
 
     Args:
@@ -64,7 +64,7 @@ def grown_segments(surface: Surface, angle: float | None) -> IntArray:
     return label_components(surface.num_faces, pairs)
 
 
-def click_masks(prepared: Baselines, clicks: Sequence[Click]) -> dict[str, BoolArray]:
+def predict_click_masks(prepared: Baselines, clicks: Sequence[Click]) -> dict[str, BoolArray]:
     """Answer clicks with every baseline.
 
     Args:
@@ -78,26 +78,30 @@ def click_masks(prepared: Baselines, clicks: Sequence[Click]) -> dict[str, BoolA
     positive = np.array([c.face for c in clicks if c.is_positive])
     negative = np.array([c.face for c in clicks if not c.is_positive], int)
     masks = {n: np.isin(ids, ids[positive]) for n, ids in prepared.segments.items()}
-    near = distance_to(surface.centers, surface.centers[positive])
+    near = measure_distance(surface.centers, surface.centers[positive])
     masks |= {f"ball {r}": near < r * surface.extent for r in RADII}
     reach = max(RADII) * surface.extent
     along = dijkstra(
-        prepared.ways, directed=False, indices=np.unique(positive), limit=reach, min_only=True
+        prepared.neighbour_graph,
+        directed=False,
+        indices=np.unique(positive),
+        limit=reach,
+        min_only=True,
     )
     masks |= {f"geodesic ball {r}": along < r * surface.extent for r in RADII}
     if len(negative):
-        masks["voronoi"] = near < distance_to(surface.centers, surface.centers[negative])
+        masks["voronoi"] = near < measure_distance(surface.centers, surface.centers[negative])
     masks["everything"] = np.ones(surface.num_faces, bool)
     return masks
 
 
-def distance_to(points: FloatArray, targets: FloatArray) -> FloatArray:
+def measure_distance(points: FloatArray, targets: FloatArray) -> FloatArray:
     """(N,) straight distance to the nearest of a few targets."""
     nearest: FloatArray = np.min([np.linalg.norm(points - t, axis=1) for t in targets], axis=0)
     return nearest
 
 
-def neighbour_ways(surface: Surface) -> csr_matrix:
+def build_neighbour_graph(surface: Surface) -> csr_matrix:
     """(F, F) sparse graph of the way from a face's centre to its neighbours' centres."""
     gaps = np.linalg.norm(np.diff(surface.centers[surface.pairs], axis=1)[:, 0], axis=1)
     left, right = surface.pairs.T
@@ -107,19 +111,19 @@ def neighbour_ways(surface: Surface) -> csr_matrix:
     return coo_matrix((gaps[first], tuple(keys)), (surface.num_faces,) * 2).tocsr()
 
 
-def geodesic_distance(surface: Surface, faces: IntArray) -> FloatArray:
+def compute_geodesic_distance(surface: Surface, faces: IntArray) -> FloatArray:
     """(F,) shortest way over face centres to the nearest of some faces; inf when cut off."""
-    ways: FloatArray = dijkstra(
-        neighbour_ways(surface), directed=False, indices=faces, min_only=True
+    distances: FloatArray = dijkstra(
+        build_neighbour_graph(surface), directed=False, indices=faces, min_only=True
     )
-    return ways
+    return distances
 
 
-def geodesic_voronoi(surface: Surface, faces: Sequence[int]) -> IntArray:
+def compute_geodesic_voronoi(surface: Surface, faces: Sequence[int]) -> IntArray:
     """(F,) which of some seed faces is nearest along the surface (straight where cut off)."""
     seeds, first = np.unique(np.asarray(faces), return_index=True)
-    ways, _, sources = dijkstra(
-        neighbour_ways(surface),
+    distances, _, sources = dijkstra(
+        build_neighbour_graph(surface),
         directed=False,
         indices=seeds,
         min_only=True,
@@ -127,11 +131,11 @@ def geodesic_voronoi(surface: Surface, faces: Sequence[int]) -> IntArray:
     )
     straight = cKDTree(surface.centers[seeds]).query(surface.centers)[1]
     along = np.searchsorted(seeds, np.maximum(sources, seeds[0]))
-    nearest: IntArray = first[np.where(np.isfinite(ways), along, straight)]
+    nearest: IntArray = first[np.where(np.isfinite(distances), along, straight)]
     return nearest
 
 
-def full_labels(prepared: Baselines) -> dict[str, IntArray]:
+def predict_full_labels(prepared: Baselines) -> dict[str, IntArray]:
     """Partition the whole mesh with every baseline: name -> (F,) int labels."""
     one = np.zeros(prepared.surface.num_faces, np.int64)
     return {**prepared.segments, "everything": one}

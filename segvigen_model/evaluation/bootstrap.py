@@ -35,18 +35,18 @@ class ObjectMeans:
         self._sums = {n: np.array([sum(o.get(n, ())) for o in objects]) for n in self.names}
         self._counts = {n: np.array([len(o.get(n, ())) for o in objects]) for n in self.names}
 
-    def mean(self, name: str) -> float:
+    def compute_mean(self, name: str) -> float:
         """Mean of all numbers of a name; every number weighs the same."""
         return float(self._sums[name].sum() / self._counts[name].sum())
 
-    def interval(self, name: str) -> tuple[float, float]:
+    def compute_interval(self, name: str) -> tuple[float, float]:
         """95 % interval of the mean; needs two objects at least."""
-        return _middle(self._resampled(name))
+        return _find_quantiles(self._resample_means(name))
 
-    def difference(self, name: str, other: str) -> tuple[float, tuple[float, float]]:
+    def compute_difference(self, name: str, other: str) -> tuple[float, tuple[float, float]]:
         """How far one mean lies above another, and the 95 % interval of that, paired."""
-        gap = self.mean(name) - self.mean(other)
-        return gap, _middle(self._resampled(name) - self._resampled(other))
+        gap = self.compute_mean(name) - self.compute_mean(other)
+        return gap, _find_quantiles(self._resample_means(name) - self._resample_means(other))
 
     @cached_property
     def _draws(self) -> FloatArray:
@@ -56,7 +56,7 @@ class ObjectMeans:
         draws: FloatArray = rng.multinomial(self.num_objects, chances, NUM_RESAMPLES).astype(float)
         return draws
 
-    def _resampled(self, name: str) -> FloatArray:
+    def _resample_means(self, name: str) -> FloatArray:
         """(NUM_RESAMPLES,) means; nan where no drawn object has the name."""
         counts = self._draws @ self._counts[name]
         sums = self._draws @ self._sums[name]
@@ -66,7 +66,7 @@ class ObjectMeans:
         return means
 
 
-def nested(values: Mapping[str, Any]) -> dict[str, Any]:
+def nest_values(values: Mapping[str, Any]) -> dict[str, Any]:
     """Unfold names: {"a|b": x} becomes {"a": {"b": x}}."""
     tree: dict[str, Any] = {}
     for name, value in values.items():
@@ -78,7 +78,7 @@ def nested(values: Mapping[str, Any]) -> dict[str, Any]:
     return tree
 
 
-def _middle(means: FloatArray) -> tuple[float, float]:
+def _find_quantiles(means: FloatArray) -> tuple[float, float]:
     tail = 100 * (1 - COVERAGE) / 2
     low, high = np.nanpercentile(means, [tail, 100 - tail])
     return float(low), float(high)

@@ -15,7 +15,7 @@ from typing import Any
 
 from segvigen_model.datasets.labelled_folder import SURFACES
 from segvigen_model.errors import SegvigenError
-from segvigen_model.evaluation.bootstrap import ObjectMeans, nested
+from segvigen_model.evaluation.bootstrap import ObjectMeans, nest_values
 
 Result = Mapping[str, Any]
 Key = tuple[str, int]  # name of an object, and which of that name
@@ -63,7 +63,7 @@ class Comparison:
             name: {**asdict(change), "difference": change.difference}
             for name, change in self.changes.items()
         }
-        return {**nested(changes), "objects": self.objects, "left_out": self.left_out}
+        return {**nest_values(changes), "objects": self.objects, "left_out": self.left_out}
 
 
 def read_results(file: Path) -> dict[str, Result]:
@@ -73,13 +73,13 @@ def read_results(file: Path) -> dict[str, Result]:
         SegvigenError: not such a file.
     """
     try:
-        told = json.loads(file.read_text())
+        results = json.loads(file.read_text())
     except (OSError, ValueError) as err:
         raise SegvigenError(f"results file={file} cannot be read: {err}") from err
-    if isinstance(told, Mapping):
-        if told.get("surface") in SURFACES:
-            return {str(told["surface"]): told}
-        found = {name: told[name] for name in SURFACES if isinstance(told.get(name), Mapping)}
+    if isinstance(results, Mapping):
+        if results.get("surface") in SURFACES:
+            return {str(results["surface"]): results}
+        found = {name: results[name] for name in SURFACES if isinstance(results.get(name), Mapping)}
         if found:
             return found
     raise SegvigenError(
@@ -103,9 +103,9 @@ def check_comparable(before: Result, settings: Mapping[str, Any], most_clicks: i
             "the earlier result has no by_object, so that nothing can be paired; measure it again"
         )
     earlier = {name: before.get(name) for name in settings}
-    asked = [int(name.split("@")[1]) for name in before.get("interactive", {})]
-    if asked:
-        earlier, settings = earlier | {"clicks up to": max(asked)}, dict(settings)
+    measured_clicks = [int(name.split("@")[1]) for name in before.get("interactive", {})]
+    if measured_clicks:
+        earlier, settings = earlier | {"clicks up to": max(measured_clicks)}, dict(settings)
         settings["clicks up to"] = most_clicks
     for name, value in settings.items():
         if earlier[name] != value:
@@ -117,8 +117,10 @@ def check_comparable(before: Result, settings: Mapping[str, Any], most_clicks: i
 
 def compare(before: Result, now: Result, seed: int = 0) -> Comparison:
     """Pair two results; `check_comparable` says whether that means anything."""
-    old, new = _numbers(before), _numbers(now)
-    pairs = [(old[key], new[key]) for key in new if key in old and _alike(old[key], new[key])]
+    old, new = _collect_numbers(before), _collect_numbers(now)
+    pairs = [
+        (old[key], new[key]) for key in new if key in old and _have_equal_counts(old[key], new[key])
+    ]
     table = ObjectMeans(
         [
             {f"{side}|{name}": row[name] for side, row in (("old", a), ("new", b)) for name in row}
@@ -128,31 +130,33 @@ def compare(before: Result, now: Result, seed: int = 0) -> Comparison:
     )
     changes = {}
     for name in dict.fromkeys(name for a, b in pairs for name in a if name in b):
-        means = table.mean(f"old|{name}"), table.mean(f"new|{name}")
-        _, interval = table.difference(f"new|{name}", f"old|{name}")
+        means = table.compute_mean(f"old|{name}"), table.compute_mean(f"new|{name}")
+        _, interval = table.compute_difference(f"new|{name}", f"old|{name}")
         changes[name] = Change(*means, interval if len(pairs) > 1 else None)
     return Comparison(changes, len(pairs), len(old) + len(new) - 2 * len(pairs))
 
 
-def _numbers(result: Result) -> dict[Key, dict[str, Sequence[float]]]:
+def _collect_numbers(result: Result) -> dict[Key, dict[str, Sequence[float]]]:
     """Every judged number: object -> "kind|measure" -> one a part or seed."""
     seen: Counter[str] = Counter()
     found = {}
     for row in result["by_object"]:
         name = str(row["object"])
-        found[(name, seen[name])] = dict(_leaves(row))
+        found[(name, seen[name])] = dict(_flatten_row(row))
         seen[name] += 1
     return found
 
 
-def _leaves(row: Mapping[str, Any]) -> Iterator[tuple[str, Sequence[float]]]:
-    for kind, measures in row.items():
-        if kind not in UNJUDGED and isinstance(measures, Mapping):
-            for name, values in measures.items():
+def _flatten_row(row: Mapping[str, Any]) -> Iterator[tuple[str, Sequence[float]]]:
+    for kind, metrics in row.items():
+        if kind not in UNJUDGED and isinstance(metrics, Mapping):
+            for name, values in metrics.items():
                 yield f"{kind}|{name}", values
 
 
-def _alike(old: Mapping[str, Sequence[float]], new: Mapping[str, Sequence[float]]) -> bool:
+def _have_equal_counts(
+    old: Mapping[str, Sequence[float]], new: Mapping[str, Sequence[float]]
+) -> bool:
     """Whether all that both measured has as many numbers, hence parts."""
     common = old.keys() & new.keys()
     return bool(common) and all(len(old[name]) == len(new[name]) for name in common)

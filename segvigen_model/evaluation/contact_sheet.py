@@ -21,14 +21,18 @@ from scipy.optimize import linear_sum_assignment
 from tqdm import tqdm
 
 from segvigen_model.coords import fit_frame, mesh_to_unit
-from segvigen_model.datasets.labelled_folder import LabelledObject, chosen_rows, labelled_object
+from segvigen_model.datasets.labelled_folder import LabelledObject, choose_rows, wrap_labelled_mesh
 from segvigen_model.datasets.procedural import make_asset
 from segvigen_model.datasets.synthetic_pack import FIRST_SEED
-from segvigen_model.datasets.voxel_samples import load_labelled, procedural_categories
+from segvigen_model.datasets.voxel_samples import list_procedural_categories, load_labelled
 from segvigen_model.errors import SegvigenError
 from segvigen_model.evaluation import pictures
-from segvigen_model.evaluation.metrics import iou_table, mask_iou, miou_matched
-from segvigen_model.evaluation.simulated_clicks import surface_clicks
+from segvigen_model.evaluation.metrics import (
+    compute_iou_table,
+    compute_mask_iou,
+    compute_miou_matched,
+)
+from segvigen_model.evaluation.simulated_clicks import draw_surface_clicks
 from segvigen_model.rendering.rasterizer import Camera
 from segvigen_model.segmenter import Segmenter
 from segvigen_model.types import AssetMesh, BoolArray, ByteArray, FloatArray, IntArray
@@ -58,7 +62,7 @@ class Trial:
         part: (F,) bool, the part that was clicked.
         points: (5, 3) clicks, unit frame.
         proposal: (F,) int full labels.
-        answers: (F,) bool per entry of COUNTS.
+        predictions: (F,) bool per entry of COUNTS.
         scores: one-to-one mIoU of the proposal, then IoU per entry of COUNTS.
     """
 
@@ -67,14 +71,16 @@ class Trial:
     part: BoolArray
     points: FloatArray
     proposal: IntArray
-    answers: tuple[BoolArray, ...]
+    predictions: tuple[BoolArray, ...]
     scores: tuple[float, ...]
 
 
-def candidates(folder: Path, rng: np.random.Generator) -> Iterator[tuple[str, AssetMesh, IntArray]]:
+def draw_candidates(
+    folder: Path, rng: np.random.Generator
+) -> Iterator[tuple[str, AssetMesh, IntArray]]:
     """Unseen objects in random order; none comes twice."""
-    rows = chosen_rows(folder, "heldout", None)
-    categories = procedural_categories(split="heldout")
+    rows = choose_rows(folder, "heldout", None)
+    categories = list_procedural_categories(split="heldout")
     for number, index in enumerate(rng.permutation(len(rows))):
         if number % PROCEDURAL_EVERY == PROCEDURAL_EVERY - 1:
             category = categories[int(rng.integers(len(categories)))]
@@ -88,17 +94,19 @@ def candidates(folder: Path, rng: np.random.Generator) -> Iterator[tuple[str, As
         yield str(rows[index]["id"]), mesh, labels
 
 
-def trials(
+def run_trials(
     folder: Path, segmenter: Segmenter, surface: str, count: int, seed: int
 ) -> Iterator[Trial]:
     """Ask about `count` unseen objects; those that cannot be used are replaced."""
     rng = np.random.default_rng([seed, surface == "fused"])
     found = 0
-    for name, mesh, labels in candidates(folder, rng):
+    for name, mesh, labels in draw_candidates(folder, rng):
         if found == count:
             return
         try:
-            made = trial(labelled_object(name, mesh, labels, surface), segmenter, surface, rng)
+            made = run_trial(
+                wrap_labelled_mesh(name, mesh, labels, surface), segmenter, surface, rng
+            )
         except SegvigenError as err:
             log.warning("object=%s refused=%s", name, err)
             continue
@@ -106,27 +114,27 @@ def trials(
         yield made
 
 
-def trial(
+def run_trial(
     item: LabelledObject, segmenter: Segmenter, surface: str, rng: np.random.Generator
 ) -> Trial:
     """Ask for a full proposal, and for one part by one and by five clicks."""
-    parts = item.parts()
+    parts = item.list_part_masks()
     shares = np.array([item.areas[mask].sum() for mask in parts]) / item.areas.sum()
     visible = np.flatnonzero(shares >= min(MIN_PART_SHARE, shares.max()))
     part = parts[int(rng.choice(visible))]
-    clicks = surface_clicks(item.surface, part, max(COUNTS), rng)
+    clicks = draw_surface_clicks(item.surface, part, max(COUNTS), rng)
     session = segmenter.open(item.mesh)
     proposal = session.propose().face_labels
-    answers = tuple(session.click(clicks[:n]) > 0.5 for n in COUNTS)
+    predictions = tuple(session.click(clicks[:n]) > 0.5 for n in COUNTS)
     points = mesh_to_unit(np.array([c.xyz for c in clicks]), fit_frame(item.mesh.used_vertices))
-    full = miou_matched(proposal, item.labels, item.areas)
-    ious = (mask_iou(answer, part, item.areas) for answer in answers)
-    return Trial(item, surface, part, points, proposal, answers, (full, *ious))
+    full = compute_miou_matched(proposal, item.labels, item.areas)
+    ious = (compute_mask_iou(prediction, part, item.areas) for prediction in predictions)
+    return Trial(item, surface, part, points, proposal, predictions, (full, *ious))
 
 
-def matched_labels(proposal: IntArray, item: LabelledObject) -> IntArray:
+def match_labels(proposal: IntArray, item: LabelledObject) -> IntArray:
     """Give proposed parts their true partners' ids, so that colours agree; -1 without one."""
-    table = iou_table(proposal, item.labels, item.areas)
+    table = compute_iou_table(proposal, item.labels, item.areas)
     index = np.unique(proposal, return_inverse=True)[1].reshape(-1)
     partner = np.full(table.shape[1], -1)
     rows, columns = linear_sum_assignment(-table)
@@ -135,29 +143,29 @@ def matched_labels(proposal: IntArray, item: LabelledObject) -> IntArray:
     return partner[index]
 
 
-def true_labels(item: LabelledObject) -> IntArray:
+def rank_true_labels(item: LabelledObject) -> IntArray:
     """(F,) rank of the true part among those with area; -1 elsewhere."""
     ranks = np.full(len(item.labels), -1)
-    for rank, mask in enumerate(item.parts()):
+    for rank, mask in enumerate(item.list_part_masks()):
         ranks[mask] = rank
     return ranks
 
 
-def answer_colors(answer: BoolArray, part: BoolArray) -> ByteArray:
+def color_prediction(prediction: BoolArray, part: BoolArray) -> ByteArray:
     """(F, 3) uint8: right, missing, too much, or none of the part's business."""
-    kind = answer.astype(int) + 2 * part
+    kind = prediction.astype(int) + 2 * part
     colors: ByteArray = np.array([OTHER, TOO_MUCH, MISSING, RIGHT], np.uint8)[kind]
     return colors
 
 
-def block(trial: Trial, cell: int) -> Image.Image:
+def draw_block(trial: Trial, cell: int) -> Image.Image:
     """Four pictures in a row with their numbers."""
-    corners = pictures.triangles_unit(trial.item.mesh)
-    camera = pictures.best_view(corners, trial.part, trial.points[0])
+    corners = pictures.compute_unit_triangles(trial.item.mesh)
+    camera = pictures.choose_view(corners, trial.part, trial.points[0])
     colors = [
-        pictures.part_colors(true_labels(trial.item)),
-        pictures.part_colors(matched_labels(trial.proposal, trial.item)),
-        *(answer_colors(answer, trial.part) for answer in trial.answers),
+        pictures.color_parts(rank_true_labels(trial.item)),
+        pictures.color_parts(match_labels(trial.proposal, trial.item)),
+        *(color_prediction(prediction, trial.part) for prediction in trial.predictions),
     ]
     name = "".join(c if c.isprintable() else "?" for c in trial.item.name)
     name = name if len(name) <= cell // 7 else name[: cell // 7 - 1] + "…"
@@ -169,7 +177,7 @@ def block(trial: Trial, cell: int) -> Image.Image:
     made = Image.new("RGB", (4 * cell, cell + CAPTION), pictures.GROUND)
     pen = ImageDraw.Draw(made)
     for column, (paint, caption) in enumerate(zip(colors, captions, strict=True)):
-        picture = pictures.shaded(corners, paint, camera, cell)
+        picture = pictures.shade_mesh(corners, paint, camera, cell)
         made.paste(Image.fromarray(picture), (column * cell, 0))
         pen.text(((column + 0.5) * cell, cell + 2), caption, INK, anchor="ma", font_size=12)
         if column >= 2:
@@ -186,12 +194,12 @@ def draw_dots(
 ) -> None:
     """Mark the clicks that are in sight; `place` is the cell's column and side."""
     column, cell = place
-    for x, y in pictures.seen_points(points, corners, camera, cell):
+    for x, y in pictures.project_visible_points(points, corners, camera, cell):
         center = (x + column * cell, y)
         pen.circle(center, 4, fill="white", outline="black", width=2)
 
 
-def sheet(columns: Sequence[tuple[str, Sequence[Trial]]], cell: int = CELL) -> Image.Image:
+def draw_sheet(columns: Sequence[tuple[str, Sequence[Trial]]], cell: int = CELL) -> Image.Image:
     """Columns of blocks, each under its heading.
 
     Args:
@@ -207,17 +215,17 @@ def sheet(columns: Sequence[tuple[str, Sequence[Trial]]], cell: int = CELL) -> I
         left = column * (4 * cell + GAP)
         pen.text((left + 4, 20), heading, INK, font_size=15)
         for row, each in enumerate(tqdm(made, desc=f"draw {heading[:12]}", leave=False)):
-            canvas.paste(block(each, cell), (left, HEAD + row * (cell + CAPTION)))
+            canvas.paste(draw_block(each, cell), (left, HEAD + row * (cell + CAPTION)))
     return canvas
 
 
-def heading(surface: str, made: Sequence[Trial]) -> str:
+def format_heading(surface: str, made: Sequence[Trial]) -> str:
     """A column's name and its means."""
     means = np.mean([each.scores for each in made], axis=0)
     return f"{surface}: mean full {means[0]:.2f}, 1 click {means[1]:.2f}, 5 clicks {means[2]:.2f}"
 
 
-def worst_first(made: Sequence[Trial]) -> list[Trial]:
+def sort_worst_first(made: Sequence[Trial]) -> list[Trial]:
     """Sorted by the mean of the numbers that are shown."""
     return sorted(made, key=lambda each: float(np.mean(each.scores)))
 
@@ -236,21 +244,21 @@ def main(arguments: list[str] | None = None) -> None:
     made = {
         surface: list(
             tqdm(
-                trials(args.parts, segmenter, surface, args.of // 2, args.seed),
+                run_trials(args.parts, segmenter, surface, args.of // 2, args.seed),
                 total=args.of // 2,
                 desc=f"ask {surface}",
             )
         )
         for surface in ("as-is", "fused")
     }
-    columns = [(heading(surface, each), each) for surface, each in made.items()]
+    columns = [(format_heading(surface, each), each) for surface, each in made.items()]
     if args.worst:
-        ranked = worst_first([each for kind in made.values() for each in kind])[: args.worst]
+        ranked = sort_worst_first([each for kind in made.values() for each in kind])[: args.worst]
         half = (len(ranked) + 1) // 2
         title = f"the {len(ranked)} worst of {args.of}, by the mean of the three numbers"
         columns = [(title, ranked[:half]), ("", ranked[half:])]
     args.out.parent.mkdir(parents=True, exist_ok=True)
-    sheet(columns).quantize(NUM_INKS, dither=Image.Dither.NONE).save(args.out, optimize=True)
+    draw_sheet(columns).quantize(NUM_INKS, dither=Image.Dither.NONE).save(args.out, optimize=True)
 
 
 if __name__ == "__main__":

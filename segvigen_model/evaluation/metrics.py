@@ -16,7 +16,7 @@ from segvigen_model.types import BoolArray, FloatArray, IntArray
 BOUNDARY_TOLERANCE = 0.02  # of the longest side
 
 
-def mask_iou(predicted: BoolArray, truth: BoolArray, areas: FloatArray) -> float:
+def compute_mask_iou(predicted: BoolArray, truth: BoolArray, areas: FloatArray) -> float:
     """Area-weighted IoU of two face sets; two empty sets agree.
 
     Args:
@@ -29,7 +29,7 @@ def mask_iou(predicted: BoolArray, truth: BoolArray, areas: FloatArray) -> float
     return float(areas[predicted & truth].sum()) / union
 
 
-def iou_table(predicted: IntArray, truth: IntArray, areas: FloatArray) -> FloatArray:
+def compute_iou_table(predicted: IntArray, truth: IntArray, areas: FloatArray) -> FloatArray:
     """IoU of every true part with every predicted one.
 
     Args:
@@ -50,30 +50,30 @@ def iou_table(predicted: IntArray, truth: IntArray, areas: FloatArray) -> FloatA
     return result
 
 
-def miou_best(predicted: IntArray, truth: IntArray, areas: FloatArray) -> float:
+def compute_miou_best(predicted: IntArray, truth: IntArray, areas: FloatArray) -> float:
     """Mean over true parts of the best IoU of any predicted part."""
-    return float(iou_table(predicted, truth, areas).max(axis=1).mean())
+    return float(compute_iou_table(predicted, truth, areas).max(axis=1).mean())
 
 
-def miou_matched(predicted: IntArray, truth: IntArray, areas: FloatArray) -> float:
+def compute_miou_matched(predicted: IntArray, truth: IntArray, areas: FloatArray) -> float:
     """Mean over true parts under the best one-to-one matching; unmatched parts count 0."""
-    table = iou_table(predicted, truth, areas)
+    table = compute_iou_table(predicted, truth, areas)
     rows, columns = linear_sum_assignment(-table)
     return float(table[rows, columns].sum() / len(table))
 
 
-def miou_mutual(first: IntArray, second: IntArray, areas: FloatArray) -> float:
+def compute_miou_mutual(first: IntArray, second: IntArray, areas: FloatArray) -> float:
     """Agreement of two labelings: matched IoU over the larger number of parts.
 
     Neither is the truth: a part of either one without a partner in the other counts 0.
     """
-    table = iou_table(first, second, areas)
+    table = compute_iou_table(first, second, areas)
     rows, columns = linear_sum_assignment(-table)
     used = np.bincount(np.unique(first, return_inverse=True)[1].reshape(-1), areas) > 0
     return float(table[rows, columns].sum() / max(len(table), int(used.sum())))
 
 
-def boundary_f1(
+def compute_boundary_f1(
     predicted: IntArray,
     truth: IntArray,
     surface: Surface,
@@ -98,12 +98,16 @@ def boundary_f1(
     if not sets[0].any() or not sets[1].any():
         return float(sets[0].any() == sets[1].any())
     reach = tolerance * surface.extent
-    precision = near_share(middles[sets[0]], middles[sets[1]], surface.lengths[sets[0]], reach)
-    recall = near_share(middles[sets[1]], middles[sets[0]], surface.lengths[sets[1]], reach)
+    precision = compute_near_share(
+        middles[sets[0]], middles[sets[1]], surface.lengths[sets[0]], reach
+    )
+    recall = compute_near_share(middles[sets[1]], middles[sets[0]], surface.lengths[sets[1]], reach)
     return 2 * precision * recall / max(precision + recall, 1e-12)
 
 
-def near_share(points: FloatArray, others: FloatArray, weights: FloatArray, reach: float) -> float:
+def compute_near_share(
+    points: FloatArray, others: FloatArray, weights: FloatArray, reach: float
+) -> float:
     """Weighted share of points that have one of the others within reach."""
     near = cKDTree(others).query(points)[0] <= reach
     return float(weights[near].sum() / max(float(weights.sum()), 1e-12))

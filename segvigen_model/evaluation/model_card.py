@@ -16,10 +16,10 @@ from pathlib import Path
 
 from segvigen_model.errors import SegvigenError
 from segvigen_model.evaluation.comparison import read_results
-from segvigen_model.evaluation.tables import markdown
+from segvigen_model.evaluation.tables import render_markdown
 
 
-def with_table(card: str, name: str, text: str) -> str:
+def replace_table(card: str, name: str, text: str) -> str:
     """Replace one table of a card.
 
     Raises:
@@ -32,11 +32,11 @@ def with_table(card: str, name: str, text: str) -> str:
     return place.sub(lambda _: f"{start}\n{text.strip()}\n{end}", card)
 
 
-def fill(card: Path, tables: Mapping[str, Path]) -> None:
+def fill_card(card: Path, tables: Mapping[str, Path]) -> None:
     """Replace tables of a card file by those of result files."""
     text = card.read_text()
     for name, file in tables.items():
-        text = with_table(text, name, markdown(read_results(file)))
+        text = replace_table(text, name, render_markdown(read_results(file)))
     card.write_text(text)
 
 
@@ -49,7 +49,7 @@ def main(arguments: list[str] | None = None) -> None:
     wrong = [entry for entry in args.table if "=" not in entry]
     if wrong:
         parser.error(f"--table {wrong[0]!r} is not of the form NAME=FILE.json")
-    fill(args.card, {name: Path(file) for name, file in (e.split("=", 1) for e in args.table)})
+    fill_card(args.card, {name: Path(file) for name, file in (e.split("=", 1) for e in args.table)})
 
 
 if __name__ == "__main__":

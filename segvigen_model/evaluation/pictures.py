@@ -11,13 +11,13 @@ import numpy as np
 from PIL import Image
 
 from segvigen_model.coords import fit_frame, mesh_to_unit
-from segvigen_model.rendering.rasterizer import Camera, project, rasterize
+from segvigen_model.rendering.rasterizer import Camera, project_triangles, rasterize
 from segvigen_model.types import AssetMesh, BoolArray, ByteArray, FloatArray, IntArray
 
 DISTANCE = 3.0  # unit lengths from the cube's centre
 ELEVATION_DEG = 25.0
 NUM_AZIMUTHS = 8
-LOOK_PIXELS = 64  # side of the small pictures by which a view is chosen
+PROBE_PIXELS = 64  # side of the small pictures by which a view is chosen
 SUPERSAMPLING = 2
 VIEW_PIXELS = 480  # side of one of four views
 AMBIENT = 0.35  # share of light on a face seen edge-on
@@ -35,32 +35,34 @@ COLORS = np.array(
 )  # fmt: skip
 
 
-def triangles_unit(mesh: AssetMesh) -> FloatArray:
+def compute_unit_triangles(mesh: AssetMesh) -> FloatArray:
     """(F, 3, 3) corners, unit frame."""
     flat = mesh_to_unit(mesh.triangles.reshape(-1, 3), fit_frame(mesh.used_vertices))
     return np.asarray(flat, np.float64).reshape(-1, 3, 3)
 
 
-def views(corners: FloatArray) -> list[Camera]:
+def list_views(corners: FloatArray) -> list[Camera]:
     """Cameras all round an object, each as close as the whole object allows."""
     made = []
     up, out = math.sin(math.radians(ELEVATION_DEG)), math.cos(math.radians(ELEVATION_DEG))
     for azimuth in np.linspace(0, 2 * math.pi, NUM_AZIMUTHS, endpoint=False):
         place = DISTANCE * np.array([out * math.sin(azimuth), up, out * math.cos(azimuth)])
         x, y, z = place.tolist()
-        made.append(Camera((x, y, z), fitting_angle(corners, Camera((x, y, z)))))
+        made.append(Camera((x, y, z), compute_fitting_angle(corners, Camera((x, y, z)))))
     return made
 
 
-def fitting_angle(corners: FloatArray, camera: Camera) -> float:
+def compute_fitting_angle(corners: FloatArray, camera: Camera) -> float:
     """Field of view in degrees that just holds the object."""
-    flat = project(corners, camera, 2)[..., :2] - 1.0  # -1..1 across the camera's own view
+    flat = (
+        project_triangles(corners, camera, 2)[..., :2] - 1.0
+    )  # -1..1 across the camera's own view
     reach = max(float(np.abs(flat).max()), 1e-3) * MARGIN
     tangent = math.tan(math.radians(camera.field_of_view_deg) / 2)
     return min(120.0, 2 * math.degrees(math.atan(tangent * reach)))
 
 
-def best_view(corners: FloatArray, mask: BoolArray, point: FloatArray) -> Camera:
+def choose_view(corners: FloatArray, mask: BoolArray, point: FloatArray) -> Camera:
     """The view that shows a point, and then most of a part.
 
     Args:
@@ -69,15 +71,15 @@ def best_view(corners: FloatArray, mask: BoolArray, point: FloatArray) -> Camera
         point: (3,) unit frame, preferably in sight.
     """
 
-    def shown(camera: Camera) -> tuple[int, int]:
-        face = rasterize(project(corners, camera, LOOK_PIXELS), LOOK_PIXELS).face
+    def count_visible(camera: Camera) -> tuple[int, int]:
+        face = rasterize(project_triangles(corners, camera, PROBE_PIXELS), PROBE_PIXELS).face
         area = int((mask[np.maximum(face, 0)] & (face >= 0)).sum())
-        return len(seen_points(point[None], corners, camera, LOOK_PIXELS)), area
+        return len(project_visible_points(point[None], corners, camera, PROBE_PIXELS)), area
 
-    return max(views(corners), key=shown)
+    return max(list_views(corners), key=count_visible)
 
 
-def shaded(corners: FloatArray, colors: ByteArray, camera: Camera, pixels: int) -> ByteArray:
+def shade_mesh(corners: FloatArray, colors: ByteArray, camera: Camera, pixels: int) -> ByteArray:
     """Draw a mesh.
 
     Args:
@@ -90,12 +92,12 @@ def shaded(corners: FloatArray, colors: ByteArray, camera: Camera, pixels: int) 
         (pixels, pixels, 3) uint8.
     """
     side = SUPERSAMPLING * pixels
-    hits = rasterize(project(corners, camera, side), side)
+    hits = rasterize(project_triangles(corners, camera, side), side)
     normals = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
     normals /= np.maximum(np.linalg.norm(normals, axis=1, keepdims=True), 1e-30)
     light = AMBIENT + (1 - AMBIENT) * np.abs(normals @ camera.axes[2])
-    drawn = colors[hits.face] * light[hits.face][..., None]
-    picture = np.where(hits.is_hit[..., None], drawn, np.array(GROUND, float))
+    colored = colors[hits.face] * light[hits.face][..., None]
+    picture = np.where(hits.is_hit[..., None], colored, np.array(GROUND, float))
     small = Image.fromarray(picture.round().astype(np.uint8)).resize(
         (pixels, pixels), Image.Resampling.BOX
     )
@@ -111,28 +113,28 @@ def four_views(mesh: AssetMesh, colors: ByteArray, pixels: int = VIEW_PIXELS) ->
         colors: (F, 3) uint8.
         pixels: side of one view.
     """
-    corners = triangles_unit(mesh)
+    corners = compute_unit_triangles(mesh)
     made = Image.new("RGB", (2 * pixels, 2 * pixels), GROUND)
-    for number, camera in enumerate(views(corners)[1::2]):
-        picture = Image.fromarray(shaded(corners, colors, camera, pixels))
+    for number, camera in enumerate(list_views(corners)[1::2]):
+        picture = Image.fromarray(shade_mesh(corners, colors, camera, pixels))
         made.paste(picture, (number % 2 * pixels, number // 2 * pixels))
     return made
 
 
-def seen_points(
+def project_visible_points(
     points: FloatArray, corners: FloatArray, camera: Camera, pixels: int
 ) -> list[tuple[float, float]]:
     """Column and row of those points (N, 3), unit frame, that nothing hides."""
-    nearest = rasterize(project(corners, camera, pixels), pixels).inverse_depth
+    nearest = rasterize(project_triangles(corners, camera, pixels), pixels).inverse_depth
     places = []
-    for column, row, inverse in project(points[:, None], camera, pixels)[:, 0]:
+    for column, row, inverse in project_triangles(points[:, None], camera, pixels)[:, 0]:
         cell = (int(np.clip(row, 0, pixels - 1)), int(np.clip(column, 0, pixels - 1)))
         if inverse > 0 and 1 / inverse - HIDDEN <= 1 / max(nearest[cell], 1e-9):
             places.append((float(column), float(row)))
     return places
 
 
-def part_colors(labels: IntArray) -> ByteArray:
+def color_parts(labels: IntArray) -> ByteArray:
     """(F, 3) uint8: a colour per part id, grey where the id is negative."""
     colors: ByteArray = COLORS[labels % len(COLORS)]
     return np.where((labels < 0)[:, None], np.uint8(190), colors)

@@ -26,19 +26,24 @@ from segvigen_model.datasets.labelled_folder import (
     UNLABELLED,
     LabelledObject,
     Row,
-    chosen_rows,
+    choose_rows,
+    get_row_name,
     load_object,
-    row_name,
 )
 from segvigen_model.errors import AssetRejected, SegvigenError
 from segvigen_model.evaluation import baselines
-from segvigen_model.evaluation.bootstrap import ObjectMeans, nested
-from segvigen_model.evaluation.metrics import boundary_f1, mask_iou, miou_best, miou_matched
-from segvigen_model.evaluation.simulated_clicks import error_click, surface_clicks
+from segvigen_model.evaluation.bootstrap import ObjectMeans, nest_values
+from segvigen_model.evaluation.metrics import (
+    compute_boundary_f1,
+    compute_mask_iou,
+    compute_miou_best,
+    compute_miou_matched,
+)
+from segvigen_model.evaluation.simulated_clicks import draw_surface_clicks, find_error_click
 from segvigen_model.segmenter import Segmenter
 from segvigen_model.session import Session
-from segvigen_model.slat_flow.palette import well_separated
-from segvigen_model.surface.arrays import dense_ids
+from segvigen_model.slat_flow.palette import draw_separated_colors
+from segvigen_model.surface.arrays import densify_ids
 from segvigen_model.types import BoolArray, ByteArray, Click, IntArray
 
 MODES = ("interactive", "full", "guided", "error_clicks")
@@ -62,7 +67,7 @@ class Protocol:
     seed: int = 0
     seeds: int = 1
 
-    def all_seeds(self) -> range:
+    def list_seeds(self) -> range:
         """Seeds of clicks and draws."""
         return range(self.seed, self.seed + self.seeds)
 
@@ -133,8 +138,9 @@ def evaluate(
     Returns:
         Nested means: interactive["iou@1"].., full.miou_best, full.miou_matched,
         baselines[name].., guided, error_clicks, objects, parts, seconds; the same tree of
-        `intervals`; `margins` over the best baseline; `refused` and `refusals`; `by_object`, the
-        same tree with all numbers of one object after the other, to compare two runs.
+        `intervals`; `compute_margins` over the best baseline; `refused` and `refusals`;
+        `by_object`, the same tree with all numbers of one object after the other, to compare two
+        runs.
     """
     unknown = set(modes) - set(MODES)
     if unknown or surface not in SURFACES:
@@ -142,20 +148,20 @@ def evaluate(
     if workers > 1 and segmenter is not None:
         raise ValueError(f"workers={workers} needs the name of a checkpoint, not a segmenter")
     protocol = Protocol(labels, surface, tuple(modes), tuple(clicks), seed, seeds)
-    rows, started = chosen_rows(Path(data_dir), split, limit), time.monotonic()
+    rows, started = choose_rows(Path(data_dir), split, limit), time.monotonic()
     if workers > 1:
-        results = in_processes(Path(data_dir), rows, protocol, str(checkpoint), workers)
+        results = evaluate_in_processes(Path(data_dir), rows, protocol, str(checkpoint), workers)
     else:
         loaded = segmenter or Segmenter.from_checkpoint(checkpoint)
         results = (measure_row(Path(data_dir), row, protocol, loaded) for row in rows)
     bar = tqdm(results, total=len(rows), desc=f"evaluate {surface}", mininterval=5)
-    report = summary(list(bar), protocol)
+    report = summarize_results(list(bar), protocol)
     report.setdefault("seconds", {})["total"] = time.monotonic() - started
     settings = {"surface": surface, "labels": labels, "seed": seed, "seeds": seeds, "split": split}
     return {**report, **settings, "workers": workers}
 
 
-def in_processes(
+def evaluate_in_processes(
     folder: Path, rows: Sequence[Row], protocol: Protocol, checkpoint: str, workers: int
 ) -> Iterator[ObjectScores]:
     """Measure objects in several processes, in the order of the rows."""
@@ -181,21 +187,21 @@ def _measure_in_worker(job: tuple[Path, Row, Protocol]) -> ObjectScores:
 
 def measure_row(folder: Path, row: Row, protocol: Protocol, segmenter: Segmenter) -> ObjectScores:
     """Measure one object in every mode; what cannot be done is noted."""
-    scores = ObjectScores(row_name(row), segmenter.identity)
+    scores = ObjectScores(get_row_name(row), segmenter.identity)
     try:
         case = open_case(folder, row, protocol, segmenter, scores)
     except SegvigenError as err:
-        return refused(scores, "object", err)
-    scores.num_parts = len(case.item.parts())
+        return note_refusal(scores, "object", err)
+    scores.num_parts = len(case.item.list_part_masks())
     for mode in protocol.modes:
         try:
             SCORERS[mode](case, protocol, scores)
         except SegvigenError as err:
-            refused(scores, mode, err)
+            note_refusal(scores, mode, err)
     return scores
 
 
-def refused(scores: ObjectScores, what: str, err: Exception) -> ObjectScores:
+def note_refusal(scores: ObjectScores, what: str, err: Exception) -> ObjectScores:
     """Note a refusal."""
     log.warning("object=%s refused=%s: %s", scores.name, what, err)
     scores.refusals.append(f"{what}: {err}")
@@ -210,31 +216,31 @@ def open_case(
     start = time.perf_counter()
     session = segmenter.open(item.mesh)
     scores.add("seconds|encode", time.perf_counter() - start)
-    return Case(item, session, baselines.prepare(item.surface))
+    return Case(item, session, baselines.prepare_baselines(item.surface))
 
 
-def summary(results: Sequence[ObjectScores], protocol: Protocol) -> dict[str, Any]:
+def summarize_results(results: Sequence[ObjectScores], protocol: Protocol) -> dict[str, Any]:
     """Means, intervals and margins of all objects, JSON-able."""
     measured = [scores for scores in results if scores.num_parts]
     refusals = {scores.name: scores.refusals for scores in results if scores.refusals}
     table = ObjectMeans([scores.values for scores in measured], protocol.seed)
-    report = nested({name: table.mean(name) for name in table.names})
+    report = nest_values({name: table.compute_mean(name) for name in table.names})
     judged = [name for name in table.names if not name.startswith("seconds")]
     has_intervals = len(measured) > 1  # one object says nothing about others
     return {
         **report,
-        "intervals": nested({n: table.interval(n) for n in judged if has_intervals}),
-        "margins": nested(dict(margins(table)) if has_intervals else {}),
+        "intervals": nest_values({n: table.compute_interval(n) for n in judged if has_intervals}),
+        "margins": nest_values(dict(compute_margins(table)) if has_intervals else {}),
         **(results[0].identity if results else {"checkpoint": None}),
         "objects": len(measured),
         "parts": sum(scores.num_parts for scores in measured),
-        "by_object": [{"object": each.name, **nested(each.values)} for each in measured],
+        "by_object": [{"object": each.name, **nest_values(each.values)} for each in measured],
         "refused": sum(not scores.num_parts for scores in results),
         "refusals": refusals,
     }
 
 
-def margins(table: ObjectMeans) -> Iterator[tuple[str, dict[str, Any]]]:
+def compute_margins(table: ObjectMeans) -> Iterator[tuple[str, dict[str, Any]]]:
     """How far the segmenter lies above the baseline that is best on these very objects.
 
     Choosing the bar on the data that is measured favours the baselines, never the segmenter.
@@ -245,8 +251,8 @@ def margins(table: ObjectMeans) -> Iterator[tuple[str, dict[str, Any]]]:
         others = [n for n in table.names if n.startswith("baselines|") and n.endswith(f"|{ending}")]
         others = [n for n in others if n.split("|")[1] != ORACLE]
         if others:
-            best = max(others, key=table.mean)
-            gap, interval = table.difference(name, best)
+            best = max(others, key=table.compute_mean)
+            gap, interval = table.compute_difference(name, best)
             bar = {"baseline": best.split("|")[1], "difference": gap, "interval": interval}
             yield name, bar
 
@@ -254,53 +260,63 @@ def margins(table: ObjectMeans) -> Iterator[tuple[str, dict[str, Any]]]:
 def score_clicks(case: Case, protocol: Protocol, scores: ObjectScores) -> None:
     """Positive clicks on every part, model and baselines on the same points."""
     item, areas = case.item, case.item.areas
-    for seed in protocol.all_seeds():
+    for seed in protocol.list_seeds():
         rng = np.random.default_rng(seed)
-        for mask in item.parts():
-            points = surface_clicks(item.surface, mask, max(protocol.clicks), rng)
+        for mask in item.list_part_masks():
+            points = draw_surface_clicks(item.surface, mask, max(protocol.clicks), rng)
             for count in protocol.clicks:
                 start = time.perf_counter()
-                answer = case.session.click(points[:count], seed)
+                probability = case.session.click(points[:count], seed)
                 scores.add("seconds|click", time.perf_counter() - start)
-                scores.add(f"interactive|iou@{count}", mask_iou(answer > 0.5, mask, areas))
-                for name, other in baselines.click_masks(case.baselines, points[:count]).items():
-                    scores.add(f"baselines|{name}|iou@{count}", mask_iou(other, mask, areas))
+                scores.add(
+                    f"interactive|iou@{count}", compute_mask_iou(probability > 0.5, mask, areas)
+                )
+                for name, other in baselines.predict_click_masks(
+                    case.baselines, points[:count]
+                ).items():
+                    scores.add(
+                        f"baselines|{name}|iou@{count}", compute_mask_iou(other, mask, areas)
+                    )
 
 
 def score_full(case: Case, protocol: Protocol, scores: ObjectScores) -> None:
     """Full segmentation, model and baselines."""
-    for seed in protocol.all_seeds():
+    for seed in protocol.list_seeds():
         start = time.perf_counter()
         proposal = case.session.propose(seed=seed)
         scores.add("seconds|full", time.perf_counter() - start)
         scores.add("full|confidence", proposal.confidence)
         add_partition(scores, "full", proposal.face_labels, case.item)
-        add_partition(scores, f"baselines|{ORACLE}", clicked_voronoi(case.item, seed), case.item)
-    for name, labels in baselines.full_labels(case.baselines).items():
+        add_partition(
+            scores, f"baselines|{ORACLE}", partition_by_random_clicks(case.item, seed), case.item
+        )
+    for name, labels in baselines.predict_full_labels(case.baselines).items():
         add_partition(scores, f"baselines|{name}", labels, case.item)
 
 
-def clicked_voronoi(item: LabelledObject, seed: int) -> IntArray:
+def partition_by_random_clicks(item: LabelledObject, seed: int) -> IntArray:
     """(F,) the geodesic cell of one random click on every true part."""
     rng = np.random.default_rng(seed)
-    faces = [surface_clicks(item.surface, mask, 1, rng)[0].face for mask in item.parts()]
-    return baselines.geodesic_voronoi(item.surface, faces)
+    faces = [
+        draw_surface_clicks(item.surface, mask, 1, rng)[0].face for mask in item.list_part_masks()
+    ]
+    return baselines.compute_geodesic_voronoi(item.surface, faces)
 
 
 def add_partition(
     scores: ObjectScores, prefix: str, predicted: IntArray, item: LabelledObject
 ) -> None:
     """Best-match, one-to-one and border scores of one partition."""
-    scores.add(f"{prefix}|miou_best", miou_best(predicted, item.labels, item.areas))
-    scores.add(f"{prefix}|miou_matched", miou_matched(predicted, item.labels, item.areas))
-    f1 = boundary_f1(predicted, item.labels, item.judged_surface)
+    scores.add(f"{prefix}|miou_best", compute_miou_best(predicted, item.labels, item.areas))
+    scores.add(f"{prefix}|miou_matched", compute_miou_matched(predicted, item.labels, item.areas))
+    f1 = compute_boundary_f1(predicted, item.labels, item.judged_surface)
     scores.add(f"{prefix}|boundary_f1", f1)
 
 
 def score_guided(case: Case, protocol: Protocol, scores: ObjectScores) -> None:
     """A front view painted with the true parts (an oracle map), as in the paper's last row."""
-    for seed in protocol.all_seeds():
-        part_map = painted_view(case, seed)
+    for seed in protocol.list_seeds():
+        part_map = paint_view(case, seed)
         start = time.perf_counter()
         try:
             proposal = case.session.guided(part_map, seed=seed)
@@ -310,29 +326,29 @@ def score_guided(case: Case, protocol: Protocol, scores: ObjectScores) -> None:
         add_partition(scores, "guided", proposal.face_labels, case.item)
 
 
-def painted_view(case: Case, seed: int) -> ByteArray:
+def paint_view(case: Case, seed: int) -> ByteArray:
     """(S, S, 3) uint8 view of the checkpoint's camera in one colour per true part.
 
     What has no label and where nothing is are black.
     """
     item, faces = case.item, case.session.view_faces(VIEW_PIXELS)
-    ids = dense_ids(item.labels) + int(item.labels.min() >= 0)  # 0 = unlabelled
-    colors = np.concatenate([np.zeros((1, 3)), painted_colors(int(ids.max()), seed)])
+    ids = densify_ids(item.labels) + int(item.labels.min() >= 0)  # 0 = unlabelled
+    colors = np.concatenate([np.zeros((1, 3)), draw_painted_colors(int(ids.max()), seed)])
     picture = np.where((faces >= 0)[..., None], colors[ids[np.maximum(faces, 0)]], 0.0)
     view: ByteArray = (picture * 255).round().astype(np.uint8)
     return view
 
 
-def painted_colors(count: int, seed: int) -> np.ndarray[Any, Any]:
+def draw_painted_colors(count: int, seed: int) -> np.ndarray[Any, Any]:
     """(count, 3) float colours, none of them the black of the background."""
-    colors = well_separated(count + 1, np.random.default_rng(seed))
+    colors = draw_separated_colors(count + 1, np.random.default_rng(seed))
     return np.delete(colors, colors.sum(1).argmin(), axis=0)
 
 
 def score_error_clicks(case: Case, protocol: Protocol, scores: ObjectScores) -> None:
     """Clicks on the largest error, both signs, until the targets are reached."""
-    for mask in case.item.parts():
-        ious = error_click_ious(case, mask, protocol.seed)
+    for mask in case.item.list_part_masks():
+        ious = measure_error_clicks(case, mask, protocol.seed)
         for target in TARGETS:
             reached = [count for count, iou in enumerate(ious, 1) if iou >= target]
             needed = reached[0] if reached else MAX_ERROR_CLICKS + 1
@@ -342,19 +358,19 @@ def score_error_clicks(case: Case, protocol: Protocol, scores: ObjectScores) -> 
             scores.add(f"error_clicks|iou@{count}", ious[min(count, len(ious)) - 1])
 
 
-def error_click_ious(case: Case, mask: BoolArray, seed: int) -> list[float]:
+def measure_error_clicks(case: Case, mask: BoolArray, seed: int) -> list[float]:
     """IoU after each click; ends when the highest target is reached or the clicks are used up."""
     clicks: list[Click] = []
     ious: list[float] = []
-    answer: BoolArray = np.zeros(len(mask), bool)
+    probability: BoolArray = np.zeros(len(mask), bool)
     while len(clicks) < MAX_ERROR_CLICKS and (not ious or ious[-1] < max(TARGETS)):
-        click = error_click(case.item.surface, answer, mask)
+        click = find_error_click(case.item.surface, probability, mask)
         if click is None:
             break
         clicks.append(click)
-        answer = case.session.click(clicks, seed) > 0.5
-        answer &= case.item.labels != UNLABELLED  # nobody can say that it is wrong there
-        ious.append(mask_iou(answer, mask, case.item.areas))
+        probability = case.session.click(clicks, seed) > 0.5
+        probability &= case.item.labels != UNLABELLED  # nobody can say that it is wrong there
+        ious.append(compute_mask_iou(probability, mask, case.item.areas))
     return ious
 
 

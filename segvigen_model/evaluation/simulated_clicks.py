@@ -14,7 +14,7 @@ from segvigen_model.surface.geometry import Surface
 from segvigen_model.types import BoolArray, Click, FloatArray, IntArray
 
 
-def point_on_face(triangle: FloatArray, rng: np.random.Generator) -> FloatArray:
+def draw_point_on_face(triangle: FloatArray, rng: np.random.Generator) -> FloatArray:
     """A uniform point of one triangle (3, 3) -> (3,)."""
     u, v = rng.random(2)
     if u + v > 1:
@@ -25,7 +25,7 @@ def point_on_face(triangle: FloatArray, rng: np.random.Generator) -> FloatArray:
     return point
 
 
-def surface_clicks(
+def draw_surface_clicks(
     surface: Surface, mask: BoolArray, count: int, rng: np.random.Generator
 ) -> list[Click]:
     """Positive clicks drawn uniformly from a part's surface.
@@ -43,10 +43,10 @@ def surface_clicks(
     if weight.sum() <= 0:
         raise ValueError("a part without area cannot be clicked")
     faces = rng.choice(len(mask), size=count, p=weight / weight.sum())
-    return [Click(int(f), point_on_face(surface.triangles[f], rng)) for f in faces]
+    return [Click(int(f), draw_point_on_face(surface.triangles[f], rng)) for f in faces]
 
 
-def error_click(surface: Surface, predicted: BoolArray, truth: BoolArray) -> Click | None:
+def find_error_click(surface: Surface, predicted: BoolArray, truth: BoolArray) -> Click | None:
     """The next click of an annotator who corrects the largest wrong region.
 
     Args:
@@ -58,17 +58,17 @@ def error_click(surface: Surface, predicted: BoolArray, truth: BoolArray) -> Cli
         A click in the middle of the region, positive where the part is missing; None when all
         is right.
     """
-    regions = wrong_regions(surface, predicted, truth)
+    regions = find_wrong_regions(surface, predicted, truth)
     if regions is None:
         return None
     sizes = np.bincount(regions[regions >= 0], surface.areas[regions >= 0])
     if sizes.max() <= 0:
         return None
-    face = middle_face(surface, regions == int(sizes.argmax()))
+    face = find_middle_face(surface, regions == int(sizes.argmax()))
     return Click(face, surface.centers[face].copy(), is_positive=bool(truth[face]))
 
 
-def wrong_regions(surface: Surface, predicted: BoolArray, truth: BoolArray) -> IntArray | None:
+def find_wrong_regions(surface: Surface, predicted: BoolArray, truth: BoolArray) -> IntArray | None:
     """(F,) id of each connected region of one kind of error, -1 where right; None without any."""
     kind = predicted.astype(int) - truth.astype(int)  # 1 too much, -1 missing
     if not kind.any():
@@ -80,7 +80,7 @@ def wrong_regions(surface: Surface, predicted: BoolArray, truth: BoolArray) -> I
     return np.where(kind != 0, ids, -1)
 
 
-def middle_face(surface: Surface, region: BoolArray) -> int:
+def find_middle_face(surface: Surface, region: BoolArray) -> int:
     """The face of a region that is furthest, along the surface, from the region's border."""
     rows = np.flatnonzero(region)
     inside = region[surface.pairs].all(axis=1)

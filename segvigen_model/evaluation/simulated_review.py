@@ -13,14 +13,14 @@ from dataclasses import dataclass, field
 import numpy as np
 from scipy.optimize import linear_sum_assignment
 
-from segvigen_model.evaluation.simulated_clicks import middle_face, wrong_regions
+from segvigen_model.evaluation.simulated_clicks import find_middle_face, find_wrong_regions
 from segvigen_model.surface.arrays import sum_by
 from segvigen_model.surface.geometry import Surface
 from segvigen_model.types import BoolArray, Click, ClickKind, FloatArray, IntArray, Proposal
 
 TARGETS = (0.8, 0.9)
 MIN_REGION = 0.0005  # share of the surface; on a sheet of 1536 pixels about 10 x 10 pixels
-PURE = 0.8  # share of a shown part inside one true part that makes it a piece of that part
+MIN_PURITY = 0.8  # share of a shown part inside one true part that makes it a piece of that part
 NUM_NEW_PARTS = 3  # labels "new part" that the desk offers in one round
 
 # labels shown, clicks, settled faces -> the next proposal
@@ -98,37 +98,41 @@ def simulate_review(
     rules = rules or PersonRules()
     labels: IntArray = shown.astype(np.int32)
     anchors: Sequence[int] = ()
-    ious = part_ious(labels, truth, surface.areas)
+    ious = compute_part_ious(labels, truth, surface.areas)
     cost = ReviewCost({part: PartCost(iou) for part, iou in ious.items()})
-    _note(cost, ious)
+    _record_ious(cost, ious)
     while cost.rounds < rules.max_rounds:
-        tired = {p for p, c in cost.parts.items() if c.actions >= rules.max_actions}
-        actions = next_actions(labels, truth, surface, rules, tired)
+        budget_exhausted = {p for p, c in cost.parts.items() if c.actions >= rules.max_actions}
+        actions = choose_actions(labels, truth, surface, rules, budget_exhausted)
         if not actions:
             break
         cost.rounds += 1
-        labels, anchors = _do(labels, actions, anchors, refine)
+        labels, anchors = _carry_out(labels, actions, anchors, refine)
         for action in actions:
             cost.parts[action.part].actions += 1
-            kind = _kind(action)
+            kind = _get_action_kind(action)
             cost.kinds[kind] = cost.kinds.get(kind, 0) + 1
-        _note(cost, part_ious(labels, truth, surface.areas))
+        _record_ious(cost, compute_part_ious(labels, truth, surface.areas))
     cost.labels = labels
     return cost
 
 
-def part_ious(shown: IntArray, truth: IntArray, areas: FloatArray) -> dict[int, float]:
+def compute_part_ious(shown: IntArray, truth: IntArray, areas: FloatArray) -> dict[int, float]:
     """IoU of every true part that has area with its one-to-one partner; 0 without one."""
-    shared, rows, _ = _overlap(shown, truth, areas)
-    table = _ious(shared)
+    shared, rows, _ = _compute_overlap(shown, truth, areas)
+    table = _compute_ious(shared)
     best = np.zeros(len(rows))
     matched = linear_sum_assignment(-table)
     best[matched[0]] = table[matched]
     return {int(row): float(iou) for row, iou in zip(rows, best, strict=True)}
 
 
-def next_actions(
-    shown: IntArray, truth: IntArray, surface: Surface, rules: PersonRules, tired: set[int]
+def choose_actions(
+    shown: IntArray,
+    truth: IntArray,
+    surface: Surface,
+    rules: PersonRules,
+    budget_exhausted: set[int],
 ) -> list[Action]:
     """What the person does in one round, worst part first.
 
@@ -137,21 +141,21 @@ def next_actions(
         truth: (F,) int true parts.
         surface: geometry.
         rules: how the person works.
-        tired: true parts that the person has given up.
+        budget_exhausted: true parts that the person has given up.
     """
-    ious = part_ious(shown, truth, surface.areas)
-    partners = _partners(shown, truth, surface.areas)
+    ious = compute_part_ious(shown, truth, surface.areas)
+    partners = _match_partners(shown, truth, surface.areas)
     actions: list[Action] = []
     for part in sorted(ious, key=lambda part: ious[part]):
         if len(actions) == rules.actions_per_round or ious[part] >= rules.good_iou:
             break
-        if part not in tired:
-            action = _action(part, shown, truth, surface, partners, actions)
+        if part not in budget_exhausted:
+            action = _choose_action(part, shown, truth, surface, partners, actions)
             actions += [action] if action is not None else []
     return actions
 
 
-def merged(labels: IntArray, merges: Sequence[tuple[int, ...]]) -> tuple[IntArray, IntArray]:
+def merge_labels(labels: IntArray, merges: Sequence[tuple[int, ...]]) -> tuple[IntArray, IntArray]:
     """Make parts one.
 
     Args:
@@ -169,33 +173,35 @@ def merged(labels: IntArray, merges: Sequence[tuple[int, ...]]) -> tuple[IntArra
     return dense[labels].astype(np.int32), dense.astype(np.int64)
 
 
-def _do(
+def _carry_out(
     labels: IntArray, actions: Sequence[Action], anchors: Sequence[int], refine: Refine
 ) -> tuple[IntArray, Sequence[int]]:
     """The labels after one round: merges first, then the clicks, as the pipeline replays them."""
-    labels, new_id = merged(labels, [action.merge for action in actions if action.merge])
-    clicks = [_renamed(action.click, new_id) for action in actions if action.click is not None]
+    labels, new_id = merge_labels(labels, [action.merge for action in actions if action.merge])
+    clicks = [
+        _renumber_click(action.click, new_id) for action in actions if action.click is not None
+    ]
     if not clicks:
         return labels, anchors
-    answer = refine(labels, clicks, anchors)
-    return answer.face_labels.astype(np.int32), answer.refinement.anchor_faces
+    proposal = refine(labels, clicks, anchors)
+    return proposal.face_labels.astype(np.int32), proposal.refinement.anchor_faces
 
 
-def _renamed(click: Click, new_id: IntArray) -> Click:
+def _renumber_click(click: Click, new_id: IntArray) -> Click:
     part = int(new_id[click.part]) if click.part >= 0 else -1
     return Click(click.face, click.xyz, click.kind, part, click.group, click.is_positive)
 
 
-def _note(cost: ReviewCost, ious: dict[int, float]) -> None:
+def _record_ious(cost: ReviewCost, ious: dict[int, float]) -> None:
     for part, iou in ious.items():
-        mine = cost.parts[part]
-        mine.iou = iou
+        part_cost = cost.parts[part]
+        part_cost.iou = iou
         for target in TARGETS:
             if iou >= target:
-                mine.reached.setdefault(target, (mine.actions, cost.rounds))
+                part_cost.reached.setdefault(target, (part_cost.actions, cost.rounds))
 
 
-def _kind(action: Action) -> str:
+def _get_action_kind(action: Action) -> str:
     if action.click is None:
         return "merge"
     if not action.click.is_positive:
@@ -203,7 +209,7 @@ def _kind(action: Action) -> str:
     return str(action.click.kind)
 
 
-def _action(
+def _choose_action(
     part: int,
     shown: IntArray,
     truth: IntArray,
@@ -212,20 +218,22 @@ def _action(
     given: Sequence[Action],
 ) -> Action | None:
     """The one thing that helps a true part most, or None when nothing can be hit."""
-    mine, partner = truth == part, partners[part]
+    is_true_part, partner = truth == part, partners[part]
     busy = {shown_part for action in given for shown_part in action.merge}
-    pieces = _pieces(shown, mine, surface.areas, partner) - busy
+    pieces = _find_pieces(shown, is_true_part, surface.areas, partner) - busy
     if partner is not None and partner not in busy and pieces:
         return Action(part, merge=(partner, *sorted(pieces)))
     stands = shown == partner if partner is not None else np.zeros(len(shown), bool)
-    face = _largest_wrong(surface, stands, mine)
+    face = _find_largest_wrong_face(surface, stands, is_true_part)
     if face is None:
         return None
-    click = _click(face, bool(mine[face]), part, int(truth[face]), surface, partners, given)
+    click = _choose_click(
+        face, bool(is_true_part[face]), part, int(truth[face]), surface, partners, given
+    )
     return None if click is None else Action(part, click)
 
 
-def _click(
+def _choose_click(
     face: int,
     is_missing: bool,
     part: int,
@@ -240,51 +248,55 @@ def _click(
     if owner is not None:
         return Click(face, xyz, ClickKind.BELONGS, owner)
     group = sum(a.click is not None and a.click.kind is ClickKind.NEW_PART for a in given)
-    is_asked = any(
+    is_requested = any(
         a.part == true_part and a.click is not None and a.click.kind is ClickKind.NEW_PART
         for a in given
     )
-    if not is_asked and group < NUM_NEW_PARTS:
+    if not is_requested and group < NUM_NEW_PARTS:
         return Click(face, xyz, ClickKind.NEW_PART, group=group)
     if is_missing or partner is None:
         return None
     return Click(face, xyz, ClickKind.BELONGS, partner, is_positive=False)
 
 
-def _pieces(shown: IntArray, mine: BoolArray, areas: FloatArray, partner: int | None) -> set[int]:
+def _find_pieces(
+    shown: IntArray, is_true_part: BoolArray, areas: FloatArray, partner: int | None
+) -> set[int]:
     """Shown parts that are pieces of one true part, its partner not counted."""
     if partner is None:
         return set()
     count = int(shown.max()) + 1
     total = sum_by(shown, areas, count)
-    inside = sum_by(shown, areas * mine, count)
-    is_piece = (inside >= PURE * total) & (inside > MIN_REGION * areas.sum())
+    inside = sum_by(shown, areas * is_true_part, count)
+    is_piece = (inside >= MIN_PURITY * total) & (inside > MIN_REGION * areas.sum())
     if inside[partner] < 0.5 * total[partner]:
         return set()
     return {int(piece) for piece in np.flatnonzero(is_piece)} - {partner}
 
 
-def _largest_wrong(surface: Surface, stands: BoolArray, mine: BoolArray) -> int | None:
+def _find_largest_wrong_face(
+    surface: Surface, stands: BoolArray, is_true_part: BoolArray
+) -> int | None:
     """The middle of the largest wrong region, or None when all are too small to hit."""
-    regions = wrong_regions(surface, stands, mine)
+    regions = find_wrong_regions(surface, stands, is_true_part)
     if regions is None:
         return None
     wrong = regions >= 0
     sizes = np.bincount(regions[wrong], surface.areas[wrong])
     if sizes.max() < MIN_REGION * surface.areas.sum():
         return None
-    return middle_face(surface, regions == int(sizes.argmax()))
+    return find_middle_face(surface, regions == int(sizes.argmax()))
 
 
-def _partners(shown: IntArray, truth: IntArray, areas: FloatArray) -> dict[int, int | None]:
+def _match_partners(shown: IntArray, truth: IntArray, areas: FloatArray) -> dict[int, int | None]:
     """The shown part that stands for each true one, one-to-one.
 
     It lies mostly in the true part or covers most of it; a chance overlap is none, however large,
     or a new part that is still small would never be recognised as the one that was asked for.
     """
-    shared, rows, columns = _overlap(shown, truth, areas)
+    shared, rows, columns = _compute_overlap(shown, truth, areas)
     least = np.minimum(shared.sum(1, keepdims=True), shared.sum(0, keepdims=True))
-    table = np.where(shared > least / 2, _ious(shared), 0.0)
+    table = np.where(shared > least / 2, _compute_ious(shared), 0.0)
     found: dict[int, int | None] = {int(row): None for row in rows}
     for row, column in zip(*linear_sum_assignment(-table), strict=True):
         if table[row, column] > 0:
@@ -292,7 +304,7 @@ def _partners(shown: IntArray, truth: IntArray, areas: FloatArray) -> dict[int, 
     return found
 
 
-def _overlap(
+def _compute_overlap(
     shown: IntArray, truth: IntArray, areas: FloatArray
 ) -> tuple[FloatArray, IntArray, IntArray]:
     """(T, P) shared area of true parts that have area and shown parts, and their ids."""
@@ -305,7 +317,7 @@ def _overlap(
     return shared[kept], rows[kept], columns
 
 
-def _ious(shared: FloatArray) -> FloatArray:
+def _compute_ious(shared: FloatArray) -> FloatArray:
     union = shared.sum(1, keepdims=True) + shared.sum(0, keepdims=True) - shared
     table: FloatArray = np.divide(shared, union, out=np.zeros(shared.shape), where=union > 0)
     return table

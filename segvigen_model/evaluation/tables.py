@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from segvigen_model.evaluation.bootstrap import nested
+from segvigen_model.evaluation.bootstrap import nest_values
 from segvigen_model.evaluation.comparison import Comparison
 from segvigen_model.evaluation.protocol import MAX_ERROR_CLICKS
 
@@ -34,82 +34,86 @@ IDENTITY = {
 }
 
 
-def markdown(results: Mapping[str, Result]) -> str:
+def render_markdown(results: Mapping[str, Result]) -> str:
     """Everything that people read of one or more results.
 
     Args:
         results: heading ("as-is", "fused") -> what `evaluate` returned.
     """
-    blocks = [headline(results)]
-    blocks += [f"{name}: {told(result)}" for name, result in results.items()]
+    blocks = [render_headline(results)]
+    blocks += [f"{name}: {describe_run(result)}" for name, result in results.items()]
     blocks += [
-        f"Every baseline, {name}:\n\n{baseline_table(result)}"
+        f"Every baseline, {name}:\n\n{render_baseline_table(result)}"
         for name, result in results.items()
         if result.get("baselines")
     ]
     return "\n\n".join(blocks) + "\n"
 
 
-def headline(results: Mapping[str, Result]) -> str:
+def render_headline(results: Mapping[str, Result]) -> str:
     """One line per measure; segmenter, best baseline and margin of each result."""
     head = ["measure"]
     for name in results:
         head += [f"{name}: segmenter", f"{name}: best baseline", f"{name}: margin"]
     rows = []
-    for path in measures(results.values()):
-        cells = [cell for result in results.values() for cell in three_cells(result, path)]
-        rows.append([title_of(path), *cells])
-    return table(head, rows)
+    for path in list_metrics(results.values()):
+        cells = [cell for result in results.values() for cell in format_three_cells(result, path)]
+        rows.append([format_title(path), *cells])
+    return render_table(head, rows)
 
 
-def measures(results: Iterable[Result]) -> list[str]:
+def list_metrics(results: Iterable[Result]) -> list[str]:
     """Paths of all measures that any of the results has: clicks first, in order of number."""
     results = list(results)
     clicks = {name for result in results for name in result.get("interactive", {})}
     errors = {name for result in results for name in result.get("error_clicks", {})}
-    named = [path for path in TITLES if any(found(result, path) is not None for result in results)]
-    by_number = sorted(clicks, key=_number)
-    by_error = sorted((name for name in errors if name.startswith("iou@")), key=_number)
+    named = [
+        path for path in TITLES if any(look_up(result, path) is not None for result in results)
+    ]
+    by_number = sorted(clicks, key=_parse_number)
+    by_error = sorted((name for name in errors if name.startswith("iou@")), key=_parse_number)
     return [f"interactive|{n}" for n in by_number] + named + [f"error_clicks|{n}" for n in by_error]
 
 
-def three_cells(result: Result, path: str) -> tuple[str, str, str]:
+def format_three_cells(result: Result, path: str) -> tuple[str, str, str]:
     """Segmenter, best baseline, margin."""
-    value, margin = found(result, path), found(result.get("margins", {}), path)
-    own = NONE if value is None else number(value, found(result.get("intervals", {}), path))
+    value, margin = look_up(result, path), look_up(result.get("margins", {}), path)
+    own = (
+        NONE if value is None else format_number(value, look_up(result.get("intervals", {}), path))
+    )
     if margin is None:
         return own, NONE, NONE
     bar = value - margin["difference"]
-    gain = number(margin["difference"], margin["interval"], sign="+")
+    gain = format_number(margin["difference"], margin["interval"], sign="+")
     return own, f"{bar:.3f} {margin['baseline']}", gain
 
 
-def baseline_table(result: Result) -> str:
+def render_baseline_table(result: Result) -> str:
     """One line per method, one column per measure, means only."""
     rows = {"**segmenter**": {**result.get("interactive", {}), **result.get("full", {})}}
     rows |= result["baselines"]
     names = {name for values in rows.values() for name in values if name != "confidence"}
-    clicks = sorted((name for name in names if name.startswith("iou@")), key=_number)
+    clicks = sorted((name for name in names if name.startswith("iou@")), key=_parse_number)
     columns = [*clicks, *sorted(names - set(clicks), reverse=True)]
     lines = [
         [name, *(f"{values[c]:.3f}" if c in values else NONE for c in columns)]
         for name, values in rows.items()
     ]
-    return table(["method", *columns], lines)
+    return render_table(["method", *columns], lines)
 
 
-def comparison_text(name: str, comparison: Comparison) -> str:
+def render_comparison(name: str, comparison: Comparison) -> str:
     """One line per measure: the earlier run, this one, the difference with its interval."""
     rows = []
-    for path in measures([nested(dict(comparison.changes))]):
+    for path in list_metrics([nest_values(dict(comparison.changes))]):
         change = comparison.changes[path]
-        gain = number(change.difference, change.interval, sign="+")
-        rows.append([title_of(path), f"{change.before:.3f}", f"{change.now:.3f}", gain])
-    alike = f"{comparison.objects} objects in both runs, {comparison.left_out} in one only"
-    return f"{name}, {alike}:\n\n{table(['measure', 'before', 'now', 'difference'], rows)}\n"
+        gain = format_number(change.difference, change.interval, sign="+")
+        rows.append([format_title(path), f"{change.before:.3f}", f"{change.now:.3f}", gain])
+    same = f"{comparison.objects} objects in both runs, {comparison.left_out} in one only"
+    return f"{name}, {same}:\n\n{render_table(['measure', 'before', 'now', 'difference'], rows)}\n"
 
 
-def told(result: Result) -> str:
+def describe_run(result: Result) -> str:
     """What was measured, how often, how fast, and what was refused."""
     seconds = result.get("seconds", {})
     calls = [f"{text} {seconds[name]:.2f} s" for name, text in CALLS.items() if name in seconds]
@@ -125,7 +129,7 @@ def told(result: Result) -> str:
     )
 
 
-def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+def render_table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     """A Markdown table, columns padded so that it also reads well as it is."""
     lines = [list(head), *map(list, rows)]
     widths = [max(len(line[i]) for line in lines) for i in range(len(head))]
@@ -134,7 +138,7 @@ def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     return "\n".join(f"| {' | '.join(line)} |" for line in padded)
 
 
-def number(value: float, interval: Sequence[float] | None, sign: str = "") -> str:
+def format_number(value: float, interval: Sequence[float] | None, sign: str = "") -> str:
     """A mean with its interval."""
     text = f"{value:{sign}.3f}"
     if interval is None:
@@ -142,15 +146,15 @@ def number(value: float, interval: Sequence[float] | None, sign: str = "") -> st
     return f"{text} [{interval[0]:{sign}.3f}, {interval[1]:{sign}.3f}]"
 
 
-def title_of(path: str) -> str:
+def format_title(path: str) -> str:
     """A measure in words."""
     kind, name = path.split("|")
     if path in TITLES:
         return TITLES[path]
-    return f"IoU@{_number(name)}" + (" by error clicks" if kind == "error_clicks" else "")
+    return f"IoU@{_parse_number(name)}" + (" by error clicks" if kind == "error_clicks" else "")
 
 
-def found(tree: Any, path: str) -> Any:
+def look_up(tree: Any, path: str) -> Any:
     """What stands under a path, or None."""
     for step in path.split("|"):
         if not isinstance(tree, Mapping) or step not in tree:
@@ -159,5 +163,5 @@ def found(tree: Any, path: str) -> Any:
     return tree
 
 
-def _number(name: str) -> int:
+def _parse_number(name: str) -> int:
     return int(name.split("@")[1])

@@ -13,17 +13,17 @@ import torch
 from torch import Tensor
 
 from segvigen_model.config import FusionWeights, SegmenterConfig
-from segvigen_model.interactive.affinity import Bonds, Reading, sigmoid
-from segvigen_model.interactive.crops import Look
-from segvigen_model.interactive.mask_proposals import Answer, clicked_share
-from segvigen_model.interactive.mask_selector import chosen_mask, is_choice
+from segvigen_model.interactive.affinity import AffinityMatrix, PatchEmbedding, sigmoid
+from segvigen_model.interactive.crops import Crop
+from segvigen_model.interactive.mask_proposals import ClickPrediction, compute_clicked_share
+from segvigen_model.interactive.mask_selector import has_mask_choice, select_mask
 from segvigen_model.types import BoolArray, FloatArray, IntArray
 
-NEVER = -20.0  # log odds
+NO_CLICK_LOGIT = -20.0  # log odds
 
 
-def part_probability(
-    looks: Sequence[Look],
+def predict_part_probability(
+    crops: Sequence[Crop],
     faces: IntArray,
     is_positive: BoolArray,
     mask: FloatArray | None,
@@ -32,7 +32,7 @@ def part_probability(
     """Probability that each face belongs to the clicked part.
 
     Args:
-        looks: at the object, the whole first; others show every positive click.
+        crops: at the object, the whole first; others show every positive click.
         faces: (K,) int clicked faces, at least one positive.
         is_positive: (K,) bool.
         mask: (F,) float 0..1, the flow model's opinion, or None.
@@ -41,46 +41,58 @@ def part_probability(
     Returns:
         (F,) float64, 0..1; exactly 1 on positive and 0 on negative faces.
     """
-    answers = ask_looks(looks, faces, is_positive, config, mask)
-    whole = answers[0]
-    is_trusted = config.fusion.is_mask_decisive
-    clicked = clicked_share(whole.terrain, whole.positive)
-    is_skin = clicked >= config.components.single_shell_share
-    elsewhere = None if is_trusted or is_skin else config.clicks.careful_cut_elsewhere
-    odds = looks[0].reading.blend @ whole.above_cut(whole.odds, elsewhere)
-    if not is_trusted and is_choice(whole.terrain, whole.positive, config.selection):
-        odds = _decided(odds, looks, answers, is_skin, config.clicks.firm_logit)
-    result: FloatArray = np.clip(sigmoid(odds), *config.clicks.probability_range)
+    predictions = predict_clicks(crops, faces, is_positive, config, mask)
+    whole = predictions[0]
+    is_flow_decisive = config.fusion.is_mask_decisive
+    clicked = compute_clicked_share(whole.region_graph, whole.positive)
+    is_single_shell = clicked >= config.components.single_shell_share
+    cut_elsewhere = (
+        None if is_flow_decisive or is_single_shell else config.clicks.careful_cut_elsewhere
+    )
+    logits = crops[0].embedding.blend @ whole.subtract_cut(whole.logits, cut_elsewhere)
+    if not is_flow_decisive and has_mask_choice(
+        whole.region_graph, whole.positive, config.selection
+    ):
+        logits = _apply_chosen_mask(
+            logits, crops, predictions, is_single_shell, config.clicks.firm_logit
+        )
+    result: FloatArray = np.clip(sigmoid(logits), *config.clicks.probability_range)
     result[faces[is_positive]] = 1.0
     result[faces[~is_positive]] = 0.0
     return result
 
 
-def ask_looks(
-    looks: Sequence[Look],
+def predict_clicks(
+    crops: Sequence[Crop],
     faces: IntArray,
     is_positive: BoolArray,
     config: SegmenterConfig,
     mask: FloatArray | None = None,
-) -> list[Answer]:
-    """Answer clicks once per look; see `part_probability`. The flow's opinion is of the whole."""
-    clicked = [_clicked(look, faces, is_positive) for look in looks]
+) -> list[ClickPrediction]:
+    """Answer clicks once per look.
+
+    See `predict_part_probability`. The flow's opinion is of the whole.
+    """
+    clicked = [_find_clicked_patches(crop, faces, is_positive) for crop in crops]
     at_once = config.limits.max_batch_questions
-    odds = [
-        part_odds(look.reading, [own], at_once)[0] for look, own in zip(looks, clicked, strict=True)
+    logits = [
+        predict_part_logits(crop.embedding, [own], at_once)[0]
+        for crop, own in zip(crops, clicked, strict=True)
     ]
     if mask is not None:
         fusion = config.fusion
-        mean = np.clip(looks[0].atoms.mean(mask, looks[0].areas), *fusion.mask_range)
-        odds[0] = odds[0] + fusion.mask * np.log(mean / (1.0 - mean))
-    return _answers(looks, odds, clicked)
+        mean = np.clip(crops[0].superfaces.average_faces(mask, crops[0].areas), *fusion.mask_range)
+        logits[0] = logits[0] + fusion.mask * np.log(mean / (1.0 - mean))
+    return _build_predictions(crops, logits, clicked)
 
 
-def ask_each(looks: Sequence[Look], faces: IntArray, at_once: int) -> list[list[Answer]]:
+def predict_clicks_separately(
+    crops: Sequence[Crop], faces: IntArray, at_once: int
+) -> list[list[ClickPrediction]]:
     """Answer positive clicks, every one as a question of its own.
 
     Args:
-        looks: at the object, the whole first; each shows every face.
+        crops: at the object, the whole first; each shows every face.
         faces: (K,) int clicked faces.
         at_once: questions that the network answers in one batch.
 
@@ -88,54 +100,59 @@ def ask_each(looks: Sequence[Look], faces: IntArray, at_once: int) -> list[list[
         Per click the answers of all looks.
     """
     clicked = [
-        [_clicked(look, faces[[row]], np.array([True])) for look in looks]
+        [_find_clicked_patches(crop, faces[[row]], np.array([True])) for crop in crops]
         for row in range(len(faces))
     ]
-    odds = [
-        part_odds(look.reading, [each[number] for each in clicked], at_once)
-        for number, look in enumerate(looks)
+    logits = [
+        predict_part_logits(crop.embedding, [each[number] for each in clicked], at_once)
+        for number, crop in enumerate(crops)
     ]
-    return [_answers(looks, [each[row] for each in odds], own) for row, own in enumerate(clicked)]
-
-
-def _answers(
-    looks: Sequence[Look],
-    odds: Sequence[FloatArray],
-    clicked: Sequence[tuple[IntArray, IntArray]],
-) -> list[Answer]:
-    """Odds of each look, and what all say together."""
-    shared = _shared_odds(looks, odds)
     return [
-        Answer(look.reading.terrain, own, *clicks, every, look.rim, look.share)
-        for look, own, clicks, every in zip(looks, odds, clicked, shared, strict=True)
+        _build_predictions(crops, [each[row] for each in logits], own)
+        for row, own in enumerate(clicked)
     ]
 
 
-def _clicked(look: Look, faces: IntArray, is_positive: BoolArray) -> tuple[IntArray, IntArray]:
+def _build_predictions(
+    crops: Sequence[Crop],
+    logits: Sequence[FloatArray],
+    clicked: Sequence[tuple[IntArray, IntArray]],
+) -> list[ClickPrediction]:
+    """Odds of each look, and what all say together."""
+    shared = _average_logits(crops, logits)
+    return [
+        ClickPrediction(crop.embedding.region_graph, own, *clicks, every, crop.rim, crop.share)
+        for crop, own, clicks, every in zip(crops, logits, clicked, shared, strict=True)
+    ]
+
+
+def _find_clicked_patches(
+    crop: Crop, faces: IntArray, is_positive: BoolArray
+) -> tuple[IntArray, IntArray]:
     """Positive and negative patches of a look; clicks that it does not show are left out."""
-    rows = look.rows(faces)
+    rows = crop.find_rows(faces)
     yes, no = rows[is_positive & (rows >= 0)], rows[~is_positive & (rows >= 0)]
-    return look.atoms.of_face[yes], look.atoms.of_face[no]
+    return crop.superfaces.of_face[yes], crop.superfaces.of_face[no]
 
 
-def _shared_odds(looks: Sequence[Look], odds: Sequence[FloatArray]) -> list[FloatArray]:
+def _average_logits(crops: Sequence[Crop], logits: Sequence[FloatArray]) -> list[FloatArray]:
     """What all looks say together, on the patches of each: the mean of those that show a face."""
-    if len(looks) == 1:
-        return list(odds)
-    total = np.zeros(len(looks[0].faces))
+    if len(crops) == 1:
+        return list(logits)
+    total = np.zeros(len(crops[0].faces))
     count = np.zeros(len(total))
-    for look, own in zip(looks, odds, strict=True):
-        total[look.faces] += look.reading.blend @ own
-        count[look.faces] += 1
+    for crop, own in zip(crops, logits, strict=True):
+        total[crop.faces] += crop.embedding.blend @ own
+        count[crop.faces] += 1
     mean = total / count
-    return [look.atoms.mean(mean[look.faces], look.areas) for look in looks]
+    return [crop.superfaces.average_faces(mean[crop.faces], crop.areas) for crop in crops]
 
 
-def _decided(
-    odds: FloatArray,
-    looks: Sequence[Look],
-    answers: Sequence[Answer],
-    is_skin: bool,
+def _apply_chosen_mask(
+    logits: FloatArray,
+    crops: Sequence[Crop],
+    predictions: Sequence[ClickPrediction],
+    is_single_shell: bool,
     firm_logit: float,
 ) -> FloatArray:
     """(F,) log odds after a mask of one look was chosen.
@@ -143,38 +160,44 @@ def _decided(
     Beyond a closer look the clicked loose pieces are no part of it. Other pieces stay as they
     were, but crumbs beside a clicked skin go with the mask.
     """
-    number, chosen = chosen_mask(answers)
-    look, answer = looks[number], answers[number]
-    known = answer.above_cut(answer.odds)
-    firm = np.where(chosen, np.maximum(known, firm_logit), np.minimum(known, -firm_logit))
-    is_near = answers[0].near[looks[0].atoms.of_face]
-    decided: FloatArray = np.where(is_near, np.minimum(odds, -firm_logit), odds)
-    is_told = is_near[look.faces] | is_skin
-    decided[look.faces[is_told]] = (look.reading.blend @ firm)[is_told]
+    number, chosen = select_mask(predictions)
+    crop, prediction = crops[number], predictions[number]
+    crop_logits = prediction.subtract_cut(prediction.logits)
+    decided_logits = np.where(
+        chosen, np.maximum(crop_logits, firm_logit), np.minimum(crop_logits, -firm_logit)
+    )
+    is_near = predictions[0].is_clicked_component[crops[0].superfaces.of_face]
+    decided: FloatArray = np.where(is_near, np.minimum(logits, -firm_logit), logits)
+    is_decided = is_near[crop.faces] | is_single_shell
+    decided[crop.faces[is_decided]] = (crop.embedding.blend @ decided_logits)[is_decided]
     return decided
 
 
 @torch.no_grad()
-def part_odds(
-    reading: Reading, clicks: Sequence[tuple[IntArray, IntArray]], at_once: int
+def predict_part_logits(
+    embedding: PatchEmbedding, clicks: Sequence[tuple[IntArray, IntArray]], at_once: int
 ) -> FloatArray:
     """Ask about several parts of one object.
 
     Args:
-        reading: of the object.
+        embedding: of the object.
         clicks: per part the positive and negative patches; a part may have no positive ones.
         at_once: parts that the network answers in one batch.
 
     Returns:
         (P, A) float64 log odds; very low where a part has no positive patch.
     """
-    odds = np.full((len(clicks), len(reading.together)), NEVER)
-    asked = [row for row, (positive, _) in enumerate(clicks) if len(positive)]
-    for start in range(0, len(asked), at_once):
-        rows = asked[start : start + at_once]
-        questions = [(_tensor(clicks[row][0]), _tensor(clicks[row][1])) for row in rows]
-        odds[rows] = reading.network.ask(reading.encoded, questions).double().numpy()
-    return odds
+    logits = np.full((len(clicks), len(embedding.affinity_logits)), NO_CLICK_LOGIT)
+    rows_with_clicks = [row for row, (positive, _) in enumerate(clicks) if len(positive)]
+    for start in range(0, len(rows_with_clicks), at_once):
+        rows = rows_with_clicks[start : start + at_once]
+        click_sets = [
+            (_to_unique_tensor(clicks[row][0]), _to_unique_tensor(clicks[row][1])) for row in rows
+        ]
+        logits[rows] = (
+            embedding.network.predict_clicks(embedding.encoded, click_sets).double().numpy()
+        )
+    return logits
 
 
 def draw_odds(agreement: FloatArray, config: FusionWeights) -> FloatArray:
@@ -185,25 +208,29 @@ def draw_odds(agreement: FloatArray, config: FusionWeights) -> FloatArray:
         config: weight of the draws.
     """
     agreed = np.clip(agreement, *config.draw_range)
-    odds: FloatArray = config.draws * np.log(agreed / (1.0 - agreed))
-    return odds
+    logits: FloatArray = config.draws * np.log(agreed / (1.0 - agreed))
+    return logits
 
 
-def togetherness(bonds: Bonds, drawn: FloatArray | None = None, reserve: float = 0.0) -> FloatArray:
+def same_part_affinity(
+    affinity_matrix: AffinityMatrix, drawn: FloatArray | None = None, component_penalty: float = 0.0
+) -> FloatArray:
     """(A, A) probability that two patches are of one part, after geometry and draws.
 
     Args:
-        bonds: of the patches.
+        affinity_matrix: of the patches.
         drawn: (A, A) from `draw_odds`; None without draws.
-        reserve: log odds taken from patches of different loose pieces.
+        component_penalty: log odds taken from patches of different loose pieces.
     """
-    odds = bonds.together
-    if reserve:
-        odds = odds - reserve * (bonds.pieces[:, None] != bonds.pieces)
+    logits = affinity_matrix.logits
+    if component_penalty:
+        logits = logits - component_penalty * (
+            affinity_matrix.components[:, None] != affinity_matrix.components
+        )
     if drawn is not None:
-        odds = odds + drawn
-    return sigmoid(odds)
+        logits = logits + drawn
+    return sigmoid(logits)
 
 
-def _tensor(ids: IntArray) -> Tensor:
+def _to_unique_tensor(ids: IntArray) -> Tensor:
     return torch.from_numpy(np.unique(ids).astype(np.int64))

@@ -21,16 +21,21 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from segvigen_model.config import MaskSelectionConfig
-from segvigen_model.interactive.mask_features import NUM_MEASURES, measure_masks
-from segvigen_model.interactive.mask_proposals import Answer, Terrain, clicked_share, propose_masks
+from segvigen_model.interactive.mask_features import NUM_MASK_FEATURES, compute_mask_features
+from segvigen_model.interactive.mask_proposals import (
+    ClickPrediction,
+    RegionGraph,
+    compute_clicked_share,
+    propose_masks,
+)
 from segvigen_model.types import BoolArray, IntArray
 
 WEIGHTS_FILE = Path(__file__).parents[1] / "weights" / "choice.safetensors"
 WIDTH = 48
-_LIMIT = 5.0  # spreads: what is further out is not told apart
+_MAX_DEVIATION = 5.0  # spreads: what is further out is not told apart
 
 
-class ChoiceNetwork(nn.Module):
+class MaskSelector(nn.Module):
     """Measures of a mask to a score; of one question's masks the highest is best."""
 
     mean: Tensor
@@ -38,53 +43,55 @@ class ChoiceNetwork(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.register_buffer("mean", torch.zeros(NUM_MEASURES))
-        self.register_buffer("scale", torch.ones(NUM_MEASURES))
+        self.register_buffer("mean", torch.zeros(NUM_MASK_FEATURES))
+        self.register_buffer("scale", torch.ones(NUM_MASK_FEATURES))
         self.layers = nn.Sequential(
-            *(nn.Linear(NUM_MEASURES, WIDTH), nn.GELU(), nn.Linear(WIDTH, WIDTH), nn.GELU()),
+            *(nn.Linear(NUM_MASK_FEATURES, WIDTH), nn.GELU(), nn.Linear(WIDTH, WIDTH), nn.GELU()),
             nn.Linear(WIDTH, 1),
         )
 
-    def forward(self, measures: Tensor) -> Tensor:
+    def forward(self, features: Tensor) -> Tensor:
         """(..., M) measures -> (...) scores."""
-        known = ((measures - self.mean) / self.scale).clamp(-_LIMIT, _LIMIT)
-        score: Tensor = self.layers(known)[..., 0]
+        normalized = ((features - self.mean) / self.scale).clamp(-_MAX_DEVIATION, _MAX_DEVIATION)
+        score: Tensor = self.layers(normalized)[..., 0]
         return score
 
 
 @lru_cache(maxsize=1)
-def load_choice_network(path: Path = WEIGHTS_FILE) -> ChoiceNetwork:
+def load_mask_selector(path: Path = WEIGHTS_FILE) -> MaskSelector:
     """Read weights once, for use."""
-    network = ChoiceNetwork()
+    network = MaskSelector()
     network.load_state_dict({name: value.float() for name, value in load_file(path).items()})
     return network.eval().requires_grad_(False)
 
 
-def is_choice(terrain: Terrain, positive: IntArray, config: MaskSelectionConfig) -> bool:
+def has_mask_choice(
+    region_graph: RegionGraph, positive: IntArray, config: MaskSelectionConfig
+) -> bool:
     """Whether a mask is to be chosen: the clicked loose pieces hold most of the surface.
 
     Args:
-        terrain: of the whole object.
+        region_graph: of the whole object.
         positive: clicked patches.
         config: how much "most" is.
     """
-    return clicked_share(terrain, positive) >= config.min_clicked_share
+    return compute_clicked_share(region_graph, positive) >= config.min_clicked_share
 
 
-def best_masks(answers: Sequence[Answer]) -> list[tuple[float, BoolArray]]:
+def select_best_masks(predictions: Sequence[ClickPrediction]) -> list[tuple[float, BoolArray]]:
     """Of each look the mask that promises the greatest IoU with what was clicked.
 
     Args:
-        answers: of all looks at one object.
+        predictions: of all looks at one object.
 
     Returns:
         Per look its promise, comparable between looks, and (A,) bool of the look's patches. The
         mask has the positive patches and lacks the negative ones.
     """
-    found = [propose_masks(answer) for answer in answers]
-    told = [measure_masks(*each) for each in zip(answers, found, strict=True)]
+    found = [propose_masks(prediction) for prediction in predictions]
+    features = [compute_mask_features(*each) for each in zip(predictions, found, strict=True)]
     with torch.no_grad():
-        scores = load_choice_network()(torch.from_numpy(np.concatenate(told))).numpy()
+        scores = load_mask_selector()(torch.from_numpy(np.concatenate(features))).numpy()
     best, start = [], 0
     for each in found:
         own = scores[start : start + len(each.masks)]
@@ -93,13 +100,13 @@ def best_masks(answers: Sequence[Answer]) -> list[tuple[float, BoolArray]]:
     return best
 
 
-def chosen_mask(answers: Sequence[Answer]) -> tuple[int, BoolArray]:
+def select_mask(predictions: Sequence[ClickPrediction]) -> tuple[int, BoolArray]:
     """The best mask of all looks: which answer it is of, and (A,) bool of that look's patches."""
-    best = best_masks(answers)
-    number = most_promising(best)
+    best = select_best_masks(predictions)
+    number = find_highest_predicted_iou(best)
     return number, best[number][1]
 
 
-def most_promising(best: Sequence[tuple[float, BoolArray]]) -> int:
+def find_highest_predicted_iou(best: Sequence[tuple[float, BoolArray]]) -> int:
     """Which of the looks' best masks promises the greatest IoU; the first of equals."""
     return max(range(len(best)), key=lambda number: best[number][0])

@@ -22,16 +22,16 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from segvigen_model.errors import CheckpointMismatch
-from segvigen_model.surface.patch_features import FAR, PatchFacts
+from segvigen_model.surface.patch_features import FAR, PatchFeatures
 
 PATCHES_FILE = "patches.safetensors"  # a checkpoint's own, beside its model.safetensors
 WEIGHTS_FILE = Path(__file__).parents[1] / "weights" / PATCHES_FILE  # for those that bring none
 NUM_FREQUENCIES = 4
 NUM_LEVELS = 9
 NUM_SCALARS = 34
-_NUM_PAIR_FACTS = 12 + NUM_LEVELS
+_NUM_PAIR_FEATURES = 12 + NUM_LEVELS
 _THICKNESS = -11  # column of the scalars: mean way inwards
-_REACHES = (0.08, 0.25)  # lengths at which nearness is told, longest sides
+_DISTANCE_SCALES = (0.08, 0.25)  # lengths at which nearness is told, longest sides
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +48,7 @@ class PatchTensors:
 
 
 @dataclass(frozen=True, slots=True)
-class Encoded:
+class EncodedPatches:
     """What the encoder made of one object.
 
     Attributes:
@@ -62,20 +62,24 @@ class Encoded:
     biases: Tensor
 
 
-def tensors_of(facts: PatchFacts, device: str | torch.device = "cpu") -> PatchTensors:
+def build_patch_tensors(
+    features: PatchFeatures, device: str | torch.device = "cpu"
+) -> PatchTensors:
     """Facts as tensors.
 
     Args:
-        facts: of one object; `ways` as floats.
+        features: of one object; `ways` as floats.
         device: torch device.
     """
-    at = torch.as_tensor(facts.centers, dtype=torch.float32, device=device)
-    up = torch.as_tensor(np.asarray(facts.normals, np.float32), device=device)
-    areas = torch.as_tensor(facts.areas, dtype=torch.float32, device=device)
-    scalars = torch.as_tensor(np.asarray(facts.scalars, np.float32), device=device)
-    ways = torch.as_tensor(np.asarray(facts.ways, np.float32), device=device)
-    levels = torch.as_tensor(np.asarray(facts.levels, np.int64), device=device)
-    materials = torch.as_tensor(np.asarray(facts.materials, np.int64), device=device)
+    at = torch.as_tensor(features.centers, dtype=torch.float32, device=device)
+    up = torch.as_tensor(np.asarray(features.normals, np.float32), device=device)
+    areas = torch.as_tensor(features.areas, dtype=torch.float32, device=device)
+    scalars = torch.as_tensor(np.asarray(features.scalars, np.float32), device=device)
+    geodesic_distances = torch.as_tensor(
+        np.asarray(features.geodesic_distances, np.float32), device=device
+    )
+    levels = torch.as_tensor(np.asarray(features.levels, np.int64), device=device)
+    materials = torch.as_tensor(np.asarray(features.materials, np.int64), device=device)
     waves = at[:, :, None] * (2.0 ** torch.arange(NUM_FREQUENCIES, device=device) * math.pi)
     tokens = torch.cat([at, waves.sin().flatten(1), waves.cos().flatten(1), up, scalars], dim=1)
     step = at[None] - at[:, None]
@@ -85,10 +89,10 @@ def tensors_of(facts: PatchFacts, device: str | torch.device = "cpu") -> PatchTe
     size = areas.clamp_min(1e-7).log()
     thick = scalars[:, _THICKNESS]
     columns = [
-        ways / FAR,
-        *((-ways / reach).exp() for reach in _REACHES),
+        geodesic_distances / FAR,
+        *((-geodesic_distances / reach).exp() for reach in _DISTANCE_SCALES),
         gaps,
-        *((-gaps / reach).exp() for reach in _REACHES),
+        *((-gaps / reach).exp() for reach in _DISTANCE_SCALES),
         up @ up.T,
         slope,
         slope.T,
@@ -121,8 +125,8 @@ class Block(nn.Module):
         """(Q, A, D) tokens and (H, A, A) biases -> (Q, A, D)."""
         shape = (*x.shape[:2], 3, self.heads, x.shape[2] // self.heads)
         query, key, value = self.to_qkv(self.norm_attention(x)).view(shape).permute(2, 0, 3, 1, 4)
-        odds = query @ key.transpose(-1, -2) / math.sqrt(shape[-1]) + bias
-        mixed = (odds.softmax(dim=-1) @ value).transpose(1, 2).reshape(x.shape)
+        logits = query @ key.transpose(-1, -2) / math.sqrt(shape[-1]) + bias
+        mixed = (logits.softmax(dim=-1) @ value).transpose(1, 2).reshape(x.shape)
         x = x + self.to_out(mixed)
         out: Tensor = x + self.feed(self.norm_feed(x))
         return out
@@ -151,14 +155,14 @@ class PatchNetwork(nn.Module):
         super().__init__()
         self.sizes = {"width": width, "heads": heads, "pair_width": pair_width}
         self.depth = depth
-        num_facts = 3 + 6 * NUM_FREQUENCIES + 3 + NUM_SCALARS
-        self.register_buffer("mean", torch.zeros(num_facts))
-        self.register_buffer("scale", torch.ones(num_facts))
+        num_features = 3 + 6 * NUM_FREQUENCIES + 3 + NUM_SCALARS
+        self.register_buffer("mean", torch.zeros(num_features))
+        self.register_buffer("scale", torch.ones(num_features))
         self.read_token = nn.Sequential(
-            nn.Linear(num_facts, width), nn.GELU(), nn.Linear(width, width)
+            nn.Linear(num_features, width), nn.GELU(), nn.Linear(width, width)
         )
         self.read_pair = nn.Sequential(
-            nn.Linear(_NUM_PAIR_FACTS, pair_width), nn.GELU(), nn.Linear(pair_width, pair_width)
+            nn.Linear(_NUM_PAIR_FEATURES, pair_width), nn.GELU(), nn.Linear(pair_width, pair_width)
         )
         self.to_bias = nn.Linear(pair_width, heads * sum(depth))
         self.encoder = nn.ModuleList(Block(width, heads) for _ in range(depth[0]))
@@ -169,17 +173,19 @@ class PatchNetwork(nn.Module):
         self.to_key = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, 64))
         self.pair_odds = nn.Linear(pair_width, 1)
 
-    def encode(self, facts: PatchTensors) -> Encoded:
+    def encode(self, features: PatchTensors) -> EncodedPatches:
         """Read geometry."""
-        pairs = torch.nn.functional.gelu(self.read_pair(facts.pairs))
+        pairs = torch.nn.functional.gelu(self.read_pair(features.pairs))
         heads, layers = self.sizes["heads"], sum(self.depth)
         biases = self.to_bias(pairs).permute(2, 0, 1).unflatten(0, (layers, heads))
-        x = self.read_token((facts.tokens - self.mean) / self.scale)[None]
+        x = self.read_token((features.tokens - self.mean) / self.scale)[None]
         for block, bias in zip(self.encoder, biases, strict=False):
             x = block(x, bias)
-        return Encoded(x[0], pairs, biases[self.depth[0] :])
+        return EncodedPatches(x[0], pairs, biases[self.depth[0] :])
 
-    def ask(self, encoded: Encoded, clicks: list[tuple[Tensor, Tensor]]) -> Tensor:
+    def predict_clicks(
+        self, encoded: EncodedPatches, clicks: list[tuple[Tensor, Tensor]]
+    ) -> Tensor:
         """Answer questions about one object.
 
         Args:
@@ -189,30 +195,32 @@ class PatchNetwork(nn.Module):
         Returns:
             (Q, A) log odds that a patch belongs to the clicked part.
         """
-        x = torch.stack([self._with_clicks(encoded, *each) for each in clicks])
+        x = torch.stack([self._add_click_features(encoded, *each) for each in clicks])
         for block, bias in zip(self.decoder, encoded.biases, strict=True):
             x = block(x, bias)
-        odds: Tensor = self.read_answer(x)[..., 0]
-        return odds
+        logits: Tensor = self.read_answer(x)[..., 0]
+        return logits
 
-    def together(self, encoded: Encoded) -> Tensor:
+    def predict_affinity(self, encoded: EncodedPatches) -> Tensor:
         """(A, A) log odds that two patches are of one part."""
         key = self.to_key(encoded.tokens)
         pair = self.pair_odds(encoded.pairs)[..., 0]
-        odds: Tensor = key @ key.T / 8.0 + 0.5 * (pair + pair.T)
-        return odds
+        logits: Tensor = key @ key.T / 8.0 + 0.5 * (pair + pair.T)
+        return logits
 
-    def _with_clicks(self, encoded: Encoded, positive: Tensor, negative: Tensor) -> Tensor:
+    def _add_click_features(
+        self, encoded: EncodedPatches, positive: Tensor, negative: Tensor
+    ) -> Tensor:
         """(A, D) tokens that know where clicks are."""
         x = encoded.tokens
-        for read, chosen in zip(self.read_clicks, (positive, negative), strict=True):
+        for layer, chosen in zip(self.read_clicks, (positive, negative), strict=True):
             if len(chosen):
                 seen = encoded.pairs[:, chosen]
-                x = x + read(torch.cat([seen.amax(dim=1), seen.mean(dim=1)], dim=1))
+                x = x + layer(torch.cat([seen.amax(dim=1), seen.mean(dim=1)], dim=1))
         return x
 
 
-def grown(network: PatchNetwork, depth: tuple[int, int]) -> PatchNetwork:
+def with_depth(network: PatchNetwork, depth: tuple[int, int]) -> PatchNetwork:
     """The same answers from a deeper network: every new layer begins by adding nothing.
 
     Args:
@@ -250,9 +258,12 @@ def read_patch_network(path: Path) -> PatchNetwork:
     """
     try:
         with safe_open(path, "pt") as stored:
-            told = {name: int(value) for name, value in (stored.metadata() or {}).items()}
+            sizes = {name: int(value) for name, value in (stored.metadata() or {}).items()}
         network = PatchNetwork(
-            told["width"], told["heads"], (told["encoder"], told["decoder"]), told["pair_width"]
+            sizes["width"],
+            sizes["heads"],
+            (sizes["encoder"], sizes["decoder"]),
+            sizes["pair_width"],
         )
         network.load_state_dict({name: value.float() for name, value in load_file(path).items()})
     except (SafetensorError, OSError, KeyError, ValueError, RuntimeError) as err:

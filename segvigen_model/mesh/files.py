@@ -6,7 +6,7 @@ from pathlib import Path
 
 from segvigen_model.errors import AssetRejected
 from segvigen_model.mesh.formats.limits import MeshLimits
-from segvigen_model.mesh.formats.side_names import names_in
+from segvigen_model.mesh.formats.side_names import find_names
 from segvigen_model.mesh.io import load_mesh
 from segvigen_model.types import AssetMesh
 
@@ -54,7 +54,7 @@ def _read_side_files(path: Path, data: bytes) -> dict[str, bytes]:
 
 
 def _side_names(data: bytes, suffix: str) -> list[str]:
-    return names_in(data, suffix.lstrip(".").lower(), MAX_SIDE_FILES + 1)
+    return find_names(data, suffix.lstrip(".").lower(), MAX_SIDE_FILES + 1)
 
 
 def _find_below(root: Path, places: tuple[Path, ...]) -> Path | None:

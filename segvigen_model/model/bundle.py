@@ -60,7 +60,7 @@ class Normalization:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Bundle:
+class SegviGenModel:
     """A whole model.
 
     Attributes:
@@ -97,7 +97,7 @@ class Bundle:
         """Where the networks compute."""
         return self.compute_device or self.dit.flow_model.out_layer.weight.device
 
-    def flow_for(self, task: Task) -> SegmentationFlow:
+    def select_flow(self, task: Task) -> SegmentationFlow:
         """Return the flow that knows a task."""
         if self.flows and task not in self.flows:
             known = ", ".join(each.name.lower() for each in self.flows)
@@ -107,20 +107,20 @@ class Bundle:
             )
         return self.flows.get(task, self.dit)
 
-    def modules(self) -> dict[str, nn.Module]:
+    def list_modules(self) -> dict[str, nn.Module]:
         """Return the five networks by name."""
         return {name: getattr(self, name) for name in PARTS}
 
-    def state(self) -> dict[str, Tensor]:
+    def collect_state(self) -> dict[str, Tensor]:
         """Return all weights, keys prefixed by the network's name."""
         return {
             f"{part}.{name}": value
-            for part, module in self.modules().items()
+            for part, module in self.list_modules().items()
             for name, value in module.state_dict().items()
         }
 
 
-def build(preset: str, *, seed: int = 0, device: str = "cpu") -> Bundle:
+def build_model(preset: str, *, seed: int = 0, device: str = "cpu") -> SegviGenModel:
     """Make a model with random weights.
 
     Args:
@@ -130,40 +130,42 @@ def build(preset: str, *, seed: int = 0, device: str = "cpu") -> Bundle:
     """
     if preset not in PRESETS:
         raise CheckpointMismatch(f"no preset {preset!r}; choose one of {', '.join(PRESETS)}")
-    bundle = from_config(PRESETS[preset], seed=seed, device=device)
-    return replace(bundle, sha256=_digest(bundle.state()))
+    model = build_model_from_config(PRESETS[preset], seed=seed, device=device)
+    return replace(model, sha256=_hash_state(model.collect_state()))
 
 
-def from_config(config: ModelConfig, *, seed: int = 0, device: str = "cpu") -> Bundle:
+def build_model_from_config(
+    config: ModelConfig, *, seed: int = 0, device: str = "cpu"
+) -> SegviGenModel:
     """Make a model of any size with random weights and an empty `sha256`."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        bundle = Bundle(
+        model = SegviGenModel(
             shape_encoder=Encoder(config.shape_encoder),
             shape_decoder=Decoder(config.shape_decoder),
             tex_encoder=Encoder(config.tex_encoder),
             tex_decoder=Decoder(config.tex_decoder),
             dit=SegmentationFlow(config.flow),
             config=config,
-            normalization=_unit_normalization(config.latent_channels),
+            normalization=_make_unit_normalization(config.latent_channels),
             sha256="",
         )
-    return move_to_device(bundle, device)
+    return move_to_device(model, device)
 
 
-def _unit_normalization(channels: int) -> Normalization:
+def _make_unit_normalization(channels: int) -> Normalization:
     zero, one = torch.zeros(channels), torch.ones(channels)
     return Normalization(zero, one, zero, one)
 
 
-def move_to_device(bundle: Bundle, device: str) -> Bundle:
+def move_to_device(model: SegviGenModel, device: str) -> SegviGenModel:
     """Put every network and the normalisation on a device, in evaluation mode."""
-    for module in bundle.modules().values():
+    for module in model.list_modules().values():
         module.to(device).eval()
-    return replace(bundle, normalization=bundle.normalization.to(device))
+    return replace(model, normalization=model.normalization.to(device))
 
 
-def _digest(state: Mapping[str, Tensor]) -> str:
+def _hash_state(state: Mapping[str, Tensor]) -> str:
     digest = hashlib.sha256()
     for name in sorted(state):
         digest.update(name.encode())
@@ -171,7 +173,7 @@ def _digest(state: Mapping[str, Tensor]) -> str:
     return digest.hexdigest()
 
 
-def normalization_of(values: Mapping[str, Any], channels: int | None = None) -> Normalization:
+def build_normalization(values: Mapping[str, Any], channels: int | None = None) -> Normalization:
     """Make a normalisation of lists `shape_mean`, `shape_std`, `tex_mean`, `tex_std`.
 
     Args:

@@ -13,23 +13,28 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from segvigen_model.model.bundle import Bundle
-from segvigen_model.model.image_condition import guide_condition
-from segvigen_model.model.offload import placed
+from segvigen_model.model.bundle import SegviGenModel
+from segvigen_model.model.image_condition import encode_guide_condition
+from segvigen_model.model.offload import on_device
 from segvigen_model.slat_flow.conditioning import (
     NUM_CLICK_SLOTS,
     ClickTokens,
     Task,
-    click_tokens,
+    make_click_tokens,
     stack_clicks,
 )
-from segvigen_model.slat_flow.sampler import SamplerOptions, draw_noise, one_step, sample
+from segvigen_model.slat_flow.sampler import (
+    SamplerOptions,
+    draw_noise,
+    sample_in_one_step,
+    sample_latents,
+)
 from segvigen_model.slat_flow.segmentation import FlowInputs, SegmentationFlow
-from segvigen_model.sparse.structure import Structure, pyramid
-from segvigen_model.sparse.tensor import SparseTensor, sparse_tensor
+from segvigen_model.sparse.structure import Structure, fold_levels
+from segvigen_model.sparse.tensor import SparseTensor, make_sparse_tensor
 from segvigen_model.types import BoolArray, Encoding, FloatArray, IntArray, OVoxel
-from segvigen_model.vae.shape import shape_tensor
-from segvigen_model.vae.texture import pbr_features, texture_attributes
+from segvigen_model.vae.shape import make_shape_tensor
+from segvigen_model.vae.texture import decode_texture_attributes, encode_pbr_features
 
 NOISE_SEED_STEP = 7919  # draws of neighbouring seeds must not share noise
 
@@ -48,43 +53,45 @@ class ClickSet:
 
 
 @torch.no_grad()
-def encode_voxels(bundle: Bundle, voxels: OVoxel) -> Encoding:
+def encode_voxels(model: SegviGenModel, voxels: OVoxel) -> Encoding:
     """Encode shape and texture of an asset.
 
     Args:
-        bundle: the model; its grid must be the voxels'.
+        model: the model; its grid must be the voxels'.
         voxels: the asset.
     """
-    device = bundle.device
-    shape_in = shape_tensor(voxels.coords, voxels.dual, voxels.intersected)
-    shape_in = sparse_tensor(shape_in.feats.to(device), shape_in.coords.to(device), 1)
-    attributes = pbr_features(voxels.base_color, voxels.metallic, voxels.roughness, voxels.alpha)
-    with placed(bundle.shape_encoder, device) as encoder:
+    device = model.device
+    shape_in = make_shape_tensor(voxels.coords, voxels.dual, voxels.intersected)
+    shape_in = make_sparse_tensor(shape_in.feats.to(device), shape_in.coords.to(device), 1)
+    attributes = encode_pbr_features(
+        voxels.base_color, voxels.metallic, voxels.roughness, voxels.alpha
+    )
+    with on_device(model.shape_encoder, device) as encoder:
         shape_slat = encoder(shape_in).mean
-    with placed(bundle.tex_encoder, device) as encoder:
+    with on_device(model.tex_encoder, device) as encoder:
         tex_slat = encoder(shape_in.replace(attributes.to(device))).mean
     return Encoding(
         grid=voxels.grid,
-        factor=bundle.config.factor,
+        factor=model.config.factor,
         coords=voxels.coords,
         latent_coords=shape_slat.coords[:, 1:].cpu().numpy(),
         shape_slat=shape_slat.feats.float().cpu().numpy(),
         tex_slat=tex_slat.feats.float().cpu().numpy(),
         base_color=voxels.base_color,
         frame=voxels.frame,
-        checkpoint=bundle.sha256,
+        checkpoint=model.sha256,
     )
 
 
 def draw_masks(
-    bundle: Bundle, encoding: Encoding, click_sets: Sequence[ClickSet], seed: int = 0
+    model: SegviGenModel, encoding: Encoding, click_sets: Sequence[ClickSet], seed: int = 0
 ) -> FloatArray:
     """Mask of each click set: in one step from zero noise, or sampled by released weights.
 
     Sets with more positives than there are slots are run in groups, so that no click is lost.
 
     Args:
-        bundle: the model.
+        model: the model.
         encoding: the asset.
         click_sets: one per wanted mask, each with at least one positive.
         seed: of the noise, where it is sampled.
@@ -92,30 +99,30 @@ def draw_masks(
     Returns:
         (M, N) float32, 0..1 per voxel; 0.5 is the border.
     """
-    knows_negatives = bundle.flow_for(Task.INTERACTIVE).config.num_click_embeddings > 1
+    knows_negatives = model.select_flow(Task.INTERACTIVE).config.num_click_embeddings > 1
     owned = [
         (index, group)
         for index, clicks in enumerate(click_sets)
-        for group in _slot_groups(clicks, knows_negatives)
+        for group in _split_click_slots(clicks, knows_negatives)
     ]
-    cond = _condition(bundle, encoding, None)
-    config = bundle.config.segmenter
-    shift = 0.5 - config.clicks.mask_threshold if bundle.sampler is None else 0.0
+    cond = _encode_condition(model, encoding, None)
+    config = model.config.segmenter
+    shift = 0.5 - config.clicks.mask_threshold if model.sampler is None else 0.0
     masks = np.zeros((len(click_sets), len(encoding.coords)), np.float32)
     tokens_each, at_once = 2 * len(encoding.latent_coords), config.limits.max_batch_tokens
-    for part in _batches(len(owned), tokens_each, at_once):
+    for part in _split_batches(len(owned), tokens_each, at_once):
         owners = [index for index, _ in owned[part]]
-        tokens = [click_tokens(group.cells, group.is_positive) for _, group in owned[part]]
-        request = _Request(Task.INTERACTIVE, stack_clicks(tokens), cond, bundle.sampler)
-        latents = _sampled(bundle, encoding, request, [seed] * len(owners))
-        colors = _decode(bundle, encoding, latents, len(owners))
+        tokens = [make_click_tokens(group.cells, group.is_positive) for _, group in owned[part]]
+        request = _Request(Task.INTERACTIVE, stack_clicks(tokens), cond, model.sampler)
+        latents = _sample_latents(model, encoding, request, [seed] * len(owners))
+        colors = _decode(model, encoding, latents, len(owners))
         whiteness = np.clip(colors.mean(axis=2) + shift, 0.0, 1.0)
         np.maximum.at(masks, np.array(owners), whiteness)
     return masks
 
 
 def draw_colorings(
-    bundle: Bundle,
+    model: SegviGenModel,
     encoding: Encoding,
     *,
     num_draws: int,
@@ -126,7 +133,7 @@ def draw_colorings(
     """Seeded full colourings, all draws in one batch.
 
     Args:
-        bundle: the model.
+        model: the model.
         encoding: the asset.
         num_draws: number of draws.
         num_steps: Euler steps; 1 = one step from zero noise (then all draws are equal).
@@ -137,15 +144,15 @@ def draw_colorings(
         (num_draws, N, 3) float32 RGB, about 0..1.
     """
     task = Task.FULL if view is None else Task.GUIDED
-    options = replace(bundle.sampler or SamplerOptions(), num_steps=num_steps)
-    request = _Request(task, None, _condition(bundle, encoding, view), options)
+    options = replace(model.sampler or SamplerOptions(), num_steps=num_steps)
+    request = _Request(task, None, _encode_condition(model, encoding, view), options)
     seeds = [seed * NOISE_SEED_STEP + draw for draw in range(num_draws)]
-    drawn = []
-    at_once = bundle.config.segmenter.limits.max_batch_tokens
-    for part in _batches(num_draws, 2 * len(encoding.latent_coords), at_once):
-        latents = _sampled(bundle, encoding, request, seeds[part])
-        drawn.append(_decode(bundle, encoding, latents, len(seeds[part])))
-    return np.concatenate(drawn)
+    decoded = []
+    at_once = model.config.segmenter.limits.max_batch_tokens
+    for part in _split_batches(num_draws, 2 * len(encoding.latent_coords), at_once):
+        latents = _sample_latents(model, encoding, request, seeds[part])
+        decoded.append(_decode(model, encoding, latents, len(seeds[part])))
+    return np.concatenate(decoded)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -165,24 +172,26 @@ class _Request:
     options: SamplerOptions | None
 
 
-def _sampled(bundle: Bundle, encoding: Encoding, request: _Request, seeds: Sequence[int]) -> Tensor:
+def _sample_latents(
+    model: SegviGenModel, encoding: Encoding, request: _Request, seeds: Sequence[int]
+) -> Tensor:
     """(len(seeds) * T, C) normalised texture latents, one answer per seed."""
-    with placed(bundle.flow_for(request.task), bundle.device) as flow:
-        inputs = _inputs(bundle, flow, encoding, len(seeds), request)
+    with on_device(model.select_flow(request.task), model.device) as flow:
+        inputs = _prepare_inputs(model, flow, encoding, len(seeds), request)
         if request.options is None:
-            return one_step(flow, inputs)
+            return sample_in_one_step(flow, inputs)
         tokens, channels = encoding.tex_slat.shape
         noise = torch.cat([draw_noise(tokens, channels, each) for each in seeds])
-        return sample(flow, inputs, noise.to(bundle.device), request.options)
+        return sample_latents(flow, inputs, noise.to(model.device), request.options)
 
 
-def _batches(count: int, size: int, limit: int) -> list[slice]:
+def _split_batches(count: int, size: int, limit: int) -> list[slice]:
     """Split `count` runs of `size` rows each so that a batch has at most `limit` rows, or one."""
     step = max(1, limit // max(1, size))
     return [slice(start, start + step) for start in range(0, count, step)]
 
 
-def _slot_groups(clicks: ClickSet, knows_negatives: bool) -> list[ClickSet]:
+def _split_click_slots(clicks: ClickSet, knows_negatives: bool) -> list[ClickSet]:
     """Split clicks over runs of ten slots; positives of each run differ, negatives are repeated."""
     positive = np.flatnonzero(clicks.is_positive)
     negative = np.flatnonzero(~clicks.is_positive) if knows_negatives else positive[:0]
@@ -195,17 +204,17 @@ def _slot_groups(clicks: ClickSet, knows_negatives: bool) -> list[ClickSet]:
 
 
 @torch.no_grad()
-def _inputs(
-    bundle: Bundle, flow: SegmentationFlow, encoding: Encoding, batch: int, request: _Request
+def _prepare_inputs(
+    model: SegviGenModel, flow: SegmentationFlow, encoding: Encoding, batch: int, request: _Request
 ) -> FlowInputs:
     """The same asset `batch` times over."""
-    device = bundle.device
-    shape_slat = bundle.normalization.normalize_shape(
+    device = model.device
+    shape_slat = model.normalization.normalize_shape(
         torch.from_numpy(encoding.shape_slat).to(device)
     )
-    tex_slat = bundle.normalization.normalize_tex(torch.from_numpy(encoding.tex_slat).to(device))
+    tex_slat = model.normalization.normalize_tex(torch.from_numpy(encoding.tex_slat).to(device))
     return flow.prepare(
-        Structure(_repeated(encoding.latent_coords, batch).to(device), batch),
+        Structure(_repeat_cells(encoding.latent_coords, batch).to(device), batch),
         shape_slat.repeat(batch, 1),
         tex_slat.repeat(batch, 1),
         cond=None if request.cond is None else request.cond.expand(batch, -1, -1),
@@ -216,20 +225,22 @@ def _inputs(
 
 
 @torch.no_grad()
-def _condition(bundle: Bundle, encoding: Encoding, view: FloatArray | None) -> Tensor | None:
+def _encode_condition(
+    model: SegviGenModel, encoding: Encoding, view: FloatArray | None
+) -> Tensor | None:
     """(1, L, D) tokens of a painted view, else of the asset's own picture, or None."""
     if view is None:
         if encoding.condition is None:
             return None
-        return torch.from_numpy(encoding.condition)[None].to(bundle.device)
-    if bundle.config.flow.view is None:
+        return torch.from_numpy(encoding.condition)[None].to(model.device)
+    if model.config.flow.view is None:
         picture = np.rint(255.0 * np.asarray(view)).astype(np.uint8)
-        return torch.from_numpy(guide_condition(bundle, picture))[None].to(bundle.device)
+        return torch.from_numpy(encode_guide_condition(model, picture))[None].to(model.device)
     image = torch.from_numpy(np.ascontiguousarray(view, dtype=np.float32)).permute(2, 0, 1)
-    return bundle.dit.encode_view(image[None].to(bundle.device))
+    return model.dit.encode_view(image[None].to(model.device))
 
 
-def _repeated(cells: IntArray, batch: int) -> Tensor:
+def _repeat_cells(cells: IntArray, batch: int) -> Tensor:
     """(N, 3) cells -> (batch * N, 4) int32 rows [asset, x, y, z]."""
     coords = torch.from_numpy(cells.astype(np.int32))
     index = torch.arange(batch, dtype=torch.int32).repeat_interleave(len(coords))
@@ -237,17 +248,17 @@ def _repeated(cells: IntArray, batch: int) -> Tensor:
 
 
 @torch.no_grad()
-def _decode(bundle: Bundle, encoding: Encoding, latents: Tensor, batch: int) -> FloatArray:
+def _decode(model: SegviGenModel, encoding: Encoding, latents: Tensor, batch: int) -> FloatArray:
     """(batch * T, C) normalised texture latents -> (batch, N, 3) RGB, voxel order."""
     num, tokens = len(encoding.coords), len(encoding.latent_coords)
-    slats = bundle.normalization.denormalize_tex(latents)
+    slats = model.normalization.denormalize_tex(latents)
     decoded = []
-    with placed(bundle.tex_decoder, bundle.device) as decoder:
-        for part in _batches(batch, num, bundle.config.segmenter.limits.max_decoded_voxels):
+    with on_device(model.tex_decoder, model.device) as decoder:
+        for part in _split_batches(batch, num, model.config.segmenter.limits.max_decoded_voxels):
             rows = slats[part.start * tokens : part.stop * tokens]
-            rows_of = _repeated(encoding.coords, len(rows) // tokens).to(bundle.device)
-            top = pyramid(rows_of, bundle.config.num_levels, len(rows) // tokens)
+            rows_of = _repeat_cells(encoding.coords, len(rows) // tokens).to(model.device)
+            top = fold_levels(rows_of, model.config.num_levels, len(rows) // tokens)
             voxels = decoder(SparseTensor(rows, top)).voxels
-            decoded.append(texture_attributes(voxels.feats[:, :3]).float().cpu().numpy())
+            decoded.append(decode_texture_attributes(voxels.feats[:, :3]).float().cpu().numpy())
     result: FloatArray = np.concatenate(decoded).reshape(batch, num, 3)
     return result

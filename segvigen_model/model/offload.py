@@ -17,13 +17,13 @@ from torch import Tensor, nn
 
 logger = logging.getLogger(__name__)
 # All released networks in 16 bits (12 GiB with three flows and the image model) and activations.
-STRAIGHT_BYTES = 20 << 30
+DIRECT_COPY_BYTES = 20 << 30
 
 _Module = TypeVar("_Module", bound=nn.Module)
 
 
 @contextmanager
-def placed(module: _Module, device: torch.device | str) -> Iterator[_Module]:
+def on_device(module: _Module, device: torch.device | str) -> Iterator[_Module]:
     """Bring a network's weights to a device for a block; afterwards it is as it was.
 
     Args:
@@ -38,14 +38,14 @@ def placed(module: _Module, device: torch.device | str) -> Iterator[_Module]:
                 for name, value in table.items():
                     if value is not None and not _is_on(value, target):
                         resting.append((table, name, value))  # type: ignore[arg-type]
-                        table[name] = _copy(value, target)  # type: ignore[assignment]
+                        table[name] = _copy_to_device(value, target)  # type: ignore[assignment]
         yield module
     finally:
         for table, name, value in resting:
             table[name] = value
 
 
-def is_offload_needed(device: torch.device | str, needed_bytes: int = STRAIGHT_BYTES) -> bool:
+def is_offload_needed(device: torch.device | str, needed_bytes: int = DIRECT_COPY_BYTES) -> bool:
     """Say whether a CUDA device has too little free memory to hold all networks at once."""
     target = torch.device(device)
     if target.type != "cuda":
@@ -71,6 +71,6 @@ def _is_on(value: Tensor, device: torch.device) -> bool:
     return value.device.type == device.type and same_index
 
 
-def _copy(value: Tensor, device: torch.device) -> Tensor:
+def _copy_to_device(value: Tensor, device: torch.device) -> Tensor:
     moved = value.detach().to(device, non_blocking=True)
     return nn.Parameter(moved, requires_grad=False) if isinstance(value, nn.Parameter) else moved

@@ -57,7 +57,7 @@ class ModelConfig:
         return self.shape_encoder.latent_channels
 
 
-def _model(
+def _build_config(
     name: str,
     grid: int,
     *,
@@ -69,10 +69,10 @@ def _model(
     flow: SegmentationConfig,
     segmenter: SegmenterConfig | None = None,
 ) -> ModelConfig:
-    def encoder(in_channels: int) -> EncoderConfig:
+    def make_encoder(in_channels: int) -> EncoderConfig:
         return EncoderConfig(in_channels, channels, encoder_blocks, latent_channels, logvar_bias)
 
-    def decoder(out_channels: int, predicts: bool) -> DecoderConfig:
+    def make_decoder(out_channels: int, predicts: bool) -> DecoderConfig:
         return DecoderConfig(
             out_channels, channels[::-1], decoder_blocks, latent_channels, predicts
         )
@@ -80,17 +80,17 @@ def _model(
     return ModelConfig(
         name=name,
         grid=grid,
-        shape_encoder=encoder(shape.IN_CHANNELS),
-        shape_decoder=decoder(shape.OUT_CHANNELS, predicts=True),
-        tex_encoder=encoder(texture.CHANNELS),
-        tex_decoder=decoder(texture.CHANNELS, predicts=False),
+        shape_encoder=make_encoder(shape.IN_CHANNELS),
+        shape_decoder=make_decoder(shape.OUT_CHANNELS, predicts=True),
+        tex_encoder=make_encoder(texture.CHANNELS),
+        tex_decoder=make_decoder(texture.CHANNELS, predicts=False),
         flow=flow,
         segmenter=segmenter or SegmenterConfig(),
     )
 
 
 PRESETS: dict[str, ModelConfig] = {
-    "tiny": _model(
+    "tiny": _build_config(
         "tiny",
         32,
         channels=(8, 16, 16),
@@ -103,7 +103,7 @@ PRESETS: dict[str, ModelConfig] = {
             view=ViewConfig(image_size=32, patch_size=8),
         ),
     ),
-    "default": _model(
+    "default": _build_config(
         "default",
         64,
         channels=(32, 64, 128),
@@ -116,7 +116,7 @@ PRESETS: dict[str, ModelConfig] = {
             view=ViewConfig(image_size=64, patch_size=8),
         ),
     ),
-    "trellis2_1b": _model(
+    "trellis2_1b": _build_config(
         "trellis2_1b",
         512,
         channels=(64, 128, 256, 512, 1024),

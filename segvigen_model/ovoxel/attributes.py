@@ -17,11 +17,11 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from segvigen_model.ovoxel.compiled import jit
-from segvigen_model.ovoxel.dual_grid import unit_normal
-from segvigen_model.ovoxel.texture_sampling import sample, tangent_frame, to_tangent
+from segvigen_model.ovoxel.compiled import compile_jit
+from segvigen_model.ovoxel.dual_grid import compute_unit_normal
+from segvigen_model.ovoxel.texture_sampling import compute_tangent_frame, rotate_normal, sample
 from segvigen_model.ovoxel.textures import PackedMaterials
-from segvigen_model.ovoxel.voxel_set import VoxelSet, rank_of, scan_axis
+from segvigen_model.ovoxel.voxel_set import VoxelSet, find_rank, scan_axis
 from segvigen_model.types import ByteArray, FloatArray, IntArray
 
 NUM_SUMS = 14  # weight, colour 3, alpha, metal, rough, glow 3, normal 3, spare
@@ -71,8 +71,8 @@ def sample_attributes(
     }
 
 
-@jit
-def _barycentric(triangle, point, normal, share):
+@compile_jit
+def _compute_barycentric(triangle, point, normal, share):
     """Write the barycentric coordinates of a point's projection, unclamped; give the distance."""
     height, d00, d01, d11, d20, d21 = 0.0, 0.0, 0.0, 0.0, 0.0, 0.0
     for k in range(3):
@@ -96,7 +96,7 @@ def _barycentric(triangle, point, normal, share):
     return height
 
 
-@jit
+@compile_jit
 def _accumulate(surface, materials, index, stamps, sums):
     grid = index.grid
     cells = np.zeros((grid * grid, 3), dtype=np.int64)
@@ -107,8 +107,8 @@ def _accumulate(surface, materials, index, stamps, sums):
     values = np.zeros(NUM_SUMS)
     for face in range(len(surface.triangles)):
         triangle = surface.triangles[face]
-        unit_normal(triangle, face_normal)
-        widths = tangent_frame(triangle, surface.uvs[face], grid, frame)
+        compute_unit_normal(triangle, face_normal)
+        widths = compute_tangent_frame(triangle, surface.uvs[face], grid, frame)
         for axis in range(3):
             across, along = (axis + 1) % 3, (axis + 2) % 3
             for hit in range(scan_axis(triangle, axis, grid, cells, depths)):
@@ -116,22 +116,24 @@ def _accumulate(surface, materials, index, stamps, sums):
                     cell[axis] = cells[hit, axis]
                     cell[across] = cells[hit, across] + (corner & 1)
                     cell[along] = cells[hit, along] + (corner >> 1)
-                    row = rank_of(index, cell)
+                    row = find_rank(index, cell)
                     if stamps[row] == face:
                         continue
                     stamps[row] = face
                     for k in range(3):
                         point[k] = cell[k] + 0.5
-                    height = _barycentric(triangle, point, face_normal, share)
-                    _shade(surface, materials, face, share, face_normal, frame, widths, values)
+                    height = _compute_barycentric(triangle, point, face_normal, share)
+                    _shade_sample(
+                        surface, materials, face, share, face_normal, frame, widths, values
+                    )
                     weight = np.float32(1.0 - height / grid)
                     sums[row, 0] += weight
                     for k in range(12):
                         sums[row, 1 + k] += weight * np.float32(values[k])
 
 
-@jit
-def _shade(surface, materials, face, share, face_normal, frame, widths, values):
+@compile_jit
+def _shade_sample(surface, materials, face, share, face_normal, frame, widths, values):
     """Write colour 3, alpha, metal, rough, glow 3, normal 3 of one surface point to `values`."""
     uvs, normals = surface.uvs[face], surface.normals[face]
     material = surface.material[face]
@@ -141,10 +143,10 @@ def _shade(surface, materials, face, share, face_normal, frame, widths, values):
     found = np.ones(4)
     if slots[0] >= 0:
         sample(materials, slots[0], u, v, widths, found)
-    _tint(surface.colors[min(face, len(surface.colors) - 1)], share, found)
+    _apply_tint(surface.colors[min(face, len(surface.colors) - 1)], share, found)
     for k in range(4):
         values[k] = found[k] * factors[k]
-    values[3] = _visible(values[3], materials.alpha[material])
+    values[3] = _apply_alpha_mode(values[3], materials.alpha[material])
     values[4], values[5] = factors[4], factors[5]
     if slots[1] >= 0:
         sample(materials, slots[1], u, v, widths, found)
@@ -164,11 +166,11 @@ def _shade(surface, materials, face, share, face_normal, frame, widths, values):
             normal[k] = face_normal[k]
     if slots[3] >= 0 and widths > 0.0:
         sample(materials, slots[3], u, v, widths, found)
-        to_tangent(found, frame, normal)
+        rotate_normal(found, frame, normal)
 
 
-@jit
-def _tint(colors, share, found):
+@compile_jit
+def _apply_tint(colors, share, found):
     """Multiply a sample by the vertex colours, not continued beyond the triangle."""
     total = 0.0
     for corner in range(3):
@@ -180,8 +182,8 @@ def _tint(colors, share, found):
         found[k] *= tint / total
 
 
-@jit
-def _visible(alpha, rule):
+@compile_jit
+def _apply_alpha_mode(alpha, rule):
     """Apply the alpha mode; compared in float32, as a cutoff of 0.4 means 102 of 255."""
     if rule[0] == 0.0:
         return 1.0

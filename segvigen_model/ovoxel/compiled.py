@@ -16,18 +16,18 @@ from typing import Any
 import numba
 
 
-def jit(function: Callable[..., Any]) -> Any:
+def compile_jit(function: Callable[..., Any]) -> Any:
     """Compile a function for its argument types on first use; it runs without the GIL."""
     kernel = numba.njit(cache=True, nogil=True)(function)
     # No public way exists; where numba changes this, caching falls back to its own stamp.
     cache_file = getattr(getattr(kernel, "_cache", None), "_cache_file", None)
     if cache_file is not None:
-        cache_file._source_stamp = _sources_stamp()
+        cache_file._source_stamp = _hash_sources()
     return kernel
 
 
 @cache
-def _sources_stamp() -> str:
+def _hash_sources() -> str:
     """Hash of the folder's sources."""
     digest = hashlib.sha256()
     for path in sorted(Path(__file__).parent.glob("*.py")):

@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 from segvigen_model.coords import fit_frame, mesh_to_unit
 from segvigen_model.errors import AssetRejected
 from segvigen_model.ovoxel.attributes import Surface, sample_attributes
-from segvigen_model.ovoxel.dual_grid import dual_grid
+from segvigen_model.ovoxel.dual_grid import compute_dual_grid
 from segvigen_model.ovoxel.textures import pack_materials
-from segvigen_model.ovoxel.voxel_set import Voxelised, find_voxels
+from segvigen_model.ovoxel.voxel_set import VoxelAttributes, find_voxels
 from segvigen_model.types import (
     AssetMesh,
     ByteArray,
@@ -51,8 +51,10 @@ def mesh_to_ovoxel(
     """
     frame = fit_frame(mesh.used_vertices)
     triangles = to_voxel_units(mesh_to_unit(mesh.vertices, frame).astype(np.float32), grid)
-    surface = _surface(mesh, np.ascontiguousarray(triangles[mesh.faces]))
-    voxels = _backend(backend, torch.device(device))(surface, mesh.faces, mesh.materials, grid)
+    surface = _build_surface(mesh, np.ascontiguousarray(triangles[mesh.faces]))
+    voxels = _choose_backend(backend, torch.device(device))(
+        surface, mesh.faces, mesh.materials, grid
+    )
     if len(voxels.coords) == 0:
         raise AssetRejected(
             "degenerate", f"no edge of a {grid}^3 grid meets the surface; is it a line or point?"
@@ -67,9 +69,9 @@ def mesh_to_ovoxel(
     )
 
 
-def _backend(
+def _choose_backend(
     backend: Backend, device: torch.device
-) -> Callable[[Surface, IntArray, tuple[Material, ...], int], Voxelised]:
+) -> Callable[[Surface, IntArray, tuple[Material, ...], int], VoxelAttributes]:
     if backend == "compiled" or (backend == "auto" and device.type == "cpu"):
         return voxelise
     # Imported here: its modules take their constants from this folder's.
@@ -80,7 +82,7 @@ def _backend(
 
 def voxelise(
     surface: Surface, faces: IntArray, materials: Sequence[Material], grid: int
-) -> Voxelised:
+) -> VoxelAttributes:
     """Convert a surface in voxel units by the compiled kernels.
 
     Args:
@@ -90,9 +92,9 @@ def voxelise(
         grid: voxels along each axis.
     """
     voxels = find_voxels(surface.triangles, grid)
-    dual, intersected = dual_grid(surface.triangles, faces, voxels)
+    dual, intersected = compute_dual_grid(surface.triangles, faces, voxels)
     attributes = sample_attributes(surface, pack_materials(materials), voxels)
-    return Voxelised(voxels.coords, dual, intersected, attributes)
+    return VoxelAttributes(voxels.coords, dual, intersected, attributes)
 
 
 def to_voxel_units(vertices: FloatArray, grid: int) -> FloatArray:
@@ -113,7 +115,7 @@ def quantise(dual: FloatArray) -> ByteArray:
     return (np.clip(dual, 0.0, 1.0) * 255.0).astype(np.uint8)
 
 
-def _surface(mesh: AssetMesh, triangles: FloatArray) -> Surface:
+def _build_surface(mesh: AssetMesh, triangles: FloatArray) -> Surface:
     num = len(mesh.faces)
     normals: NDArray[np.float32] = np.zeros(
         (num, 3, 3), dtype=np.float32

@@ -13,9 +13,9 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from segvigen_model.ovoxel.compiled import jit
+from segvigen_model.ovoxel.compiled import compile_jit
 from segvigen_model.ovoxel.dual_solve import solve
-from segvigen_model.ovoxel.voxel_set import VoxelSet, rank_of, scan_axis
+from segvigen_model.ovoxel.voxel_set import VoxelSet, find_rank, scan_axis
 from segvigen_model.types import BoolArray, FloatArray, IntArray
 
 BOUNDARY_WEIGHT = 0.2  # official default
@@ -23,7 +23,7 @@ REGULARIZATION = 1e-2  # official default
 MIN_EDGE = 1e-6  # unit lengths; shorter boundary edges have no direction
 
 
-def dual_grid(
+def compute_dual_grid(
     triangles: FloatArray, faces: IntArray, voxels: VoxelSet
 ) -> tuple[FloatArray, BoolArray]:
     """Place the dual vertices and flag the crossed edges.
@@ -42,14 +42,14 @@ def dual_grid(
     flags = np.zeros((num, 3), dtype=np.bool_)
     _add_crossings(triangles, voxels.index, sums, flags)
     _add_faces(triangles, voxels.index, sums)
-    segments = triangles.reshape(-1, 3)[_boundary_corners(faces)]
+    segments = triangles.reshape(-1, 3)[_find_boundary_corners(faces)]
     _add_boundary(segments, voxels.index, sums, BOUNDARY_WEIGHT)
     dual = np.zeros((num, 3), dtype=np.float64)
     solve(sums, REGULARIZATION, dual)
     return dual, flags
 
 
-def _boundary_corners(faces: IntArray) -> NDArray[np.int64]:
+def _find_boundary_corners(faces: IntArray) -> NDArray[np.int64]:
     """Edges used by exactly one face, as (E, 2) numbers of corners (face * 3 + corner)."""
     start = np.arange(faces.size, dtype=np.int64).reshape(-1, 3)
     ends = np.stack([start, np.roll(start, -1, axis=1)], axis=-1).reshape(-1, 2)
@@ -62,7 +62,7 @@ def _boundary_corners(faces: IntArray) -> NDArray[np.int64]:
     return ends[np.sort(order[is_new[:-1] & is_new[1:]])]
 
 
-@jit
+@compile_jit
 def _add_plane(sums, row, normal, offset):
     sums[row, 4] += normal[0] * normal[0]
     sums[row, 5] += normal[0] * normal[1]
@@ -76,14 +76,14 @@ def _add_plane(sums, row, normal, offset):
     sums[row, 13] += offset * offset
 
 
-@jit
+@compile_jit
 def dot3(a, b):
     """Give the dot product of two (3,) vectors; plain loops compile far faster than array code."""
     return a[0] * b[0] + a[1] * b[1] + a[2] * b[2]
 
 
-@jit
-def unit_normal(triangle, normal):
+@compile_jit
+def compute_unit_normal(triangle, normal):
     """Write a triangle's unit normal; zero if it has no area. Gives its length before scaling."""
     for k in range(3):
         i, j = (k + 1) % 3, (k + 2) % 3
@@ -97,7 +97,7 @@ def unit_normal(triangle, normal):
     return length
 
 
-@jit
+@compile_jit
 def _add_crossings(triangles, index, sums, flags):
     grid = index.grid
     cells = np.zeros((grid * grid, 3), dtype=np.int64)
@@ -107,7 +107,7 @@ def _add_crossings(triangles, index, sums, flags):
     point = np.zeros(3)
     for face in range(len(triangles)):
         triangle = triangles[face]
-        unit_normal(triangle, normal)
+        compute_unit_normal(triangle, normal)
         plane = -dot3(normal, triangle[0])
         for axis in range(3):
             across, along = (axis + 1) % 3, (axis + 2) % 3
@@ -120,7 +120,7 @@ def _add_crossings(triangles, index, sums, flags):
                 for corner in range(4):
                     cell[across] = cells[hit, across] + (corner & 1)
                     cell[along] = cells[hit, along] + (corner >> 1)
-                    row = rank_of(index, cell)
+                    row = find_rank(index, cell)
                     offset = plane
                     for k in range(3):
                         sums[row, k] += point[k] - cell[k]
@@ -131,7 +131,7 @@ def _add_crossings(triangles, index, sums, flags):
                         flags[row, axis] = True
 
 
-@jit
+@compile_jit
 def _add_faces(triangles, index, sums):
     """Add each triangle's plane once to every active voxel whose closed box it overlaps.
 
@@ -144,7 +144,7 @@ def _add_faces(triangles, index, sums):
     cell = np.zeros(3, dtype=np.int64)
     for face in range(len(triangles)):
         triangle = triangles[face]
-        if unit_normal(triangle, normal) == 0.0:
+        if compute_unit_normal(triangle, normal) == 0.0:
             continue
         plane = -dot3(normal, triangle[0])
         near = plane
@@ -159,7 +159,7 @@ def _add_faces(triangles, index, sums):
             far += max(normal[k], 0.0)
             if abs(normal[k]) > abs(normal[deep]):
                 deep = k
-            _edge_functions(triangle, normal, k, edge[k])
+            _compute_edge_functions(triangle, normal, k, edge[k])
         across, along = (deep + 1) % 3, (deep + 2) % 3
         for i in range(low[across], high[across] + 1):
             for j in range(low[along], high[along] + 1):
@@ -178,13 +178,13 @@ def _add_faces(triangles, index, sums):
                     if not _is_inside(edge[across], j, k) or not _is_inside(edge[along], k, i):
                         continue
                     cell[across], cell[along], cell[deep] = i, j, k
-                    row = rank_of(index, cell)
+                    row = find_rank(index, cell)
                     if row >= 0:
                         _add_plane(sums, row, normal, level + plane)
 
 
-@jit
-def _edge_functions(triangle, normal, dropped, edge):
+@compile_jit
+def _compute_edge_functions(triangle, normal, dropped, edge):
     """Inward edge functions of the projection that drops one axis, grown by a voxel's extent."""
     u, v = (dropped + 1) % 3, (dropped + 2) % 3
     sign = 1.0 if normal[dropped] >= 0 else -1.0
@@ -198,7 +198,7 @@ def _edge_functions(triangle, normal, dropped, edge):
         edge[start, 2] = max(slope0, 0.0) + max(slope1, 0.0) - inner
 
 
-@jit
+@compile_jit
 def _is_inside(edge, i, j):
     inner0 = edge[0, 0] * i + edge[0, 1] * j + edge[0, 2]
     inner1 = edge[1, 0] * i + edge[1, 1] * j + edge[1, 2]
@@ -206,38 +206,38 @@ def _is_inside(edge, i, j):
     return inner0 >= 0.0 and inner1 >= 0.0 and inner2 >= 0.0
 
 
-@jit
+@compile_jit
 def _add_boundary(segments, index, sums, weight):
     """Walk each boundary edge through the grid and add its line's quadric to active voxels."""
     cell = np.zeros(3, dtype=np.int64)
     step = np.zeros(3, dtype=np.int64)
     ahead, stride = np.zeros(3), np.zeros(3)
-    way, local = np.zeros(3), np.zeros(3)
+    direction, local = np.zeros(3), np.zeros(3)
     grid = index.grid
     for number in range(len(segments)):
         start, end = segments[number, 0], segments[number, 1]
         for k in range(3):
-            way[k] = end[k] - start[k]
-        length = np.sqrt(dot3(way, way))
+            direction[k] = end[k] - start[k]
+        length = np.sqrt(dot3(direction, direction))
         if length < MIN_EDGE * grid:
             continue
         for k in range(3):
-            way[k] /= length
+            direction[k] /= length
             cell[k] = int(np.floor(start[k]))
-            step[k] = 1 if way[k] > 0 else -1
+            step[k] = 1 if direction[k] > 0 else -1
             ahead[k], stride[k] = np.inf, np.inf
-            if way[k] != 0.0:
-                wall = cell[k] + (1.0 if way[k] > 0 else 0.0)
-                ahead[k] = (wall - start[k]) / way[k]
-                stride[k] = abs(1.0 / way[k])
+            if direction[k] != 0.0:
+                wall = cell[k] + (1.0 if direction[k] > 0 else 0.0)
+                ahead[k] = (wall - start[k]) / direction[k]
+                stride[k] = abs(1.0 / direction[k])
         while True:
             is_inside = True
             for k in range(3):
                 is_inside = is_inside and 0 <= cell[k] < grid
                 local[k] = start[k] - cell[k]
-            row = rank_of(index, cell) if is_inside else -1
+            row = find_rank(index, cell) if is_inside else -1
             if row >= 0:
-                _add_line(sums, row, way, local, weight)
+                _add_line(sums, row, direction, local, weight)
             k = 0
             if ahead[1] < ahead[0]:
                 k = 1
@@ -249,14 +249,14 @@ def _add_boundary(segments, index, sums, weight):
             ahead[k] += stride[k]
 
 
-@jit
-def _add_line(sums, row, way, start, weight):
-    along = dot3(way, start)
+@compile_jit
+def _add_line(sums, row, direction, start, weight):
+    along = dot3(direction, start)
     entry = 4
     for i in range(3):
         for j in range(i, 3):
             unit = 1.0 if i == j else 0.0
-            sums[row, entry] += weight * (unit - way[i] * way[j])
+            sums[row, entry] += weight * (unit - direction[i] * direction[j])
             entry += 1
-        sums[row, 10 + i] -= weight * (start[i] - way[i] * along)
+        sums[row, 10 + i] -= weight * (start[i] - direction[i] * along)
     sums[row, 13] += weight * (dot3(start, start) - along * along)

@@ -12,11 +12,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from segvigen_model.ovoxel.compiled import jit
+from segvigen_model.ovoxel.compiled import compile_jit
 
 
-@jit
-def _value(a, b, c, x):
+@compile_jit
+def _evaluate(a, b, c, x):
     total = c
     for i in range(3):
         total += 2.0 * b[i] * x[i]
@@ -25,8 +25,8 @@ def _value(a, b, c, x):
     return total
 
 
-@jit
-def _free_minimum(a, b, x):
+@compile_jit
+def _find_free_minimum(a, b, x):
     """Solve a x = -b by cofactors; the pull towards the mean keeps `a` well conditioned."""
     c00 = a[1, 1] * a[2, 2] - a[1, 2] * a[1, 2]
     c01 = a[0, 2] * a[1, 2] - a[0, 1] * a[2, 2]
@@ -40,9 +40,9 @@ def _free_minimum(a, b, x):
     x[2] = -(c02 * b[0] + c12 * b[1] + c22 * b[2]) / det
 
 
-@jit
+@compile_jit
 def _keep_better(a, b, c, x, best, least):
-    value = _value(a, b, c, x)
+    value = _evaluate(a, b, c, x)
     if value < least:
         for k in range(3):
             best[k] = x[k]
@@ -50,8 +50,8 @@ def _keep_better(a, b, c, x, best, least):
     return least
 
 
-@jit
-def _bounded_minimum(a, b, c, best):
+@compile_jit
+def _find_bounded_minimum(a, b, c, best):
     x = np.zeros(3)
     least = np.inf
     for fixed in range(3):  # faces
@@ -77,7 +77,7 @@ def _bounded_minimum(a, b, c, best):
         least = _keep_better(a, b, c, x, best, least)
 
 
-@jit
+@compile_jit
 def solve(sums, regularization, dual):
     """Place every dual vertex.
 
@@ -100,9 +100,9 @@ def solve(sums, regularization, dual):
             a[i, i] += pull
             b[i] = sums[row, 10 + i] - pull * mean[i]
         c = sums[row, 13] + pull * (mean[0] ** 2 + mean[1] ** 2 + mean[2] ** 2)
-        _free_minimum(a, b, x)
+        _find_free_minimum(a, b, x)
         if min(x[0], x[1], x[2]) >= 0.0 and max(x[0], x[1], x[2]) <= 1.0:
             for i in range(3):
                 dual[row, i] = x[i]
         else:
-            _bounded_minimum(a, b, c, dual[row])
+            _find_bounded_minimum(a, b, c, dual[row])

@@ -80,7 +80,7 @@ def dual_grid_to_mesh(
     ) - np.float32(0.5)
     quads = find_quads(coords, intersected, grid)
     if split is Split.ANGLE:
-        return vertices, _split_by(quads, _bends_less_along_02(vertices[quads]))
+        return vertices, _split_by(quads, _is_flatter_along_02(vertices[quads]))
     if split is Split.FIXED:
         return vertices, _split_by(quads, _has_area(vertices[quads]))
     if split_weight is None:
@@ -118,7 +118,7 @@ def _has_area(corners: FloatArray) -> NDArray[np.bool_]:
     return is_large
 
 
-def _bends_less_along_02(corners: FloatArray) -> NDArray[np.bool_]:
+def _is_flatter_along_02(corners: FloatArray) -> NDArray[np.bool_]:
     def alignment(split: NDArray[np.int64]) -> FloatArray:
         a, b, c = (corners[:, split[0:3]][:, k] for k in range(3))
         d, e, f = (corners[:, split[3:6]][:, k] for k in range(3))

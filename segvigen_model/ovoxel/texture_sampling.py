@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import numpy as np
 
-from segvigen_model.ovoxel.compiled import jit
+from segvigen_model.ovoxel.compiled import compile_jit
 
 _MIN_DETERMINANT = 1e-6  # official: below it texture coordinates have no direction
 
 
-@jit
-def tangent_frame(triangle, uv, grid, frame):
+@compile_jit
+def compute_tangent_frame(triangle, uv, grid, frame):
     """Write dP/du and dP/dv (unit lengths per texture width) and give voxels per texture width.
 
     Args:
@@ -44,8 +44,8 @@ def tangent_frame(triangle, uv, grid, frame):
     return 1.0 / (grid * scale)
 
 
-@jit
-def _bilinear(texels, start, side, channels, u, v, out):
+@compile_jit
+def _sample_bilinear(texels, start, side, channels, u, v, out):
     x, y = u * side - 0.5, v * side - 0.5
     x_low, y_low = np.floor(x), np.floor(y)
     fx, fy = x - x_low, y - y_low
@@ -62,7 +62,7 @@ def _bilinear(texels, start, side, channels, u, v, out):
         out[k] = upper * (1.0 - fy) + lower * fy
 
 
-@jit
+@compile_jit
 def sample(materials, texture, u, v, widths, out):
     """Sample one texture.
 
@@ -82,21 +82,21 @@ def sample(materials, texture, u, v, widths, out):
         num_levels += 1
     level = np.log2(widths * side) if widths > 0.0 else 0.0
     if level <= 0.0 or num_levels == 1:
-        _bilinear(texels, starts[0], side, depth, u, v, out)
+        _sample_bilinear(texels, starts[0], side, depth, u, v, out)
         return
     low = int(min(level, num_levels - 1.0))
-    _bilinear(texels, starts[low], side >> low, depth, u, v, out)
+    _sample_bilinear(texels, starts[low], side >> low, depth, u, v, out)
     if low + 1 >= num_levels:
         return
     other = np.zeros(4)
-    _bilinear(texels, starts[low + 1], side >> (low + 1), depth, u, v, other)
+    _sample_bilinear(texels, starts[low + 1], side >> (low + 1), depth, u, v, other)
     share = level - low
     for k in range(depth):
         out[k] = out[k] * (1.0 - share) + other[k] * share
 
 
-@jit
-def to_tangent(texel, frame, normal):
+@compile_jit
+def rotate_normal(texel, frame, normal):
     """Turn a surface normal by a normal-map texel (0..1), in place.
 
     The frame is dP/du and dP/dv as they are, not made orthogonal to the normal: official.

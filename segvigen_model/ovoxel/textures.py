@@ -42,7 +42,7 @@ class PackedMaterials(NamedTuple):
     alpha: NDArray[np.float32]
 
 
-def square_power_of_two(texture: ByteArray) -> ByteArray:
+def resize_to_power_of_two(texture: ByteArray) -> ByteArray:
     """Resize a texture to the square that the sampler needs.
 
     Args:
@@ -59,7 +59,7 @@ def square_power_of_two(texture: ByteArray) -> ByteArray:
     return np.asarray(resized, dtype=np.uint8).reshape(side, side, texture.shape[2])
 
 
-def mip_chain(texture: ByteArray) -> list[ByteArray]:
+def build_mip_chain(texture: ByteArray) -> list[ByteArray]:
     """Halve a square power-of-two texture down to one texel; integer mean of 2 x 2."""
     chain = [texture]
     while chain[-1].shape[0] > 1:
@@ -75,28 +75,28 @@ def pack_materials(materials: Sequence[Material]) -> PackedMaterials:
     chains: list[list[ByteArray]] = []
     slots = np.full((len(materials), len(SLOTS)), -1, dtype=np.int64)
     for row, material in enumerate(materials):
-        for column, texture in enumerate(_textures(material)):
+        for column, texture in enumerate(_list_textures(material)):
             if texture is None:
                 continue
             if id(texture) not in numbers:
                 numbers[id(texture)] = len(chains)
-                chains.append(mip_chain(square_power_of_two(texture)))
+                chains.append(build_mip_chain(resize_to_power_of_two(texture)))
             slots[row, column] = numbers[id(texture)]
     alpha = [(ALPHA_MODES.get(m.alpha_mode, 0), m.alpha_cutoff) for m in materials]
     return PackedMaterials(
         texels=np.concatenate([level.ravel() for chain in chains for level in chain])
         if chains
         else np.zeros(1, dtype=np.uint8),
-        levels=_level_starts(chains),
+        levels=_find_level_starts(chains),
         sides=np.array([len(chain[0]) for chain in chains] or [1], dtype=np.int64),
         channels=np.array([chain[0].shape[2] for chain in chains] or [1], dtype=np.int64),
         slots=slots,
-        factors=np.stack([_factors(material) for material in materials]).astype(np.float32),
+        factors=np.stack([_list_factors(material) for material in materials]).astype(np.float32),
         alpha=np.array(alpha, dtype=np.float32),
     )
 
 
-def _textures(material: Material) -> tuple[ByteArray | None, ...]:
+def _list_textures(material: Material) -> tuple[ByteArray | None, ...]:
     return (
         material.base_color_texture,
         material.metallic_roughness_texture,
@@ -105,14 +105,14 @@ def _textures(material: Material) -> tuple[ByteArray | None, ...]:
     )
 
 
-def _factors(material: Material) -> FloatArray:
+def _list_factors(material: Material) -> FloatArray:
     # Base colour factors pass through bytes on the official path, so they do here.
     color = np.rint(np.clip(material.base_color_factor, 0.0, 1.0) * 255.0) / 255.0
     rest = (material.metallic_factor, material.roughness_factor, *material.emissive_factor)
     return np.concatenate([color, rest])
 
 
-def _level_starts(chains: Sequence[Sequence[ByteArray]]) -> NDArray[np.int64]:
+def _find_level_starts(chains: Sequence[Sequence[ByteArray]]) -> NDArray[np.int64]:
     starts = np.zeros((max(len(chains), 1), 12), dtype=np.int64)
     total = 0
     for row, chain in enumerate(chains):

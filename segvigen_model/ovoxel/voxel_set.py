@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from segvigen_model.errors import AssetRejected
-from segvigen_model.ovoxel.compiled import jit
+from segvigen_model.ovoxel.compiled import compile_jit
 from segvigen_model.types import (
     BoolArray,
     ByteArray,
@@ -43,15 +43,15 @@ class VoxelIndex(NamedTuple):
     before: NDArray[np.int32]
 
 
-@jit
-def _lerp(start, end, at, low, high):
+@compile_jit
+def _interpolate(start, end, at, low, high):
     if start == end:
         return low
     share = (at - start) / (end - start)
     return (1.0 - share) * low + share * high
 
 
-@jit
+@compile_jit
 def scan_axis(triangle, axis, grid, cells, depths):
     """List where a triangle crosses the grid edges along one axis.
 
@@ -83,16 +83,16 @@ def scan_axis(triangle, axis, grid, cells, depths):
         # Below the middle corner both sides start at the lowest corner, above it at the highest.
         tip, far = (a, c) if row < middle_row else (c, a)
         y0, y1, y2 = triangle[tip, along], triangle[b, along], triangle[far, along]
-        x0 = _lerp(y0, y1, line, triangle[tip, across], triangle[b, across])
-        x1 = _lerp(y0, y2, line, triangle[tip, across], triangle[far, across])
-        z0 = _lerp(y0, y1, line, triangle[tip, axis], triangle[b, axis])
-        z1 = _lerp(y0, y2, line, triangle[tip, axis], triangle[far, axis])
+        x0 = _interpolate(y0, y1, line, triangle[tip, across], triangle[b, across])
+        x1 = _interpolate(y0, y2, line, triangle[tip, across], triangle[far, across])
+        z0 = _interpolate(y0, y1, line, triangle[tip, axis], triangle[b, axis])
+        z1 = _interpolate(y0, y2, line, triangle[tip, axis], triangle[far, axis])
         if x0 > x1:
             x0, x1, z0, z1 = x1, x0, z1, z0
         first = min(max(int(x0), 0), last)
         stop = min(max(int(x1), 0), last)
         for column in range(first, stop):
-            depth = _lerp(x0, x1, column + 1.0, z0, z1)
+            depth = _interpolate(x0, x1, column + 1.0, z0, z1)
             cell = int(depth)
             if 0 <= cell < grid:
                 cells[count, across] = column
@@ -103,8 +103,8 @@ def scan_axis(triangle, axis, grid, cells, depths):
     return count
 
 
-@jit
-def _mark(triangles, grid, words, limit):
+@compile_jit
+def _mark_voxels(triangles, grid, words, limit):
     cells = np.zeros((grid * grid, 3), dtype=np.int64)
     depths = np.zeros(grid * grid, dtype=np.float64)
     steps = np.array([grid * grid, grid, 1], dtype=np.int64)
@@ -124,35 +124,35 @@ def _mark(triangles, grid, words, limit):
     return total
 
 
-@jit
-def _bit_count(word):
+@compile_jit
+def _count_bits(word):
     word = word - ((word >> 1) & 0x55555555)
     word = (word & 0x33333333) + ((word >> 2) & 0x33333333)
     word = (word + (word >> 4)) & 0x0F0F0F0F
     return ((word * 0x01010101) & 0xFFFFFFFF) >> 24
 
 
-@jit
-def rank_of(index, cell):
+@compile_jit
+def find_rank(index, cell):
     """Give the row of the voxel with coordinates `cell` (3,), or -1 if it is not active."""
     voxel = (cell[0] * index.grid + cell[1]) * index.grid + cell[2]
     word = np.int64(index.words[voxel >> 5])
     bit = voxel & 31
     if (word >> bit) & 1 == 0:
         return -1
-    return np.int64(index.before[voxel >> 5]) + _bit_count(word & ((1 << bit) - 1))
+    return np.int64(index.before[voxel >> 5]) + _count_bits(word & ((1 << bit) - 1))
 
 
-@jit
+@compile_jit
 def _count_before(words, before):
     total = 0
     for index in range(len(words)):
         before[index] = total
-        total += _bit_count(np.int64(words[index]))
+        total += _count_bits(np.int64(words[index]))
     return total
 
 
-@jit
+@compile_jit
 def _list_coords(words, grid, coords):
     row = 0
     for index in range(len(words)):
@@ -193,8 +193,8 @@ def find_voxels(triangles: FloatArray, grid: int, max_crossings: int = MAX_CROSS
     num_words = (grid**3 + 31) // 32
     words = np.zeros(num_words, dtype=np.uint32)
     before = np.zeros(num_words, dtype=np.int32)
-    if _mark(triangles, grid, words, max_crossings) < 0:
-        raise too_dense(grid, max_crossings)
+    if _mark_voxels(triangles, grid, words, max_crossings) < 0:
+        raise make_too_dense_error(grid, max_crossings)
     coords = np.zeros((_count_before(words, before), 3), dtype=np.int32)
     _list_coords(words, grid, coords)
     return VoxelSet(VoxelIndex(grid, words, before), coords)
@@ -206,7 +206,7 @@ def check_grid(grid: int) -> None:
         raise ValueError(f"grid {grid} is not in 1..1024")
 
 
-def too_dense(grid: int, max_crossings: int) -> AssetRejected:
+def make_too_dense_error(grid: int, max_crossings: int) -> AssetRejected:
     """Make the error for a mesh that would take too long."""
     return AssetRejected(
         "too_dense",
@@ -215,7 +215,7 @@ def too_dense(grid: int, max_crossings: int) -> AssetRejected:
     )
 
 
-class Voxelised(NamedTuple):
+class VoxelAttributes(NamedTuple):
     """What both backends give.
 
     Attributes:

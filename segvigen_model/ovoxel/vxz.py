@@ -18,16 +18,16 @@ from numpy.typing import NDArray
 
 from segvigen_model.ovoxel.vxz_order import (
     apply_filter,
+    decode_morton,
     decode_octree,
+    encode_morton,
     encode_octree,
-    morton_cells,
-    morton_codes,
     undo_filter,
 )
 from segvigen_model.ovoxel.vxz_streams import COMPRESSIONS, LEVELS, CorruptVxz, compress, decompress
 from segvigen_model.types import ByteArray, Frame, IntArray, OVoxel
 
-__all__ = ["CorruptVxz", "VxzFile", "from_ovoxel", "read", "to_ovoxel", "write"]
+__all__ = ["CorruptVxz", "VxzFile", "read_vxz", "to_ovoxel", "write_ovoxel", "write_vxz"]
 
 MAGIC = b"VXZ\x00"
 FILTERS = ("none", "parent", "neighbor")
@@ -76,7 +76,7 @@ class _Layout:
         return self.attributes
 
 
-def write(
+def write_vxz(
     coords: IntArray,
     attributes: Mapping[str, ByteArray],
     *,
@@ -108,7 +108,7 @@ def write(
     layout = _Layout(len(cells), chunk_size, filter_name, compression, interleave, sizes)
     level = LEVELS.get(compression, 0) if level is None else level
     _check_written(cells, layout)
-    order = np.lexsort((morton_codes(cells % chunk_size), *(cells // chunk_size).T[::-1]))
+    order = np.lexsort((encode_morton(cells % chunk_size), *(cells // chunk_size).T[::-1]))
     body, chunks = bytearray(), []
     for rows in _split_chunks(cells[order] // chunk_size, order):
         content = {name: values[rows] for name, values in columns.items()}
@@ -118,7 +118,7 @@ def write(
     return _pack_file(layout, level, chunks, bytes(body))
 
 
-def read(data: bytes) -> VxzFile:
+def read_vxz(data: bytes) -> VxzFile:
     """Read a file.
 
     Raises:
@@ -130,8 +130,8 @@ def read(data: bytes) -> VxzFile:
     values: dict[str, list[ByteArray]] = {name: [] for name, _ in layout.attributes}
     seen: set[tuple[int, ...]] = set()
     left = layout.num_voxels
-    for chunk in _list(header, "chunks"):
-        index = tuple(_triple(chunk))
+    for chunk in _get_list(header, "chunks"):
+        index = tuple(_check_triple(chunk))
         if index in seen:
             raise CorruptVxz(f"chunk {index} is there twice")
         seen.add(index)
@@ -148,7 +148,7 @@ def read(data: bytes) -> VxzFile:
     )
 
 
-def from_ovoxel(ovoxel: OVoxel, **options: Any) -> bytes:
+def write_ovoxel(ovoxel: OVoxel, **options: Any) -> bytes:
     """Write an O-Voxel with SegviGen's attribute names and order; options as in `write`."""
     flags = (ovoxel.intersected * np.array([1, 2, 4], dtype=np.uint8)).sum(axis=1, dtype=np.uint8)
     attributes = {
@@ -161,7 +161,7 @@ def from_ovoxel(ovoxel: OVoxel, **options: Any) -> bytes:
         "dual_vertices": ovoxel.dual,
         "intersected": flags,
     }
-    return write(ovoxel.coords, attributes, **options)
+    return write_vxz(ovoxel.coords, attributes, **options)
 
 
 def to_ovoxel(content: VxzFile, grid: int, frame: Frame) -> OVoxel:
@@ -200,7 +200,7 @@ def _check_written(cells: NDArray[np.int64], layout: _Layout) -> None:
         raise ValueError("no voxels to write")
     if int(cells.min()) < 0 or int(cells.max()) >= MAX_COORDINATE:
         raise ValueError(f"coordinates must lie in 0..{MAX_COORDINATE - 1}")
-    if len(np.unique(morton_codes(cells))) != len(cells):
+    if len(np.unique(encode_morton(cells))) != len(cells):
         raise ValueError("a voxel is there twice")
 
 
@@ -233,7 +233,7 @@ def _split_chunks(indices: NDArray[np.int64], order: IntArray) -> Iterator[IntAr
 def _pack_chunk(
     cells: NDArray[np.int64], content: Mapping[str, ByteArray], layout: _Layout, level: int
 ) -> tuple[bytes, dict[str, Any]]:
-    codes = morton_codes(cells % layout.chunk_size)
+    codes = encode_morton(cells % layout.chunk_size)
     entry: dict[str, Any] = {"idx": (cells[0] // layout.chunk_size).tolist()}
     blob = bytearray()
     streams = {"svo": encode_octree(codes, layout.depth)}
@@ -288,15 +288,17 @@ def _split_file(data: bytes) -> tuple[Mapping[str, Any], bytes]:
 
 def _read_layout(header: Mapping[str, Any]) -> _Layout:
     attributes = []
-    for entry in _list(header, "attr"):
+    for entry in _get_list(header, "attr"):
         if not isinstance(entry, list) or len(entry) != 2 or not isinstance(entry[0], str):
             raise CorruptVxz(f"attribute entry {str(entry)[:40]!r} is no [name, channels]")
-        attributes.append((entry[0], _whole(entry[1], f"channels of {entry[0][:40]!r}", 1, 255)))
+        attributes.append(
+            (entry[0], _check_integer(entry[1], f"channels of {entry[0][:40]!r}", 1, 255))
+        )
     if len({name for name, _ in attributes}) != len(attributes):
         raise CorruptVxz("an attribute is named twice")
     layout = _Layout(
-        num_voxels=_whole(header.get("num_voxel"), "num_voxel", 1, MAX_VOXELS),
-        chunk_size=_whole(header.get("chunk_size"), "chunk_size", 2, 1024),
+        num_voxels=_check_integer(header.get("num_voxel"), "num_voxel", 1, MAX_VOXELS),
+        chunk_size=_check_integer(header.get("chunk_size"), "chunk_size", 2, 1024),
         filter_name=header.get("filter", "none"),
         compression=header.get("compression", "none"),
         interleave=header.get("attr_interleave", "as_is"),
@@ -309,9 +311,9 @@ def _read_layout(header: Mapping[str, Any]) -> _Layout:
 def _unpack_chunk(
     chunk: Mapping[str, Any], body: bytes, layout: _Layout, most: int
 ) -> tuple[NDArray[np.int64], dict[str, ByteArray]]:
-    blob = _slice(body, chunk.get("ptr"), "chunk")
+    blob = _get_slice(body, chunk.get("ptr"), "chunk")
     masks = decompress(
-        _slice(blob, chunk.get("svo"), "svo"), layout.compression, most * layout.depth
+        _get_slice(blob, chunk.get("svo"), "svo"), layout.compression, most * layout.depth
     )
     codes = decode_octree(masks, layout.depth, most)
     if codes is None:
@@ -319,7 +321,7 @@ def _unpack_chunk(
     tables = []
     for name, channels in layout.streams:
         size = len(codes) * channels
-        plain = decompress(_slice(blob, chunk.get(name), name), layout.compression, size)
+        plain = decompress(_get_slice(blob, chunk.get(name), name), layout.compression, size)
         if len(plain) != size:
             raise CorruptVxz(f"stream {name[:40]!r} has {len(plain)} bytes, not {size}")
         stored = np.frombuffer(plain, dtype=np.uint8).reshape(-1, channels)
@@ -330,33 +332,35 @@ def _unpack_chunk(
         for name, channels in layout.attributes:
             content[name] = table[:, start : start + channels].copy()
             start += channels
-    return morton_cells(codes), content
+    return decode_morton(codes), content
 
 
-def _list(header: Mapping[str, Any], key: str) -> list[Any]:
+def _get_list(header: Mapping[str, Any], key: str) -> list[Any]:
     value = header.get(key)
     if not isinstance(value, list):
         raise CorruptVxz(f"{key!r} is no list")
     return value
 
 
-def _whole(value: Any, what: str, low: int, high: int) -> int:
+def _check_integer(value: Any, what: str, low: int, high: int) -> int:
     if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
         raise CorruptVxz(f"{what} is {str(value)[:40]!r}, not a whole number in {low}..{high}")
     return value
 
 
-def _triple(chunk: Any) -> list[int]:
+def _check_triple(chunk: Any) -> list[int]:
     index = chunk.get("idx") if isinstance(chunk, dict) else None
     if not isinstance(index, list) or len(index) != 3:
         raise CorruptVxz("a chunk has no place")
-    return [_whole(value, "chunk index", 0, MAX_COORDINATE // 1024 - 1) for value in index]
+    return [_check_integer(value, "chunk index", 0, MAX_COORDINATE // 1024 - 1) for value in index]
 
 
-def _slice(data: bytes, place: Any, what: str) -> bytes:
+def _get_slice(data: bytes, place: Any, what: str) -> bytes:
     if not isinstance(place, list) or len(place) != 2:
         raise CorruptVxz(f"{what[:40]!r} has no place in the file")
-    start, length = (_whole(value, f"place of {what[:40]!r}", 0, len(data)) for value in place)
+    start, length = (
+        _check_integer(value, f"place of {what[:40]!r}", 0, len(data)) for value in place
+    )
     if start + length > len(data):
         raise CorruptVxz(f"{what[:40]!r} passes the end of the file")
     return data[start : start + length]

@@ -13,7 +13,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from segvigen_model.ovoxel.compiled import jit
+from segvigen_model.ovoxel.compiled import compile_jit
 from segvigen_model.types import ByteArray, IntArray
 
 BIT_COUNTS = np.unpackbits(np.arange(256, dtype=np.uint8)[:, None], axis=1).sum(1, dtype=np.uint8)
@@ -21,19 +21,21 @@ BIT_COUNTS = np.unpackbits(np.arange(256, dtype=np.uint8)[:, None], axis=1).sum(
 NEIGHBOURS = ((1, 1, 1), (0, 1, 1), (1, 0, 1), (1, 1, 0), (0, 0, 1), (0, 1, 0), (1, 0, 0))
 
 
-def morton_codes(cells: IntArray) -> NDArray[np.int64]:
+def encode_morton(cells: IntArray) -> NDArray[np.int64]:
     """Interleave coordinates: (N, 3) int 0..2^20-1 -> (N,) int64."""
-    x, y, z = (_spread(np.asarray(cells[:, axis], dtype=np.int64)) for axis in range(3))
+    x, y, z = (_spread_bits(np.asarray(cells[:, axis], dtype=np.int64)) for axis in range(3))
     codes: NDArray[np.int64] = (x << 2) | (y << 1) | z
     return codes
 
 
-def morton_cells(codes: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Undo `morton_codes`: (N,) int64 -> (N, 3) int64."""
-    return np.stack([_gather(codes >> 2), _gather(codes >> 1), _gather(codes)], axis=1)
+def decode_morton(codes: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Undo `encode_morton`: (N,) int64 -> (N, 3) int64."""
+    return np.stack(
+        [_gather_bits(codes >> 2), _gather_bits(codes >> 1), _gather_bits(codes)], axis=1
+    )
 
 
-def _spread(values: NDArray[np.int64]) -> NDArray[np.int64]:
+def _spread_bits(values: NDArray[np.int64]) -> NDArray[np.int64]:
     values = (values | (values << 32)) & 0x1F00000000FFFF
     values = (values | (values << 16)) & 0x1F0000FF0000FF
     values = (values | (values << 8)) & 0x100F00F00F00F00F
@@ -41,7 +43,7 @@ def _spread(values: NDArray[np.int64]) -> NDArray[np.int64]:
     return (values | (values << 2)) & 0x1249249249249249
 
 
-def _gather(values: NDArray[np.int64]) -> NDArray[np.int64]:
+def _gather_bits(values: NDArray[np.int64]) -> NDArray[np.int64]:
     values = values & 0x1249249249249249
     values = (values | (values >> 2)) & 0x10C30C30C30C30C3
     values = (values | (values >> 4)) & 0x100F00F00F00F00F
@@ -76,7 +78,7 @@ def decode_octree(data: bytes, depth: int, max_voxels: int) -> NDArray[np.int64]
     return codes if _walk_octree(masks, depth, codes) == num_voxels else None
 
 
-@jit
+@compile_jit
 def _walk_octree(masks, depth, codes):
     waiting = np.zeros(depth, dtype=np.int64)
     prefix = np.zeros(depth, dtype=np.int64)
@@ -109,10 +111,10 @@ def _walk_octree(masks, depth, codes):
 def apply_filter(name: str, codes: NDArray[np.int64], values: ByteArray, depth: int) -> ByteArray:
     """Turn (N, C) uint8 values in Morton order into differences; "none" keeps them."""
     if name == "parent":
-        rows, previous = _sibling_links(codes, depth)
+        rows, previous = _find_sibling_links(codes, depth)
         return np.concatenate([values[:1], values[rows] - values[previous]])
     if name == "neighbor":
-        source = _neighbour_links(codes)
+        source = _find_neighbour_links(codes)
         return np.where(source[:, None] < 0, values, values - values[source])
     return values
 
@@ -122,14 +124,14 @@ def undo_filter(name: str, codes: NDArray[np.int64], stored: ByteArray, depth: i
     if name == "none":
         return stored
     if name == "parent":
-        rows, source = _sibling_links(codes, depth)
+        rows, source = _find_sibling_links(codes, depth)
         values = np.zeros_like(stored)
         values[0] = stored[0]
         values[rows] = stored[1:]
         links = np.full(len(codes), -1, dtype=np.int64)
         links[rows] = source
         return _sum_chains(values, links)
-    return _sum_chains(stored, _neighbour_links(codes))
+    return _sum_chains(stored, _find_neighbour_links(codes))
 
 
 def _sum_chains(values: ByteArray, links: NDArray[np.int64]) -> ByteArray:
@@ -143,7 +145,7 @@ def _sum_chains(values: ByteArray, links: NDArray[np.int64]) -> ByteArray:
     return padded[:-1]
 
 
-def _sibling_links(
+def _find_sibling_links(
     codes: NDArray[np.int64], depth: int
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Rows that are a node's first leaf but not the parent's, in stored order, and what they
@@ -164,14 +166,14 @@ def _sibling_links(
     return np.concatenate(rows)[order], np.concatenate(sources)[order]
 
 
-def _neighbour_links(codes: NDArray[np.int64]) -> NDArray[np.int64]:
+def _find_neighbour_links(codes: NDArray[np.int64]) -> NDArray[np.int64]:
     """Row of the lower neighbour that each voxel differs from, -1 for none."""
-    cells = morton_cells(codes)
+    cells = decode_morton(codes)
     links = np.full(len(codes), -1, dtype=np.int64)
     for offset in NEIGHBOURS:
         lower = cells - np.array(offset)
         is_open = (links < 0) & (lower >= 0).all(axis=1)
-        wanted = morton_codes(np.maximum(lower, 0))
+        wanted = encode_morton(np.maximum(lower, 0))
         places = np.minimum(np.searchsorted(codes, wanted), len(codes) - 1)
         is_found = is_open & (codes[places] == wanted)
         links[is_found] = places[is_found]

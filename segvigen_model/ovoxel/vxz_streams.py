@@ -20,12 +20,14 @@ class CorruptVxz(SegvigenError):
 def compress(data: bytes, compression: str, level: int) -> bytes:
     """Compress one stream; no container, as the format wants it."""
     if compression == "lzma":
-        return lzma.compress(data, format=lzma.FORMAT_RAW, filters=_lzma_filters(level, len(data)))
+        return lzma.compress(
+            data, format=lzma.FORMAT_RAW, filters=_make_lzma_filters(level, len(data))
+        )
     if compression == "deflate":
         deflate = zlib.compressobj(level, zlib.DEFLATED, -15)
         return deflate.compress(data) + deflate.flush()
     if compression == "zstd":
-        packed: bytes = _zstd().ZstdCompressor(level=level).compress(data)
+        packed: bytes = _import_zstd().ZstdCompressor(level=level).compress(data)
         return packed
     return data
 
@@ -42,7 +44,7 @@ def decompress(data: bytes, compression: str, max_size: int) -> bytes:
         CorruptVxz: bad data, or too much of it.
     """
     try:
-        plain = _expand(data, compression, max_size)
+        plain = _decompress_limited(data, compression, max_size)
     except (lzma.LZMAError, zlib.error, EOFError, ValueError) as err:
         raise CorruptVxz(f"a {compression} stream of {len(data)} bytes is damaged: {err}") from err
     if len(plain) > max_size:
@@ -50,16 +52,18 @@ def decompress(data: bytes, compression: str, max_size: int) -> bytes:
     return plain
 
 
-def _lzma_filters(level: int, size: int) -> list[dict[str, int]]:
+def _make_lzma_filters(level: int, size: int) -> list[dict[str, int]]:
     # The preset's own dictionary costs hundreds of megabytes per stream, for streams of kilobytes;
     # one as long as the data finds the same matches.
     dictionary = min(max(size, LZMA_LEAST), LZMA_MOST)
     return [{"id": lzma.FILTER_LZMA2, "preset": level, "dict_size": dictionary}]
 
 
-def _expand(data: bytes, compression: str, max_size: int) -> bytes:
+def _decompress_limited(data: bytes, compression: str, max_size: int) -> bytes:
     if compression == "lzma":
-        decoder = lzma.LZMADecompressor(format=lzma.FORMAT_RAW, filters=_lzma_filters(9, max_size))
+        decoder = lzma.LZMADecompressor(
+            format=lzma.FORMAT_RAW, filters=_make_lzma_filters(9, max_size)
+        )
         return decoder.decompress(data, max_length=max_size + 1)
     if compression == "deflate":
         return zlib.decompressobj(-15).decompress(data, max_size + 1)
@@ -69,7 +73,7 @@ def _expand(data: bytes, compression: str, max_size: int) -> bytes:
 
 
 def _expand_zstd(data: bytes, max_size: int) -> bytes:
-    zstd = _zstd()
+    zstd = _import_zstd()
     try:
         # The library takes the announced size at once, so it is looked at first.
         announced = zstd.frame_content_size(data)
@@ -81,7 +85,7 @@ def _expand_zstd(data: bytes, max_size: int) -> bytes:
     return plain
 
 
-def _zstd() -> Any:
+def _import_zstd() -> Any:
     try:
         import zstandard
     except ImportError as err:

@@ -12,8 +12,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from segvigen_model.parity import ovoxel
-from segvigen_model.parity.neural import Runner, runner_for
-from segvigen_model.parity.row import ParityRow, broken, left_out
+from segvigen_model.parity.neural import Runner, find_runner
+from segvigen_model.parity.row import ParityRow, make_broken_row, make_left_out_row
 
 VOXEL_PREFIXES = ("ovoxel", "segvigen_assets")
 MESH_PREFIX = "fdg"
@@ -21,34 +21,34 @@ MESH_PREFIX = "fdg"
 
 def find_sets(root: Path) -> Iterator[tuple[Path, Runner]]:
     """Yield the golden sets at or directly below `root`, in name order."""
-    for folder in _folders(root):
-        runner = _runner(folder)
+    for folder in _list_folders(root):
+        runner = _find_runner(folder)
         if runner is not None:
             yield folder, runner
 
 
-def _folders(root: Path) -> list[Path]:
+def _list_folders(root: Path) -> list[Path]:
     return [root, *sorted(path for path in root.iterdir() if path.is_dir())]
 
 
-def _runner(folder: Path) -> Runner | None:
+def _find_runner(folder: Path) -> Runner | None:
     if folder.name.startswith(VOXEL_PREFIXES):
-        return ovoxel.run
-    neural = runner_for(folder)
+        return ovoxel.compare_ovoxel
+    neural = find_runner(folder)
     if neural is not None and folder.name.startswith(MESH_PREFIX):
         # Two extractions: of O-Voxels, and of decoded voxels with gradients.
-        return lambda path: [*ovoxel.run(path), *neural(path)]
+        return lambda path: [*ovoxel.compare_ovoxel(path), *neural(path)]
     return neural
 
 
-def unknown_folders(root: Path) -> list[ParityRow]:
+def find_unknown_folders(root: Path) -> list[ParityRow]:
     """Tell the folders below `root` that are no golden set of a known name."""
-    if _runner(root) is not None:
+    if _find_runner(root) is not None:
         return []
     return [
-        left_out(folder.name, "no set of a known name")
-        for folder in _folders(root)[1:]
-        if _runner(folder) is None
+        make_left_out_row(folder.name, "no set of a known name")
+        for folder in _list_folders(root)[1:]
+        if _find_runner(folder) is None
     ]
 
 
@@ -57,10 +57,10 @@ def compare(folder: Path, runner: Runner) -> list[ParityRow]:
     try:
         return runner(folder)
     except Exception as err:
-        return [broken(folder.name, err)]
+        return [make_broken_row(folder.name, err)]
 
 
-def table(rows: list[ParityRow]) -> str:
+def render_table(rows: list[ParityRow]) -> str:
     """Lay rows out as text."""
     width = max(len(row.name) for row in rows)
     lines = [f"{'set':<{width}}  {'worst':>9}  {'tolerance':>9}  ok"]
@@ -83,15 +83,17 @@ def main(arguments: list[str] | None = None) -> int:
         return 2
     rows = [row for folder, runner in find_sets(root) for row in compare(folder, runner)]
     compared = [row for row in rows if not row.note]
-    rows += unknown_folders(root)
+    rows += find_unknown_folders(root)
     if rows:
-        sys.stdout.write(f"{table(rows)}\n")
+        sys.stdout.write(f"{render_table(rows)}\n")
     if not compared:
         sys.stderr.write(f"no golden set in {root}\n")
         return 2
     failed = sum(not row.ok for row in compared)
-    told = len(rows) - len(compared)
-    sys.stdout.write(f"{len(compared) - failed} of {len(compared)} ok, {told} not compared\n")
+    num_left_out = len(rows) - len(compared)
+    sys.stdout.write(
+        f"{len(compared) - failed} of {len(compared)} ok, {num_left_out} not compared\n"
+    )
     return 1 if failed else 0
 
 

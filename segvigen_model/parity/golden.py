@@ -16,7 +16,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from segvigen_model.checkpoints.weights import load_weights
-from segvigen_model.parity.row import ParityRow, left_out, row
+from segvigen_model.parity.row import ParityRow, make_left_out_row, make_row
 
 FLOW_TOLERANCE = 2e-5  # flow, heads, samplers, encoders
 DECODER_TOLERANCE = 1e-4
@@ -54,62 +54,66 @@ class Golden:
         """Wanted arrays as tensors."""
         return read_arrays(self.folder / "outputs.npz")
 
-    def state(self, prefix: str = "") -> dict[str, Tensor]:
+    def read_state(self, prefix: str = "") -> dict[str, Tensor]:
         """Return weights under a prefix, from here or from where the config points."""
         path = self.folder / self.config.get("state", "state.safetensors")
         weights = load_file(path)
         return {k[len(prefix) :]: v for k, v in weights.items() if k.startswith(prefix)}
 
-    def fill(self, module: nn.Module, prefix: str = "") -> None:
+    def load_weights(self, module: nn.Module, prefix: str = "") -> None:
         """Load the golden weights into a network in eval mode."""
-        load_weights(module.eval(), self.state(prefix), str(self.folder))
+        load_weights(module.eval(), self.read_state(prefix), str(self.folder))
 
-    def close(
+    def compare_close(
         self, name: str, found: Tensor, tolerance: float, key: str | None = None
     ) -> ParityRow:
         """Compare with the output `key` (default: `name`); told when the set has none."""
         wanted = self.outputs.get(key or name)
         if wanted is None:
-            return left_out(self._name(name), "not in this set")
+            return make_left_out_row(self._resolve_name(name), "not in this set")
         self.compared.add(key or name)
-        return row(self._name(name), worst_error(found, wanted), tolerance)
+        return make_row(self._resolve_name(name), compute_worst_error(found, wanted), tolerance)
 
-    def left_over(self) -> list[ParityRow]:
+    def list_left_over(self) -> list[ParityRow]:
         """Tell the outputs that nothing was compared with."""
         names = sorted(set(self.outputs) - self.compared)
-        return [left_out(self._name(name), "unknown output") for name in names]
+        return [make_left_out_row(self._resolve_name(name), "unknown output") for name in names]
 
-    def exact(self, name: str, found: Tensor, key: str | None = None) -> ParityRow:
+    def compare_exact(self, name: str, found: Tensor, key: str | None = None) -> ParityRow:
         """Compare integers or flags; any difference fails."""
-        return self.close(name, found, 0.0, key)
+        return self.compare_close(name, found, 0.0, key)
 
-    def gradients(self, module: nn.Module, key: str) -> ParityRow:
+    def compare_gradients(self, module: nn.Module, key: str) -> ParityRow:
         """Compare [L2 norm, sum] per parameter, relative to the norm; from the config's `key`."""
         label = "gradient norms (relative)"
         wanted: Mapping[str, Any] | None = self.config.get(key)
         if wanted is None:
-            return left_out(self._name(label), "not in this set")
+            return make_left_out_row(self._resolve_name(label), "not in this set")
         found = dict(module.named_parameters())
         worst = float("inf") if set(found) - set(wanted) else 0.0
         for name, (norm, total) in wanted.items():
             grad = found[name].grad if name in found else None
-            worst = max(worst, float("inf") if grad is None else _off(grad, norm, total))
-        return row(self._name(label), worst, GRADIENT_TOLERANCE)
+            worst = max(
+                worst, float("inf") if grad is None else _compute_relative_error(grad, norm, total)
+            )
+        return make_row(self._resolve_name(label), worst, GRADIENT_TOLERANCE)
 
-    def alone(self, name: str, single: Tensor, batched: Tensor) -> ParityRow:
+    def compare_alone(self, name: str, single: Tensor, batched: Tensor) -> ParityRow:
         """Compare assets in one batch with the same assets alone; needs no golden output."""
         label = f"{name}: batch against alone"
-        return row(self._name(label), worst_error(batched, single), BATCH_TOLERANCE)
+        return make_row(
+            self._resolve_name(label), compute_worst_error(batched, single), BATCH_TOLERANCE
+        )
 
-    def has(self, name: str) -> bool:
+    def has_output(self, name: str) -> bool:
         """Whether the set wants this output."""
         return name in self.outputs
 
-    def _name(self, name: str) -> str:
+    def _resolve_name(self, name: str) -> str:
         return f"{self.folder.name}/{name}"
 
 
-def worst_error(found: Tensor, wanted: Tensor) -> float:
+def compute_worst_error(found: Tensor, wanted: Tensor) -> float:
     """Largest absolute difference; inf when shapes differ or a number is missing."""
     if found.shape != wanted.shape:
         return float("inf")
@@ -119,7 +123,7 @@ def worst_error(found: Tensor, wanted: Tensor) -> float:
     return worst if worst == worst else float("inf")
 
 
-def _off(grad: Tensor, norm: float, total: float) -> float:
+def _compute_relative_error(grad: Tensor, norm: float, total: float) -> float:
     """Relative error of the norm, or of the sum on the scale that rounding gives it."""
     scale = max(norm, 1e-12)
     spread = scale * math.sqrt(max(1, grad.numel()))

@@ -13,7 +13,7 @@ from torch import nn
 
 from segvigen_model.checkpoints import official_config
 from segvigen_model.model.presets import PRESETS
-from segvigen_model.parity.row import ParityRow, each, row
+from segvigen_model.parity.row import ParityRow, compare_each, make_row
 from segvigen_model.slat_flow import transformer
 from segvigen_model.slat_flow.segmentation import SegmentationConfig, SegmentationFlow
 from segvigen_model.slat_flow.transformer import SLatFlowModel
@@ -23,13 +23,15 @@ CHECKPOINT_PREFIX = "gen3dseg."
 _Names = dict[str, tuple[list[int], str]]
 
 
-def run(folder: Path) -> list[ParityRow]:
+def compare_manifests(folder: Path) -> list[ParityRow]:
     """Count differing tensors of every manifest; none may differ."""
     paths = sorted(folder.glob("*.json"))
-    return each(folder.name, ((path.name, partial(_compared, path)) for path in paths))
+    return compare_each(
+        folder.name, ((path.name, partial(_compare_manifest, path)) for path in paths)
+    )
 
 
-def _compared(path: Path) -> list[ParityRow]:
+def _compare_manifest(path: Path) -> list[ParityRow]:
     manifest = json.loads(path.read_text("utf-8"))
     if "tensors" not in manifest:
         return []
@@ -37,18 +39,18 @@ def _compared(path: Path) -> list[ParityRow]:
         name.removeprefix(CHECKPOINT_PREFIX): (list(shape), dtype)
         for name, (shape, dtype) in manifest["tensors"].items()
     }
-    found = _tensors(_build(path.stem, manifest))
+    found = _list_tensors(_build(path.stem, manifest))
     differing = [k for k in found.keys() | wanted.keys() if found.get(k) != wanted.get(k)]
-    return [row(f"{path.parent.name}/{path.stem}", len(differing), 0)]
+    return [make_row(f"{path.parent.name}/{path.stem}", len(differing), 0)]
 
 
 def _build(name: str, manifest: Mapping[str, Any]) -> nn.Module:
     config = manifest.get("config")
     with torch.device("meta"):
         if config is None:
-            return _head("interactive" in name)
+            return _build_head("interactive" in name)
         kind, args = config["name"], config["args"]
-        module = official_config.build(kind, args)
+        module = official_config.build_network(kind, args)
     if isinstance(module, SLatFlowModel):
         if name.endswith("bfloat16"):
             transformer.set_torso_dtype(module, torch.bfloat16)
@@ -57,12 +59,12 @@ def _build(name: str, manifest: Mapping[str, Any]) -> nn.Module:
     return module
 
 
-def _head(is_interactive: bool) -> SegmentationFlow:
+def _build_head(is_interactive: bool) -> SegmentationFlow:
     flow = PRESETS["trellis2_1b"].flow.flow
     return SegmentationFlow(SegmentationConfig(flow, int(is_interactive), False, None))
 
 
-def _tensors(module: nn.Module) -> _Names:
+def _list_tensors(module: nn.Module) -> _Names:
     return {
         name: (list(value.shape), str(value.dtype).removeprefix("torch."))
         for name, value in module.state_dict().items()

@@ -8,27 +8,27 @@ from dataclasses import replace
 from pathlib import Path
 
 from segvigen_model.parity import autoencoders, flows, manifests
-from segvigen_model.parity.row import ParityRow, left_out
+from segvigen_model.parity.row import ParityRow, make_left_out_row
 from segvigen_model.sparse.conv import use_conv_backend
 
 Runner = Callable[[Path], list[ParityRow]]
 
 
-def _on_both_backends(run: Runner) -> Runner:
+def _run_on_both_backends(run: Runner) -> Runner:
     """Repeat a set on spconv's convolution where that is installed."""
 
     def both(folder: Path) -> list[ParityRow]:
         rows = run(folder)
-        reason = _why_no_spconv()
+        reason = _explain_missing_spconv()
         if reason:
-            return [*rows, left_out(f"{folder.name} [spconv]", reason)]
+            return [*rows, make_left_out_row(f"{folder.name} [spconv]", reason)]
         with use_conv_backend("spconv"):
             return rows + [replace(row, name=f"{row.name} [spconv]") for row in run(folder)]
 
     return both
 
 
-def _why_no_spconv() -> str:
+def _explain_missing_spconv() -> str:
     """Say why the other backend cannot run; empty when it can. A broken wheel must not crash."""
     try:
         importlib.import_module("spconv.pytorch")
@@ -39,22 +39,22 @@ def _why_no_spconv() -> str:
 
 # Longer names first: "shape_vae_train" is no "shape_vae".
 RUNNERS: tuple[tuple[str, Runner], ...] = (
-    ("shape_vae_train", autoencoders.shape_vae_train),
-    ("shape_vae", _on_both_backends(autoencoders.shape_vae)),
-    ("tex_vae", _on_both_backends(autoencoders.tex_vae)),
-    ("fdg_to_mesh", autoencoders.fdg_to_mesh),
-    ("slat_flow", flows.slat_flow),
-    ("rope_time", flows.rope_time),
-    ("segvigen_full", flows.segvigen_head),
-    ("segvigen_interactive", flows.segvigen_head),
-    ("sampler", flows.sampler),
+    ("shape_vae_train", autoencoders.compare_shape_vae_training),
+    ("shape_vae", _run_on_both_backends(autoencoders.compare_shape_vae)),
+    ("tex_vae", _run_on_both_backends(autoencoders.compare_tex_vae)),
+    ("fdg_to_mesh", autoencoders.compare_fdg_to_mesh),
+    ("slat_flow", flows.compare_slat_flow),
+    ("rope_time", flows.compare_rope_time),
+    ("segvigen_full", flows.compare_segvigen_head),
+    ("segvigen_interactive", flows.compare_segvigen_head),
+    ("sampler", flows.compare_sampler),
 )
 
 
-def runner_for(folder: Path) -> Runner | None:
+def find_runner(folder: Path) -> Runner | None:
     """Return what compares this folder, or None when it is no neural set."""
     if folder.name.startswith("manifests"):
-        return manifests.run
+        return manifests.compare_manifests
     if not (folder / "config.json").is_file() or not (folder / "outputs.npz").is_file():
         return None
     return next((run for prefix, run in RUNNERS if folder.name.startswith(prefix)), None)

@@ -28,24 +28,24 @@ class ParityRow:
 Rows = list[ParityRow]
 
 
-def row(name: str, worst: float, tolerance: float) -> ParityRow:
+def make_row(name: str, worst: float, tolerance: float) -> ParityRow:
     """Make a row that passes when `worst` is within `tolerance`; NaN never passes."""
     return ParityRow(name, float(worst), float(tolerance), bool(worst <= tolerance))
 
 
-def left_out(name: str, note: str) -> ParityRow:
+def make_left_out_row(name: str, note: str) -> ParityRow:
     """Make a row for what was not compared."""
     return ParityRow(name, float("nan"), float("nan"), True, note)
 
 
-def broken(name: str, err: Exception) -> ParityRow:
+def make_broken_row(name: str, err: Exception) -> ParityRow:
     """Make a failed row of an error, so that everything else is still compared."""
     text = str(err) or "no reason given"
     line = f"{name}: {type(err).__name__}: {text}".splitlines()[0]
     return ParityRow(line, float("inf"), 0.0, False)
 
 
-def each(name: str, parts: Iterable[tuple[str, Callable[[], Iterable[ParityRow]]]]) -> Rows:
+def compare_each(name: str, parts: Iterable[tuple[str, Callable[[], Iterable[ParityRow]]]]) -> Rows:
     """Compare the parts of a set; one that breaks is a failed row and stops no other.
 
     Args:
@@ -57,5 +57,5 @@ def each(name: str, parts: Iterable[tuple[str, Callable[[], Iterable[ParityRow]]
         try:
             rows.extend(compare())
         except Exception as err:
-            rows.append(broken(f"{name}/{part}", err))
+            rows.append(make_broken_row(f"{name}/{part}", err))
     return rows

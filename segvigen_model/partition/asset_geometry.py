@@ -5,14 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from segvigen_model.config import SegmenterConfig
-from segvigen_model.interactive.affinity import Reading
-from segvigen_model.interactive.crops import Looks
+from segvigen_model.interactive.affinity import PatchEmbedding
+from segvigen_model.interactive.crops import MultiScaleCrops
 from segvigen_model.interactive.patch_network import PatchNetwork
-from segvigen_model.partition.auto_prompts import Survey
-from segvigen_model.surface.adjacency import Atoms
-from segvigen_model.surface.geometry import Surface, surface_of
-from segvigen_model.surface.region_merging import SegmentTree, segment_tree
-from segvigen_model.surface.voxel_transfer import FaceVoxels, face_voxels
+from segvigen_model.partition.auto_prompts import AutoPrompts
+from segvigen_model.surface.adjacency import Superfaces
+from segvigen_model.surface.geometry import Surface, measure_surface
+from segvigen_model.surface.region_merging import SegmentTree, build_segment_tree
+from segvigen_model.surface.voxel_transfer import FaceVoxels, relate_faces_to_voxels
 from segvigen_model.types import AssetMesh, Encoding
 
 
@@ -30,19 +30,19 @@ class AssetGeometry:
 
     surface: Surface
     tree: SegmentTree
-    looks: Looks
-    survey: Survey
+    looks: MultiScaleCrops
+    survey: AutoPrompts
     relation: FaceVoxels
 
     @property
-    def atoms(self) -> Atoms:
+    def atoms(self) -> Superfaces:
         """Patches of the whole."""
-        return self.looks.whole.atoms
+        return self.looks.whole.superfaces
 
     @property
-    def reading(self) -> Reading:
+    def reading(self) -> PatchEmbedding:
         """What the patch network read of the whole."""
-        return self.looks.whole.reading
+        return self.looks.whole.embedding
 
 
 def measure_asset(
@@ -59,9 +59,9 @@ def measure_asset(
         config: of the segmenter.
         network: reads patches; the shipped one when None.
     """
-    surface = surface_of(mesh)
-    tree = segment_tree(surface, config.regions)
-    looks = Looks.of(surface, tree, config, network)
-    relation = face_voxels(mesh, surface, encoding, config.transfer)
-    survey = Survey(surface, tree, looks.whole, config)
-    return AssetGeometry(surface, tree, looks, survey, relation)
+    surface = measure_surface(mesh)
+    tree = build_segment_tree(surface, config.regions)
+    crops = MultiScaleCrops.build(surface, tree, config, network)
+    relation = relate_faces_to_voxels(mesh, surface, encoding, config.transfer)
+    survey = AutoPrompts(surface, tree, crops.whole, config)
+    return AssetGeometry(surface, tree, crops, survey, relation)

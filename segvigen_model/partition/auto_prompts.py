@@ -16,20 +16,25 @@ import numpy as np
 from scipy.sparse import csc_matrix
 
 from segvigen_model.config import AutoPromptConfig, SegmenterConfig
-from segvigen_model.interactive.affinity import Bonds
-from segvigen_model.interactive.crops import Look, look_at, nearest_faces, ways_over
-from segvigen_model.partition.mask_voting import taken, with_votes
-from segvigen_model.surface.adjacency import Atoms, patch_atoms
-from segvigen_model.surface.arrays import TINY, farthest, sum_by
+from segvigen_model.interactive.affinity import AffinityMatrix
+from segvigen_model.interactive.crops import (
+    Crop,
+    build_crop,
+    compute_geodesic_distances,
+    select_nearest_faces,
+)
+from segvigen_model.partition.mask_voting import combine_mask_consensus, predict_click_masks
+from segvigen_model.surface.adjacency import Superfaces, build_superfaces
+from segvigen_model.surface.arrays import TINY, select_farthest, sum_by
 from segvigen_model.surface.geometry import Surface
-from segvigen_model.surface.patch_features import largest_faces
+from segvigen_model.surface.patch_features import find_largest_faces
 from segvigen_model.surface.region_merging import SegmentTree
 from segvigen_model.types import BoolArray, FloatArray, IntArray
 
-Patches = tuple[Atoms, Bonds]  # to grow parts from
+Patches = tuple[Superfaces, AffinityMatrix]  # to grow parts from
 
 
-class Survey:
+class AutoPrompts:
     """Patches of an object and how they belong together; read closely when first asked for.
 
     Args:
@@ -40,58 +45,71 @@ class Survey:
     """
 
     def __init__(
-        self, surface: Surface, tree: SegmentTree, whole: Look, config: SegmenterConfig
+        self, surface: Surface, tree: SegmentTree, whole: Crop, config: SegmenterConfig
     ) -> None:
         self._surface, self._tree, self._whole = surface, tree, whole
         self._config = config
         self._found: Patches | None = None
 
-    def closely(self) -> Patches:
+    def dense(self) -> Patches:
         """What looks and tried clicks tell of a skin, else the whole's reading.
 
         Patches are finer where looks can tell more.
         """
         if self._found is None:
             surface = self._surface
-            skin = float(surface.areas[_in_largest_piece(surface)].sum())
+            shell_area = float(surface.areas[_find_largest_component(surface)].sum())
             least = self._config.components.single_shell_share
-            is_skin = skin >= least * max(float(surface.areas.sum()), TINY)
-            self._found = self._look() if is_skin else self.at_once()
+            is_single_shell = shell_area >= least * max(float(surface.areas.sum()), TINY)
+            self._found = self._prompt_tiles() if is_single_shell else self.coarse()
         return self._found
 
-    def at_once(self) -> Patches:
+    def coarse(self) -> Patches:
         """Patches of the whole, as it was read."""
-        return self._whole.atoms, self._whole.reading.bonds
+        return self._whole.superfaces, self._whole.embedding.affinity_matrix
 
-    def _look(self) -> Patches:
+    def _prompt_tiles(self) -> Patches:
         surface, whole, config = self._surface, self._whole, self._config
         prompts, at_once = config.auto_prompts, config.limits.max_batch_questions
         is_finer = _is_finer(surface, whole, config)
-        atoms = self._fine_atoms() if is_finer else whole.atoms
-        onto = _PatchMap(surface, atoms)
-        clicked = onto.spread(_in_largest_piece(surface), prompts.num_clicks)
-        votes: list[FloatArray] = []
+        superfaces = self._fine_atoms() if is_finer else whole.superfaces
+        patch_map = _PatchMap(surface, superfaces)
+        clicked = patch_map.select_spread_faces(
+            _find_largest_component(surface), prompts.num_clicks
+        )
+        memberships: list[FloatArray] = []
         if is_finer:
-            total, count = onto.moved(whole), np.ones((atoms.count, atoms.count))
-            for faces, own in clicked_tiles(surface, clicked, prompts):
-                look = look_at(
-                    surface, faces, prompts.num_crop_patches, whole.reading.network, config
+            total, count = (
+                patch_map.project_affinity(whole),
+                np.ones((superfaces.count, superfaces.count)),
+            )
+            for faces, tile_clicks in assign_clicks_to_tiles(surface, clicked, prompts):
+                crop = build_crop(
+                    surface, faces, prompts.num_crop_patches, whole.embedding.network, config
                 )
-                rows = onto.shown(faces)
-                total[np.ix_(rows, rows)] += onto.moved(look, rows)
+                rows = patch_map.find_covered_patches(faces)
+                total[np.ix_(rows, rows)] += patch_map.project_affinity(crop, rows)
                 count[np.ix_(rows, rows)] += 1
-                votes += [onto.share_of(mask) for mask in taken((whole, look), own, at_once)]
-            read: FloatArray = total / count
+                memberships += [
+                    patch_map.compute_shares(mask)
+                    for mask in predict_click_masks((whole, crop), tile_clicks, at_once)
+                ]
+            affinity_logits: FloatArray = total / count
         else:
-            votes += [onto.share_of(mask) for mask in taken((whole,), clicked, at_once)]
-            read = whole.reading.together
-        odds = with_votes(read, np.reshape(votes, (-1, atoms.count)), config.voting)
-        return atoms, Bonds(odds, surface.components[onto.largest])
+            memberships += [
+                patch_map.compute_shares(mask)
+                for mask in predict_click_masks((whole,), clicked, at_once)
+            ]
+            affinity_logits = whole.embedding.affinity_logits
+        logits = combine_mask_consensus(
+            affinity_logits, np.reshape(memberships, (-1, superfaces.count)), config.voting
+        )
+        return superfaces, AffinityMatrix(logits, surface.components[patch_map.largest])
 
-    def _fine_atoms(self) -> Atoms:
+    def _fine_atoms(self) -> Superfaces:
         config = self._config
         count = config.auto_prompts.num_patches
-        return patch_atoms(self._surface, self._tree, count, config.patches, config.components)
+        return build_superfaces(self._surface, self._tree, count, config.patches, config.components)
 
 
 class _PatchMap:
@@ -99,48 +117,48 @@ class _PatchMap:
 
     Args:
         surface: geometry.
-        atoms: (A) the patches.
+        superfaces: (A) the patches.
 
     Attributes:
         largest: (A,) int64 largest face of each patch.
     """
 
-    def __init__(self, surface: Surface, atoms: Atoms) -> None:
+    def __init__(self, surface: Surface, superfaces: Superfaces) -> None:
         weight = np.maximum(surface.areas, TINY)
-        self._size = sum_by(atoms.of_face, weight, atoms.count)
+        self._size = sum_by(superfaces.of_face, weight, superfaces.count)
         self._held = csc_matrix(
-            (weight, (atoms.of_face, np.arange(len(weight)))), (atoms.count, len(weight))
+            (weight, (superfaces.of_face, np.arange(len(weight)))), (superfaces.count, len(weight))
         )
-        self.largest = largest_faces(atoms.of_face, weight)
+        self.largest = find_largest_faces(superfaces.of_face, weight)
         self._centers = (self._held @ surface.centers) / self._size[:, None]
 
-    def spread(self, is_open: BoolArray, count: int) -> IntArray:
+    def select_spread_faces(self, is_open: BoolArray, count: int) -> IntArray:
         """(K,) faces far from each other, one a patch, among those that are open (F,)."""
         is_open = is_open[self.largest]
-        faces: IntArray = self.largest[is_open][farthest(self._centers[is_open], count)]
+        faces: IntArray = self.largest[is_open][select_farthest(self._centers[is_open], count)]
         return faces
 
-    def shown(self, faces: IntArray) -> BoolArray:
+    def find_covered_patches(self, faces: IntArray) -> BoolArray:
         """(A,) which patches some faces mostly hold."""
         held = np.asarray(self._held[:, faces].sum(axis=1)).reshape(-1)
         rows: BoolArray = held > 0.5 * self._size
         return rows
 
-    def share_of(self, mask: BoolArray) -> FloatArray:
+    def compute_shares(self, mask: BoolArray) -> FloatArray:
         """(A,) how much of each patch a face mask holds."""
         share: FloatArray = (self._held @ mask.astype(np.float64)) / self._size
         return share
 
-    def moved(self, look: Look, rows: BoolArray | slice = slice(None)) -> FloatArray:
+    def project_affinity(self, crop: Crop, rows: BoolArray | slice = slice(None)) -> FloatArray:
         """(R, R) what a look says of every two of some patches: the mean over their faces."""
-        held = self._held[:, look.faces]
+        held = self._held[:, crop.faces]
         size = np.asarray(held.sum(axis=1))
-        within = ((held @ look.reading.blend).toarray() / np.maximum(size, TINY))[rows]
-        together: FloatArray = within @ look.reading.together @ within.T
+        within = ((held @ crop.embedding.blend).toarray() / np.maximum(size, TINY))[rows]
+        together: FloatArray = within @ crop.embedding.affinity_logits @ within.T
         return together
 
 
-def clicked_tiles(
+def assign_clicks_to_tiles(
     surface: Surface, clicked: IntArray, config: AutoPromptConfig
 ) -> Iterator[tuple[IntArray, IntArray]]:
     """Tiles, each with the clicked faces that lie nearest to its middle; others get no tile.
@@ -150,45 +168,54 @@ def clicked_tiles(
         clicked: (K,) int faces.
         config: size and number of tiles.
     """
-    found = []
+    all_tiles = []
     nearest, owner = np.full(len(clicked), np.inf), np.full(len(clicked), -1)
-    for number, (faces, ways) in enumerate(tiles(surface, config)):
-        found.append(faces)
-        is_nearer = (ways[clicked] < nearest) & np.isin(clicked, faces)
-        nearest[is_nearer], owner[is_nearer] = ways[clicked][is_nearer], number
-    for number, faces in enumerate(found):
+    for number, (faces, geodesic_distances) in enumerate(cover_with_tiles(surface, config)):
+        all_tiles.append(faces)
+        is_nearer = (geodesic_distances[clicked] < nearest) & np.isin(clicked, faces)
+        nearest[is_nearer], owner[is_nearer] = geodesic_distances[clicked][is_nearer], number
+    for number, faces in enumerate(all_tiles):
         yield faces, clicked[owner == number]
 
 
-def tiles(surface: Surface, config: AutoPromptConfig) -> Iterator[tuple[IntArray, FloatArray]]:
+def cover_with_tiles(
+    surface: Surface, config: AutoPromptConfig
+) -> Iterator[tuple[IntArray, FloatArray]]:
     """Overlapping looks that cover the largest loose piece: (N,) int64 faces, ascending, and (F,)
     the way of every face to the look's middle.
 
     The next look is round the face that is furthest from the middles of those before.
     """
-    is_open = _in_largest_piece(surface)
-    gaps = np.full(surface.num_faces, np.inf)
+    is_open = _find_largest_component(surface)
+    nearest_distance = np.full(surface.num_faces, np.inf)
     middle = np.average(surface.centers, axis=0, weights=np.maximum(surface.areas, TINY))
     remote = np.linalg.norm(surface.centers - middle, axis=1)
     for _ in range(config.max_crops):
         if not is_open.any():
             return
-        far = np.where(np.isfinite(gaps), gaps, 1e9 + remote)
-        ways = ways_over(surface, np.array([np.where(is_open, far, -1.0).argmax()]))
-        is_open[nearest_faces(surface, ways, config.core_share * config.crop_share)] = False
-        gaps = np.minimum(gaps, ways)
-        yield nearest_faces(surface, ways, config.crop_share), ways
+        far = np.where(np.isfinite(nearest_distance), nearest_distance, 1e9 + remote)
+        geodesic_distances = compute_geodesic_distances(
+            surface, np.array([np.where(is_open, far, -1.0).argmax()])
+        )
+        is_open[
+            select_nearest_faces(surface, geodesic_distances, config.core_share * config.crop_share)
+        ] = False
+        nearest_distance = np.minimum(nearest_distance, geodesic_distances)
+        yield (
+            select_nearest_faces(surface, geodesic_distances, config.crop_share),
+            geodesic_distances,
+        )
 
 
-def _in_largest_piece(surface: Surface) -> BoolArray:
+def _find_largest_component(surface: Surface) -> BoolArray:
     """(F,) which faces lie in the loose piece that holds most of the surface."""
     sizes = np.bincount(surface.components, surface.areas)
     inside: BoolArray = surface.components == sizes.argmax()
     return inside
 
 
-def _is_finer(surface: Surface, whole: Look, config: SegmenterConfig) -> bool:
+def _is_finer(surface: Surface, whole: Crop, config: SegmenterConfig) -> bool:
     """Whether a mesh has faces for finer patches, and not too many to look everywhere."""
-    prompts, least = config.auto_prompts, config.crops.min_gain * whole.atoms.count
+    prompts, least = config.auto_prompts, config.crops.min_gain * whole.superfaces.count
     is_fine = min(surface.num_faces, prompts.num_patches) >= least
     return bool(is_fine and surface.num_faces <= prompts.max_faces)

@@ -13,12 +13,12 @@ import numpy as np
 
 from segvigen_model.config import SegmenterConfig
 from segvigen_model.coords import grid_to_latent, mesh_to_unit
-from segvigen_model.interactive.click_decoding import part_probability
-from segvigen_model.model.bundle import Bundle
+from segvigen_model.interactive.click_decoding import predict_part_probability
+from segvigen_model.model.bundle import SegviGenModel
 from segvigen_model.model.inference import ClickSet, draw_masks
 from segvigen_model.partition.asset_geometry import AssetGeometry
-from segvigen_model.partition.refinement import NO_TARGET, Wish
-from segvigen_model.surface.voxel_transfer import nearest_voxels
+from segvigen_model.partition.refinement import NO_TARGET, ClickConstraint
+from segvigen_model.surface.voxel_transfer import find_nearest_voxels
 from segvigen_model.types import BoolArray, Encoding, FloatArray, IntArray
 
 
@@ -38,36 +38,38 @@ class ClickedPart:
 
 
 def clicked_parts(
-    wishes: Sequence[Wish], settled: Sequence[Wish], points: Mapping[int, FloatArray]
+    constraints: Sequence[ClickConstraint],
+    settled: Sequence[ClickConstraint],
+    points: Mapping[int, FloatArray],
 ) -> dict[tuple[int, int], ClickedPart]:
     """Clicks per clicked part; those on other parts are its negatives.
 
     Clicks of earlier rounds come before the new ones: of more than ten the model reads the last.
 
     Args:
-        wishes: of this round.
+        constraints: of this round.
         settled: of earlier rounds.
         points: face -> (3,) clicked point, mesh frame.
 
     Returns:
-        `Wish.key` -> clicks.
+        `ClickConstraint.key` -> clicks.
     """
-    known = [*settled, *wishes]
+    known = [*settled, *constraints]
     parts = {}
-    for key in dict.fromkeys(wish.key for wish in wishes):
-        mine = [wish for wish in known if wish.key == key]
+    for key in dict.fromkeys(constraint.key for constraint in constraints):
+        mine = [constraint for constraint in known if constraint.key == key]
         others = [w for w in known if w.key != key and w.target != NO_TARGET]
         rows = [*others, *mine]
         parts[key] = ClickedPart(
-            np.array([wish.face for wish in rows], np.int64),
-            np.array([points[wish.face] for wish in rows], np.float64),
-            np.array([wish in mine for wish in rows], bool),
+            np.array([constraint.face for constraint in rows], np.int64),
+            np.array([points[constraint.face] for constraint in rows], np.float64),
+            np.array([constraint in mine for constraint in rows], bool),
         )
     return parts
 
 
 def part_probabilities(
-    bundle: Bundle,
+    model: SegviGenModel,
     encoding: Encoding,
     geometry: AssetGeometry,
     parts: Sequence[ClickedPart],
@@ -76,7 +78,7 @@ def part_probabilities(
     """Probability of each clicked part on every face.
 
     Args:
-        bundle: the model.
+        model: the model.
         encoding: of the asset, by this model.
         geometry: of the asset.
         parts: what was clicked.
@@ -87,8 +89,8 @@ def part_probabilities(
     """
     if not parts:
         return []
-    masks = draw_masks(bundle, encoding, [_click_set(encoding, part) for part in parts], seed)
-    config = bundle.config.segmenter
+    masks = draw_masks(model, encoding, [_click_set(encoding, part) for part in parts], seed)
+    config = model.config.segmenter
     return [
         _probability(geometry, part, mask, config) for part, mask in zip(parts, masks, strict=True)
     ]
@@ -97,17 +99,17 @@ def part_probabilities(
 def _probability(
     geometry: AssetGeometry, part: ClickedPart, mask: FloatArray, config: SegmenterConfig
 ) -> FloatArray:
-    on_faces = geometry.relation.to_faces(mask)
-    looks = (
+    on_faces = geometry.relation.average_to_faces(mask)
+    crops = (
         (geometry.looks.whole,)
         if config.fusion.is_mask_decisive
-        else geometry.looks.at(part.faces[part.is_positive])
+        else geometry.looks.select(part.faces[part.is_positive])
     )
-    return part_probability(looks, part.faces, part.is_positive, on_faces, config)
+    return predict_part_probability(crops, part.faces, part.is_positive, on_faces, config)
 
 
 def _click_set(encoding: Encoding, part: ClickedPart) -> ClickSet:
     """Clicked points as latent cells of active voxels."""
     unit = mesh_to_unit(part.points, encoding.frame)
-    rows = nearest_voxels(unit, encoding.coords, encoding.grid)
+    rows = find_nearest_voxels(unit, encoding.coords, encoding.grid)
     return ClickSet(grid_to_latent(encoding.coords[rows], encoding.factor), part.is_positive)

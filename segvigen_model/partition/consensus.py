@@ -12,9 +12,9 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from segvigen_model.config import GuidedConfig, MergingConfig, SegmenterConfig
-from segvigen_model.interactive.affinity import Bonds
-from segvigen_model.interactive.click_decoding import draw_odds, togetherness
-from segvigen_model.surface.adjacency import Atoms, border_weights
+from segvigen_model.interactive.affinity import AffinityMatrix
+from segvigen_model.interactive.click_decoding import draw_odds, same_part_affinity
+from segvigen_model.surface.adjacency import Superfaces, compute_border_weights
 from segvigen_model.surface.agglomeration import PartMerger
 from segvigen_model.surface.arrays import TINY, sum_by
 from segvigen_model.surface.graph_cut import expand_labels
@@ -44,10 +44,10 @@ class Partition:
         return len(self.part_confidence)
 
 
-def consensus(
+def find_consensus(
     draws: IntArray,
-    atoms: Atoms,
-    bonds: Bonds,
+    superfaces: Superfaces,
+    affinity_matrix: AffinityMatrix,
     areas: FloatArray,
     granularity: str,
     config: SegmenterConfig,
@@ -56,8 +56,8 @@ def consensus(
 
     Args:
         draws: (K, F) int, one labeling per draw, ids 0-based; K = 0 uses geometry only.
-        atoms: patches to be labelled.
-        bonds: what the patch network read of them.
+        superfaces: patches to be labelled.
+        affinity_matrix: what the patch network read of them.
         areas: (F,) float64 face areas.
         granularity: "fine", "medium" or "coarse".
         config: of the segmenter.
@@ -67,56 +67,64 @@ def consensus(
     """
     levels, drawn = config.merging.up_to(granularity), None
     if len(draws):
-        drawn = draw_odds(label_agreement(draws, atoms, areas), config.fusion)
-    together = togetherness(bonds, drawn)
-    merger = PartMerger(atoms, togetherness(bonds, drawn, config.merging.component_reserve))
+        drawn = draw_odds(measure_label_agreement(draws, superfaces, areas), config.fusion)
+    affinity = same_part_affinity(affinity_matrix, drawn)
+    merger = PartMerger(
+        superfaces, same_part_affinity(affinity_matrix, drawn, config.merging.component_reserve)
+    )
     for level in levels:
         merger.merge_above(1.0 - level.merge_threshold)
         merger.absorb_small(level.min_part_area)
-    of_atom = merger.labels
-    confidence = expected_iou(of_atom, together, atoms.areas)
-    shares = sum_by(of_atom, atoms.areas, merger.count)
-    labels = of_atom[atoms.of_face].astype(np.int32)
+    of_superface = merger.labels
+    confidence = compute_expected_iou(of_superface, affinity, superfaces.areas)
+    shares = sum_by(of_superface, superfaces.areas, merger.count)
+    labels = of_superface[superfaces.of_face].astype(np.int32)
     notes = () if len(draws) else ("geometry_only",)
     return Partition(labels, confidence, float(np.average(confidence, weights=shares)), notes)
 
 
-def grown_parts(atoms: Atoms, bonds: Bonds, config: MergingConfig) -> tuple[IntArray, int]:
+def grow_parts(
+    superfaces: Superfaces, affinity_matrix: AffinityMatrix, config: MergingConfig
+) -> tuple[IntArray, int]:
     """Parts that geometry alone gives: (A,) dense part of each atom, and how many there are."""
-    merger = PartMerger(atoms, togetherness(bonds, reserve=config.component_reserve))
+    merger = PartMerger(
+        superfaces, same_part_affinity(affinity_matrix, component_penalty=config.component_reserve)
+    )
     merger.merge_above(1.0 - config.medium.merge_threshold)
     merger.absorb_small(config.medium.min_part_area)
     return merger.labels, merger.count
 
 
-def expected_iou(of_atom: IntArray, together: FloatArray, shares: FloatArray) -> FloatArray:
+def compute_expected_iou(
+    of_superface: IntArray, affinity: FloatArray, shares: FloatArray
+) -> FloatArray:
     """IoU that each part may be expected to have with the true one.
 
-    Were `together` right and independent, the IoU would follow; it is too modest about small
+    Were `affinity` right and independent, the IoU would follow; it is too modest about small
     parts, so its square root is taken, which fits 48 development objects (correlation .67 with
     the matched IoU of the asset).
 
     Args:
-        of_atom: (A,) int dense part of each atom.
-        together: (A, A) float 0..1 probability that two atoms are of one part.
+        of_superface: (A,) int dense part of each atom.
+        affinity: (A, A) float 0..1 probability that two atoms are of one part.
         shares: (A,) float areas.
 
     Returns:
         (P,) float32: mean over a part's atoms of (area inside that is together with the atom) /
         (area of the part + area outside that is together with it).
     """
-    count = int(of_atom.max(initial=0)) + 1
-    member = np.zeros((len(of_atom), count))
-    member[np.arange(len(of_atom)), of_atom] = shares
-    inside = (together @ member)[np.arange(len(of_atom)), of_atom]
-    outside = together @ shares - inside
+    count = int(of_superface.max(initial=0)) + 1
+    member = np.zeros((len(of_superface), count))
+    member[np.arange(len(of_superface)), of_superface] = shares
+    inside = (affinity @ member)[np.arange(len(of_superface)), of_superface]
+    outside = affinity @ shares - inside
     sizes = member.sum(axis=0)
-    iou = np.clip(inside / np.maximum(sizes[of_atom] + outside, TINY), 0.0, 1.0)
-    mean: FloatArray = sum_by(of_atom, iou * shares, count) / np.maximum(sizes, TINY)
+    iou = np.clip(inside / np.maximum(sizes[of_superface] + outside, TINY), 0.0, 1.0)
+    mean: FloatArray = sum_by(of_superface, iou * shares, count) / np.maximum(sizes, TINY)
     return np.sqrt(mean).astype(np.float32)
 
 
-def overlap(left: IntArray, right: IntArray, areas: FloatArray) -> FloatArray:
+def compute_overlap(left: IntArray, right: IntArray, areas: FloatArray) -> FloatArray:
     """IoU of every part of one labeling with every part of another: (F,), (F,) -> (P, Q)."""
     rows, columns = int(left.max(initial=0)) + 1, int(right.max(initial=0)) + 1
     shared = sum_by(left.astype(np.int64) * columns + right, areas, rows * columns)
@@ -126,16 +134,16 @@ def overlap(left: IntArray, right: IntArray, areas: FloatArray) -> FloatArray:
     return iou
 
 
-def part_confidence(labels: IntArray, draws: IntArray, areas: FloatArray) -> FloatArray:
+def compute_part_confidence(labels: IntArray, draws: IntArray, areas: FloatArray) -> FloatArray:
     """(P,) float32: mean over draws of the best IoU that each part reaches; 0.5 without draws."""
     if not len(draws):
         return np.full(int(labels.max(initial=0)) + 1, 0.5, np.float32)
-    best = [overlap(labels, draw, areas).max(axis=1) for draw in draws]
+    best = [compute_overlap(labels, draw, areas).max(axis=1) for draw in draws]
     confidence: FloatArray = np.mean(best, axis=0).astype(np.float32)
     return confidence
 
 
-def refined_confidence(
+def update_confidence(
     before: IntArray, after: IntArray, touched: set[int], areas: FloatArray
 ) -> FloatArray:
     """(P,) float32: sure of the parts that a person touched, else how much of a part stayed.
@@ -145,59 +153,65 @@ def refined_confidence(
         touched: ids after.
         areas: (F,) of the faces.
     """
-    stayed = part_confidence(after, before[None], areas)
+    stayed = compute_part_confidence(after, before[None], areas)
     stayed[list(touched)] = 1.0
     return stayed
 
 
-def exclusive_labels(probabilities: FloatArray, atoms: Atoms, config: GuidedConfig) -> IntArray:
+def resolve_overlaps(
+    probabilities: FloatArray, superfaces: Superfaces, config: GuidedConfig
+) -> IntArray:
     """Settle overlapping masks: every face goes to exactly one of them.
 
     Args:
         probabilities: (A, P) float, probability of each part's mask at each atom.
-        atoms: pieces to be labelled.
+        superfaces: pieces to be labelled.
         config: weight of borders against probabilities.
 
     Returns:
         (F,) int32, 0..P-1; a mask that loses everywhere has no face.
     """
-    costs = -np.log(np.clip(probabilities, 1e-4, 1.0)) * (atoms.areas * atoms.count)[:, None]
-    weights = config.smoothness * border_weights(atoms, config.fold_discount)
+    costs = (
+        -np.log(np.clip(probabilities, 1e-4, 1.0)) * (superfaces.areas * superfaces.count)[:, None]
+    )
+    weights = config.smoothness * compute_border_weights(superfaces, config.fold_discount)
     start = np.argmin(costs, axis=1)
-    labels = expand_labels(costs, atoms.pairs, weights, start, config.num_sweeps)
-    return labels[atoms.of_face].astype(np.int32)
+    labels = expand_labels(costs, superfaces.pairs, weights, start, config.num_sweeps)
+    return labels[superfaces.of_face].astype(np.int32)
 
 
-def densify(labels: IntArray) -> tuple[IntArray, dict[int, int]]:
+def densify_labels(labels: IntArray) -> tuple[IntArray, dict[int, int]]:
     """Renumber to 0..P-1 in the old order: (F,) int32 labels and old id -> new id."""
     ids, dense = np.unique(labels, return_inverse=True)
     mapping = {int(old): new for new, old in enumerate(ids)}
     return dense.reshape(-1).astype(np.int32), mapping
 
 
-def label_agreement(draws: IntArray, atoms: Atoms, areas: FloatArray) -> FloatArray:
+def measure_label_agreement(
+    draws: IntArray, superfaces: Superfaces, areas: FloatArray
+) -> FloatArray:
     """(A, A) float64 0..1: mean over K >= 1 draws of the chance that two atoms share a label."""
-    agreement: FloatArray = np.zeros((atoms.count, atoms.count))
+    agreement: FloatArray = np.zeros((superfaces.count, superfaces.count))
     for draw in draws:
-        shares = label_histograms(draw[None], atoms, areas)
+        shares = count_labels(draw[None], superfaces, areas)
         agreement += shares @ shares.T / len(draws)
     return agreement
 
 
-def label_histograms(draws: IntArray, atoms: Atoms, areas: FloatArray) -> FloatArray:
+def count_labels(draws: IntArray, superfaces: Superfaces, areas: FloatArray) -> FloatArray:
     """(A, sum of labels) share of each draw's labels per atom; rows sum to 1.
 
     Args:
         draws: (K, F) int labelings, K >= 1.
-        atoms: the pieces.
+        superfaces: the pieces.
         areas: (F,) face areas.
     """
     columns = []
     safe = np.maximum(areas, TINY)
-    total = np.maximum(sum_by(atoms.of_face, safe, atoms.count), TINY)[:, None]
+    total = np.maximum(sum_by(superfaces.of_face, safe, superfaces.count), TINY)[:, None]
     for draw in draws:
         count = int(draw.max(initial=0)) + 1
-        share = sum_by(atoms.of_face * count + draw, safe, atoms.count * count)
-        columns.append(share.reshape(atoms.count, count) / total)
+        share = sum_by(superfaces.of_face * count + draw, safe, superfaces.count * count)
+        columns.append(share.reshape(superfaces.count, count) / total)
     histograms: FloatArray = np.concatenate(columns, axis=1) / len(draws)
     return histograms

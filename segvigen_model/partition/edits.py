@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from segvigen_model.config import EditConfig
-from segvigen_model.surface.adjacency import Atoms
+from segvigen_model.surface.adjacency import Superfaces
 from segvigen_model.surface.agglomeration import PartMerger
 from segvigen_model.surface.arrays import TINY, sum_by
 from segvigen_model.types import FloatArray, IntArray
@@ -38,18 +38,18 @@ class Edits:
 
 
 @dataclass(frozen=True, slots=True)
-class Edited:
-    """A partition after edits; ids are not dense yet (`settle_ids`).
+class EditedPartition:
+    """A partition after edits; ids are not dense yet (`compact_ids`).
 
     Attributes:
         labels: (F,) int64; pieces of splits have ids from the old number of parts on.
-        home: shown id -> the id that it now goes by; merged ids go by their target's.
+        merged_into: shown id -> the id that it now goes by; merged ids go by their target's.
         pieces: id that was split -> the ids of its pieces, itself first.
         notes: what could not be done, e.g. "split_found_no_border".
     """
 
     labels: IntArray
-    home: dict[int, int]
+    merged_into: dict[int, int]
     pieces: dict[int, tuple[int, ...]]
     notes: tuple[str, ...]
 
@@ -65,7 +65,7 @@ class Splitter:
         config: when a piece is worth having.
     """
 
-    atoms: Atoms
+    atoms: Superfaces
     together: FloatArray
     areas: FloatArray
     config: EditConfig
@@ -77,61 +77,61 @@ class Splitter:
             mine: (M,) int faces of the part.
             count: wanted pieces; as many as are worth having when None.
         """
-        config, (inner, alike) = self.config, self._part_of(mine)
-        merger = PartMerger(inner, alike)
+        config, (inner, inner_affinity) = self.config, self._part_of(mine)
+        merger = PartMerger(inner, inner_affinity)
         if count is None:
             merger.merge_above(1.0 - config.split_threshold)
             merger.absorb_small(config.min_piece_share)
             if merger.count > 1:
                 merger.merge_to(config.max_auto_pieces)
         if count is not None or merger.count == 1:
-            merger = _merged_to(count or 2, inner, alike, config.min_piece_share)
-        of_atom = merger.labels
-        size = sum_by(of_atom, inner.areas, merger.count)
+            merger = _merge_to_count(count or 2, inner, inner_affinity, config.min_piece_share)
+        of_superface = merger.labels
+        size = sum_by(of_superface, inner.areas, merger.count)
         rank = np.zeros(merger.count, np.int64)
         rank[np.argsort(-size, kind="stable")] = np.arange(merger.count)
         # Loose pieces that nothing touches cannot be merged: the small ones go together.
         limit = min(config.max_auto_pieces if count is None else count, merger.count)
-        found: IntArray = np.minimum(rank, limit - 1)[of_atom[inner.of_face]]
+        found: IntArray = np.minimum(rank, limit - 1)[of_superface[inner.of_face]]
         return found
 
-    def _part_of(self, mine: IntArray) -> tuple[Atoms, FloatArray]:
+    def _part_of(self, mine: IntArray) -> tuple[Superfaces, FloatArray]:
         """The atoms inside one part, with areas as shares of it, and which belong together."""
-        atoms = self.atoms
-        used, of_face = np.unique(atoms.of_face[mine], return_inverse=True)
+        superfaces = self.atoms
+        used, of_face = np.unique(superfaces.of_face[mine], return_inverse=True)
         size = sum_by(of_face, np.maximum(self.areas[mine], TINY), len(used))
-        row = np.full(atoms.count, -1)
+        row = np.full(superfaces.count, -1)
         row[used] = np.arange(len(used))
-        pairs = row[atoms.pairs]
+        pairs = row[superfaces.pairs]
         inside = (pairs >= 0).all(axis=1)
-        inner = Atoms(
+        inner = Superfaces(
             of_face.reshape(-1).astype(np.int64),
             size / size.sum(),
             pairs[inside],
-            atoms.lengths[inside],
-            atoms.folds[inside],
-            atoms.source,
+            superfaces.lengths[inside],
+            superfaces.folds[inside],
+            superfaces.source,
         )
         return inner, self.together[np.ix_(used, used)]
 
 
-def merged_ids(num_parts: int, merges: Sequence[Sequence[int]]) -> dict[int, int]:
+def compute_merged_ids(num_parts: int, merges: Sequence[Sequence[int]]) -> dict[int, int]:
     """Shown id -> id after merges; groups that share a part become one.
 
     Raises:
         ValueError: a merge names a part that is not there.
     """
-    home = {part: part for part in range(num_parts)}
+    merged_into = {part: part for part in range(num_parts)}
     for group in merges:
-        absent = [part for part in group if part not in home]
+        absent = [part for part in group if part not in merged_into]
         if absent:
             raise ValueError(f"merge names part {absent[0]}; the partition has 0..{num_parts - 1}")
-        target, members = home[group[0]], {home[part] for part in group}
-        home = {part: target if at in members else at for part, at in home.items()}
-    return home
+        target, members = merged_into[group[0]], {merged_into[part] for part in group}
+        merged_into = {part: target if at in members else at for part, at in merged_into.items()}
+    return merged_into
 
 
-def apply_edits(labels: IntArray, edits: Edits, splitter: Splitter) -> Edited:
+def apply_edits(labels: IntArray, edits: Edits, splitter: Splitter) -> EditedPartition:
     """Merge, then split.
 
     Args:
@@ -143,28 +143,28 @@ def apply_edits(labels: IntArray, edits: Edits, splitter: Splitter) -> Edited:
         ValueError: an edit names a part that is not there.
     """
     num_parts = int(labels.max(initial=-1)) + 1
-    home = merged_ids(num_parts, edits.merges)
-    result = np.array([home[part] for part in range(num_parts)], np.int64)[labels]
+    merged_into = compute_merged_ids(num_parts, edits.merges)
+    result = np.array([merged_into[part] for part in range(num_parts)], np.int64)[labels]
     pieces: dict[int, tuple[int, ...]] = {}
     notes = []
     next_id = num_parts
     for part, count in edits.splits:
-        if part not in home:
+        if part not in merged_into:
             raise ValueError(f"split names part {part}; the partition has 0..{num_parts - 1}")
-        mine = np.flatnonzero(result == home[part])
+        mine = np.flatnonzero(result == merged_into[part])
         found = splitter.pieces(mine, count)
-        ids = np.concatenate([[home[part]], next_id + np.arange(found.max(initial=0))])
+        ids = np.concatenate([[merged_into[part]], next_id + np.arange(found.max(initial=0))])
         next_id += len(ids) - 1
         result[mine] = ids[found]
-        pieces[home[part]] = tuple(int(each) for each in ids)
+        pieces[merged_into[part]] = tuple(int(each) for each in ids)
         if len(ids) == 1:
             notes.append("split_found_no_border")
         elif count is not None and len(ids) < count:
             notes.append("split_into_fewer")
-    return Edited(result, home, pieces, tuple(dict.fromkeys(notes)))
+    return EditedPartition(result, merged_into, pieces, tuple(dict.fromkeys(notes)))
 
 
-def settle_ids(labels: IntArray) -> tuple[IntArray, dict[int, int]]:
+def compact_ids(labels: IntArray) -> tuple[IntArray, dict[int, int]]:
     """Make ids dense and move as few as possible: a vacated id goes to the newest part.
 
     Args:
@@ -176,23 +176,23 @@ def settle_ids(labels: IntArray) -> tuple[IntArray, dict[int, int]]:
     ids, where = np.unique(labels, return_inverse=True)
     count = len(ids)
     vacant = np.setdiff1d(np.arange(count), ids)
-    settled = ids.copy()
-    settled[ids >= count] = vacant[::-1]  # ascending ids: the newest gets the lowest vacancy
-    mapping = {int(old): int(new) for old, new in zip(ids, settled, strict=True)}
-    return settled[where.reshape(-1)].astype(np.int32), mapping
+    new_ids = ids.copy()
+    new_ids[ids >= count] = vacant[::-1]  # ascending ids: the newest gets the lowest vacancy
+    mapping = {int(old): int(new) for old, new in zip(ids, new_ids, strict=True)}
+    return new_ids[where.reshape(-1)].astype(np.int32), mapping
 
 
-def _merged_to(
-    count: int, inner: Atoms, together: FloatArray, min_piece_share: float
+def _merge_to_count(
+    count: int, inner: Superfaces, affinity: FloatArray, min_piece_share: float
 ) -> PartMerger:
     """Merge down to `count` pieces, none of them a crumb where that is possible."""
     for factor in (1, 2, 4, 8, 16):
-        merger = PartMerger(inner, together)
+        merger = PartMerger(inner, affinity)
         merger.merge_to(count * factor)
         merger.absorb_small(min_piece_share)
         if merger.count >= count:
             merger.merge_to(count)
             return merger
-    merger = PartMerger(inner, together)
+    merger = PartMerger(inner, affinity)
     merger.merge_to(count)
     return merger

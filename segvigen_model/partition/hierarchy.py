@@ -13,9 +13,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from segvigen_model.config import MergingConfig
-from segvigen_model.surface.adjacency import Atoms
+from segvigen_model.surface.adjacency import Superfaces
 from segvigen_model.surface.agglomeration import PartMerger
-from segvigen_model.surface.arrays import TINY, dense_ids, sum_by
+from segvigen_model.surface.arrays import TINY, densify_ids, sum_by
 from segvigen_model.types import FloatArray, IntArray
 
 # Rules of stored levels. They hold where labels are edited and no segmenter is loaded too.
@@ -41,69 +41,85 @@ class PartTree:
     parents: IntArray
     part_level: int
 
-    def children(self, part: int) -> IntArray:
+    def find_children(self, part: int) -> IntArray:
         """Ids on the next finer level that make up a reviewed part; empty at the finest."""
         node = self.offsets[self.part_level] + part
         found: IntArray = np.flatnonzero(self.parents == node)
         return found - self.offsets[self.part_level + 1] if len(found) else found
 
 
-def fine_pieces(
-    labels: IntArray, atoms: Atoms, together: FloatArray, areas: FloatArray, config: MergingConfig
+def split_into_fine_parts(
+    labels: IntArray,
+    superfaces: Superfaces,
+    affinity: FloatArray,
+    areas: FloatArray,
+    config: MergingConfig,
 ) -> IntArray:
     """Take parts apart into the "fine" granularity inside them.
 
     Args:
         labels: (F,) int dense part ids.
-        atoms: pieces that are not cut.
-        together: (A, A) float probability that two atoms are of one part.
+        superfaces: pieces that are not cut.
+        affinity: (A, A) float probability that two atoms are of one part.
         areas: (F,) float64 face areas.
         config: what "fine" is.
 
     Returns:
         (F,) int32 dense ids, nested in `labels`.
     """
-    own = _shares(labels, atoms, areas).argmax(axis=1)
-    merger = PartMerger(atoms, together, own[atoms.pairs[:, 0]] == own[atoms.pairs[:, 1]])
+    own = _compute_shares(labels, superfaces, areas).argmax(axis=1)
+    merger = PartMerger(
+        superfaces, affinity, own[superfaces.pairs[:, 0]] == own[superfaces.pairs[:, 1]]
+    )
     merger.merge_above(1.0 - config.fine.merge_threshold)
     merger.absorb_small(config.fine.min_part_area)
-    return nested(labels, merger.labels[atoms.of_face], areas)
+    return nest_labels(labels, merger.labels[superfaces.of_face], areas)
 
 
-def coarse_groups(
-    labels: IntArray, atoms: Atoms, together: FloatArray, areas: FloatArray, config: MergingConfig
+def group_into_coarse_parts(
+    labels: IntArray,
+    superfaces: Superfaces,
+    affinity: FloatArray,
+    areas: FloatArray,
+    config: MergingConfig,
 ) -> IntArray:
     """Group touching parts that are likely to be one: the "coarse" granularity above them.
 
     Returns:
         (P,) int32 dense group of each part.
     """
-    member = _shares(labels, atoms, areas)
+    member = _compute_shares(labels, superfaces, areas)
     own, size = member.argmax(axis=1), np.maximum(member.sum(axis=0), TINY)
     mean = member / size
-    alike = mean.T @ together @ mean
-    pairs = np.unique(np.sort(own[atoms.pairs], axis=1), axis=0)
+    part_affinity = mean.T @ affinity @ mean
+    pairs = np.unique(np.sort(own[superfaces.pairs], axis=1), axis=0)
     pairs = pairs[pairs[:, 0] != pairs[:, 1]]
     blank = np.zeros(len(pairs))
-    parts = Atoms(labels.astype(np.int64), size / size.sum(), pairs, blank, blank, "parts")
-    merger = PartMerger(parts, alike)
+    parts = Superfaces(labels.astype(np.int64), size / size.sum(), pairs, blank, blank, "parts")
+    merger = PartMerger(parts, part_affinity)
     merger.merge_above(1.0 - config.coarse.merge_threshold)
-    return dense_ids(merger.labels).astype(np.int32)
+    return densify_ids(merger.labels).astype(np.int32)
 
 
-def first_levels(
-    labels: IntArray, atoms: Atoms, together: FloatArray, areas: FloatArray, config: MergingConfig
+def build_first_levels(
+    labels: IntArray,
+    superfaces: Superfaces,
+    affinity: FloatArray,
+    areas: FloatArray,
+    config: MergingConfig,
 ) -> tuple[IntArray, IntArray]:
     """What the patch network says below and above a first partition.
 
     Returns:
         (L, F) finer levels, L 0 or 1, and (P,) groups.
     """
-    finer = carried_levels(labels, [fine_pieces(labels, atoms, together, areas, config)], areas)
-    return finer, coarse_groups(labels, atoms, together, areas, config)
+    finer = carry_levels(
+        labels, [split_into_fine_parts(labels, superfaces, affinity, areas, config)], areas
+    )
+    return finer, group_into_coarse_parts(labels, superfaces, affinity, areas, config)
 
 
-def nested(labels: IntArray, finer: IntArray, areas: FloatArray) -> IntArray:
+def nest_labels(labels: IntArray, finer: IntArray, areas: FloatArray) -> IntArray:
     """Cut a finer labeling at the borders of a coarser one.
 
     Pieces below the smallest part that is kept go to the largest piece of their part.
@@ -116,20 +132,20 @@ def nested(labels: IntArray, finer: IntArray, areas: FloatArray) -> IntArray:
     Returns:
         (F,) int32 dense ids, each inside one of `labels`.
     """
-    piece = dense_ids(labels.astype(np.int64) * (int(finer.max(initial=0)) + 1) + finer)
-    count = int(piece.max(initial=0)) + 1
-    size = sum_by(piece, np.maximum(areas, TINY), count)
+    fine_part = densify_ids(labels.astype(np.int64) * (int(finer.max(initial=0)) + 1) + finer)
+    count = int(fine_part.max(initial=0)) + 1
+    size = sum_by(fine_part, np.maximum(areas, TINY), count)
     owner = np.zeros(count, np.int64)
-    owner[piece] = labels
+    owner[fine_part] = labels
     order = np.argsort(size, kind="stable")
     largest = np.zeros(int(labels.max(initial=0)) + 1, np.int64)
     largest[owner[order]] = order
-    is_crumb = size < MIN_PIECE_AREA * size.sum()
-    target = np.where(is_crumb, largest[owner], np.arange(count))
-    return dense_ids(target[piece]).astype(np.int32)
+    is_fragment = size < MIN_PIECE_AREA * size.sum()
+    target = np.where(is_fragment, largest[owner], np.arange(count))
+    return densify_ids(target[fine_part]).astype(np.int32)
 
 
-def carried_levels(
+def carry_levels(
     labels: IntArray, finer: Sequence[IntArray] | IntArray, areas: FloatArray
 ) -> IntArray:
     """Nest older finer levels into a new partition; levels that say nothing new are dropped.
@@ -145,7 +161,7 @@ def carried_levels(
     kept: list[IntArray] = []
     above = labels
     for level in finer:
-        below = nested(above, level, areas)
+        below = nest_labels(above, level, areas)
         if below.max(initial=0) > above.max(initial=0):
             kept.append(below)
             above = below
@@ -153,15 +169,15 @@ def carried_levels(
     return np.stack(kept) if kept else np.zeros((0, len(labels)), np.int32)
 
 
-def carried_groups(before: IntArray, labels: IntArray, areas: FloatArray) -> IntArray:
+def carry_groups(before: IntArray, labels: IntArray, areas: FloatArray) -> IntArray:
     """(P,) int32 group of each new part: the old group (F,) that most of it lies in."""
     columns = int(before.max(initial=0)) + 1
     rows = int(labels.max(initial=0)) + 1
     shared = sum_by(labels.astype(np.int64) * columns + before, areas + TINY, rows * columns)
-    return dense_ids(shared.reshape(rows, columns).argmax(axis=1)).astype(np.int32)
+    return densify_ids(shared.reshape(rows, columns).argmax(axis=1)).astype(np.int32)
 
 
-def part_tree(labels: IntArray, finer: IntArray | None, groups: IntArray | None) -> PartTree:
+def build_part_tree(labels: IntArray, finer: IntArray | None, groups: IntArray | None) -> PartTree:
     """Put all levels into one tree.
 
     Args:
@@ -184,10 +200,12 @@ def part_tree(labels: IntArray, finer: IntArray | None, groups: IntArray | None)
     return PartTree(np.stack(levels), offsets, parents, int(is_grouping))
 
 
-def _shares(labels: IntArray, atoms: Atoms, areas: FloatArray) -> FloatArray:
+def _compute_shares(labels: IntArray, superfaces: Superfaces, areas: FloatArray) -> FloatArray:
     """(A, P) area of each atom in each part."""
     count = int(labels.max(initial=0)) + 1
     weight = np.maximum(areas, TINY)
-    rows = atoms.of_face * count + labels
-    shares: FloatArray = sum_by(rows, weight, atoms.count * count).reshape(atoms.count, count)
+    rows = superfaces.of_face * count + labels
+    shares: FloatArray = sum_by(rows, weight, superfaces.count * count).reshape(
+        superfaces.count, count
+    )
     return shares

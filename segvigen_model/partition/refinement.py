@@ -13,9 +13,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from segvigen_model.config import EditConfig
-from segvigen_model.partition.consensus import Partition, refined_confidence
-from segvigen_model.partition.edits import Edited, settle_ids
-from segvigen_model.surface.adjacency import Atoms
+from segvigen_model.partition.consensus import Partition, update_confidence
+from segvigen_model.partition.edits import EditedPartition, compact_ids
+from segvigen_model.surface.adjacency import Superfaces
 from segvigen_model.surface.arrays import TINY, label_components, sum_by
 from segvigen_model.surface.geometry import Surface
 from segvigen_model.surface.region_merging import SegmentTree
@@ -25,7 +25,7 @@ NO_TARGET = -1
 
 
 @dataclass(frozen=True, slots=True)
-class Wish:
+class ClickConstraint:
     """One click, resolved to part ids.
 
     Attributes:
@@ -41,7 +41,7 @@ class Wish:
     is_new: bool
 
     @property
-    def divides(self) -> bool:
+    def splits_part(self) -> bool:
         """Whether something of the part that holds the face shall stay what it was."""
         return self.is_new or self.target == NO_TARGET
 
@@ -52,7 +52,7 @@ class Wish:
 
 
 @dataclass(frozen=True, slots=True)
-class Refined:
+class RefinedPartition:
     """A partition after clicks.
 
     Attributes:
@@ -81,7 +81,7 @@ class ClickRegions:
 
     surface: Surface
     tree: SegmentTree
-    atoms: Atoms
+    atoms: Superfaces
     config: EditConfig
 
 
@@ -90,7 +90,7 @@ def resolve_clicks(
     num_parts: int,
     not_object_part: int | None,
     first_new: int | None = None,
-) -> tuple[list[Wish], int | None]:
+) -> tuple[list[ClickConstraint], int | None]:
     """Give every click its part ids; of several clicks on one face the last counts.
 
     Args:
@@ -108,28 +108,28 @@ def resolve_clicks(
     groups = sorted({click.group for click in clicks if click.kind is ClickKind.NEW_PART})
     fresh = num_parts if first_new is None else first_new
     new_ids = {group: fresh + rank for rank, group in enumerate(groups)}
-    aside = not_object_part
-    if aside is None and any(click.kind is ClickKind.NOT_OBJECT for click in clicks):
-        aside = fresh + len(groups)
-    by_face: dict[int, Wish] = {}
+    background_part = not_object_part
+    if background_part is None and any(click.kind is ClickKind.NOT_OBJECT for click in clicks):
+        background_part = fresh + len(groups)
+    by_face: dict[int, ClickConstraint] = {}
     for click in clicks:
         target = NO_TARGET
         if click.kind is ClickKind.NEW_PART:
             target = new_ids[click.group]
-        elif click.kind is ClickKind.NOT_OBJECT and aside is not None:
-            target = aside
+        elif click.kind is ClickKind.NOT_OBJECT and background_part is not None:
+            target = background_part
         elif not 0 <= click.part < num_parts:
             raise ValueError(f"click names part {click.part}; the partition has 0..{num_parts - 1}")
         elif click.is_positive:
             target = click.part
         avoid = click.part if target == NO_TARGET else NO_TARGET
         by_face.pop(click.face, None)
-        by_face[click.face] = Wish(click.face, target, avoid, target >= fresh)
-    return list(by_face.values()), aside
+        by_face[click.face] = ClickConstraint(click.face, target, avoid, target >= fresh)
+    return list(by_face.values()), background_part
 
 
 def renumber_clicks(
-    edited: Edited, clicks: Sequence[Click], background: int | None
+    edited: EditedPartition, clicks: Sequence[Click], background: int | None
 ) -> tuple[list[Click], int | None]:
     """Clicks under the ids that parts have after merges, and the background part.
 
@@ -139,8 +139,10 @@ def renumber_clicks(
         background: shown id of what is not the object; None afterwards if it was merged into a
             part of the object.
     """
-    clicks = [replace(click, part=edited.home.get(click.part, click.part)) for click in clicks]
-    if background is not None and edited.home[background] != background:
+    clicks = [
+        replace(click, part=edited.merged_into.get(click.part, click.part)) for click in clicks
+    ]
+    if background is not None and edited.merged_into[background] != background:
         background = None
     return clicks, background
 
@@ -151,45 +153,51 @@ class Refiner:
     Args:
         labels: (F,) int part ids.
         regions: to choose from.
-        wishes: all that must hold in the end.
+        constraints: all that must hold in the end.
     """
 
-    def __init__(self, labels: IntArray, regions: ClickRegions, wishes: Sequence[Wish]) -> None:
+    def __init__(
+        self, labels: IntArray, regions: ClickRegions, constraints: Sequence[ClickConstraint]
+    ) -> None:
         self.labels = labels.astype(np.int64)
-        self.surface, self.tree, self.atoms = regions.surface, regions.tree, regions.atoms
+        self.surface, self.tree, self.superfaces = regions.surface, regions.tree, regions.atoms
         self._min_piece_share = regions.config.min_piece_share
-        self.wishes = list(wishes)
+        self.constraints = list(constraints)
         self.notes: list[str] = []
-        self.next_id = 1 + max([int(labels.max(initial=0))] + [wish.target for wish in wishes])
+        self.next_id = 1 + max(
+            [int(labels.max(initial=0))] + [constraint.target for constraint in constraints]
+        )
 
-    def grant(self, wish: Wish, probability: FloatArray) -> None:
+    def apply(self, constraint: ClickConstraint, probability: FloatArray) -> None:
         """Make one wish true.
 
         Args:
-            wish: what shall hold.
+            constraint: what shall hold.
             probability: (F,) of the part that the clicked point lies in.
         """
-        current = int(self.labels[wish.face])
-        if current == wish.target or (wish.target == NO_TARGET and current != wish.avoid):
+        current = int(self.labels[constraint.face])
+        if current == constraint.target or (
+            constraint.target == NO_TARGET and current != constraint.avoid
+        ):
             return
-        region = self._best_region(wish, probability)
-        target = wish.target
+        region = self._find_best_region(constraint, probability)
+        target = constraint.target
         if target == NO_TARGET:
-            target = self._other_label(region, wish.avoid)
+            target = self._find_other_label(region, constraint.avoid)
         self.labels[region] = target
 
-    def _best_region(self, wish: Wish, probability: FloatArray) -> BoolArray:
+    def _find_best_region(self, constraint: ClickConstraint, probability: FloatArray) -> BoolArray:
         """Largest expected IoU with the clicked part among all allowed regions.
 
         A region that leaves only a crumb of a part that shall be divided is taken as a last resort.
         """
-        inside = self.labels == self.labels[wish.face]
+        inside = self.labels == self.labels[constraint.face]
         weight = np.where(inside, self.surface.areas + TINY, 0.0)
         claimed = float((weight * probability).sum())
-        least_left = self._min_piece_share * float(weight.sum()) if wish.divides else 0.0
-        best, best_worth = self._own_face(wish), (False, -1.0)
-        for region in self._candidates(wish, inside, probability):
-            if not self._is_allowed(region, inside, wish):
+        least_left = self._min_piece_share * float(weight.sum()) if constraint.splits_part else 0.0
+        best, best_worth = self._select_own_face(constraint), (False, -1.0)
+        for region in self._list_candidates(constraint, inside, probability):
+            if not self._is_allowed(region, inside, constraint):
                 continue
             hit = float((weight * probability)[region].sum())
             union = claimed + float((weight * (1 - probability))[region].sum())
@@ -199,57 +207,61 @@ class Refiner:
                 best, best_worth = region, worth
         return best
 
-    def _candidates(
-        self, wish: Wish, inside: BoolArray, probability: FloatArray
+    def _list_candidates(
+        self, constraint: ClickConstraint, inside: BoolArray, probability: FloatArray
     ) -> list[BoolArray]:
         """Nested segments and the probable region, within one part and in one touching piece.
 
         Pieces elsewhere stay, however probable: nobody pointed at them.
         """
         likely = inside & (probability > 0.5)
-        segments = [inside & (ids == ids[wish.face]) for ids in self.tree.levels]
+        segments = [inside & (ids == ids[constraint.face]) for ids in self.tree.levels]
         found = [*segments, inside]
-        if likely[wish.face]:
+        if likely[constraint.face]:
             found += [*(segment & likely for segment in segments), likely]
-        return [self._piece(region, wish.face) for region in found]
+        return [self._select_connected_piece(region, constraint.face) for region in found]
 
-    def _is_allowed(self, region: BoolArray, inside: BoolArray, wish: Wish) -> bool:
+    def _is_allowed(
+        self, region: BoolArray, inside: BoolArray, constraint: ClickConstraint
+    ) -> bool:
         """Whether a region contradicts no click and is no mere renaming of a part."""
-        if wish.divides and region.sum() == inside.sum():
+        if constraint.splits_part and region.sum() == inside.sum():
             return False
-        for other in self.wishes:
+        for other in self.constraints:
             if not region[other.face]:
                 continue
-            if other.target != NO_TARGET and other.target != wish.target:
+            if other.target != NO_TARGET and other.target != constraint.target:
                 return False
-            if wish.target != NO_TARGET and other.avoid == wish.target:
+            if constraint.target != NO_TARGET and other.avoid == constraint.target:
                 return False
-            if wish.target == NO_TARGET and other.avoid not in (NO_TARGET, wish.avoid):
+            if constraint.target == NO_TARGET and other.avoid not in (NO_TARGET, constraint.avoid):
                 return False
         return True
 
-    def _own_face(self, wish: Wish) -> BoolArray:
+    def _select_own_face(self, constraint: ClickConstraint) -> BoolArray:
         region = np.zeros(len(self.labels), bool)
-        region[wish.face] = True
+        region[constraint.face] = True
         return region
 
-    def _piece(self, region: BoolArray, face: int) -> BoolArray:
+    def _select_connected_piece(self, region: BoolArray, face: int) -> BoolArray:
         """The touching piece of a region round a face, over edges and gaps."""
-        atoms = self.atoms
-        is_in = sum_by(atoms.of_face, region.astype(np.float64), atoms.count) > 0
-        joined = label_components(atoms.count, atoms.pairs[is_in[atoms.pairs].all(axis=1)])
-        mine: BoolArray = region & (joined[atoms.of_face] == joined[atoms.of_face[face]])
+        superfaces = self.superfaces
+        is_in = sum_by(superfaces.of_face, region.astype(np.float64), superfaces.count) > 0
+        joined = label_components(
+            superfaces.count, superfaces.pairs[is_in[superfaces.pairs].all(axis=1)]
+        )
+        mine: BoolArray = region & (joined[superfaces.of_face] == joined[superfaces.of_face[face]])
         return mine
 
-    def _other_label(self, region: BoolArray, avoid: int) -> int:
+    def _find_other_label(self, region: BoolArray, avoid: int) -> int:
         """The part that a region touches most, else the nearest, else a new one."""
-        atoms = self.atoms
-        inner = sum_by(atoms.of_face, region.astype(np.float64), atoms.count) > 0
-        touching = inner[atoms.pairs[:, 0]] != inner[atoms.pairs[:, 1]]
-        outer = np.where(inner[atoms.pairs[touching, 0]], *atoms.pairs[touching].T[::-1])
-        first_face = np.unique(atoms.of_face, return_index=True)[1]
+        superfaces = self.superfaces
+        inner = sum_by(superfaces.of_face, region.astype(np.float64), superfaces.count) > 0
+        touching = inner[superfaces.pairs[:, 0]] != inner[superfaces.pairs[:, 1]]
+        outer = np.where(inner[superfaces.pairs[touching, 0]], *superfaces.pairs[touching].T[::-1])
+        first_face = np.unique(superfaces.of_face, return_index=True)[1]
         labels = self.labels[first_face][outer]
-        length = sum_by(labels, atoms.lengths[touching], self.next_id)
+        length = sum_by(labels, superfaces.lengths[touching], self.next_id)
         length[avoid] = 0.0
         if length.max() > 0:
             return int(length.argmax())
@@ -262,63 +274,73 @@ class Refiner:
         return self.next_id - 1
 
 
-def settled_wishes(labels: IntArray, anchors: Sequence[int], wishes: Sequence[Wish]) -> list[Wish]:
+def collect_fixed_constraints(
+    labels: IntArray, anchors: Sequence[int], constraints: Sequence[ClickConstraint]
+) -> list[ClickConstraint]:
     """What clicks of earlier rounds settled, as wishes that hold already.
 
     Args:
         labels: (F,) int part ids before this round's clicks.
         anchors: faces that earlier clicks named.
-        wishes: of this round; a face that is clicked again is settled no more.
+        constraints: of this round; a face that is clicked again is settled no more.
     """
-    clicked = {wish.face for wish in wishes}
+    clicked = {constraint.face for constraint in constraints}
     return [
-        Wish(face, int(labels[face]), NO_TARGET, False) for face in anchors if face not in clicked
+        ClickConstraint(face, int(labels[face]), NO_TARGET, False)
+        for face in anchors
+        if face not in clicked
     ]
 
 
 def refine_labels(
     labels: IntArray,
-    wishes: Sequence[Wish],
-    probability_of: Callable[[Wish], FloatArray],
+    constraints: Sequence[ClickConstraint],
+    probability_of: Callable[[ClickConstraint], FloatArray],
     regions: ClickRegions,
-    aside: int | None,
-    settled: Sequence[Wish] = (),
-) -> Refined:
+    background_part: int | None,
+    fixed: Sequence[ClickConstraint] = (),
+) -> RefinedPartition:
     """Make all wishes true.
 
     Args:
         labels: (F,) int part ids.
-        wishes: from `resolve_clicks`.
+        constraints: from `resolve_clicks`.
         probability_of: (F,) probability of the part that a wish's point lies in.
         regions: to choose from.
-        aside: part id for what is not the object, or None.
-        settled: from `settled_wishes`; they go on holding.
+        background_part: part id for what is not the object, or None.
+        fixed: from `collect_fixed_constraints`; they go on holding.
 
     Returns:
         The new partition; surviving parts keep their ids, but a vacated id goes to the newest.
     """
-    refiner = Refiner(labels, regions, [*wishes, *settled])
+    refiner = Refiner(labels, regions, [*constraints, *fixed])
     for _ in range(2):  # a later negative click may be served by a part that an earlier one needs
-        for wish in wishes:
-            refiner.grant(wish, probability_of(wish))
-    dense, id_map = settle_ids(refiner.labels)
-    final = None if aside is None else id_map.get(aside)
-    return Refined(dense, id_map, final, tuple(dict.fromkeys(refiner.notes)))
+        for constraint in constraints:
+            refiner.apply(constraint, probability_of(constraint))
+    dense, id_map = compact_ids(refiner.labels)
+    final = None if background_part is None else id_map.get(background_part)
+    return RefinedPartition(dense, id_map, final, tuple(dict.fromkeys(refiner.notes)))
 
 
-def followed(
-    edited: Edited, refined: Refined, wishes: Sequence[Wish]
+def follow_part_ids(
+    edited: EditedPartition, refined: RefinedPartition, constraints: Sequence[ClickConstraint]
 ) -> tuple[dict[int, int], set[int]]:
     """Where shown ids went in the end, and which parts a person settled."""
-    homes = {old: refined.id_map[at] for old, at in edited.home.items() if at in refined.id_map}
-    id_map = {**refined.id_map, **homes}
-    merged = {at for old, at in edited.home.items() if at != old}
-    settled = merged | {wish.target for wish in wishes}
-    return id_map, {id_map[part] for part in settled if part in id_map}
+    merged_ids = {
+        old: refined.id_map[at] for old, at in edited.merged_into.items() if at in refined.id_map
+    }
+    id_map = {**refined.id_map, **merged_ids}
+    merged = {at for old, at in edited.merged_into.items() if at != old}
+    fixed_parts = merged | {constraint.target for constraint in constraints}
+    return id_map, {id_map[part] for part in fixed_parts if part in id_map}
 
 
 def refined_partition(
-    shown: IntArray, edited: Edited, refined: Refined, touched: set[int], areas: FloatArray
+    shown: IntArray,
+    edited: EditedPartition,
+    refined: RefinedPartition,
+    touched: set[int],
+    areas: FloatArray,
 ) -> Partition:
     """A refined partition with how sure it is of each part.
 
@@ -329,7 +351,7 @@ def refined_partition(
         touched: ids after clicks of the parts that a person settled.
         areas: (F,) float64 face areas.
     """
-    confidence = refined_confidence(shown, refined.labels, touched, areas)
+    confidence = update_confidence(shown, refined.labels, touched, areas)
     weights = np.bincount(refined.labels, areas + 1e-30)  # parts without area must not divide by 0
     mean = float(np.average(confidence, weights=weights))
     return Partition(refined.labels, confidence, mean, (*edited.notes, *refined.notes))

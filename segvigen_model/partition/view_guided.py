@@ -11,18 +11,18 @@ import numpy as np
 
 from segvigen_model.config import GuidedConfig, SegmenterConfig
 from segvigen_model.coords import mesh_to_unit
-from segvigen_model.interactive.affinity import Reading, sigmoid
-from segvigen_model.interactive.click_decoding import part_odds
+from segvigen_model.interactive.affinity import PatchEmbedding, sigmoid
+from segvigen_model.interactive.click_decoding import predict_part_logits
 from segvigen_model.partition.consensus import (
     Partition,
-    densify,
-    exclusive_labels,
-    grown_parts,
-    label_histograms,
+    count_labels,
+    densify_labels,
+    grow_parts,
+    resolve_overlaps,
 )
 from segvigen_model.rendering.condition_view import OFFICIAL_CAMERA
-from segvigen_model.rendering.rasterizer import project, rasterize
-from segvigen_model.surface.adjacency import Atoms
+from segvigen_model.rendering.rasterizer import project_triangles, rasterize
+from segvigen_model.surface.adjacency import Superfaces
 from segvigen_model.surface.arrays import TINY, sum_by
 from segvigen_model.surface.geometry import Surface
 from segvigen_model.types import AssetMesh, ByteArray, FloatArray, Frame, IntArray
@@ -30,7 +30,7 @@ from segvigen_model.types import AssetMesh, ByteArray, FloatArray, Frame, IntArr
 HIDDEN = -1
 
 
-def map_colors(part_map: ByteArray, config: GuidedConfig) -> ByteArray:
+def find_map_colors(part_map: ByteArray, config: GuidedConfig) -> ByteArray:
     """Part colours of a painted view: frequent colours except the black background, (K, 3) uint8.
 
     Raises:
@@ -48,7 +48,7 @@ def map_colors(part_map: ByteArray, config: GuidedConfig) -> ByteArray:
     return chosen
 
 
-def front_faces(mesh: AssetMesh, frame: Frame, pixels: int) -> IntArray:
+def rasterize_front_faces(mesh: AssetMesh, frame: Frame, pixels: int) -> IntArray:
     """Faces under the pixels of the default model's view: orthographic, seen from +Z.
 
     Args:
@@ -65,13 +65,13 @@ def front_faces(mesh: AssetMesh, frame: Frame, pixels: int) -> IntArray:
     return rasterize(np.stack(columns, axis=-1), pixels).face
 
 
-def camera_faces(mesh: AssetMesh, frame: Frame, pixels: int) -> IntArray:
+def rasterize_camera_faces(mesh: AssetMesh, frame: Frame, pixels: int) -> IntArray:
     """(pixels, pixels) int32 face under each pixel of the official camera, -1 where nothing is."""
     corners = mesh_to_unit(mesh.triangles, frame)
-    return rasterize(project(corners, OFFICIAL_CAMERA, pixels), pixels).face
+    return rasterize(project_triangles(corners, OFFICIAL_CAMERA, pixels), pixels).face
 
 
-def resized(part_map: ByteArray, size: int) -> ByteArray:
+def resize_map(part_map: ByteArray, size: int) -> ByteArray:
     """A painted view at (size, size, 3): nearest pixels, so that no colour is mixed."""
     if len(part_map) == size:
         return part_map
@@ -80,7 +80,7 @@ def resized(part_map: ByteArray, size: int) -> ByteArray:
     return smaller
 
 
-def seen_labels(
+def count_seen_labels(
     faces: IntArray, part_map: ByteArray, palette: ByteArray, num_faces: int, tolerance: float
 ) -> FloatArray:
     """Count the pixels of every painted part on every face.
@@ -106,7 +106,7 @@ def seen_labels(
     return count.reshape(num_faces, len(palette))
 
 
-def guide_clicks(
+def derive_clicks(
     counts: FloatArray, centers: FloatArray, config: GuidedConfig
 ) -> list[tuple[IntArray, IntArray]]:
     """Clicks that say what the painted view shows.
@@ -127,16 +127,18 @@ def guide_clicks(
     for part in range(counts.shape[1]):
         mine = np.flatnonzero((main == part) & is_clear)
         others = np.flatnonzero((main != part) & (main != HIDDEN) & is_clear)
-        positive = spread_out(mine, centers, counts[mine, part], config.max_clicks)
+        positive = select_spread_patches(mine, centers, counts[mine, part], config.max_clicks)
         if len(positive) and len(others):
             gaps = np.linalg.norm(centers[others][:, None] - centers[positive], axis=2).min(axis=1)
             others = others[np.argsort(gaps, kind="stable")[: 4 * config.max_clicks]]
-        negative = spread_out(others, centers, total[others], config.max_clicks)
+        negative = select_spread_patches(others, centers, total[others], config.max_clicks)
         clicks.append((positive, negative))
     return clicks
 
 
-def spread_out(patches: IntArray, centers: FloatArray, weight: FloatArray, count: int) -> IntArray:
+def select_spread_patches(
+    patches: IntArray, centers: FloatArray, weight: FloatArray, count: int
+) -> IntArray:
     """Up to `count` patches far from each other, the one that is seen most first."""
     if len(patches) == 0:
         return patches
@@ -150,36 +152,40 @@ def spread_out(patches: IntArray, centers: FloatArray, weight: FloatArray, count
     return spread
 
 
-def unclaimed_parts(
-    counts: FloatArray, odds: FloatArray, atoms: Atoms, reading: Reading, config: SegmenterConfig
+def find_unclaimed_parts(
+    counts: FloatArray,
+    logits: FloatArray,
+    superfaces: Superfaces,
+    embedding: PatchEmbedding,
+    config: SegmenterConfig,
 ) -> IntArray:
     """Parts that the view does not show and no painted part claims.
 
     Args:
         counts: (A, K) pixels of each painted part on each patch.
-        odds: (A, K) log odds of each painted part.
-        atoms: patches.
-        reading: what the patch network read.
+        logits: (A, K) log odds of each painted part.
+        superfaces: patches.
+        embedding: what the patch network read.
         config: of the segmenter.
 
     Returns:
         (A,) dense id of an unclaimed part, or HIDDEN where a painted part has the patch.
     """
-    group, number = grown_parts(atoms, reading.bonds, config.merging)
+    group, number = grow_parts(superfaces, embedding.affinity_matrix, config.merging)
     shown = sum_by(group, counts.sum(axis=1), number) > 0
-    claim = sum_by(group, atoms.areas * sigmoid(odds.max(axis=1)), number)
-    wanted = config.guided.claim_share * sum_by(group, atoms.areas, number)
+    claim = sum_by(group, superfaces.areas * sigmoid(logits.max(axis=1)), number)
+    wanted = config.guided.claim_share * sum_by(group, superfaces.areas, number)
     is_own = ~shown & (claim < wanted)
     rank = np.where(is_own, np.cumsum(is_own) - 1, HIDDEN)
     found: IntArray = rank[group]
     return found
 
 
-def guided_partition(
+def partition_by_view(
     seen: FloatArray,
-    drawn: IntArray,
-    atoms: Atoms,
-    reading: Reading,
+    flow_labels: IntArray,
+    superfaces: Superfaces,
+    embedding: PatchEmbedding,
     surface: Surface,
     config: SegmenterConfig,
 ) -> Partition:
@@ -187,9 +193,9 @@ def guided_partition(
 
     Args:
         seen: (F, K) pixels of each painted part on each face.
-        drawn: (F,) int, the part whose colour the flow model gave each face.
-        atoms: patches.
-        reading: what the patch network read.
+        flow_labels: (F,) int, the part whose colour the flow model gave each face.
+        superfaces: patches.
+        embedding: what the patch network read.
         surface: geometry.
         config: of the segmenter.
 
@@ -198,23 +204,35 @@ def guided_partition(
         the part that most of their pixels show.
     """
     num_parts, guided = seen.shape[1], config.guided
-    counts = np.stack([sum_by(atoms.of_face, column, atoms.count) for column in seen.T], axis=1)
-    centers = np.stack([atoms.mean(axis, surface.areas) for axis in surface.centers.T], axis=1)
-    clicks = guide_clicks(counts, centers / surface.extent, guided)
-    asked = part_odds(reading, clicks, config.limits.max_batch_questions).T
-    colored = np.zeros((atoms.count, num_parts))
-    shares = label_histograms(drawn[None], atoms, surface.areas)
+    counts = np.stack(
+        [sum_by(superfaces.of_face, column, superfaces.count) for column in seen.T], axis=1
+    )
+    centers = np.stack(
+        [superfaces.average_faces(axis, surface.areas) for axis in surface.centers.T], axis=1
+    )
+    clicks = derive_clicks(counts, centers / surface.extent, guided)
+    click_logits = predict_part_logits(embedding, clicks, config.limits.max_batch_questions).T
+    colored = np.zeros((superfaces.count, num_parts))
+    shares = count_labels(flow_labels[None], superfaces, surface.areas)
     colored[:, : shares.shape[1]] = shares
-    odds = asked + config.fusion.mask * np.log(np.clip(colored, guided.min_color_share, 1.0))
-    odds = odds + guided.seen_weight * counts / np.maximum(counts.sum(axis=1, keepdims=True), TINY)
-    chances = np.exp(odds - odds.max(axis=1, keepdims=True))
+    logits = click_logits + config.fusion.mask * np.log(
+        np.clip(colored, guided.min_color_share, 1.0)
+    )
+    logits = logits + guided.seen_weight * counts / np.maximum(
+        counts.sum(axis=1, keepdims=True), TINY
+    )
+    chances = np.exp(logits - logits.max(axis=1, keepdims=True))
     chances /= chances.sum(axis=1, keepdims=True)
-    own = unclaimed_parts(counts, asked, atoms, reading, config)
-    labels = exclusive_labels(chances, atoms, guided)
-    labels = np.where(own[atoms.of_face] != HIDDEN, num_parts + own[atoms.of_face], labels)
+    own = find_unclaimed_parts(counts, click_logits, superfaces, embedding, config)
+    labels = resolve_overlaps(chances, superfaces, guided)
+    labels = np.where(
+        own[superfaces.of_face] != HIDDEN, num_parts + own[superfaces.of_face], labels
+    )
     labels = np.where(seen.any(axis=1), seen.argmax(axis=1), labels)
-    dense, mapping = densify(labels)
-    sure = chances[atoms.of_face, np.minimum(labels, num_parts - 1)]
+    dense, mapping = densify_labels(labels)
+    face_confidence = chances[superfaces.of_face, np.minimum(labels, num_parts - 1)]
     total = np.maximum(sum_by(dense, surface.areas, len(mapping)), TINY)
-    confidence = (sum_by(dense, surface.areas * sure, len(mapping)) / total).astype(np.float32)
+    confidence = (sum_by(dense, surface.areas * face_confidence, len(mapping)) / total).astype(
+        np.float32
+    )
     return Partition(dense, confidence, float(np.average(confidence, weights=total)))

@@ -12,8 +12,14 @@ import numpy as np
 
 from segvigen_model.coords import fit_frame, mesh_to_unit
 from segvigen_model.errors import AssetRejected
-from segvigen_model.rendering.lighting import REFLECTANCE, lit, rolled_off
-from segvigen_model.rendering.rasterizer import Camera, Hits, behind, project, rasterize
+from segvigen_model.rendering.lighting import REFLECTANCE, apply_tone_mapping, compute_irradiance
+from segvigen_model.rendering.rasterizer import (
+    Camera,
+    Hits,
+    compute_depth_limit,
+    project_triangles,
+    rasterize,
+)
 from segvigen_model.types import AssetMesh, BoolArray, ByteArray, FloatArray, IntArray, Material
 
 # data_toolkit/transforms.json of Nelipot-Lee/SegviGen (MIT), Blender's axes turned to glTF's.
@@ -36,9 +42,9 @@ def render_view(
     Returns:
         (pixels, pixels, 4) uint8 RGBA, straight alpha, display colours.
     """
-    triangles = _unit_triangles(mesh)
+    triangles = _compute_unit_triangles(mesh)
     size = pixels * SUPERSAMPLES
-    corners = project(triangles, camera, size)
+    corners = project_triangles(triangles, camera, size)
     light = np.zeros((size, size, 3))
     opacity = np.zeros((size, size))
     hits = rasterize(corners, size)
@@ -46,15 +52,15 @@ def render_view(
         seen = hits.is_hit & (opacity < 1.0)
         if not seen.any():
             break
-        color, alpha = _shade(mesh, triangles, hits, seen, camera)
+        color, alpha = _shade_layer(mesh, triangles, hits, seen, camera)
         share = alpha * (1.0 - opacity[seen])
         light[seen] += share[:, None] * color
         opacity[seen] += share
         # Only where this layer lets light through is there a next one.
-        limit = np.where(hits.is_hit & (opacity < 1.0), behind(hits), 0.0)
+        limit = np.where(hits.is_hit & (opacity < 1.0), compute_depth_limit(hits), 0.0)
         hits = rasterize(corners, size, limit)
-    mean_light, cover = _shrink(light, pixels), _shrink(opacity[..., None], pixels)
-    color = _displayed(mean_light / np.maximum(cover, 1e-6)) * (cover > 0)
+    mean_light, cover = _downsample(light, pixels), _downsample(opacity[..., None], pixels)
+    color = _encode_srgb(mean_light / np.maximum(cover, 1e-6)) * (cover > 0)
     picture: ByteArray = np.rint(255.0 * np.concatenate([color, cover], axis=2)).astype(np.uint8)
     return picture
 
@@ -80,14 +86,14 @@ def paint_parts(
     Returns:
         (pixels, pixels, 3) uint8 on black.
     """
-    hits = rasterize(project(_unit_triangles(mesh), camera, pixels), pixels)
+    hits = rasterize(project_triangles(_compute_unit_triangles(mesh), camera, pixels), pixels)
     label = np.where(hits.is_hit, face_labels[np.maximum(hits.face, 0)], -1)
     picture = np.zeros((pixels, pixels, 3), np.uint8)
     picture[label >= 0] = part_colors[label[label >= 0]]
     return picture
 
 
-def _unit_triangles(mesh: AssetMesh) -> FloatArray:
+def _compute_unit_triangles(mesh: AssetMesh) -> FloatArray:
     """(F, 3, 3) corners, unit frame; the frame is that of the used vertices, as for voxels."""
     if not mesh.num_faces:
         raise AssetRejected("no_faces", "the mesh has no faces to draw; give one with triangles")
@@ -95,16 +101,16 @@ def _unit_triangles(mesh: AssetMesh) -> FloatArray:
     return mesh_to_unit(triangles, fit_frame(triangles.reshape(-1, 3)))
 
 
-def _shade(
+def _shade_layer(
     mesh: AssetMesh, triangles: FloatArray, hits: Hits, seen: BoolArray, camera: Camera
 ) -> tuple[FloatArray, FloatArray]:
     """Linear radiance (N, 3) and alpha (N,) of the seen pixels."""
     face, weights = hits.face[seen], hits.weights[seen]
-    base = _base_colors(mesh, face, weights)
+    base = _compute_base_colors(mesh, face, weights)
     points = np.einsum("nc,nck->nk", weights, triangles[face])
     viewpoint = np.asarray(camera.position)
-    normals = _normals(mesh, triangles[face], face, weights, viewpoint - points)
-    light = lit(points, normals, triangles)[:, None]
+    normals = _interpolate_normals(mesh, triangles[face], face, weights, viewpoint - points)
+    light = compute_irradiance(points, normals, triangles)[:, None]
     emissive = np.array([m.emissive_factor for m in mesh.materials])[mesh.face_material[face]]
     glow = np.where(_has_emissive(mesh)[mesh.face_material[face], None], emissive, 0.0)
     matt = REFLECTANCE + (1.0 - REFLECTANCE) * base[:, :3]
@@ -116,7 +122,7 @@ def _has_emissive(mesh: AssetMesh) -> BoolArray:
     return np.array([m.emissive_texture is None for m in mesh.materials])
 
 
-def _normals(
+def _interpolate_normals(
     mesh: AssetMesh,
     corners: FloatArray,
     face: IntArray,
@@ -136,7 +142,7 @@ def _normals(
     return unit
 
 
-def _base_colors(mesh: AssetMesh, face: IntArray, weights: FloatArray) -> FloatArray:
+def _compute_base_colors(mesh: AssetMesh, face: IntArray, weights: FloatArray) -> FloatArray:
     """(N, 4) linear base colour and alpha under the rules of each material's alpha mode."""
     colors = np.ones((len(face), 4))
     uv = None
@@ -145,34 +151,36 @@ def _base_colors(mesh: AssetMesh, face: IntArray, weights: FloatArray) -> FloatA
     material = mesh.face_material[face]
     for index in np.unique(material):
         rows = np.flatnonzero(material == index)
-        colors[rows] = _material_colors(mesh.materials[index], None if uv is None else uv[rows])
+        colors[rows] = _sample_material_colors(
+            mesh.materials[index], None if uv is None else uv[rows]
+        )
     if mesh.vertex_colors is not None:
         corners = mesh.vertex_colors[mesh.faces[face]] / 255.0
-        corners[..., :3] = _linear(corners[..., :3])
+        corners[..., :3] = _decode_srgb(corners[..., :3])
         colors *= np.einsum("nc,nck->nk", weights, corners)
     for index in np.unique(material):
         rows = np.flatnonzero(material == index)
-        colors[rows, 3] = _alpha(mesh.materials[index], colors[rows, 3])
+        colors[rows, 3] = _apply_alpha_mode(mesh.materials[index], colors[rows, 3])
     return colors
 
 
-def _material_colors(material: Material, uv: FloatArray | None) -> FloatArray:
+def _sample_material_colors(material: Material, uv: FloatArray | None) -> FloatArray:
     factor = np.asarray(material.base_color_factor, np.float64)
     if material.base_color_texture is None or uv is None:
         return factor
-    texels = _sample(material.base_color_texture, uv) / 255.0
-    texels[:, :3] = _linear(texels[:, :3])
+    texels = _sample_texture(material.base_color_texture, uv) / 255.0
+    texels[:, :3] = _decode_srgb(texels[:, :3])
     colors: FloatArray = texels * factor
     return colors
 
 
-def _alpha(material: Material, alpha: FloatArray) -> FloatArray:
+def _apply_alpha_mode(material: Material, alpha: FloatArray) -> FloatArray:
     if material.alpha_mode == "MASK":
         return (alpha >= material.alpha_cutoff).astype(np.float64)
     return np.clip(alpha, 0.0, 1.0) if material.alpha_mode == "BLEND" else np.ones_like(alpha)
 
 
-def _sample(texture: ByteArray, uv: FloatArray) -> FloatArray:
+def _sample_texture(texture: ByteArray, uv: FloatArray) -> FloatArray:
     """(N, C) float64 texels 0..255: bilinear, repeated, texel centres at halves."""
     height, width = texture.shape[:2]
     x = np.nan_to_num(uv[:, 0]) % 1.0 * width - 0.5
@@ -186,18 +194,18 @@ def _sample(texture: ByteArray, uv: FloatArray) -> FloatArray:
     return mixed
 
 
-def _linear(srgb: FloatArray) -> FloatArray:
+def _decode_srgb(srgb: FloatArray) -> FloatArray:
     """Display values 0..1 -> linear light (sRGB)."""
     return np.where(srgb <= 0.04045, srgb / 12.92, ((srgb + 0.055) / 1.055) ** 2.4)
 
 
-def _displayed(light: FloatArray) -> FloatArray:
+def _encode_srgb(radiance: FloatArray) -> FloatArray:
     """Linear light -> display values 0..1 (sRGB)."""
-    x = rolled_off(light)
+    x = apply_tone_mapping(radiance)
     return np.where(x <= 0.0031308, 12.92 * x, 1.055 * x ** (1 / 2.4) - 0.055)
 
 
-def _shrink(image: FloatArray, pixels: int) -> FloatArray:
+def _downsample(image: FloatArray, pixels: int) -> FloatArray:
     """(kS, kS, C) -> (S, S, C) by averaging."""
     k = len(image) // pixels
     return np.asarray(image.reshape(pixels, k, pixels, k, -1).mean(axis=(1, 3)))

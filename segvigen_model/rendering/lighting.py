@@ -12,17 +12,17 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from segvigen_model.rendering.rasterizer import Camera, project, rasterize
+from segvigen_model.rendering.rasterizer import Camera, project_triangles, rasterize
 from segvigen_model.types import FloatArray
 
-POINT_LAMP = (4.0, 6.0, -1.0)
+POINT_LIGHT = (4.0, 6.0, -1.0)
 POINT_INTENSITY = 1000.0 / (4.0 * math.pi)
 AREA_HEIGHT, AREA_SIDE = 10.0, 25.0  # Blender's default area lamp of 0.25, scaled by 100
 AREA_RADIANCE = 10_000.0 / (math.pi * AREA_SIDE**2)
 AREA_SPLITS = 6  # per axis; even, so that no lamp stands straight above (its map has no "up")
-WORLD_RADIANCE = 0.05
+ENVIRONMENT_RADIANCE = 0.05
 REFLECTANCE = 0.04  # of a rough dielectric, added to its colour
-ROLL_OFF = 0.9  # display light = x / (1 + ROLL_OFF x), for the official filmic view
+TONE_MAPPING = 0.9  # display light = x / (1 + ROLL_OFF x), for the official filmic view
 
 SHADOW_PIXELS = 256
 SHADOW_DISTANCE = 100.0  # unit lengths: nearly parallel light
@@ -31,7 +31,7 @@ SHADOW_BIAS = 0.012  # unit lengths; hides the steps of the map
 
 
 @dataclass(frozen=True, slots=True)
-class Lamp:
+class Light:
     """Light that comes from one direction.
 
     Attributes:
@@ -43,20 +43,22 @@ class Lamp:
     irradiance: float
 
 
-def official_lamps() -> tuple[Lamp, ...]:
+def build_official_lights() -> tuple[Light, ...]:
     """All lamps, seen from the unit cube's centre."""
-    lamps = [_lamp(np.array(POINT_LAMP), POINT_INTENSITY)]
+    lights = [_make_point_light(np.array(POINT_LIGHT), POINT_INTENSITY)]
     side = AREA_SIDE / AREA_SPLITS
     for i in range(AREA_SPLITS):
         for j in range(AREA_SPLITS):
             x, z = ((k + 0.5) * side - AREA_SIDE / 2 for k in (i, j))
             place = np.array([x, AREA_HEIGHT, z])
             cosine = AREA_HEIGHT / float(np.linalg.norm(place))
-            lamps.append(_lamp(place, AREA_RADIANCE * side**2 * cosine))
-    return tuple(lamps)
+            lights.append(_make_point_light(place, AREA_RADIANCE * side**2 * cosine))
+    return tuple(lights)
 
 
-def lit(points: FloatArray, normals: FloatArray, triangles: FloatArray) -> FloatArray:
+def compute_irradiance(
+    points: FloatArray, normals: FloatArray, triangles: FloatArray
+) -> FloatArray:
     """Light that a white matt surface gives off.
 
     Args:
@@ -67,33 +69,37 @@ def lit(points: FloatArray, normals: FloatArray, triangles: FloatArray) -> Float
     Returns:
         (N,) float64 radiance.
     """
-    total = np.full(len(points), WORLD_RADIANCE)
+    total = np.full(len(points), ENVIRONMENT_RADIANCE)
     lifted = points + SHADOW_BIAS * normals
-    for lamp in official_lamps():
-        facing = np.clip(normals @ lamp.direction, 0.0, None)
+    for light in build_official_lights():
+        facing = np.clip(normals @ light.direction, 0.0, None)
         rows = np.flatnonzero(facing > 0.0)
-        visible = _visible(lifted[rows], lamp.direction, triangles)
-        total[rows] += lamp.irradiance / math.pi * facing[rows] * visible
+        visible = _compute_visibility(lifted[rows], light.direction, triangles)
+        total[rows] += light.irradiance / math.pi * facing[rows] * visible
     return total
 
 
-def rolled_off(light: FloatArray) -> FloatArray:
+def apply_tone_mapping(radiance: FloatArray) -> FloatArray:
     """Compress linear light into 0..1, near white most."""
-    return np.asarray(np.clip(light / (1.0 + ROLL_OFF * light), 0.0, 1.0))
+    return np.asarray(np.clip(radiance / (1.0 + TONE_MAPPING * radiance), 0.0, 1.0))
 
 
-def _lamp(place: FloatArray, intensity: float) -> Lamp:
+def _make_point_light(place: FloatArray, intensity: float) -> Light:
     distance = float(np.linalg.norm(place))
-    return Lamp(place / distance, intensity / distance**2)
+    return Light(place / distance, intensity / distance**2)
 
 
-def _visible(points: FloatArray, direction: FloatArray, triangles: FloatArray) -> FloatArray:
+def _compute_visibility(
+    points: FloatArray, direction: FloatArray, triangles: FloatArray
+) -> FloatArray:
     """(N,) 1.0 where nothing stands between a point and the lamp, else 0.0."""
     x, y, z = (SHADOW_DISTANCE * direction).tolist()
     angle = 2.0 * math.degrees(math.atan(SHADOW_EXTENT / 2 / SHADOW_DISTANCE))
     camera = Camera((x, y, z), angle)
-    nearest = rasterize(project(triangles, camera, SHADOW_PIXELS), SHADOW_PIXELS).inverse_depth
-    column, row, inverse = project(points[:, None], camera, SHADOW_PIXELS)[:, 0].T
+    nearest = rasterize(
+        project_triangles(triangles, camera, SHADOW_PIXELS), SHADOW_PIXELS
+    ).inverse_depth
+    column, row, inverse = project_triangles(points[:, None], camera, SHADOW_PIXELS)[:, 0].T
     cells = [np.clip(at.astype(np.int64), 0, SHADOW_PIXELS - 1) for at in (row, column)]
     margin = 1.0 + SHADOW_BIAS / SHADOW_DISTANCE
     visible: FloatArray = (inverse * margin >= nearest[cells[0], cells[1]]).astype(np.float64)

@@ -63,7 +63,7 @@ class Hits:
         return seen
 
 
-def project(triangles_unit: FloatArray, camera: Camera, pixels: int) -> FloatArray:
+def project_triangles(triangles_unit: FloatArray, camera: Camera, pixels: int) -> FloatArray:
     """(F, 3, 3) corners, unit frame -> (F, 3, 3) column, row and inverse depth in the picture.
 
     Faces that reach behind the camera get an inverse depth of 0 and are not drawn.
@@ -96,7 +96,7 @@ def rasterize(corners: FloatArray, pixels: int, limit: FloatArray | None = None)
     return Hits(face, inverse, np.where((face >= 0)[..., None], weights, 0.0))
 
 
-def behind(hits: Hits) -> FloatArray:
+def compute_depth_limit(hits: Hits) -> FloatArray:
     """(S, S) limit for `rasterize` that reveals the next layer; empty pixels stay empty."""
     return hits.inverse_depth * (1.0 - PEEL_GAP)
 

@@ -12,8 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from segvigen_model.sparse.attention import Lengths, packed_attention
-from segvigen_model.sparse.rope import apply_rope, normed_rope, rope_phases
+from segvigen_model.sparse.attention import Lengths, attend_packed
+from segvigen_model.sparse.rope import apply_normed_rope, apply_rope, compute_rope_phases
 from segvigen_model.vae.blocks import NORM_EPS, LayerNorm32
 
 
@@ -41,7 +41,7 @@ class TokenLayout:
         self.kept_lengths = (
             self.lengths if kept_lengths is None else Lengths(kept_lengths, coords.device)
         )
-        self.phases = rope_phases(coords, head_dim)  # (T, head_dim / 2) complex64
+        self.phases = compute_rope_phases(coords, head_dim)  # (T, head_dim / 2) complex64
         self.kept_phases = self.keep(self.phases)  # (K, head_dim / 2)
 
     def keep(self, rows: Tensor) -> Tensor:
@@ -63,7 +63,7 @@ class Context:
     values: tuple[Tensor, ...]
     lengths: Lengths
 
-    def of_block(self, index: int) -> BlockContext:
+    def select_block(self, index: int) -> BlockContext:
         """Return what one block needs; a block that knew its number would be compiled anew."""
         return BlockContext(self.keys[index], self.values[index], self.lengths)
 
@@ -114,20 +114,22 @@ class SelfAttention(nn.Module):
             # All tokens are looked at, but only the kept ones look.
             channels = x.shape[1]
             weight, bias = self.to_qkv.weight, self.to_qkv.bias
-            q = _heads(F.linear(layout.keep(x), weight[:channels], bias[:channels]), self.num_heads)
+            q = _split_heads(
+                F.linear(layout.keep(x), weight[:channels], bias[:channels]), self.num_heads
+            )
             kv = F.linear(x, weight[channels:], bias[channels:])
-            k, v = _heads(kv, 2 * self.num_heads).chunk(2, dim=1)
+            k, v = _split_heads(kv, 2 * self.num_heads).chunk(2, dim=1)
             q_lengths, q_phases = layout.kept_lengths, layout.kept_phases
         else:
-            q, k, v = _heads(self.to_qkv(x), 3 * self.num_heads).chunk(3, dim=1)
+            q, k, v = _split_heads(self.to_qkv(x), 3 * self.num_heads).chunk(3, dim=1)
             q_lengths, q_phases = layout.lengths, layout.phases
         if self.has_head_norm:
-            q = normed_rope(q, self.q_rms_norm.gain, q_phases)
-            k = normed_rope(k, self.k_rms_norm.gain, layout.phases)
+            q = apply_normed_rope(q, self.q_rms_norm.gain, q_phases)
+            k = apply_normed_rope(k, self.k_rms_norm.gain, layout.phases)
         else:
             q = apply_rope(q, q_phases).to(v.dtype)
             k = apply_rope(k, layout.phases).to(v.dtype)
-        out = packed_attention(q, k, v, q_lengths, layout.lengths)
+        out = attend_packed(q, k, v, q_lengths, layout.lengths)
         projected: Tensor = self.to_out(out.flatten(1))
         return projected
 
@@ -146,21 +148,21 @@ class CrossAttention(nn.Module):
             self.k_rms_norm = HeadNorm(num_heads, channels // num_heads)
         self.has_head_norm = norm
 
-    def keys_values(self, cond: Tensor) -> tuple[Tensor, Tensor]:
+    def project_keys_values(self, cond: Tensor) -> tuple[Tensor, Tensor]:
         """(L, cond_channels) -> keys and values, (L, H, D) each."""
         cond = cond.to(self.to_kv.weight.dtype)
-        k, v = _heads(self.to_kv(cond), 2 * self.num_heads).chunk(2, dim=1)
+        k, v = _split_heads(self.to_kv(cond), 2 * self.num_heads).chunk(2, dim=1)
         if self.has_head_norm:
             k = self.k_rms_norm(k).to(v.dtype)
         return k.contiguous(), v.contiguous()
 
     def forward(self, x: Tensor, context: BlockContext, lengths: Lengths) -> Tensor:
         """(T, C) -> (T, C)."""
-        q = _heads(self.to_q(x), self.num_heads)
+        q = _split_heads(self.to_q(x), self.num_heads)
         k, v = context.key, context.value
         if self.has_head_norm:
             q = self.q_rms_norm(q)
-        out = packed_attention(q.to(v.dtype), k, v, lengths, context.lengths)
+        out = attend_packed(q.to(v.dtype), k, v, lengths, context.lengths)
         projected: Tensor = self.to_out(out.flatten(1))
         return projected
 
@@ -232,16 +234,16 @@ class FlowBlock(nn.Module):
         """
         parts = (modulation + self.modulation).to(x.dtype).chunk(6, dim=1)
         lengths = layout.lengths
-        h = lengths.scaled_add(parts[0], self.norm1(x), 1 + parts[1])
+        h = lengths.add_scaled(parts[0], self.norm1(x), 1 + parts[1])
         h = self.self_attn(h, layout, only_kept)
         if only_kept:
             x, lengths = layout.keep(x), layout.kept_lengths
-        x = lengths.scaled_add(x, h.to(x.dtype), parts[2])
+        x = lengths.add_scaled(x, h.to(x.dtype), parts[2])
         x = x + self.cross_attn(self.norm2(x), context, lengths).to(x.dtype)
-        h = lengths.scaled_add(parts[3], self.norm3(x), 1 + parts[4])
-        return lengths.scaled_add(x, self.mlp(h).to(x.dtype), parts[5])
+        h = lengths.add_scaled(parts[3], self.norm3(x), 1 + parts[4])
+        return lengths.add_scaled(x, self.mlp(h).to(x.dtype), parts[5])
 
 
-def _heads(x: Tensor, num_heads: int) -> Tensor:
+def _split_heads(x: Tensor, num_heads: int) -> Tensor:
     """(T, H * D) -> (T, H, D)."""
     return x.view(len(x), num_heads, -1)

@@ -46,14 +46,14 @@ class ClickTokens:
         return ClickTokens(self.coords.to(device), self.labels.to(device), self.counts)
 
 
-def no_clicks(batch_size: int = 1) -> ClickTokens:
+def make_empty_clicks(batch_size: int = 1) -> ClickTokens:
     """Return the clicks of full and guided mode: none at all."""
     return ClickTokens(
         torch.zeros(0, 3, dtype=torch.int32), torch.zeros(0, dtype=torch.int64), (0,) * batch_size
     )
 
 
-def click_tokens(latent_coords: IntArray, is_positive: BoolArray) -> ClickTokens:
+def make_click_tokens(latent_coords: IntArray, is_positive: BoolArray) -> ClickTokens:
     """Make the ten slots of one asset.
 
     Args:
@@ -134,6 +134,6 @@ class ViewEncoder(nn.Module):
         return out
 
 
-def null_condition(cond_channels: int, device: torch.device | str = "cpu") -> Tensor:
+def make_null_condition(cond_channels: int, device: torch.device | str = "cpu") -> Tensor:
     """(1, cond_channels) zeros: no view, and the unconditional branch of guidance."""
     return torch.zeros(1, cond_channels, device=device)

@@ -68,9 +68,9 @@ class ImageTokenizer(nn.Module):
         hidden = self.model(pixel_values=(pixels - mean) / std).last_hidden_state.float()
         return F.layer_norm(hidden, hidden.shape[-1:])
 
-    def tokens(self, picture: ByteArray) -> Tensor:
+    def tokenize(self, picture: ByteArray) -> Tensor:
         """(H, W, 4) uint8 RGBA -> (L, D) tokens of the object in it, on the model's device."""
-        pixels = torch.from_numpy(pixels_of(crop_to_object(picture), self.image_size))
+        pixels = torch.from_numpy(resize_pixels(crop_to_object(picture), self.image_size))
         tokens: Tensor = self(pixels[None].to(next(self.model.parameters()).device))
         return tokens[0]
 
@@ -107,7 +107,7 @@ def crop_to_object(picture: ByteArray) -> ByteArray:
     return square
 
 
-def pixels_of(picture: ByteArray, size: int) -> Any:
+def resize_pixels(picture: ByteArray, size: int) -> Any:
     """(H, W, 3) uint8 -> (3, size, size) float32 0..1, resized as the official extractor does."""
     resized = Image.fromarray(picture).resize((size, size), Image.Resampling.LANCZOS)
     return np.ascontiguousarray((np.asarray(resized, np.float32) / 255).transpose(2, 0, 1))
@@ -120,7 +120,7 @@ def build_tokenizer(image_size: int = IMAGE_SIZE, **sizes: Any) -> ImageTokenize
         image_size: side of its pictures.
         sizes: fields of `DINOv3ViTConfig`; those of ViT-L/16 when absent.
     """
-    dino = _dinov3()
+    dino = _import_dinov3()
     config = dino.DINOv3ViTConfig(image_size=image_size, **{**VIT_L16, **sizes})
     return ImageTokenizer(dino.DINOv3ViTModel(config), image_size)
 
@@ -132,7 +132,7 @@ def load_tokenizer(source: str | Path, device: str = "cpu") -> ImageTokenizer:
         MissingExtra: transformers is not installed.
         CheckpointMismatch: no weights there.
     """
-    dino = _dinov3()
+    dino = _import_dinov3()
     try:
         model = dino.DINOv3ViTModel.from_pretrained(
             str(source), local_files_only=True, dtype=torch.float32
@@ -169,7 +169,7 @@ def find_image_model(*places: Path) -> str:
     return str(Path(cached).parent) if isinstance(cached, str) else MODEL_NAME
 
 
-def _dinov3() -> Any:
+def _import_dinov3() -> Any:
     try:
         import transformers
         from transformers.models import dinov3_vit

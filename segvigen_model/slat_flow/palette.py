@@ -12,13 +12,13 @@ from scipy.sparse import coo_matrix, csr_matrix, identity
 from scipy.spatial import cKDTree
 
 from segvigen_model.config import PaletteConfig
-from segvigen_model.surface.arrays import cell_keys, dense_ids, label_components
+from segvigen_model.surface.arrays import compute_cell_keys, densify_ids, label_components
 from segvigen_model.types import ByteArray, FloatArray, IntArray
 
 _CANDIDATES = 600
 
 
-def separated_palette(count: int, rng: np.random.Generator) -> ByteArray:
+def draw_separated_palette(count: int, rng: np.random.Generator) -> ByteArray:
     """Draw colours that are far apart: each next one is the farthest of many random candidates.
 
     Args:
@@ -40,13 +40,13 @@ def separated_palette(count: int, rng: np.random.Generator) -> ByteArray:
     return palette
 
 
-def colors_of(labels: IntArray, palette: ByteArray) -> ByteArray:
+def paint_labels(labels: IntArray, palette: ByteArray) -> ByteArray:
     """Paint labels: (N,) ids below K and a (K, 3) palette -> (N, 3) uint8."""
     colors: ByteArray = palette[labels]
     return colors
 
 
-def nearest_colors(colors: FloatArray, palette: ByteArray) -> IntArray:
+def find_nearest_colors(colors: FloatArray, palette: ByteArray) -> IntArray:
     """Decode with a known palette: (N, 3) RGB 0..1 -> (N,) int32 index of the nearest colour."""
     return np.asarray(cKDTree(palette / 255.0).query(colors)[1], dtype=np.int32)
 
@@ -63,34 +63,34 @@ def decode_colors(colors: FloatArray, coords: IntArray, config: PaletteConfig) -
         (N,) int32 dense part ids; every part is 26-connected.
     """
     clipped = np.clip(np.nan_to_num(colors), 0.0, 1.0)
-    modes = color_modes(clipped, config)
+    modes = find_color_modes(clipped, config)
     labels: IntArray = np.asarray(cKDTree(modes).query(clipped)[1], dtype=np.int64)
-    pairs = voxel_pairs(coords)
-    labels = majority_smooth(labels, pairs)
+    pairs = find_voxel_pairs(coords)
+    labels = smooth_by_majority(labels, pairs)
     pieces = label_components(len(labels), pairs[labels[pairs[:, 0]] == labels[pairs[:, 1]]])
-    return absorb_small(pieces, pairs, config.min_voxels).astype(np.int32)
+    return absorb_small_parts(pieces, pairs, config.min_voxels).astype(np.int32)
 
 
-def color_modes(colors: FloatArray, config: PaletteConfig) -> FloatArray:
+def find_color_modes(colors: FloatArray, config: PaletteConfig) -> FloatArray:
     """Modes of a colour distribution by mean shift with a flat kernel: (M, 3), M >= 1.
 
     Works on a histogram, so that a million voxels cost as little as a thousand.
     """
     radius, num_bins = config.radius, config.num_bins
     bins = np.minimum((colors * num_bins).astype(np.int64), num_bins - 1)
-    keys, where, count = np.unique(cell_keys(bins), return_inverse=True, return_counts=True)
+    keys, where, count = np.unique(compute_cell_keys(bins), return_inverse=True, return_counts=True)
     where = where.reshape(-1)
     sums = [np.bincount(where, colors[:, c], len(keys)) for c in range(3)]
     centers = np.stack(sums, axis=1) / count[:, None]
     points = centers[np.argsort(-count, kind="stable")[: config.max_seeds]].copy()
     for _ in range(config.num_steps):
-        near = _within(points, centers, radius) * count
+        near = _mark_within(points, centers, radius) * count
         moved = near @ centers / np.maximum(near.sum(axis=1, keepdims=True), 1)
-        is_settled = np.abs(moved - points).max() < 1e-3
+        is_converged = np.abs(moved - points).max() < 1e-3
         points = moved
-        if is_settled:
+        if is_converged:
             break
-    mass = _within(points, centers, radius) @ count
+    mass = _mark_within(points, centers, radius) @ count
     modes: list[FloatArray] = []
     for index in np.argsort(-mass, kind="stable"):  # denser modes swallow their neighbourhood
         if all(np.linalg.norm(points[index] - mode) > radius for mode in modes):
@@ -98,28 +98,28 @@ def color_modes(colors: FloatArray, config: PaletteConfig) -> FloatArray:
     return np.stack(modes)
 
 
-def _within(points: FloatArray, centers: FloatArray, radius: float) -> FloatArray:
+def _mark_within(points: FloatArray, centers: FloatArray, radius: float) -> FloatArray:
     """(P, C) 1.0 where a centre lies within the radius of a point, else 0.0."""
     squares = (points**2).sum(axis=1)[:, None] + (centers**2).sum(axis=1)
     near: FloatArray = (squares - 2 * points @ centers.T <= radius**2).astype(np.float64)
     return near
 
 
-def voxel_pairs(coords: IntArray) -> IntArray:
+def find_voxel_pairs(coords: IntArray) -> IntArray:
     """Pairs of 26-neighbouring voxels: (N, 3) int, all different -> (E, 2) int64 rows."""
     shifted = coords.astype(np.int64) + 1  # room for offsets of -1
-    keys = cell_keys(shifted)
+    keys = compute_cell_keys(shifted)
     order = np.argsort(keys, kind="stable")
     found = [np.zeros((0, 2), np.int64)]
     for offset in _HALF_NEIGHBOURS:
-        wanted = cell_keys(shifted + offset)
+        wanted = compute_cell_keys(shifted + offset)
         place = np.minimum(np.searchsorted(keys[order], wanted), len(keys) - 1)
         hit = np.flatnonzero(keys[order][place] == wanted)
         found.append(np.stack([hit, order[place[hit]]], axis=1))
     return np.concatenate(found)
 
 
-def majority_smooth(labels: IntArray, pairs: IntArray, steps: int = 1) -> IntArray:
+def smooth_by_majority(labels: IntArray, pairs: IntArray, steps: int = 1) -> IntArray:
     """Give each node the commonest label among itself and its neighbours; ties keep its own.
 
     Args:
@@ -130,19 +130,19 @@ def majority_smooth(labels: IntArray, pairs: IntArray, steps: int = 1) -> IntArr
     Returns:
         (N,) int64 labels.
     """
-    around = _adjacency(len(labels), pairs) + identity(len(labels), format="csr") * 1.5
+    around = _build_adjacency(len(labels), pairs) + identity(len(labels), format="csr") * 1.5
     current = labels.astype(np.int64)
     for _ in range(steps):
-        current = np.asarray((around @ _indicator(current)).argmax(axis=1)).reshape(-1)
+        current = np.asarray((around @ _build_indicator(current)).argmax(axis=1)).reshape(-1)
     return current.astype(np.int64)
 
 
-def absorb_small(labels: IntArray, pairs: IntArray, min_count: int) -> IntArray:
+def absorb_small_parts(labels: IntArray, pairs: IntArray, min_count: int) -> IntArray:
     """Join pieces below `min_count` nodes to the neighbour they touch most; (N,) dense ids.
 
     Pieces without neighbours stay.
     """
-    current = dense_ids(labels)
+    current = densify_ids(labels)
     for _ in range(4):  # a chain of small pieces needs more than one pass
         size = np.bincount(current)
         border = pairs[current[pairs[:, 0]] != current[pairs[:, 1]]]
@@ -150,24 +150,24 @@ def absorb_small(labels: IntArray, pairs: IntArray, min_count: int) -> IntArray:
         ends = ends[size[ends[:, 0]] < min_count]
         if not len(ends):
             break
-        rows, votes = np.unique(ends, axis=0, return_counts=True)
+        rows, neighbour_counts = np.unique(ends, axis=0, return_counts=True)
         # Last write wins: most votes, then the larger neighbour.
-        order = np.lexsort((size[rows[:, 1]], votes))
+        order = np.lexsort((size[rows[:, 1]], neighbour_counts))
         target = np.arange(len(size))
         target[rows[order, 0]] = rows[order, 1]
         is_mutual = (target[target] == np.arange(len(size))) & (target > np.arange(len(size)))
         target[is_mutual] = np.flatnonzero(is_mutual)  # of two that want each other, one stays
-        current = dense_ids(target[current])
+        current = densify_ids(target[current])
     return current
 
 
-def _adjacency(count: int, pairs: IntArray) -> csr_matrix:
+def _build_adjacency(count: int, pairs: IntArray) -> csr_matrix:
     """Symmetric (count, count) sparse matrix of pairs."""
     half = coo_matrix((np.ones(len(pairs)), (pairs[:, 0], pairs[:, 1])), (count, count))
     return (half + half.T).tocsr()
 
 
-def _indicator(labels: IntArray) -> csr_matrix:
+def _build_indicator(labels: IntArray) -> csr_matrix:
     """(N,) labels -> (N, L) sparse one-hot."""
     ones, rows = np.ones(len(labels)), np.arange(len(labels))
     return csr_matrix((ones, (rows, labels)), shape=(len(labels), int(labels.max(initial=0)) + 1))
@@ -181,7 +181,7 @@ _HALF_NEIGHBOURS = np.array(
 LEVELS = (0.0, 0.5, 1.0)
 
 
-def well_separated(count: int, rng: np.random.Generator) -> FloatArray:
+def draw_separated_colors(count: int, rng: np.random.Generator) -> FloatArray:
     """(count, 3) colours in 0..1, far apart, in random order.
 
     Points of a 3x3x3 lattice are picked farthest-first from a random start and slightly shaken.

@@ -18,7 +18,7 @@ from segvigen_model.slat_flow.conditioning import (
     ClickTokens,
     ViewConfig,
     ViewEncoder,
-    null_condition,
+    make_null_condition,
 )
 from segvigen_model.slat_flow.transformer import FlowConfig, SLatFlowModel
 from segvigen_model.sparse.structure import Structure
@@ -110,11 +110,11 @@ class SegmentationFlow(nn.Module):
             needs_null: also prepare the empty condition, for guidance.
         """
         batch, device = structure.batch_size, structure.device
-        null = [null_condition(self.config.flow.cond_channels, device)] * batch
+        null = [make_null_condition(self.config.flow.cond_channels, device)] * batch
         counts = (0,) * batch if clicks is None else clicks.counts
         noise_rows = torch.cat([torch.zeros_like(tex_slat), shape_slat], dim=1)
         texture_rows = torch.cat([tex_slat, shape_slat], dim=1)
-        order, lengths, kept = _packing(structure.lengths, counts, device)
+        order, lengths, kept = _plan_packing(structure.lengths, counts, device)
         coords = [structure.coords[:, 1:], structure.coords[:, 1:]]
         coords += [] if clicks is None else [clicks.coords.to(device)]
         layout = TokenLayout(
@@ -123,15 +123,15 @@ class SegmentationFlow(nn.Module):
         return FlowInputs(
             structure=structure,
             static=torch.cat([noise_rows, texture_rows]),
-            click_feats=self._click_feats(clicks, device),
+            click_feats=self._embed_clicks(clicks, device),
             order=order,
             layout=layout,
-            context=self.flow_model.context(null if cond is None else cond),
-            null_context=self.flow_model.context(null) if needs_null else None,
+            context=self.flow_model.prepare_context(null if cond is None else cond),
+            null_context=self.flow_model.prepare_context(null) if needs_null else None,
             task=task,
         )
 
-    def _click_feats(self, clicks: ClickTokens | None, device: torch.device) -> Tensor:
+    def _embed_clicks(self, clicks: ClickTokens | None, device: torch.device) -> Tensor:
         """(K, C): row 0 for positive, row 1 for negative, zero for padding."""
         width = self.config.flow.model_channels
         if clicks is None or not len(clicks.labels):
@@ -145,7 +145,7 @@ class SegmentationFlow(nn.Module):
         feats: Tensor = self.seg_embeddings(rows)
         return feats * (labels != 0)[:, None]
 
-    def velocity(
+    def predict_velocity(
         self, x_t: Tensor, t: Tensor | float, inputs: FlowInputs, *, is_null: bool = False
     ) -> Tensor:
         """Predict the velocity at one time.
@@ -173,12 +173,12 @@ class SegmentationFlow(nn.Module):
         context = inputs.null_context if is_null else inputs.context
         if context is None:
             raise ValueError("guidance needs prepare(needs_null=True)")
-        modulation = self.flow_model.modulation(times, extra)
-        return self.flow_model.run(tokens, modulation, context, inputs.layout)
+        modulation = self.flow_model.compute_modulation(times, extra)
+        return self.flow_model.run_blocks(tokens, modulation, context, inputs.layout)
 
     def forward(self, x_t: Tensor, t: Tensor, inputs: FlowInputs) -> Tensor:
-        """Same as `velocity`, so that hooks and compilation see one entry."""
-        return self.velocity(x_t, t, inputs)
+        """Same as `predict_velocity`, so that hooks and compilation see one entry."""
+        return self.predict_velocity(x_t, t, inputs)
 
     def encode_view(self, images: Tensor) -> Tensor:
         """(B, 3, S, S) views in 0..1 -> (B, L, D) condition tokens."""
@@ -188,7 +188,7 @@ class SegmentationFlow(nn.Module):
         return out
 
 
-def _packing(
+def _plan_packing(
     lengths: tuple[int, ...], counts: tuple[int, ...], device: torch.device
 ) -> tuple[Tensor, tuple[int, ...], Tensor]:
     """Order of rows [all noise; all texture; all clicks] -> per asset; lengths; noise rows."""

@@ -54,7 +54,7 @@ class FlowConfig:
         return self.model_channels // self.num_heads
 
 
-def time_sinusoid(t: Tensor, channels: int = TIME_CHANNELS) -> Tensor:
+def embed_time(t: Tensor, channels: int = TIME_CHANNELS) -> Tensor:
     """(B,) times -> (B, channels) cosines, then sines, of falling frequencies."""
     half = channels // 2
     steps = torch.arange(half, dtype=torch.float32, device=t.device) / half
@@ -73,7 +73,7 @@ class TimeEmbedder(nn.Module):
 
     def forward(self, t: Tensor) -> Tensor:
         """Embed times."""
-        out: Tensor = self.mlp(time_sinusoid(t))
+        out: Tensor = self.mlp(embed_time(t))
         return out
 
 
@@ -107,7 +107,7 @@ class SLatFlowModel(nn.Module):
         layer: FlowBlock = self.blocks[0]  # type: ignore[assignment]
         return layer.mlp.mlp[0].weight.dtype  # type: ignore[return-value]
 
-    def context(self, cond: Tensor | Sequence[Tensor]) -> Context:
+    def prepare_context(self, cond: Tensor | Sequence[Tensor]) -> Context:
         """Prepare condition tokens for every block.
 
         Args:
@@ -116,16 +116,16 @@ class SLatFlowModel(nn.Module):
         per_asset = [*cond]
         lengths = Lengths(tuple(len(tokens) for tokens in per_asset), per_asset[0].device)
         packed = torch.cat(per_asset)
-        pairs = [block.cross_attn.keys_values(packed) for block in self.blocks]  # type: ignore[union-attr,operator]
+        pairs = [block.cross_attn.project_keys_values(packed) for block in self.blocks]  # type: ignore[union-attr,operator]
         return Context(tuple(k for k, _ in pairs), tuple(v for _, v in pairs), lengths)
 
-    def modulation(self, t: Tensor, extra: Tensor | None = None) -> Tensor:
+    def compute_modulation(self, t: Tensor, extra: Tensor | None = None) -> Tensor:
         """(B,) times in 0..1000 -> (B, 6C); `extra` (B, C) is added to the time embedding."""
         embedded = self.t_embedder(t)
         out: Tensor = self.adaLN_modulation(embedded if extra is None else embedded + extra)
         return out
 
-    def run(
+    def run_blocks(
         self, tokens: Tensor, modulation: Tensor, context: Context, layout: TokenLayout
     ) -> Tensor:
         """Run all blocks and the output layer.
@@ -143,7 +143,7 @@ class SLatFlowModel(nn.Module):
         modulation = modulation.to(self.dtype)
         last = len(self.blocks) - 1
         for index, block in enumerate(self.blocks):
-            h = block(h, modulation, context.of_block(index), layout, only_kept=index == last)
+            h = block(h, modulation, context.select_block(index), layout, only_kept=index == last)
         h = h.to(tokens.dtype)
         out: Tensor = self.out_layer(F.layer_norm(h, h.shape[-1:]))
         return out
@@ -169,7 +169,9 @@ class SLatFlowModel(nn.Module):
         feats = x.feats if concat_cond is None else torch.cat([x.feats, concat_cond.feats], dim=1)
         layout = TokenLayout(x.coords[:, 1:], x.lengths, self.config.head_dim)
         tokens = self.input_layer(feats)
-        return x.replace(self.run(tokens, self.modulation(t), self.context(cond), layout))
+        return x.replace(
+            self.run_blocks(tokens, self.compute_modulation(t), self.prepare_context(cond), layout)
+        )
 
 
 def _init_weights(model: SLatFlowModel) -> None:

@@ -43,7 +43,7 @@ class Lengths:
         # Found here, not on use: compiled code would be tied to the very numbers it looked at.
         self.is_uniform = len(set(values)) == 1
         self.longest = max(values, default=0)
-        self.varlen = varlen_kernel() if self.device.type == "cuda" else None
+        self.varlen = find_varlen_kernel() if self.device.type == "cuda" else None
 
     @cached_property
     def ends(self) -> Tensor:
@@ -60,13 +60,13 @@ class Lengths:
         assets = torch.arange(len(self.values), device=self.device)
         return torch.repeat_interleave(assets, counts, output_size=sum(self.values))
 
-    def spread(self, per_asset: Tensor) -> Tensor:
+    def spread_per_asset(self, per_asset: Tensor) -> Tensor:
         """(B, C) -> one row per token; a batch of one stays (1, C) and broadcasts."""
         if len(self.values) == 1:
             return per_asset
         return per_asset.index_select(0, self.batch_index)
 
-    def scaled_add(self, base: Tensor, x: Tensor, factor: Tensor) -> Tensor:
+    def add_scaled(self, base: Tensor, x: Tensor, factor: Tensor) -> Tensor:
         """Return base + x * factor.
 
         Args:
@@ -77,8 +77,8 @@ class Lengths:
         if len(self.values) == 1:
             return torch.addcmul(base, x, factor)
         if x.is_cuda:
-            base = base if base.shape == x.shape else self.spread(base)
-            return torch.addcmul(base, x, self.spread(factor))
+            base = base if base.shape == x.shape else self.spread_per_asset(base)
+            return torch.addcmul(base, x, self.spread_per_asset(factor))
         # On a CPU, broadcasting asset by asset beats writing the factors out per token.
         sizes = list(self.values)
         bases = torch.split(base, sizes if base.shape == x.shape else 1)
@@ -86,7 +86,7 @@ class Lengths:
         return torch.cat([torch.addcmul(*part) for part in parts])
 
 
-def packed_attention(
+def attend_packed(
     q: Tensor, k: Tensor, v: Tensor, q_lengths: Lengths, kv_lengths: Lengths
 ) -> Tensor:
     """Attend within each asset.
@@ -109,18 +109,18 @@ def packed_attention(
         out: Tensor = kernel(q, k, v, *ends, q_lengths.longest, kv_lengths.longest)
         return out
     if q_lengths.is_uniform and kv_lengths.is_uniform:
-        return _one_call(q, k, v, len(q_lengths.values))
+        return _attend_dense(q, k, v, len(q_lengths.values))
     parts = zip(
         torch.split(q, list(q_lengths.values)),
         torch.split(k, list(kv_lengths.values)),
         torch.split(v, list(kv_lengths.values)),
         strict=True,
     )
-    return torch.cat([_one_call(*part, 1) for part in parts])
+    return torch.cat([_attend_dense(*part, 1) for part in parts])
 
 
-def _one_call(q: Tensor, k: Tensor, v: Tensor, batch: int) -> Tensor:
-    q, k, v = (_headed(x, batch) for x in (q, k, v))  # (B, H, T, D)
+def _attend_dense(q: Tensor, k: Tensor, v: Tensor, batch: int) -> Tensor:
+    q, k, v = (_pad_heads(x, batch) for x in (q, k, v))  # (B, H, T, D)
     is_training = torch.is_grad_enabled() and (q.requires_grad or v.requires_grad)
     if (
         is_training
@@ -135,12 +135,12 @@ def _one_call(q: Tensor, k: Tensor, v: Tensor, batch: int) -> Tensor:
     return out.transpose(1, 2).flatten(0, 1)
 
 
-def _headed(x: Tensor, batch: int) -> Tensor:
+def _pad_heads(x: Tensor, batch: int) -> Tensor:
     return x.view(batch, -1, *x.shape[1:]).transpose(1, 2)
 
 
 @cache
-def varlen_kernel() -> Any:
+def find_varlen_kernel() -> Any:
     """Find a variable-length kernel: torch's own, else flash-attn where installed, else None."""
     for module, name in VARLEN_KERNELS:
         try:

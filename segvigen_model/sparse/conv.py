@@ -17,7 +17,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from segvigen_model.sparse.conv_native import conv_native
+from segvigen_model.sparse.conv_native import convolve_native
 from segvigen_model.sparse.tensor import SparseTensor
 
 Backend = Literal["auto", "native", "spconv"]
@@ -35,7 +35,7 @@ def use_conv_backend(backend: Backend) -> Iterator[None]:
         _backend.reset(token)
 
 
-def chosen_backend(device: torch.device) -> Backend:
+def choose_backend(device: torch.device) -> Backend:
     """Return the backend that a convolution on `device` would use now."""
     backend = _backend.get()
     if backend != "auto":
@@ -61,17 +61,19 @@ class SparseConv3d(nn.Module):
 
     def forward(self, x: SparseTensor) -> SparseTensor:
         """Convolve (N, Ci) -> (N, Co)."""
-        feats, weight, bias = _common_dtype(x.feats, self.weight, self.bias)
-        if chosen_backend(feats.device) == "spconv":
-            from segvigen_model.sparse.conv_spconv import conv_spconv
+        feats, weight, bias = _cast_to_common_dtype(x.feats, self.weight, self.bias)
+        if choose_backend(feats.device) == "spconv":
+            from segvigen_model.sparse.conv_spconv import convolve_spconv
 
-            out = conv_spconv(feats, weight, x.structure)
+            out = convolve_spconv(feats, weight, x.structure)
         else:
-            out = conv_native(feats, weight, x.structure.neighbours)
+            out = convolve_native(feats, weight, x.structure.neighbours)
         return x.replace(out + bias)
 
 
-def _common_dtype(feats: Tensor, weight: Tensor, bias: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def _cast_to_common_dtype(
+    feats: Tensor, weight: Tensor, bias: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
     """Follow autocast as torch's own layers do; else the weights decide."""
     kind = feats.device.type
     dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else weight.dtype

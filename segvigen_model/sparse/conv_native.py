@@ -18,7 +18,7 @@ CPU_CHUNK_BYTES = 4 << 20  # stays in cache, yet long enough for full-speed prod
 CUDA_CHUNK_BYTES = 256 << 20
 
 
-def conv_native(feats: Tensor, weight: Tensor, neighbours: Tensor) -> Tensor:
+def convolve_native(feats: Tensor, weight: Tensor, neighbours: Tensor) -> Tensor:
     """Convolve voxel features with a 3x3x3 kernel on the same voxels.
 
     Args:
@@ -51,24 +51,24 @@ class _SubmanifoldConv(torch.autograd.Function):
             matrix = turned.permute(1, 0, 2).reshape(KERNEL_VOLUME * len(weight), -1)
             grad_feats = _gather_matmul(grad, matrix, neighbours)
         if ctx.needs_input_grad[1]:
-            grad_weight = _weight_gradient(feats, grad, neighbours).to(weight.dtype)
+            grad_weight = _compute_weight_gradient(feats, grad, neighbours).to(weight.dtype)
             grad_weight = grad_weight.view(weight.shape)
         return grad_feats, grad_weight, None
 
 
-def _chunk_rows(feats: Tensor) -> int:
+def _choose_chunk_rows(feats: Tensor) -> int:
     budget = CUDA_CHUNK_BYTES if feats.is_cuda else CPU_CHUNK_BYTES
     row_bytes = KERNEL_VOLUME * max(1, feats.shape[1]) * feats.element_size()
     return max(64, budget // row_bytes)
 
 
-def _padded(feats: Tensor) -> Tensor:
+def _append_zero_row(feats: Tensor) -> Tensor:
     """Append the row of zeros that absent neighbours point to."""
     return torch.cat([feats, feats.new_zeros(1, feats.shape[1])])
 
 
 def _gather_matmul(feats: Tensor, matrix: Tensor, neighbours: Tensor) -> Tensor:
-    padded, step = _padded(feats), _chunk_rows(feats)
+    padded, step = _append_zero_row(feats), _choose_chunk_rows(feats)
     columns = KERNEL_VOLUME * feats.shape[1]
     out = feats.new_zeros(len(feats), matrix.shape[1])
     buffer = feats.new_zeros(min(step, len(feats)) * KERNEL_VOLUME, feats.shape[1])
@@ -80,9 +80,9 @@ def _gather_matmul(feats: Tensor, matrix: Tensor, neighbours: Tensor) -> Tensor:
     return out
 
 
-def _weight_gradient(feats: Tensor, grad: Tensor, neighbours: Tensor) -> Tensor:
+def _compute_weight_gradient(feats: Tensor, grad: Tensor, neighbours: Tensor) -> Tensor:
     """(Co, 27 Ci), accumulated over chunks in at least float32."""
-    padded, step = _padded(feats), _chunk_rows(feats)
+    padded, step = _append_zero_row(feats), _choose_chunk_rows(feats)
     columns = KERNEL_VOLUME * feats.shape[1]
     dtype = torch.promote_types(feats.dtype, torch.float32)
     total = torch.zeros(grad.shape[1], columns, dtype=dtype, device=feats.device)

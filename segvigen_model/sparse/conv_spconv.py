@@ -18,8 +18,8 @@ from segvigen_model.sparse.structure import Structure
 _INDEX_KEY = "submanifold-3"
 
 
-def conv_spconv(feats: Tensor, weight: Tensor, structure: Structure) -> Tensor:
-    """Convolve like `conv_native`, by spconv.
+def convolve_spconv(feats: Tensor, weight: Tensor, structure: Structure) -> Tensor:
+    """Convolve like `convolve_native`, by spconv.
 
     Args:
         feats: (N, Ci).
@@ -29,28 +29,28 @@ def conv_spconv(feats: Tensor, weight: Tensor, structure: Structure) -> Tensor:
     Returns:
         (N, Co).
     """
-    layer = _layer(weight.shape[-1], weight.shape[0])
-    x = _input(feats, structure)
+    layer = _make_layer(weight.shape[-1], weight.shape[0])
+    x = _build_input(feats, structure)
     if feats.is_cuda:
-        return _call(layer, weight, x)
+        return _call_layer(layer, weight, x)
     if torch.is_grad_enabled() and (feats.requires_grad or weight.requires_grad):
         raise ValueError("spconv cannot train on a CPU; use the native backend")
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        return _call(layer, weight, x)
+        return _call_layer(layer, weight, x)
     finally:
         torch.set_num_threads(threads)
 
 
-def _call(layer: Any, weight: Tensor, x: Any) -> Tensor:
+def _call_layer(layer: Any, weight: Tensor, x: Any) -> Tensor:
     out = torch.func.functional_call(layer, {"weight": weight}, (x,))
     features: Tensor = out.features
     return features
 
 
-def _input(feats: Tensor, structure: Structure) -> Any:
-    spconv = _spconv()
+def _build_input(feats: Tensor, structure: Structure) -> Any:
+    spconv = _import_spconv()
     shape = (structure.coords[:, 1:].amax(dim=0) + 1).tolist()
     x = spconv.SparseConvTensor(feats, structure.coords, shape, structure.batch_size)
     x.indice_dict = structure.backend_cache.setdefault("spconv", x.indice_dict)
@@ -58,12 +58,12 @@ def _input(feats: Tensor, structure: Structure) -> Any:
 
 
 @lru_cache(maxsize=64)
-def _layer(in_channels: int, out_channels: int) -> Any:
-    spconv = _spconv()
+def _make_layer(in_channels: int, out_channels: int) -> Any:
+    spconv = _import_spconv()
     return spconv.SubMConv3d(in_channels, out_channels, 3, bias=False, indice_key=_INDEX_KEY)
 
 
-def _spconv() -> Any:
+def _import_spconv() -> Any:
     try:
         import spconv.pytorch as spconv
     except ImportError as err:

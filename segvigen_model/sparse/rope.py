@@ -16,14 +16,14 @@ MAX_PERIOD = 10_000.0
 MIN_NORM = 1e-12  # a zero head stays zero
 
 
-def rope_frequencies(head_dim: int, device: torch.device | str = "cpu") -> Tensor:
+def compute_rope_frequencies(head_dim: int, device: torch.device | str = "cpu") -> Tensor:
     """(head_dim // 6,) float32 angular frequencies of one axis."""
     count = head_dim // 6
     exponents = torch.arange(count, dtype=torch.float32, device=device) / count
     return 1.0 / torch.pow(MAX_PERIOD, exponents)
 
 
-def rope_phases(coords: Tensor, head_dim: int) -> Tensor:
+def compute_rope_phases(coords: Tensor, head_dim: int) -> Tensor:
     """Return the rotation of every token's channel pairs.
 
     Args:
@@ -33,7 +33,7 @@ def rope_phases(coords: Tensor, head_dim: int) -> Tensor:
     Returns:
         (T, head_dim / 2) complex64 of unit length.
     """
-    frequencies = rope_frequencies(head_dim, coords.device)
+    frequencies = compute_rope_frequencies(head_dim, coords.device)
     angles = (coords.float()[:, :, None] * frequencies).reshape(len(coords), -1)
     still = angles.new_zeros(len(coords), head_dim // 2 - angles.shape[1])
     angles = torch.cat([angles, still], dim=1)
@@ -54,7 +54,7 @@ def apply_rope(x: Tensor, phases: Tensor) -> Tensor:
     return torch.view_as_real(pairs * phases[:, None, :]).flatten(-2)
 
 
-def normed_rope(x: Tensor, gain: Tensor, phases: Tensor) -> Tensor:
+def apply_normed_rope(x: Tensor, gain: Tensor, phases: Tensor) -> Tensor:
     """Scale heads to unit length, multiply with a gain, turn their channel pairs.
 
     Args:
@@ -78,13 +78,13 @@ class _NormedRope(torch.autograd.Function):
         unit = wide * inverse
         ctx.save_for_backward(unit, inverse, gain, phases)
         ctx.dtype = x.dtype
-        return _turned(unit * gain, phases).to(x.dtype)
+        return _rotate_pairs(unit * gain, phases).to(x.dtype)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor, None]:
         unit, inverse, gain, phases = ctx.saved_tensors
         # clone: float() may hand the caller's own gradient through, and the turn is in place
-        grad = _turned(grads[0].to(torch.float32, copy=True).contiguous(), phases.conj())
+        grad = _rotate_pairs(grads[0].to(torch.float32, copy=True).contiguous(), phases.conj())
         overlap = grad * unit
         grad_gain = overlap.sum(dim=0)
         along = overlap.mul_(gain).sum(dim=-1, keepdim=True)
@@ -94,7 +94,7 @@ class _NormedRope(torch.autograd.Function):
         return grad.to(ctx.dtype), grad_gain, None
 
 
-def _turned(x: Tensor, phases: Tensor) -> Tensor:
+def _rotate_pairs(x: Tensor, phases: Tensor) -> Tensor:
     """Turn (T, H, D) float32 in place."""
     pairs = torch.view_as_complex(x.view(*x.shape[:-1], -1, 2))
     pairs *= phases[:, None, :]

@@ -19,7 +19,7 @@ KEY_STRIDE = 8192  # twice the largest coordinate, so that a step off the grid m
 DENSE_TABLE_LIMIT = 1 << 25  # entries; above this, sorted search needs less memory than a table
 
 
-def kernel_offsets(device: torch.device | str = "cpu") -> Tensor:
+def list_kernel_offsets(device: torch.device | str = "cpu") -> Tensor:
     """(27, 3) int64 offsets of a 3x3x3 kernel in (x, y, z), x slowest: row 13 is the centre."""
     steps = torch.arange(-1, 2, device=device)
     return torch.cartesian_prod(steps, steps, steps)
@@ -76,7 +76,7 @@ class Structure:
     @cached_property
     def neighbours(self) -> Tensor:
         """(N, 27) int32 row of the voxel at each kernel offset; N where there is none."""
-        return _neighbours(self.coords)
+        return _find_neighbours(self.coords)
 
     @property
     def fine_rows(self) -> Tensor:
@@ -101,7 +101,7 @@ class Structure:
         known = self._coarse() if self._coarse is not None else None
         if known is not None:
             return known
-        coarse = _fold(self)
+        coarse = _fold_structure(self)
         # A strong reference would make a cycle, and cycles keep big neighbour maps alive.
         self._coarse = weakref.ref(coarse)
         return coarse
@@ -123,7 +123,7 @@ class Structure:
         return Structure(self.coords, self._batch_size, Structure(fine, self._batch_size), rows)
 
 
-def pyramid(coords: Tensor, num_levels: int, batch_size: int | None = None) -> Structure:
+def fold_levels(coords: Tensor, num_levels: int, batch_size: int | None = None) -> Structure:
     """Fold voxels `num_levels` times; the result leads back to them through `fine`.
 
     Args:
@@ -137,17 +137,17 @@ def pyramid(coords: Tensor, num_levels: int, batch_size: int | None = None) -> S
     return structure
 
 
-def _keys(coords: Tensor) -> Tensor:
+def _compute_keys(coords: Tensor) -> Tensor:
     """(N,) int64, ascending in (batch, x, y, z)."""
     asset, x, y, z = coords.long().unbind(dim=1)
     return ((asset * KEY_STRIDE + x) * KEY_STRIDE + y) * KEY_STRIDE + z
 
 
-def _fold(structure: Structure) -> Structure:
+def _fold_structure(structure: Structure) -> Structure:
     coords = structure.coords
     halved = coords.clone()
     halved[:, 1:] = coords[:, 1:] >> 1
-    keys, parents = torch.unique(_keys(halved), return_inverse=True)
+    keys, parents = torch.unique(_compute_keys(halved), return_inverse=True)
     coarse = torch.stack(
         [
             keys // KEY_STRIDE**3,
@@ -161,17 +161,17 @@ def _fold(structure: Structure) -> Structure:
     return Structure(coarse, structure._batch_size, structure, parents * 8 + slots)
 
 
-def _neighbours(coords: Tensor) -> Tensor:
+def _find_neighbours(coords: Tensor) -> Tensor:
     if len(coords) == 0:
         return torch.zeros(0, KERNEL_VOLUME, dtype=torch.int32, device=coords.device)
     size = coords.amax(dim=0).long() + torch.tensor([1, 3, 3, 3], device=coords.device)
     dims = [int(extent) for extent in size.tolist()]
     if dims[0] * dims[1] * dims[2] * dims[3] <= DENSE_TABLE_LIMIT:
-        return _neighbours_by_table(coords, dims)
-    return _neighbours_by_search(coords)
+        return _find_neighbours_by_table(coords, dims)
+    return _find_neighbours_by_search(coords)
 
 
-def _neighbours_by_table(coords: Tensor, dims: list[int]) -> Tensor:
+def _find_neighbours_by_table(coords: Tensor, dims: list[int]) -> Tensor:
     """Look rows up in a dense table padded by one voxel: fastest for small grids."""
     _, nx, ny, nz = dims
     num = len(coords)
@@ -180,18 +180,18 @@ def _neighbours_by_table(coords: Tensor, dims: list[int]) -> Tensor:
     keys = ((coords + shift) * strides).sum(dim=1)
     table = torch.full((dims[0] * nx * ny * nz,), num, dtype=torch.int32, device=coords.device)
     table[keys] = torch.arange(num, dtype=torch.int32, device=coords.device)
-    steps = (kernel_offsets(coords.device) * strides[1:]).sum(dim=1)
+    steps = (list_kernel_offsets(coords.device) * strides[1:]).sum(dim=1)
     return table[keys[:, None] + steps[None, :]]
 
 
-def _neighbours_by_search(coords: Tensor) -> Tensor:
+def _find_neighbours_by_search(coords: Tensor) -> Tensor:
     """Binary search on sorted keys for 13 offsets; the other 13 follow by symmetry."""
     num = len(coords)
     padded = coords.clone()
     padded[:, 1:] += 1  # so that an offset of -1 cannot wrap into the next row of the grid
-    keys, order = torch.sort(_keys(padded))
+    keys, order = torch.sort(_compute_keys(padded))
     steps = (
-        kernel_offsets(coords.device)
+        list_kernel_offsets(coords.device)
         * torch.tensor([KEY_STRIDE**2, KEY_STRIDE, 1], device=coords.device)
     ).sum(dim=1)
     rows = torch.arange(num, device=coords.device, dtype=torch.int32)

@@ -66,6 +66,8 @@ class SparseTensor:
         return SparseTensor(rows.index_select(0, self.structure.fine_rows), fine)
 
 
-def sparse_tensor(feats: Tensor, coords: Tensor, batch_size: int | None = None) -> SparseTensor:
+def make_sparse_tensor(
+    feats: Tensor, coords: Tensor, batch_size: int | None = None
+) -> SparseTensor:
     """Make a tensor from features (N, C) and coordinates (N, 4) int32 [batch, x, y, z]."""
     return SparseTensor(feats, Structure(coords.to(torch.int32), batch_size))

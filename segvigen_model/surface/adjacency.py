@@ -14,14 +14,14 @@ from scipy.spatial import cKDTree
 from segvigen_model.config import ComponentConfig, PatchConfig
 from segvigen_model.surface.arrays import TINY, sum_by
 from segvigen_model.surface.geometry import Surface
-from segvigen_model.surface.patches import patch_ids
+from segvigen_model.surface.patches import cluster_patches
 from segvigen_model.surface.region_merging import SegmentTree
-from segvigen_model.surface.sampling import contacts, sample_faces
+from segvigen_model.surface.sampling import find_contacts, sample_faces
 from segvigen_model.types import FloatArray, IntArray
 
 
 @dataclass(frozen=True, slots=True)
-class Atoms:
+class Superfaces:
     """The smallest pieces that labels are given to, and which of them touch.
 
     Attributes:
@@ -45,7 +45,7 @@ class Atoms:
         """Number of atoms."""
         return len(self.areas)
 
-    def mean(self, values: FloatArray, weights: FloatArray) -> FloatArray:
+    def average_faces(self, values: FloatArray, weights: FloatArray) -> FloatArray:
         """Area-weighted mean per atom of (F,) face values; weights are (F,) face areas."""
         safe = np.maximum(weights, TINY)
         total = sum_by(self.of_face, values * safe, self.count)
@@ -53,13 +53,13 @@ class Atoms:
         return means
 
 
-def patch_atoms(
+def build_superfaces(
     surface: Surface,
     tree: SegmentTree,
     count: int,
     patches: PatchConfig,
     components: ComponentConfig,
-) -> Atoms:
+) -> Superfaces:
     """Take even patches as atoms and find which touch, over edges or through gaps.
 
     Args:
@@ -69,25 +69,25 @@ def patch_atoms(
         patches: how to cluster.
         components: which components touch.
     """
-    of_face = patch_ids(surface, count, patches)
+    of_face = cluster_patches(surface, count, patches)
     areas = sum_by(of_face, np.maximum(surface.areas, TINY), int(of_face.max(initial=0)) + 1)
-    pairs, lengths, folds = _touching(surface, tree, of_face, components)
-    return Atoms(of_face, areas / areas.sum(), pairs, lengths, folds, "patches")
+    pairs, lengths, folds = _find_adjacent_pairs(surface, tree, of_face, components)
+    return Superfaces(of_face, areas / areas.sum(), pairs, lengths, folds, "patches")
 
 
-def border_weights(atoms: Atoms, fold_discount: float) -> FloatArray:
+def compute_border_weights(superfaces: Superfaces, fold_discount: float) -> FloatArray:
     """(B,) float64 price of cutting each border: long smooth borders are dear.
 
     Args:
-        atoms: the pieces.
+        superfaces: the pieces.
         fold_discount: share of the price that the strongest fold takes away.
     """
-    typical = max(float(atoms.lengths.mean()), TINY) if len(atoms.lengths) else 1.0
-    weights: FloatArray = atoms.lengths / typical * (1.0 - fold_discount * atoms.folds)
+    typical = max(float(superfaces.lengths.mean()), TINY) if len(superfaces.lengths) else 1.0
+    weights: FloatArray = superfaces.lengths / typical * (1.0 - fold_discount * superfaces.folds)
     return weights
 
 
-def _touching(
+def _find_adjacent_pairs(
     surface: Surface, tree: SegmentTree, of_face: IntArray, config: ComponentConfig
 ) -> tuple[IntArray, FloatArray, FloatArray]:
     """Pairs of atoms with border length and fold strength, edges and gaps together."""
@@ -95,35 +95,37 @@ def _touching(
     crossing = sides[:, 0] != sides[:, 1]
     edge_pairs = np.sort(sides[crossing], axis=1)
     edge_lengths = surface.lengths[crossing] / surface.extent
-    together = (
+    is_same_segment = (
         tree.levels[:, surface.pairs[crossing, 0]] == tree.levels[:, surface.pairs[crossing, 1]]
     )
     # The level on which two atoms first share a segment says how strong the fold between is.
-    edge_folds = (~together).sum(axis=0) / len(tree.levels)
-    gap_pairs, gap_lengths = _gaps(surface, of_face, config.contact_cell)
-    far_pairs = _bridges(surface, of_face, gap_pairs, config.fragment_share)
-    loose = np.concatenate([gap_pairs, far_pairs])
-    pairs = np.concatenate([edge_pairs, loose])
+    edge_folds = (~is_same_segment).sum(axis=0) / len(tree.levels)
+    gap_pairs, gap_lengths = _find_gaps(surface, of_face, config.contact_cell)
+    far_pairs = _bridge_fragments(surface, of_face, gap_pairs, config.fragment_share)
+    gap_pairs_all = np.concatenate([gap_pairs, far_pairs])
+    pairs = np.concatenate([edge_pairs, gap_pairs_all])
     # A bridge has no border: as little as may be, so that no length is 0.
     widths = np.concatenate([gap_lengths / surface.extent, np.full(len(far_pairs), TINY)])
     lengths = np.concatenate([edge_lengths, widths])
-    folds = np.concatenate([edge_folds, np.full(len(loose), config.gap_fold)])
+    folds = np.concatenate([edge_folds, np.full(len(gap_pairs_all), config.gap_fold)])
     return join_pairs(pairs, lengths, folds)
 
 
-def _gaps(surface: Surface, of_face: IntArray, contact_cell: float) -> tuple[IntArray, FloatArray]:
+def _find_gaps(
+    surface: Surface, of_face: IntArray, contact_cell: float
+) -> tuple[IntArray, FloatArray]:
     """Pairs of atoms of different components that nearly touch; within one, edges say it."""
     if not surface.components.any():
         return np.zeros((0, 2), np.int64), np.zeros(0)
     cell = contact_cell * surface.extent
     points = sample_faces(surface.triangles, surface.areas, 0.6 * cell)
-    pairs, lengths = contacts(points, of_face, cell)
-    sides = surface.components[_first_face(of_face)][pairs]
+    pairs, lengths = find_contacts(points, of_face, cell)
+    sides = surface.components[_find_first_faces(of_face)][pairs]
     is_gap = sides[:, 0] != sides[:, 1]
     return pairs[is_gap], lengths[is_gap]
 
 
-def _bridges(
+def _bridge_fragments(
     surface: Surface, of_face: IntArray, gaps: IntArray, fragment_share: float
 ) -> IntArray:
     """Pairs of a crumb that touches nothing and the patch nearest to it.
@@ -136,17 +138,22 @@ def _bridges(
         gaps: (G, 2) int atoms of different loose pieces that nearly touch.
         fragment_share: of the surface, below which a component is a fragment.
     """
-    pieces = surface.components
-    shares = sum_by(pieces, surface.areas, int(pieces.max(initial=0)) + 1)
-    is_lonely = shares < fragment_share * max(float(surface.areas.sum()), TINY)
-    is_lonely[pieces[_first_face(of_face)][gaps.reshape(-1)]] = False
-    lonely, others = np.flatnonzero(is_lonely[pieces]), np.flatnonzero(~is_lonely[pieces])
-    if not len(lonely) or not len(others):
+    components = surface.components
+    shares = sum_by(components, surface.areas, int(components.max(initial=0)) + 1)
+    is_fragment = shares < fragment_share * max(float(surface.areas.sum()), TINY)
+    is_fragment[components[_find_first_faces(of_face)][gaps.reshape(-1)]] = False
+    fragment_faces, others = (
+        np.flatnonzero(is_fragment[components]),
+        np.flatnonzero(~is_fragment[components]),
+    )
+    if not len(fragment_faces) or not len(others):
         return np.zeros((0, 2), np.int64)
-    ways, rows = cKDTree(surface.centers[others]).query(surface.centers[lonely])
-    order = np.lexsort((ways, pieces[lonely]))  # the nearest face of every crumb comes first
-    first = order[np.unique(pieces[lonely][order], return_index=True)[1]]
-    ends = np.stack([of_face[lonely[first]], of_face[others[rows[first]]]], axis=1)
+    distances, rows = cKDTree(surface.centers[others]).query(surface.centers[fragment_faces])
+    order = np.lexsort(
+        (distances, components[fragment_faces])
+    )  # the nearest face of every crumb comes first
+    first = order[np.unique(components[fragment_faces][order], return_index=True)[1]]
+    ends = np.stack([of_face[fragment_faces[first]], of_face[others[rows[first]]]], axis=1)
     bridges: IntArray = np.sort(ends[ends[:, 0] != ends[:, 1]], axis=1)
     return bridges
 
@@ -163,7 +170,7 @@ def join_pairs(
     return unique, total, sum_by(where, safe * folds, len(keys)) / np.maximum(total, TINY)
 
 
-def _first_face(groups: IntArray) -> IntArray:
+def _find_first_faces(groups: IntArray) -> IntArray:
     """One face of every group: (F,) dense ids -> (G,) int64."""
     faces: IntArray = np.unique(groups, return_index=True)[1]
     return faces

@@ -9,35 +9,37 @@ from __future__ import annotations
 
 import numpy as np
 
-from segvigen_model.surface.adjacency import Atoms
-from segvigen_model.surface.arrays import dense_ids
+from segvigen_model.surface.adjacency import Superfaces
+from segvigen_model.surface.arrays import densify_ids
 from segvigen_model.types import BoolArray, FloatArray, IntArray
 
-ALONE = -np.inf
-LEAST_SHARE = 1e-12  # of the surface: patches without area, of degenerate faces, weigh that much
+NO_NEIGHBOUR = -np.inf
+MIN_SHARE = 1e-12  # of the surface: patches without area, of degenerate faces, weigh that much
 
 
 class PartMerger:
     """Mutable state of joining atoms into parts, likeliest first.
 
     Args:
-        atoms: the pieces.
-        together: (A, A) float 0..1, symmetric: probability that two atoms are of one part.
+        superfaces: the pieces.
+        affinity: (A, A) float 0..1, symmetric: probability that two atoms are of one part.
         kept: (B,) bool, borders over which groups may join; all when None.
     """
 
-    def __init__(self, atoms: Atoms, together: FloatArray, kept: BoolArray | None = None) -> None:
-        pairs = atoms.pairs if kept is None else atoms.pairs[kept]
-        count = atoms.count
-        self.areas = np.maximum(atoms.areas.astype(np.float64), LEAST_SHARE)
+    def __init__(
+        self, superfaces: Superfaces, affinity: FloatArray, kept: BoolArray | None = None
+    ) -> None:
+        pairs = superfaces.pairs if kept is None else superfaces.pairs[kept]
+        count = superfaces.count
+        self.areas = np.maximum(superfaces.areas.astype(np.float64), MIN_SHARE)
         self._group: IntArray = np.arange(count)
         self._alive = np.ones(count, bool)
-        self._sums = together * self.areas[:, None] * self.areas
+        self._sums = affinity * self.areas[:, None] * self.areas
         self._touch = np.zeros((count, count), bool)
         self._touch[pairs[:, 0], pairs[:, 1]] = True
         self._touch |= self._touch.T
         weight = self.areas[:, None] * self.areas
-        self._score = np.where(self._touch, self._sums / weight, ALONE)
+        self._score = np.where(self._touch, self._sums / weight, NO_NEIGHBOUR)
         self._best = self._score.argmax(axis=1)
         self._value = self._score[np.arange(count), self._best]
 
@@ -49,7 +51,7 @@ class PartMerger:
     @property
     def labels(self) -> IntArray:
         """(A,) int64 dense group of each atom."""
-        return dense_ids(self._group)
+        return densify_ids(self._group)
 
     @property
     def group_areas(self) -> FloatArray:
@@ -59,39 +61,39 @@ class PartMerger:
 
     def merge_above(self, threshold: float) -> None:
         """Join the likeliest two groups while they are likelier than the threshold."""
-        while self._value.max(initial=ALONE) > max(threshold, ALONE):
+        while self._value.max(initial=NO_NEIGHBOUR) > max(threshold, NO_NEIGHBOUR):
             self._join(int(self._value.argmax()))
 
     def merge_to(self, count: int) -> None:
         """Join the likeliest groups until `count` are left or no two touch."""
-        while self.count > count and self._value.max(initial=ALONE) > ALONE:
+        while self.count > count and self._value.max(initial=NO_NEIGHBOUR) > NO_NEIGHBOUR:
             self._join(int(self._value.argmax()))
 
     def absorb_small(self, min_area: float) -> None:
         """Join groups below `min_area` (share of the surface) to their likeliest neighbour."""
         while True:
-            is_small = self._alive & (self.areas < min_area) & (self._value > ALONE)
+            is_small = self._alive & (self.areas < min_area) & (self._value > NO_NEIGHBOUR)
             if not is_small.any():
                 break
-            self._join(int(np.where(is_small, self._value, ALONE).argmax()))
+            self._join(int(np.where(is_small, self._value, NO_NEIGHBOUR).argmax()))
 
     def _join(self, row: int) -> None:
         """Join a group and its likeliest neighbour."""
-        keep, gone = sorted((row, int(self._best[row])))
+        keep, removed = sorted((row, int(self._best[row])))
         for matrix in (self._sums, self._touch):
-            matrix[keep] += matrix[gone]
+            matrix[keep] += matrix[removed]
             matrix[:, keep] = matrix[keep]
-        self._touch[keep, [keep, gone]] = False
-        self._touch[gone] = self._touch[:, gone] = False
-        self.areas[keep] += self.areas[gone]
-        self._alive[gone] = False
-        self._group[self._group == gone] = keep
+        self._touch[keep, [keep, removed]] = False
+        self._touch[removed] = self._touch[:, removed] = False
+        self.areas[keep] += self.areas[removed]
+        self._alive[removed] = False
+        self._group[self._group == removed] = keep
         weight = self.areas[keep] * self.areas
-        fresh = np.where(self._touch[keep], self._sums[keep] / weight, ALONE)
-        self._score[gone] = self._score[:, gone] = ALONE
+        fresh = np.where(self._touch[keep], self._sums[keep] / weight, NO_NEIGHBOUR)
+        self._score[removed] = self._score[:, removed] = NO_NEIGHBOUR
         self._score[keep] = self._score[:, keep] = fresh
-        stale = np.flatnonzero(self._touch[keep] & np.isin(self._best, (keep, gone)))
-        for each in (keep, gone, *stale):
+        stale = np.flatnonzero(self._touch[keep] & np.isin(self._best, (keep, removed)))
+        for each in (keep, removed, *stale):
             self._best[each] = self._score[each].argmax()
             self._value[each] = self._score[each, self._best[each]]
         better = fresh > self._value

@@ -11,13 +11,13 @@ from segvigen_model.types import FloatArray, IntArray
 TINY = float(np.finfo(np.float64).tiny)
 
 
-def cell_keys(cells: IntArray) -> IntArray:
+def compute_cell_keys(cells: IntArray) -> IntArray:
     """(N, 3) non-negative int64 cells below 2^21 -> (N,) one int64 key each."""
     keys: IntArray = (cells[:, 0] << 42) | (cells[:, 1] << 21) | cells[:, 2]
     return keys
 
 
-def dense_ids(values: IntArray) -> IntArray:
+def densify_ids(values: IntArray) -> IntArray:
     """Renumber arbitrary integers to 0..K-1 in ascending order of value."""
     ids: IntArray = np.unique(values, return_inverse=True)[1].reshape(-1).astype(np.int64)
     return ids
@@ -30,7 +30,7 @@ def label_components(count: int, pairs: IntArray) -> IntArray:
     return ids
 
 
-def farthest(points: FloatArray, count: int) -> IntArray:
+def select_farthest(points: FloatArray, count: int) -> IntArray:
     """Rows of points far from each other: each next one is the farthest from those before.
 
     Args:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from segvigen_model.surface.arrays import TINY, cell_keys, dense_ids, label_components
+from segvigen_model.surface.arrays import TINY, compute_cell_keys, densify_ids, label_components
 from segvigen_model.types import AssetMesh, BoolArray, FloatArray, IntArray
 
 WELD_TOLERANCE = 1e-5  # share of the longest side; the shared packs are stored at float32
@@ -54,7 +54,7 @@ class Surface:
         return len(self.areas)
 
 
-def surface_of(mesh: AssetMesh) -> Surface:
+def measure_surface(mesh: AssetMesh) -> Surface:
     """Compute areas, normals, adjacency and connected pieces of a mesh."""
     triangles = np.asarray(mesh.triangles, dtype=np.float64)
     cross = np.cross(triangles[:, 1] - triangles[:, 0], triangles[:, 2] - triangles[:, 0])
@@ -65,12 +65,12 @@ def surface_of(mesh: AssetMesh) -> Surface:
     low, high = used.min(axis=0), used.max(axis=0)
     extent = max(float((high - low).max()), TINY)
     ids = np.zeros(len(mesh.vertices), np.int64)
-    ids[is_used] = weld(used, low, extent)
+    ids[is_used] = weld_vertices(used, low, extent)
     corners = ids[mesh.faces]
-    pairs, lengths, opposite = shared_edges(corners, triangles)
+    pairs, lengths, opposite = find_shared_edges(corners, triangles)
     components = label_components(mesh.num_faces, pairs)
-    angles = _signed_angles(triangles, normals, pairs, opposite)
-    volumes = _signed_volumes(triangles, components, used.mean(axis=0))
+    angles = _compute_signed_angles(triangles, normals, pairs, opposite)
+    volumes = _compute_signed_volumes(triangles, components, used.mean(axis=0))
     angles *= np.where(volumes < 0, -1.0, 1.0)[components][pairs[:, 0]]
     if volumes[_are_closed(cross, double_area, components)].sum() < 0:
         normals = -normals
@@ -85,12 +85,12 @@ def surface_of(mesh: AssetMesh) -> Surface:
         angles=angles,
         components=components,
         regions=label_components(mesh.num_faces, pairs[same_material]),
-        materials=dense_ids(mesh.face_material),
+        materials=densify_ids(mesh.face_material),
         extent=extent,
     )
 
 
-def cut_out(surface: Surface, faces: IntArray) -> Surface:
+def cut_surface(surface: Surface, faces: IntArray) -> Surface:
     """The part of a surface that some faces make; which way is out stays as it was.
 
     Args:
@@ -101,7 +101,7 @@ def cut_out(surface: Surface, faces: IntArray) -> Surface:
     row[faces] = np.arange(len(faces))
     inside = (row[surface.pairs] >= 0).all(axis=1)
     pairs = row[surface.pairs[inside]]
-    triangles, materials = surface.triangles[faces], dense_ids(surface.materials[faces])
+    triangles, materials = surface.triangles[faces], densify_ids(surface.materials[faces])
     corners = triangles.reshape(-1, 3)
     same = materials[pairs[:, 0]] == materials[pairs[:, 1]]
     return Surface(
@@ -119,7 +119,7 @@ def cut_out(surface: Surface, faces: IntArray) -> Surface:
     )
 
 
-def weld(vertices: FloatArray, low: FloatArray, extent: float) -> IntArray:
+def weld_vertices(vertices: FloatArray, low: FloatArray, extent: float) -> IntArray:
     """Give vertices at the same place the same id.
 
     Args:
@@ -131,10 +131,10 @@ def weld(vertices: FloatArray, low: FloatArray, extent: float) -> IntArray:
         (V,) int64 dense id per vertex.
     """
     cells = np.rint((vertices - low) / (extent * WELD_TOLERANCE)).astype(np.int64)
-    return dense_ids(cell_keys(cells))
+    return densify_ids(compute_cell_keys(cells))
 
 
-def shared_edges(
+def find_shared_edges(
     corners: IntArray, triangles: FloatArray
 ) -> tuple[IntArray, FloatArray, BoolArray]:
     """Find the faces that share an edge; around a non-manifold edge faces form a chain.
@@ -163,7 +163,7 @@ def shared_edges(
     return pairs, length[left], start[left] != start[right]
 
 
-def _signed_angles(
+def _compute_signed_angles(
     triangles: FloatArray, normals: FloatArray, pairs: IntArray, opposite: BoolArray
 ) -> FloatArray:
     """(E,) dihedral angles, positive where the surface folds inwards."""
@@ -176,7 +176,9 @@ def _signed_angles(
     return angles
 
 
-def _signed_volumes(triangles: FloatArray, components: IntArray, middle: FloatArray) -> FloatArray:
+def _compute_signed_volumes(
+    triangles: FloatArray, components: IntArray, middle: FloatArray
+) -> FloatArray:
     """(C,) six times the volume of each component, negative where it is turned inside out."""
     local = triangles - middle
     volume = np.einsum("ij,ij->i", local[:, 0], np.cross(local[:, 1], local[:, 2]))

@@ -27,19 +27,21 @@ def expand_labels(
     for _ in range(num_sweeps):
         before = labels.copy()
         for alpha in range(unaries.shape[1]):
-            labels = _expand(unaries, pairs, weights, labels, alpha)
+            labels = _expand_label(unaries, pairs, weights, labels, alpha)
         if np.array_equal(before, labels):
             break
     return labels
 
 
-def energy(unaries: FloatArray, pairs: IntArray, weights: FloatArray, labels: IntArray) -> float:
+def compute_energy(
+    unaries: FloatArray, pairs: IntArray, weights: FloatArray, labels: IntArray
+) -> float:
     """Energy of a labeling: its unaries plus the weights of pairs with different labels."""
     own = unaries[np.arange(len(labels)), labels].sum()
     return float(own + weights[labels[pairs[:, 0]] != labels[pairs[:, 1]]].sum())
 
 
-def _expand(
+def _expand_label(
     unaries: FloatArray, pairs: IntArray, weights: FloatArray, labels: IntArray, alpha: int
 ) -> IntArray:
     """Best move in which any set of nodes changes to `alpha`."""
@@ -62,6 +64,8 @@ def _expand(
     )
     graph.maxflow()
     moved = np.where(graph.get_grid_segments(nodes), alpha, labels)
-    if energy(unaries, pairs, weights, moved) > energy(unaries, pairs, weights, labels):
+    if compute_energy(unaries, pairs, weights, moved) > compute_energy(
+        unaries, pairs, weights, labels
+    ):
         return labels  # rounding only
     return moved.astype(np.int64)

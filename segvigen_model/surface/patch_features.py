@@ -10,7 +10,7 @@ from scipy.sparse.csgraph import dijkstra
 
 from segvigen_model.surface.arrays import TINY, sum_by
 from segvigen_model.surface.geometry import Surface
-from segvigen_model.surface.ray_features import occupancy_grid, ray_lengths
+from segvigen_model.surface.ray_features import build_occupancy_grid, measure_ray_lengths
 from segvigen_model.types import FloatArray, IntArray
 
 RADII = (0.05, 0.12, 0.3)  # neighbourhoods, longest sides
@@ -26,7 +26,7 @@ _GRID = 64
 
 
 @dataclass(frozen=True, slots=True)
-class PatchFacts:
+class PatchFeatures:
     """What the network reads of one object.
 
     Attributes:
@@ -35,7 +35,8 @@ class PatchFacts:
         areas: (A,) float32 share of the surface, sum 1.
         levels: (K, A) int32 segment of each patch per level of the tree.
         materials: (A,) int32.
-        ways: (A, A) float32 path lengths over the surface, dearer across folds, up to FAR.
+        geodesic_distances: (A, A) float32 path lengths over the surface, dearer across folds, up to
+            FAR.
         scalars: (A, S) float32 facts that no rotation changes.
     """
 
@@ -44,7 +45,7 @@ class PatchFacts:
     areas: FloatArray
     levels: IntArray
     materials: IntArray
-    ways: FloatArray
+    geodesic_distances: FloatArray
     scalars: FloatArray
 
     @property
@@ -53,13 +54,13 @@ class PatchFacts:
         return len(self.areas)
 
 
-def patch_facts(
+def compute_patch_features(
     surface: Surface,
     levels: IntArray,
     of_face: IntArray,
     pairs: IntArray,
     folds: FloatArray,
-) -> PatchFacts:
+) -> PatchFeatures:
     """Measure every patch.
 
     Args:
@@ -84,42 +85,42 @@ def patch_facts(
     normals = mean(surface.normals)
     flatness = np.linalg.norm(normals, axis=1)
     normals /= np.maximum(flatness, TINY)[:, None]
-    largest = largest_faces(of_face, weight)
+    largest = find_largest_faces(of_face, weight)
     areas = total / total.sum()
     left, right = pairs.T
     step = np.linalg.norm(centers[left] - centers[right], axis=1) + 1e-6
     graph = coo_matrix((step * (1 + FOLD_PRICE * folds), (left, right)), (count, count)).tocsr()
-    ways = np.minimum(dijkstra(graph, directed=False), FAR).astype(np.float32)
+    geodesic_distances = np.minimum(dijkstra(graph, directed=False), FAR).astype(np.float32)
     own = levels[:, largest]
     columns = [
         np.log(areas + 1e-6),
         flatness,
-        *_spreads(places, centers, of_face, weight, total).T,
-        *_neighbourhoods(centers, normals, areas).T,
-        *_level_areas(levels, own, weight).T,
-        *_rays(surface, middle, largest).T,
+        *_compute_spreads(places, centers, of_face, weight, total).T,
+        *_compute_neighbourhoods(centers, normals, areas).T,
+        *_compute_level_areas(levels, own, weight).T,
+        *_compute_ray_features(surface, middle, largest).T,
         np.linalg.norm(centers - (areas[:, None] * centers).sum(axis=0), axis=1),
-        *_summary(surface, count),
+        *_summarize_object(surface, count),
     ]
-    return PatchFacts(
+    return PatchFeatures(
         centers=centers.astype(np.float32),
         normals=normals.astype(np.float32),
         areas=areas.astype(np.float32),
         levels=own.astype(np.int32),
         materials=surface.materials[largest].astype(np.int32),
-        ways=ways,
+        geodesic_distances=geodesic_distances,
         scalars=np.stack(columns, axis=1).astype(np.float32),
     )
 
 
-def largest_faces(of_face: IntArray, weight: FloatArray) -> IntArray:
+def find_largest_faces(of_face: IntArray, weight: FloatArray) -> IntArray:
     """(A,) the largest face of each patch, of (F,) ids and face weights."""
     order = np.lexsort((-weight, of_face))
     rows: IntArray = order[np.searchsorted(of_face[order], np.arange(of_face.max() + 1))]
     return rows
 
 
-def _spreads(
+def _compute_spreads(
     places: FloatArray,
     centers: FloatArray,
     of_face: IntArray,
@@ -136,43 +137,45 @@ def _spreads(
     return logs
 
 
-def _neighbourhoods(centers: FloatArray, normals: FloatArray, areas: FloatArray) -> FloatArray:
+def _compute_neighbourhoods(
+    centers: FloatArray, normals: FloatArray, areas: FloatArray
+) -> FloatArray:
     """(A, 9) per radius: how the surface bends, how alike normals are, how much surface is near."""
     at, up = centers.astype(np.float32), normals.astype(np.float32)
     share = areas.astype(np.float32)
     square = (at**2).sum(axis=1)
     gaps = np.sqrt(np.maximum(square[:, None] + square - 2 * at @ at.T, 0))
     rise = up @ at.T - (up * at).sum(axis=1, keepdims=True)  # n_i . (c_j - c_i)
-    alike = up @ up.T
+    normal_similarity = up @ up.T
     columns = []
     for radius in RADII:
         near = np.exp(-((gaps / radius) ** 2)) * share
         total = near.sum(axis=1)
         columns += [
             (near * rise).sum(axis=1) / (total * radius),
-            (near * alike).sum(axis=1) / total,
+            (near * normal_similarity).sum(axis=1) / total,
             np.log(total + 1e-6),
         ]
     return np.stack(columns, axis=1)
 
 
-def _level_areas(levels: IntArray, own: IntArray, weight: FloatArray) -> FloatArray:
+def _compute_level_areas(levels: IntArray, own: IntArray, weight: FloatArray) -> FloatArray:
     """(A, K) log share of the surface of the segment that a patch lies in, per level."""
     share = weight / weight.sum()
     columns = [
-        np.log(sum_by(ids, share, int(ids.max()) + 1)[mine] + 1e-6)
-        for ids, mine in zip(levels, own, strict=True)
+        np.log(sum_by(ids, share, int(ids.max()) + 1)[own_area] + 1e-6)
+        for ids, own_area in zip(levels, own, strict=True)
     ]
     return np.stack(columns, axis=1)
 
 
-def _rays(surface: Surface, middle: FloatArray, largest: IntArray) -> FloatArray:
+def _compute_ray_features(surface: Surface, middle: FloatArray, largest: IntArray) -> FloatArray:
     """(A, 5) thickness inwards (mean, least) and freedom outwards (mean, least, open share)."""
-    grid = occupancy_grid(surface, middle, _GRID)
+    grid = build_occupancy_grid(surface, middle, _GRID)
     at = (surface.centers[largest] - middle) / surface.extent
     up = surface.normals[largest]
-    inwards = ray_lengths(grid, at, -up, wide=0.6)
-    outwards = ray_lengths(grid, at, up, wide=1.5)
+    inwards = measure_ray_lengths(grid, at, -up, wide=0.6)
+    outwards = measure_ray_lengths(grid, at, up, wide=1.5)
     columns = [
         inwards.mean(axis=1),
         inwards.min(axis=1),
@@ -183,7 +186,7 @@ def _rays(surface: Surface, middle: FloatArray, largest: IntArray) -> FloatArray
     return np.stack(columns, axis=1)
 
 
-def _summary(surface: Surface, count: int) -> list[FloatArray]:
+def _summarize_object(surface: Surface, count: int) -> list[FloatArray]:
     """Facts of the whole object, repeated for each patch."""
     share = surface.areas / max(float(surface.areas.sum()), TINY)
     regions = sum_by(surface.regions, share, int(surface.regions.max()) + 1)

@@ -11,14 +11,14 @@ import numpy as np
 from scipy.spatial import cKDTree
 
 from segvigen_model.config import PatchConfig
-from segvigen_model.surface.arrays import TINY, cell_keys, dense_ids, sum_by
+from segvigen_model.surface.arrays import TINY, compute_cell_keys, densify_ids, sum_by
 from segvigen_model.surface.geometry import Surface
 from segvigen_model.types import FloatArray, IntArray
 
 _REGION_GAP = 10.0  # further than anything else: the nearest centre is one of the same region
 
 
-def patch_ids(surface: Surface, count: int, config: PatchConfig) -> IntArray:
+def cluster_patches(surface: Surface, count: int, config: PatchConfig) -> IntArray:
     """Cluster faces into patches: Lloyd's algorithm on positions and normals, region by region.
 
     Args:
@@ -31,8 +31,8 @@ def patch_ids(surface: Surface, count: int, config: PatchConfig) -> IntArray:
     """
     if surface.num_faces <= count:
         return np.arange(surface.num_faces)
-    owner = _pooled_regions(surface, config)
-    points = _points(surface, owner, config.normal_weight)
+    owner = _pool_regions(surface, config)
+    points = _build_points(surface, owner, config.normal_weight)
     order = np.argsort(owner, kind="stable")
     share = np.cumsum(np.maximum(surface.areas, TINY)[order])
     number = min(config.samples_per_patch * count, 4 * surface.num_faces)
@@ -48,17 +48,17 @@ def patch_ids(surface: Surface, count: int, config: PatchConfig) -> IntArray:
     lonely = np.setdiff1d(owner, held)
     first = np.searchsorted(owner[order], lonely)
     centers = np.concatenate([centers, points[order[first]]])
-    return dense_ids(cKDTree(centers).query(points)[1])
+    return densify_ids(cKDTree(centers).query(points)[1])
 
 
-def _points(surface: Surface, owner: IntArray, normal_weight: float) -> FloatArray:
+def _build_points(surface: Surface, owner: IntArray, normal_weight: float) -> FloatArray:
     """(F, 7) position, weighted normal, and owning region far apart."""
     places = surface.centers / surface.extent
     parts = [places, normal_weight * surface.normals, owner[:, None] * _REGION_GAP]
     return np.concatenate(parts, axis=1)
 
 
-def _pooled_regions(surface: Surface, config: PatchConfig) -> IntArray:
+def _pool_regions(surface: Surface, config: PatchConfig) -> IntArray:
     """(F,) regions; where there are very many, the small ones go by coarse cells."""
     count = int(surface.regions.max(initial=0)) + 1
     if count <= config.max_regions:
@@ -69,4 +69,6 @@ def _pooled_regions(surface: Surface, config: PatchConfig) -> IntArray:
     low = surface.centers.min(axis=0)
     cells = np.floor((surface.centers - low) / surface.extent * config.pool_cells)
     cells = cells.astype(np.int64)
-    return dense_ids(np.where(is_large[surface.regions], surface.regions, count + cell_keys(cells)))
+    return densify_ids(
+        np.where(is_large[surface.regions], surface.regions, count + compute_cell_keys(cells))
+    )

@@ -19,7 +19,7 @@ _STEP = 0.5  # voxels
 _NUM_SIDE_RAYS = 8
 
 
-def occupancy_grid(surface: Surface, middle: FloatArray, grid: int) -> BoolArray:
+def build_occupancy_grid(surface: Surface, middle: FloatArray, grid: int) -> BoolArray:
     """(G, G, G) bool: voxels of the bounding cube round `middle` that hold surface."""
     points = sample_faces(surface.triangles, surface.areas, 0.6 * surface.extent / grid).xyz
     cells = np.floor(((points - middle) / surface.extent + 0.5) * grid).astype(np.int64)
@@ -28,7 +28,9 @@ def occupancy_grid(surface: Surface, middle: FloatArray, grid: int) -> BoolArray
     return filled
 
 
-def ray_lengths(grid: BoolArray, origins: FloatArray, axes: FloatArray, wide: float) -> FloatArray:
+def measure_ray_lengths(
+    grid: BoolArray, origins: FloatArray, axes: FloatArray, wide: float
+) -> FloatArray:
     """Follow a cone of rays from every point to the first filled voxel.
 
     Args:
@@ -49,25 +51,25 @@ def ray_lengths(grid: BoolArray, origins: FloatArray, axes: FloatArray, wide: fl
     side = np.cos(turn)[:, None] * first[:, None] + np.sin(turn)[:, None] * second[:, None]
     rays = np.concatenate([axes[:, None], axes[:, None] + slope[:, None] * side], axis=1)
     rays /= np.maximum(np.linalg.norm(rays, axis=2, keepdims=True), 1e-12)
-    lengths: FloatArray = _march(grid, origins.astype(np.float64), rays.astype(np.float64))
+    lengths: FloatArray = _march_rays(grid, origins.astype(np.float64), rays.astype(np.float64))
     return lengths
 
 
 @numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
-def _march(grid: BoolArray, origins: FloatArray, rays: FloatArray) -> FloatArray:
+def _march_rays(grid: BoolArray, origins: FloatArray, rays: FloatArray) -> FloatArray:
     size = grid.shape[0]
     out = np.full(rays.shape[:2], LONGEST, np.float32)
     for i in range(rays.shape[0]):
         for j in range(rays.shape[1]):
-            way = _SKIP
-            while way < LONGEST * size:
-                x = int(np.floor((origins[i, 0] + 0.5) * size + way * rays[i, j, 0]))
-                y = int(np.floor((origins[i, 1] + 0.5) * size + way * rays[i, j, 1]))
-                z = int(np.floor((origins[i, 2] + 0.5) * size + way * rays[i, j, 2]))
+            direction = _SKIP
+            while direction < LONGEST * size:
+                x = int(np.floor((origins[i, 0] + 0.5) * size + direction * rays[i, j, 0]))
+                y = int(np.floor((origins[i, 1] + 0.5) * size + direction * rays[i, j, 1]))
+                z = int(np.floor((origins[i, 2] + 0.5) * size + direction * rays[i, j, 2]))
                 if min(x, y, z) < 0 or max(x, y, z) >= size:
                     break
                 if grid[x, y, z]:
-                    out[i, j] = way / size
+                    out[i, j] = direction / size
                     break
-                way += _STEP
+                direction += _STEP
     return out

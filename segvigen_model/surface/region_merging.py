@@ -37,13 +37,13 @@ class SegmentTree:
     levels: IntArray
     names: tuple[str, ...]
 
-    def level(self, name: str) -> IntArray:
+    def get_level(self, name: str) -> IntArray:
         """(F,) int64 segment ids of one named level."""
         ids: IntArray = self.levels[self.names.index(name)]
         return ids
 
 
-def segment_tree(
+def build_segment_tree(
     surface: Surface, config: RegionMergingConfig, counts: tuple[int, ...] = SEGMENT_COUNTS
 ) -> SegmentTree:
     """Build the hierarchy.
@@ -74,7 +74,7 @@ class _Merger:
         pairs = surface.pairs
         inside = surface.regions[pairs[:, 0]] == surface.regions[pairs[:, 1]]
         pairs, lengths = pairs[inside], surface.lengths[inside] / surface.extent
-        fold, is_concave = _folds(surface, pairs, config.smoothing_steps)
+        fold, is_concave = _measure_folds(surface, pairs, config.smoothing_steps)
         weight = np.where(is_concave, fold, config.convex_weight * fold)
         self.labels = np.arange(surface.num_faces)
         self.areas = surface.areas / max(surface.areas.sum(), TINY)
@@ -89,7 +89,9 @@ class _Merger:
             if len(self.areas) <= count or not len(self.pairs):
                 break
             is_many = len(self.areas) > self.config.chain_above
-            self._merge(self._chains() if is_many else self._cheapest(len(self.areas) - count))
+            self._merge_borders(
+                self._select_chains() if is_many else self._select_cheapest(len(self.areas) - count)
+            )
         return self.labels.copy()
 
     def _join_borders(self) -> None:
@@ -100,7 +102,7 @@ class _Merger:
         sums = [sum_by(where, self.borders[:, c], len(keys)) for c in range(2)]
         self.borders = np.stack(sums, axis=1)
 
-    def _costs(self) -> FloatArray:
+    def _compute_costs(self) -> FloatArray:
         """(B,) cost of removing each border."""
         left, right = self.pairs.T
         length = np.maximum(self.borders[:, 0], TINY)
@@ -112,9 +114,9 @@ class _Merger:
         costs: FloatArray = fold * size / np.maximum(neck, 1e-3) ** self.config.neck_power
         return costs
 
-    def _cheapest(self, limit: int) -> IntArray:
+    def _select_cheapest(self, limit: int) -> IntArray:
         """At most `limit` borders that are the cheapest of both their regions."""
-        costs = self._costs()
+        costs = self._compute_costs()
         rank = np.zeros(len(costs), np.int64)
         rank[np.argsort(costs, kind="stable")] = np.arange(len(costs))  # no ties
         best = np.full(len(self.areas), len(costs))
@@ -123,13 +125,13 @@ class _Merger:
         mutual = np.flatnonzero((best[self.pairs[:, 0]] == rank) & (best[self.pairs[:, 1]] == rank))
         return mutual[np.argsort(rank[mutual])][:limit]
 
-    def _chains(self) -> IntArray:
+    def _select_chains(self) -> IntArray:
         """The cheapest border of every region, the dearer half of them left out.
 
         Not the exact order, but the number of regions falls by a fixed share in every round, also
         on smooth sheets where few borders are the cheapest of both sides.
         """
-        costs = self._costs()
+        costs = self._compute_costs()
         best = np.full(len(self.areas), np.inf)
         for side in (0, 1):
             np.minimum.at(best, self.pairs[:, side], costs)
@@ -138,7 +140,7 @@ class _Merger:
         kept: IntArray = chosen[costs[chosen] <= np.median(costs[chosen])]
         return kept
 
-    def _merge(self, chosen: IntArray) -> None:
+    def _merge_borders(self, chosen: IntArray) -> None:
         """Join the regions on both sides of the chosen borders."""
         target = label_components(len(self.areas), self.pairs[chosen])
         self.labels = target[self.labels]
@@ -153,7 +155,9 @@ def grow_by_angle(surface: Surface, angle: float) -> IntArray:
     return label_components(surface.num_faces, surface.pairs[np.abs(surface.angles) < angle])
 
 
-def _folds(surface: Surface, pairs: IntArray, smoothing_steps: int) -> tuple[FloatArray, BoolArray]:
+def _measure_folds(
+    surface: Surface, pairs: IntArray, smoothing_steps: int
+) -> tuple[FloatArray, BoolArray]:
     """Angle between smoothed normals across each pair, radians, and whether it folds inwards."""
     normals = surface.normals * surface.areas[:, None]
     left, right = pairs.T

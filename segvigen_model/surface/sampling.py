@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from segvigen_model.surface.arrays import cell_keys, dense_ids
+from segvigen_model.surface.arrays import compute_cell_keys, densify_ids
 from segvigen_model.types import FloatArray, IntArray
 
 MAX_SAMPLES = 2_000_000  # bound on sample points of one asset, 48 MB of positions
@@ -60,7 +60,9 @@ class SamplePoints:
     weight: FloatArray
 
 
-def contacts(points: SamplePoints, groups: IntArray, cell: float) -> tuple[IntArray, FloatArray]:
+def find_contacts(
+    points: SamplePoints, groups: IntArray, cell: float
+) -> tuple[IntArray, FloatArray]:
     """Find groups of faces that come within about a cell of each other.
 
     Args:
@@ -78,20 +80,20 @@ def contacts(points: SamplePoints, groups: IntArray, cell: float) -> tuple[IntAr
     count = int(groups.max(initial=0)) + 1
     for shift in (0.0, 0.5):  # two staggered hashes: a contact on a cell wall is seen by one
         cells = np.floor((points.xyz - low) / cell + shift).astype(np.int64)
-        found.append(_shared_cells(cell_keys(cells), owner, count))
+        found.append(_find_shared_cells(compute_cell_keys(cells), owner, count))
     keys, times = np.unique(np.concatenate(found), return_counts=True)
     return np.stack([keys // count, keys % count], axis=1), times * (0.5 * cell)
 
 
-def _shared_cells(cell: IntArray, group: IntArray, count: int) -> IntArray:
+def _find_shared_cells(cell: IntArray, group: IntArray, count: int) -> IntArray:
     """Keys low * count + high of the groups that share a cell, once per cell."""
-    rows = np.unique(dense_ids(cell) * count + group)
+    rows = np.unique(densify_ids(cell) * count + group)
     cells, groups = rows // count, rows % count  # ascending, so pairs come out low id first
-    together = [np.zeros(0, np.int64)]
+    shared_keys = [np.zeros(0, np.int64)]
     for step in (1, 2, 3):  # up to four groups of one cell are all paired
         same = cells[step:] == cells[:-step]
-        together.append(groups[:-step][same] * count + groups[step:][same])
-    return np.concatenate(together)
+        shared_keys.append(groups[:-step][same] * count + groups[step:][same])
+    return np.concatenate(shared_keys)
 
 
 def _spread(rank: IntArray, count: IntArray) -> tuple[FloatArray, FloatArray]:

@@ -15,7 +15,7 @@ from scipy.spatial import cKDTree
 
 from segvigen_model.config import TransferConfig
 from segvigen_model.coords import grid_to_unit, mesh_to_unit, unit_to_grid
-from segvigen_model.surface.arrays import cell_keys
+from segvigen_model.surface.arrays import compute_cell_keys
 from segvigen_model.surface.geometry import Surface
 from segvigen_model.surface.sampling import sample_faces
 from segvigen_model.types import AssetMesh, Encoding, FloatArray, IntArray
@@ -35,7 +35,7 @@ class FaceVoxels:
     areas: FloatArray
     nearest: IntArray
 
-    def to_faces(self, values: FloatArray) -> FloatArray:
+    def average_to_faces(self, values: FloatArray) -> FloatArray:
         """Average voxel values (N,) or (N, C) over each face: (F,) or (F, C) float64."""
         averages: FloatArray = self.shares @ np.asarray(values, dtype=np.float64)
         return averages
@@ -45,20 +45,20 @@ class FaceVoxels:
 
         Labels must be 0-based; the lower label wins a tie.
         """
-        votes = self.shares @ _one_hot(labels)
-        return _row_argmax(votes)
+        label_areas = self.shares @ _build_one_hot(labels)
+        return _find_row_argmax(label_areas)
 
     def labels_to_voxels(self, face_labels: IntArray) -> IntArray:
         """Give each voxel the label of most surface in it: (F,) -> (N,) int32."""
         weighted = self.shares.multiply(np.maximum(self.areas, 1e-30)[:, None]).tocsr()
-        votes = (weighted.T.tocsr() @ _one_hot(face_labels)).tocsr()
-        labels = _row_argmax(votes)
-        is_empty = np.diff(votes.indptr) == 0
+        label_areas = (weighted.T.tocsr() @ _build_one_hot(face_labels)).tocsr()
+        labels = _find_row_argmax(label_areas)
+        is_empty = np.diff(label_areas.indptr) == 0
         labels[is_empty] = face_labels[self.nearest[is_empty]]
         return labels
 
 
-def face_voxels(
+def relate_faces_to_voxels(
     mesh: AssetMesh, surface: Surface, encoding: Encoding, config: TransferConfig
 ) -> FaceVoxels:
     """Relate faces to active voxels.
@@ -78,8 +78,8 @@ def face_voxels(
     counts = np.bincount(points.face, minlength=surface.num_faces)
     small = counts == 1
     is_large = ~small[points.face]
-    corner_voxels = nearest_voxels(mesh_to_unit(mesh.vertices, frame), coords, grid)
-    large_voxels = nearest_voxels(mesh_to_unit(points.xyz[is_large], frame), coords, grid)
+    corner_voxels = find_nearest_voxels(mesh_to_unit(mesh.vertices, frame), coords, grid)
+    large_voxels = find_nearest_voxels(mesh_to_unit(points.xyz[is_large], frame), coords, grid)
     face = np.concatenate([points.face[is_large], np.repeat(np.flatnonzero(small), 3)])
     voxel = np.concatenate([large_voxels, corner_voxels[mesh.faces[small]].reshape(-1)])
     share = np.where(small[face], 1 / 3, 1 / np.maximum(counts[face], 1))
@@ -90,7 +90,7 @@ def face_voxels(
     return FaceVoxels(shares=shares, areas=surface.areas, nearest=np.asarray(nearest, np.int64))
 
 
-def nearest_voxels(xyz_unit: FloatArray, coords: IntArray, grid: int) -> IntArray:
+def find_nearest_voxels(xyz_unit: FloatArray, coords: IntArray, grid: int) -> IntArray:
     """Find the active voxel that holds each point, or else the nearest one.
 
     Args:
@@ -101,9 +101,9 @@ def nearest_voxels(xyz_unit: FloatArray, coords: IntArray, grid: int) -> IntArra
     Returns:
         (S,) int64 row of `coords`.
     """
-    keys = cell_keys(coords.astype(np.int64))
+    keys = compute_cell_keys(coords.astype(np.int64))
     order = np.argsort(keys, kind="stable")
-    wanted = cell_keys(unit_to_grid(xyz_unit, grid).astype(np.int64))
+    wanted = compute_cell_keys(unit_to_grid(xyz_unit, grid).astype(np.int64))
     place = np.minimum(np.searchsorted(keys[order], wanted), len(keys) - 1)
     rows: IntArray = order[place]
     missed = np.flatnonzero(keys[rows] != wanted)
@@ -112,21 +112,21 @@ def nearest_voxels(xyz_unit: FloatArray, coords: IntArray, grid: int) -> IntArra
     return rows
 
 
-def _one_hot(labels: IntArray) -> csr_matrix:
+def _build_one_hot(labels: IntArray) -> csr_matrix:
     """(N,) labels -> (N, L) sparse indicator."""
     rows = np.arange(len(labels))
     shape = (len(labels), int(labels.max(initial=0)) + 1)
     return csr_matrix((np.ones(len(labels)), (rows, labels)), shape=shape)
 
 
-def _row_argmax(votes: csr_matrix) -> IntArray:
+def _find_row_argmax(scores: csr_matrix) -> IntArray:
     """(R, L) sparse, non-negative -> (R,) int32 column of the largest value, lower on ties."""
-    votes = votes.tocsr()
-    votes.sort_indices()
-    rows = np.repeat(np.arange(votes.shape[0]), np.diff(votes.indptr))
+    scores = scores.tocsr()
+    scores.sort_indices()
+    rows = np.repeat(np.arange(scores.shape[0]), np.diff(scores.indptr))
     # Rounding keeps sums of equal shares equal, whatever their order.
-    order = np.lexsort((votes.indices, -np.round(votes.data, 12), rows))
+    order = np.lexsort((scores.indices, -np.round(scores.data, 12), rows))
     first = np.unique(rows[order], return_index=True)[1]
-    best = np.zeros(votes.shape[0], np.int32)
-    best[rows[order][first]] = votes.indices[order][first]
+    best = np.zeros(scores.shape[0], np.int32)
+    best[rows[order][first]] = scores.indices[order][first]
     return best

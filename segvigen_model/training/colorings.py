@@ -10,29 +10,29 @@ import torch
 from torch import Tensor
 
 from segvigen_model.datasets.voxel_samples import Sample
-from segvigen_model.slat_flow.palette import well_separated
+from segvigen_model.slat_flow.palette import draw_separated_colors
 from segvigen_model.types import BoolArray, IntArray
-from segvigen_model.vae.texture import color_features, texture_features
+from segvigen_model.vae.texture import encode_color_features, encode_texture_features
 
 
-def palette_features(labels: IntArray, rng: np.random.Generator) -> Tensor:
+def make_palette_features(labels: IntArray, rng: np.random.Generator) -> Tensor:
     """(N, 6): a random well-separated colour for each label."""
-    colors = well_separated(int(labels.max()) + 1, rng)[labels]
-    return color_features(torch.from_numpy(colors.astype(np.float32)))
+    colors = draw_separated_colors(int(labels.max()) + 1, rng)[labels]
+    return encode_color_features(torch.from_numpy(colors.astype(np.float32)))
 
 
-def mask_features(mask: BoolArray) -> Tensor:
+def make_mask_features(mask: BoolArray) -> Tensor:
     """(N, 6): white where true, black elsewhere."""
     values = np.repeat(mask[:, None], 3, axis=1).astype(np.float32)
-    return color_features(torch.from_numpy(values))
+    return encode_color_features(torch.from_numpy(values))
 
 
-def natural_features(sample: Sample) -> Tensor:
+def make_natural_features(sample: Sample) -> Tensor:
     """(N, 6): the object's own attributes."""
-    return texture_features(torch.from_numpy(sample.attributes.astype(np.float32) / 255.0))
+    return encode_texture_features(torch.from_numpy(sample.attributes.astype(np.float32) / 255.0))
 
 
-def random_regions(coords: IntArray, rng: np.random.Generator) -> IntArray:
+def draw_random_regions(coords: IntArray, rng: np.random.Generator) -> IntArray:
     """(N,) int: a Voronoi partition by a few random voxels, so that borders fall anywhere."""
     count = min(int(rng.integers(2, 9)), len(coords))
     seeds = coords[rng.choice(len(coords), count, replace=False)].astype(float)
@@ -42,13 +42,13 @@ def random_regions(coords: IntArray, rng: np.random.Generator) -> IntArray:
     return regions
 
 
-def random_coloring(sample: Sample, rng: np.random.Generator) -> Tensor:
+def draw_coloring(sample: Sample, rng: np.random.Generator) -> Tensor:
     """One colouring for the codec: a third nature, a third palettes, a third masks."""
     kind = rng.random()
     if kind < 0.3:
-        return natural_features(sample)
+        return make_natural_features(sample)
     free = rng.random() < 0.25
-    labels = random_regions(sample.coords, rng) if free else sample.labels.astype(int)
+    labels = draw_random_regions(sample.coords, rng) if free else sample.labels.astype(int)
     if kind < 0.7:
-        return palette_features(labels, rng)
-    return mask_features(labels == rng.integers(int(labels.max()) + 1))
+        return make_palette_features(labels, rng)
+    return make_mask_features(labels == rng.integers(int(labels.max()) + 1))

@@ -17,11 +17,11 @@ from pathlib import Path
 from typing import Any
 
 from segvigen_model.checkpoints import native
-from segvigen_model.checkpoints.loading import load
+from segvigen_model.checkpoints.loading import load_model
 from segvigen_model.checkpoints.native import CONFIG_FILE, WEIGHTS_FILE
-from segvigen_model.datasets.voxel_samples import holdout, shard_paths
+from segvigen_model.datasets.voxel_samples import list_shards, load_holdout
 from segvigen_model.interactive.patch_network import PATCHES_FILE
-from segvigen_model.model.bundle import Bundle
+from segvigen_model.model.bundle import SegviGenModel
 
 DATA_LICENCES = {
     "procedural shapes": "made in code by segvigen_model.datasets.procedural",
@@ -33,12 +33,12 @@ DATA_LICENCES = {
 PROCEDURAL_ONLY = {name: DATA_LICENCES[name] for name in ("procedural shapes",)}
 
 
-def card_of(bundle: Bundle, data: Path | None) -> dict[str, Any]:
+def build_card(model: SegviGenModel, data: Path | None) -> dict[str, Any]:
     """What is known of a checkpoint's making, for its config file."""
-    card: dict[str, Any] = {**bundle.card, "held_out": holdout()}
+    card: dict[str, Any] = {**model.card, "held_out": load_holdout()}
     if data is not None:
         note = json.loads((data / "data.json").read_text())
-        num_shards = len(shard_paths(data, "train"))
+        num_shards = len(list_shards(data, "train"))
         card["data"] = {
             **note,
             "shards": num_shards,
@@ -47,7 +47,9 @@ def card_of(bundle: Bundle, data: Path | None) -> dict[str, Any]:
     return card
 
 
-def export(run: Path, out: Path, data: Path | None = None, curves: Sequence[Path] = ()) -> Bundle:
+def export_checkpoint(
+    run: Path, out: Path, data: Path | None = None, curves: Sequence[Path] = ()
+) -> SegviGenModel:
     """Write RUN/bundle to `out` with a full card and the curves.
 
     Args:
@@ -59,9 +61,9 @@ def export(run: Path, out: Path, data: Path | None = None, curves: Sequence[Path
     Returns:
         The checkpoint as written.
     """
-    bundle = load(run / "bundle")
-    bundle = replace(bundle, card=card_of(bundle, data))
-    saved = native.save(bundle, out)
+    model = load_model(run / "bundle")
+    model = replace(model, card=build_card(model, data))
+    saved = native.save_model(model, out)
     if (run / "curves.png").exists():
         shutil.copyfile(run / "curves.png", out / "curves.png")
     for other in curves:
@@ -69,25 +71,25 @@ def export(run: Path, out: Path, data: Path | None = None, curves: Sequence[Path
     return saved
 
 
-def with_patches(
-    path_or_name: str | Path, patch_weights: Path, folder: Path, told: Mapping[str, Any]
-) -> Bundle:
+def write_with_patch_network(
+    path_or_name: str | Path, patch_weights: Path, folder: Path, metadata: Mapping[str, Any]
+) -> SegviGenModel:
     """Write a checkpoint with another patch network; its other weights stay byte for byte.
 
     Args:
         path_or_name: a checkpoint folder, or the name of a shipped one.
         patch_weights: file of the patch network.
         folder: made when absent.
-        told: what is known of that network's making, for the card; JSON-able.
+        metadata: what is known of that network's making, for the card; JSON-able.
     """
-    start = native.folder_of(path_or_name)
+    start = native.resolve_checkpoint_folder(path_or_name)
     header = json.loads((start / CONFIG_FILE).read_text())
-    header["card"] = {**header.get("card", {}), "patch_network": dict(told)}
+    header["card"] = {**header.get("card", {}), "patch_network": dict(metadata)}
     folder.mkdir(parents=True, exist_ok=True)
     shutil.copyfile(start / WEIGHTS_FILE, folder / WEIGHTS_FILE)
     shutil.copyfile(patch_weights, folder / PATCHES_FILE)
     (folder / CONFIG_FILE).write_text(json.dumps(header, indent=1) + "\n")
-    return load(folder)
+    return load_model(folder)
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -98,7 +100,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--data", type=Path)
     parser.add_argument("--curves", type=Path, nargs="*", default=[], help="folders of other runs")
     args = parser.parse_args(arguments)
-    export(args.run, args.out, args.data, args.curves)
+    export_checkpoint(args.run, args.out, args.data, args.curves)
 
 
 if __name__ == "__main__":

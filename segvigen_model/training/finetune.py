@@ -27,26 +27,26 @@ from typing import Any
 import torch
 
 from segvigen_model.checkpoints import native
-from segvigen_model.datasets.labelled_folder import chosen_rows
+from segvigen_model.datasets.labelled_folder import choose_rows
 from segvigen_model.errors import SegvigenError
-from segvigen_model.evaluation.tables import comparison_text
+from segvigen_model.evaluation.tables import render_comparison
 from segvigen_model.interactive.patch_network import PATCHES_FILE, read_patch_network
-from segvigen_model.training.export import with_patches
+from segvigen_model.training.export import write_with_patch_network
 from segvigen_model.training.patch_data import (
     OBJECTS_PER_FILE,
     PACK_SHARE,
     ExampleOptions,
     make_file,
 )
-from segvigen_model.training.promotion import Verdict, judge
+from segvigen_model.training.promotion import PromotionVerdict, judge_promotion
 from segvigen_model.training.runs import Run
-from segvigen_model.training.train_patch_network import FitOptions, fit
+from segvigen_model.training.train_patch_network import FitOptions, fit_network
 
 DRAWS_OF_AN_OBJECT = 4  # each turned, stretched, fused or cut anew
 NUM_DRAWS = (120, 4000)  # least and most, a share of them made in code
 NUM_VALIDATION_DRAWS = 80
 COUNTS = (256, 512)  # patches of an object
-NUM_LOOKS = 1
+NUM_CROPS = 1
 RATE, DECAY, BATCH = 3e-4, 0.995, 8
 log = logging.getLogger(__name__)
 
@@ -76,19 +76,21 @@ class TuneOptions:
     device: str = "cpu"
 
 
-def finetune(data: Path, out: Path, options: TuneOptions, told: Mapping[str, Any]) -> Verdict:
+def finetune(
+    data: Path, out: Path, options: TuneOptions, metadata: Mapping[str, Any]
+) -> PromotionVerdict:
     """Tune, write the checkpoint, judge it.
 
     Args:
         data: labelled folder; rows may name their `split`.
         out: run folder.
         options: how.
-        told: of the data, for the checkpoint's card.
+        metadata: of the data, for the checkpoint's card.
     """
-    weights = tune(data, out, options)
-    how = {**asdict(options), "data": dict(told)}
-    with_patches(options.start, weights, out / "checkpoint", how)
-    verdict = judge(
+    weights = tune_network(data, out, options)
+    how = {**asdict(options), "data": dict(metadata)}
+    write_with_patch_network(options.start, weights, out / "checkpoint", how)
+    verdict = judge_promotion(
         data,
         out / "guard",
         (options.start, out / "checkpoint"),
@@ -101,20 +103,20 @@ def finetune(data: Path, out: Path, options: TuneOptions, told: Mapping[str, Any
     return verdict
 
 
-def tune(data: Path, out: Path, options: TuneOptions) -> Path:
+def tune_network(data: Path, out: Path, options: TuneOptions) -> Path:
     """Train from the start's patch network; returns the file of the best weights.
 
     Raises:
         SegvigenError: the folder has nothing to train on.
     """
-    rows = {split: len(chosen_rows(data, split, None)) for split in ("train", "validation")}
+    rows = {split: len(choose_rows(data, split, None)) for split in ("train", "validation")}
     if not rows["train"]:
         raise SegvigenError(
             f"{data} has no object to train on: all rows are held out or for validation; "
             "label more assets"
         )
-    start = native.folder_of(options.start)
-    network = read_patch_network(native.patch_weights_of(start))
+    start = native.resolve_checkpoint_folder(options.start)
+    network = read_patch_network(native.find_patch_weights(start))
     _make_examples(data, out / "examples", rows, options)
     fitting = FitOptions(
         minutes=options.minutes,
@@ -125,18 +127,18 @@ def tune(data: Path, out: Path, options: TuneOptions) -> Path:
         seed=options.seed,
         device=options.device,
         threads=options.threads,
-        judge_every=max(1, min(100, options.steps // 4)),
-        is_start_judged=True,
+        validate_every=max(1, min(100, options.steps // 4)),
+        validates_start=True,
     )
     torch.manual_seed(options.seed)
     run = Run(out / "run")
-    log.info("tuned=%s", fit(network, run, [out / "examples"], fitting))
+    log.info("tuned=%s", fit_network(network, run, [out / "examples"], fitting))
     return run.folder / PATCHES_FILE
 
 
 def _make_examples(data: Path, out: Path, rows: Mapping[str, int], options: TuneOptions) -> None:
     """Cut varied objects of the folder and shapes made in code into patches, once."""
-    config = native.read_config(native.folder_of(options.start)).segmenter
+    config = native.read_config(native.resolve_checkpoint_folder(options.start)).segmenter
     out.mkdir(parents=True, exist_ok=True)
     draws = min(max(DRAWS_OF_AN_OBJECT * rows["train"], NUM_DRAWS[0]), NUM_DRAWS[1])
     wanted = {"train": draws, "validation": NUM_VALIDATION_DRAWS}
@@ -150,7 +152,7 @@ def _make_examples(data: Path, out: Path, rows: Mapping[str, int], options: Tune
                 if not path.exists():
                     indices = range(start, min(start + OBJECTS_PER_FILE, count))
                     how = ExampleOptions(
-                        options.seed, data, split, COUNTS, share, NUM_LOOKS, config
+                        options.seed, data, split, COUNTS, share, NUM_CROPS, config
                     )
                     jobs.append(pool.submit(make_file, path, indices, how))
         for job in jobs:
@@ -176,7 +178,7 @@ def main(arguments: list[str] | None = None) -> None:
     data, out = args.pop("data"), args.pop("out")
     verdict = finetune(data, out, TuneOptions(**args), {"folder": data.name})
     for name, found in (("held-out objects", verdict.own), ("made in code", verdict.guard)):
-        log.info("\n%s", comparison_text(name, found))
+        log.info("\n%s", render_comparison(name, found))
     log.info("%s", verdict.reason)
 
 

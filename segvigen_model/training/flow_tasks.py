@@ -12,8 +12,13 @@ import torch
 from torch import Tensor
 
 from segvigen_model.datasets.voxel_samples import Sample
-from segvigen_model.slat_flow.conditioning import ClickTokens, Task, click_tokens, no_clicks
-from segvigen_model.training.colorings import mask_features, palette_features
+from segvigen_model.slat_flow.conditioning import (
+    ClickTokens,
+    Task,
+    make_click_tokens,
+    make_empty_clicks,
+)
+from segvigen_model.training.colorings import make_mask_features, make_palette_features
 from segvigen_model.types import BoolArray, FloatArray, IntArray
 
 MIN_PART_VOXELS = 6
@@ -46,7 +51,7 @@ class Question:
     view: Tensor | None = None
 
 
-def late_time(rng: np.random.Generator) -> float:
+def draw_late_time(rng: np.random.Generator) -> float:
     """Logit-normal time that favours noise, where the layout is decided."""
     return float(1 / (1 + np.exp(-rng.normal(1.0, 1.0))))
 
@@ -60,7 +65,7 @@ def choose_part(labels: IntArray, rng: np.random.Generator) -> int:
     return int(rng.choice(len(sizes), p=weights / weights.sum()))
 
 
-def positive_clicks(
+def draw_positive_clicks(
     mask: BoolArray, coords: IntArray, count: int, rng: np.random.Generator
 ) -> IntArray:
     """(count,) voxel rows on the part; the first is sometimes the one nearest its middle."""
@@ -72,64 +77,64 @@ def positive_clicks(
     return picked
 
 
-def negative_clicks(mask: BoolArray, coords: IntArray, rng: np.random.Generator) -> IntArray:
+def draw_negative_clicks(mask: BoolArray, coords: IntArray, rng: np.random.Generator) -> IntArray:
     """One to three voxel rows outside the part, most of them near it."""
     outside = np.flatnonzero(~mask)
     if len(outside) == 0:
         return outside
     count = int(rng.integers(1, 4))
-    drawn = rng.choice(outside, 4 * count)
-    near = np.linalg.norm(coords[drawn] - coords[mask].mean(0), axis=1)
-    return drawn[np.argsort(near)[:count]]
+    candidates = rng.choice(outside, 4 * count)
+    near = np.linalg.norm(coords[candidates] - coords[mask].mean(0), axis=1)
+    return candidates[np.argsort(near)[:count]]
 
 
-def interactive_question(sample: Sample, factor: int, rng: np.random.Generator) -> Question:
+def make_interactive_question(sample: Sample, factor: int, rng: np.random.Generator) -> Question:
     """Clicks on one part; the answer is white on black."""
     coords, labels = sample.coords.astype(np.int32), sample.labels.astype(int)
     mask = labels == choose_part(labels, rng)
-    rows = positive_clicks(mask, coords, int(rng.choice(CLICK_COUNTS)), rng)
+    rows = draw_positive_clicks(mask, coords, int(rng.choice(CLICK_COUNTS)), rng)
     signs = np.ones(len(rows), bool)
     if rng.random() < NEGATIVE_SHARE:
-        extra = negative_clicks(mask, coords, rng)
+        extra = draw_negative_clicks(mask, coords, rng)
         rows = np.concatenate([rows, extra])
         signs = np.concatenate([signs, np.zeros(len(extra), bool)])
     is_direct = rng.random() < ZERO_NOISE_SHARE
     return Question(
         Task.INTERACTIVE,
-        mask_features(mask),
-        click_tokens(coords[rows] // factor, signs),
-        t=1.0 if is_direct else late_time(rng),
+        make_mask_features(mask),
+        make_click_tokens(coords[rows] // factor, signs),
+        t=1.0 if is_direct else draw_late_time(rng),
         is_noisy=not is_direct,
         weight=np.where(mask, 2.0, 1.0).astype(np.float32),
     )
 
 
-def full_question(sample: Sample, rng: np.random.Generator) -> Question:
+def make_full_question(sample: Sample, rng: np.random.Generator) -> Question:
     """No hint at all; the answer is a random well-separated palette."""
-    target = palette_features(sample.labels.astype(int), rng)
-    time = 1.0 if rng.random() < 0.1 else late_time(rng)
+    target = make_palette_features(sample.labels.astype(int), rng)
+    time = 1.0 if rng.random() < 0.1 else draw_late_time(rng)
     flat = np.ones(len(sample.labels), np.float32)
-    return Question(Task.FULL, target, no_clicks(), t=time, is_noisy=True, weight=flat)
+    return Question(Task.FULL, target, make_empty_clicks(), t=time, is_noisy=True, weight=flat)
 
 
-def guided_question(sample: Sample, grid: int, rng: np.random.Generator) -> Question:
+def make_guided_question(sample: Sample, grid: int, rng: np.random.Generator) -> Question:
     """A painted front view; the answer uses its colours."""
-    target = palette_features(sample.labels.astype(int), rng)
+    target = make_palette_features(sample.labels.astype(int), rng)
     colors = (target[:, :3].numpy() + 1) / 2
-    view = front_view(sample.coords.astype(np.int32), colors, grid)
+    view = paint_front_view(sample.coords.astype(np.int32), colors, grid)
     is_direct = rng.random() < 0.5
     return Question(
         Task.GUIDED,
         target,
-        no_clicks(),
-        t=1.0 if is_direct else late_time(rng),
+        make_empty_clicks(),
+        t=1.0 if is_direct else draw_late_time(rng),
         is_noisy=not is_direct,
         weight=np.ones(len(target), np.float32),
         view=view,
     )
 
 
-def front_view(coords: IntArray, colors: FloatArray, grid: int) -> Tensor:
+def paint_front_view(coords: IntArray, colors: FloatArray, grid: int) -> Tensor:
     """Orthographic picture of coloured voxels as seen from +Z: right is +X, up is +Y.
 
     Args:

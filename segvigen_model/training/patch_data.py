@@ -21,17 +21,21 @@ import numpy as np
 from tqdm import tqdm
 
 from segvigen_model.config import SegmenterConfig
-from segvigen_model.datasets.augment import few_parts, posed, random_pose
-from segvigen_model.datasets.fuse import fused_skin
+from segvigen_model.datasets.augment import draw_pose, keep_few_parts, pose_mesh
+from segvigen_model.datasets.fuse import fuse_mesh
 from segvigen_model.datasets.procedural import make_asset
-from segvigen_model.datasets.voxel_samples import cached_object, cached_rows, procedural_categories
+from segvigen_model.datasets.voxel_samples import (
+    list_procedural_categories,
+    load_cached_object,
+    load_cached_rows,
+)
 from segvigen_model.errors import SegvigenError
-from segvigen_model.interactive.crops import nearest_faces, ways_over
-from segvigen_model.surface.adjacency import patch_atoms
-from segvigen_model.surface.arrays import dense_ids
-from segvigen_model.surface.geometry import Surface, cut_out, surface_of
-from segvigen_model.surface.patch_features import FAR, PatchFacts, patch_facts
-from segvigen_model.surface.region_merging import segment_tree
+from segvigen_model.interactive.crops import compute_geodesic_distances, select_nearest_faces
+from segvigen_model.surface.adjacency import build_superfaces
+from segvigen_model.surface.arrays import densify_ids
+from segvigen_model.surface.geometry import Surface, cut_surface, measure_surface
+from segvigen_model.surface.patch_features import FAR, PatchFeatures, compute_patch_features
+from segvigen_model.surface.region_merging import build_segment_tree
 from segvigen_model.types import AssetMesh, FloatArray, IntArray
 
 OBJECTS_PER_FILE = 40
@@ -41,10 +45,10 @@ FEW_PARTS_SHARE = 0.12
 FUSED_GRIDS = (48, 128)
 COUNTS = (192, 384)  # patches of an object
 MAX_PATCHES = 900  # objects of more loose pieces are left out
-LOOK_SHARES = (0.08, 0.45)  # of the surface, evenly by their logarithm
-LOOK_COUNTS = (208, 400)  # patches of a look
-LOOK_CLICKS = (1, 1, 1, 1, 2, 3, 5)  # that a look is round
-_WAY_UNIT = FAR / 255
+CROP_SHARES = (0.08, 0.45)  # of the surface, evenly by their logarithm
+CROP_COUNTS = (208, 400)  # patches of a look
+CROP_CLICKS = (1, 1, 1, 1, 2, 3, 5)  # that a look is round
+_DISTANCE_UNIT = FAR / 255
 log = logging.getLogger(__name__)
 
 
@@ -76,36 +80,36 @@ class PatchExample:
     """One labelled object.
 
     Attributes:
-        facts: of its patches.
+        features: of its patches.
         pairs: (B, 2) int64 touching patches.
         shares: (A, P) float32 share of each patch's area per true part, rows sum to 1.
     """
 
-    facts: PatchFacts
+    features: PatchFeatures
     pairs: IntArray
     shares: FloatArray
 
 
-def labelled_object(
+def load_labelled_object(
     index: int, seed: int, parts: Path | None, split: str, pack_share: float = PACK_SHARE
 ) -> tuple[AssetMesh, IntArray] | None:
     """Object `index`: from the pack or made in code, as it is or fused; None = not usable."""
     rng = np.random.default_rng([seed, index, zlib.crc32(split.encode())])
     if parts is not None and rng.random() < pack_share:
-        rows = cached_rows(parts, split)
-        loaded = cached_object(parts, int(rng.integers(len(rows))), split)
+        rows = load_cached_rows(parts, split)
+        loaded = load_cached_object(parts, int(rng.integers(len(rows))), split)
         if loaded is None:
             return None
         mesh, labels = loaded
     else:
-        made = make_asset(str(rng.choice(procedural_categories(split="train"))), 2 * index)
+        made = make_asset(str(rng.choice(list_procedural_categories(split="train"))), 2 * index)
         mesh, labels = made.mesh, made.face_labels
-    mesh = posed(mesh, random_pose(rng))
+    mesh = pose_mesh(mesh, draw_pose(rng))
     if rng.random() < FEW_PARTS_SHARE:
-        mesh, labels = few_parts(mesh, labels, rng)
+        mesh, labels = keep_few_parts(mesh, labels, rng)
     if rng.random() < FUSED_SHARE:
         grid = int(rng.integers(*FUSED_GRIDS))
-        mesh, labels = fused_skin(mesh, labels, grid=grid, seed=index)
+        mesh, labels = fuse_mesh(mesh, labels, grid=grid, seed=index)
     dense = np.unique(labels, return_inverse=True)[1].reshape(-1)
     return (mesh, dense) if dense.max(initial=0) > 0 else None
 
@@ -121,18 +125,22 @@ def make_example(
         count: about how many patches.
         config: of the segmenter.
     """
-    tree = segment_tree(surface, config.regions)
-    atoms = patch_atoms(surface, tree, count, config.patches, config.components)
-    facts = patch_facts(surface, tree.levels, atoms.of_face, atoms.pairs, atoms.folds)
+    tree = build_segment_tree(surface, config.regions)
+    superfaces = build_superfaces(surface, tree, count, config.patches, config.components)
+    features = compute_patch_features(
+        surface, tree.levels, superfaces.of_face, superfaces.pairs, superfaces.folds
+    )
     num_parts = int(labels.max()) + 1
     weight = np.maximum(surface.areas, 1e-30)
-    table = np.bincount(atoms.of_face * num_parts + labels, weight, atoms.count * num_parts)
-    table = table.reshape(atoms.count, num_parts)
+    table = np.bincount(
+        superfaces.of_face * num_parts + labels, weight, superfaces.count * num_parts
+    )
+    table = table.reshape(superfaces.count, num_parts)
     shares = (table / table.sum(axis=1, keepdims=True)).astype(np.float32)
-    return PatchExample(facts, atoms.pairs, shares)
+    return PatchExample(features, superfaces.pairs, shares)
 
 
-def look_examples(
+def make_crop_examples(
     surface: Surface,
     labels: IntArray,
     number: int,
@@ -150,15 +158,17 @@ def look_examples(
     """
     for _ in range(number):
         inside = np.where(labels == rng.integers(labels.max() + 1), surface.areas, 0.0)
-        count = int(rng.integers(*LOOK_COUNTS))
-        share = float(np.exp(rng.uniform(*np.log(LOOK_SHARES))))
-        num_clicks = int(rng.choice(LOOK_CLICKS))
+        count = int(rng.integers(*CROP_COUNTS))
+        share = float(np.exp(rng.uniform(*np.log(CROP_SHARES))))
+        num_clicks = int(rng.choice(CROP_CLICKS))
         if not inside.sum() > 0:
             continue
         clicked = np.unique(rng.choice(len(labels), num_clicks, p=inside / inside.sum()))
-        faces = nearest_faces(surface, ways_over(surface, clicked), share)
+        faces = select_nearest_faces(surface, compute_geodesic_distances(surface, clicked), share)
         if len(faces) >= count:
-            yield make_example(cut_out(surface, faces), dense_ids(labels[faces]), count, config)
+            yield make_example(
+                cut_surface(surface, faces), densify_ids(labels[faces]), count, config
+            )
 
 
 def make_file(path: Path, indices: range, options: ExampleOptions) -> None:
@@ -167,24 +177,24 @@ def make_file(path: Path, indices: range, options: ExampleOptions) -> None:
     number = 0
     for index in indices:
         try:
-            made = labelled_object(
+            made = load_labelled_object(
                 index, options.seed, options.parts, options.split, options.pack_share
             )
             if made is None:
                 continue
             rng = np.random.default_rng([options.seed, index])
             mesh, labels = made
-            surface = surface_of(mesh)
+            surface = measure_surface(mesh)
             examples = [
                 make_example(surface, labels, int(rng.integers(*options.counts)), options.config),
-                *look_examples(surface, labels, options.looks, rng, options.config),
+                *make_crop_examples(surface, labels, options.looks, rng, options.config),
             ]
         except SegvigenError as err:
             log.warning("object=%d refused=%s", index, err)
             continue
         for example in examples:
-            if example.facts.count <= MAX_PATCHES:
-                packed |= {f"{number}|{name}": array for name, array in _arrays(example).items()}
+            if example.features.count <= MAX_PATCHES:
+                packed |= {f"{number}|{name}": array for name, array in _to_arrays(example).items()}
                 number += 1
     partial = path.with_suffix(".partial.npz")
     np.savez(partial, **packed)
@@ -196,7 +206,7 @@ def read_file(path: Path) -> Iterator[PatchExample]:
     with np.load(path, allow_pickle=False) as stored:
         count = len({name.partition("|")[0] for name in stored.files})
         for number in range(count):
-            yield _example({name: stored[f"{number}|{name}"] for name in _FIELDS})
+            yield _from_arrays({name: stored[f"{number}|{name}"] for name in _FIELDS})
 
 
 _FIELDS = (
@@ -204,32 +214,32 @@ _FIELDS = (
 )
 
 
-def _arrays(example: PatchExample) -> dict[str, Any]:
-    facts = example.facts
+def _to_arrays(example: PatchExample) -> dict[str, Any]:
+    features = example.features
     return {
-        "centers": facts.centers,
-        "normals": facts.normals.astype(np.float16),
-        "areas": facts.areas,
-        "levels": facts.levels.astype(np.int16),
-        "materials": facts.materials.astype(np.int16),
-        "ways": np.rint(facts.ways / _WAY_UNIT).astype(np.uint8),
-        "scalars": facts.scalars.astype(np.float16),
+        "centers": features.centers,
+        "normals": features.normals.astype(np.float16),
+        "areas": features.areas,
+        "levels": features.levels.astype(np.int16),
+        "materials": features.materials.astype(np.int16),
+        "ways": np.rint(features.geodesic_distances / _DISTANCE_UNIT).astype(np.uint8),
+        "scalars": features.scalars.astype(np.float16),
         "pairs": example.pairs.astype(np.int16),
         "shares": np.rint(example.shares * 255).astype(np.uint8),
     }
 
 
-def _example(arrays: dict[str, Any]) -> PatchExample:
-    facts = PatchFacts(
+def _from_arrays(arrays: dict[str, Any]) -> PatchExample:
+    features = PatchFeatures(
         centers=arrays["centers"],
         normals=arrays["normals"],
         areas=arrays["areas"],
         levels=arrays["levels"],
         materials=arrays["materials"],
-        ways=arrays["ways"],  # still in steps of _WAY_UNIT, to save memory
+        geodesic_distances=arrays["ways"],  # still in steps of _WAY_UNIT, to save memory
         scalars=arrays["scalars"],
     )
-    return PatchExample(facts, arrays["pairs"], arrays["shares"])
+    return PatchExample(features, arrays["pairs"], arrays["shares"])
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from segvigen_model.datasets.labelled_folder import chosen_rows
+from segvigen_model.datasets.labelled_folder import choose_rows
 from segvigen_model.datasets.synthetic_pack import write_pack
 from segvigen_model.evaluation.comparison import Comparison, compare
 from segvigen_model.evaluation.protocol import evaluate
@@ -19,14 +19,14 @@ CLICKS = (1, 3, 10)
 FULL = "full|miou_matched"
 MIN_OBJECTS = 5  # held out; fewer say nothing
 TOLERANCE = 0.01  # IoU that one measure may lose while others gain
-GUARD_OBJECTS = 8
+REGRESSION_OBJECTS = 8
 OBJECTS_A_PROCESS = 4  # fewer are measured before another process has loaded
 
 Checkpoints = tuple[str | Path, str | Path]  # before, after
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
+class PromotionVerdict:
     """What the comparison comes to.
 
     Attributes:
@@ -43,38 +43,38 @@ class Verdict:
 
     def as_json(self) -> dict[str, Any]:
         """The same, JSON-able."""
-        told = {"is_better": self.is_better, "reason": self.reason}
-        return {**told, "own": self.own.as_json(), "guard": self.guard.as_json()}
+        report = {"is_better": self.is_better, "reason": self.reason}
+        return {**report, "own": self.own.as_json(), "guard": self.guard.as_json()}
 
 
-def judge(
+def judge_promotion(
     data: Path,
-    guard: Path,
+    regression_set: Path,
     checkpoints: Checkpoints,
     *,
     surface: str = "as-is",
     limit: int | None = None,
     seed: int = 0,
     workers: int = 1,
-) -> Verdict:
+) -> PromotionVerdict:
     """Ask both checkpoints the same questions.
 
     Args:
         data: labelled folder; its held-out objects count.
-        guard: folder for shapes made in code, written when absent.
+        regression_set: folder for shapes made in code, written when absent.
         checkpoints: before and after, folders or shipped names.
         surface: of the data, "as-is" or "fused"; the guards are fused.
         limit: held-out objects at most.
         seed: of clicks and draws.
         workers: processes.
     """
-    if not (guard / "manifest.jsonl").exists():
-        write_pack(guard, split="train", each=1, most=GUARD_OBJECTS)
+    if not (regression_set / "manifest.jsonl").exists():
+        write_pack(regression_set, split="train", each=1, most=REGRESSION_OBJECTS)
 
-    def compared(
+    def compare_checkpoints(
         folder: Path, split: str | None, shown: str, most: int | None, modes: tuple[str, ...]
     ) -> Comparison:
-        number = len(chosen_rows(folder, split, most))
+        number = len(choose_rows(folder, split, most))
         before, after = (
             evaluate(
                 folder,
@@ -91,41 +91,46 @@ def judge(
         )
         return compare(before, after, seed)
 
-    own = compared(data, "heldout", surface, limit, ("interactive", "full"))
-    return verdict_of(own, compared(guard, None, "fused", None, ("interactive",)))
+    own = compare_checkpoints(data, "heldout", surface, limit, ("interactive", "full"))
+    return decide_promotion(
+        own, compare_checkpoints(regression_set, None, "fused", None, ("interactive",))
+    )
 
 
-def verdict_of(own: Comparison, guard: Comparison) -> Verdict:
+def decide_promotion(own: Comparison, regression: Comparison) -> PromotionVerdict:
     """Better where it counts, hardly by chance, and nowhere worse by more than `TOLERANCE`."""
-    gains = {"clicks": _clicks(own), "proposals": _gain(own, FULL)}
-    everything = {**gains, "clicks on shapes made in code": _clicks(guard)}
-    told = ", ".join(f"{name} {gain:+.3f}" for name, gain in everything.items())
+    gains = {"clicks": _average_click_gain(own), "proposals": _measure_gain(own, FULL)}
+    everything = {**gains, "clicks on shapes made in code": _average_click_gain(regression)}
+    text = ", ".join(f"{name} {gain:+.3f}" for name, gain in everything.items())
     most = max(gains, key=lambda name: gains[name])
-    lowest = {"clicks": _clicks(own, at_least=True), "proposals": _gain(own, FULL, at_least=True)}
+    lowest = {
+        "clicks": _average_click_gain(own, at_least=True),
+        "proposals": _measure_gain(own, FULL, at_least=True),
+    }
     worse = [name for name, gain in everything.items() if gain < -TOLERANCE]
     is_better = False
     if own.objects < MIN_OBJECTS:
-        reason = f"{own.objects} held-out objects say nothing, {MIN_OBJECTS} would: {told}"
+        reason = f"{own.objects} held-out objects say nothing, {MIN_OBJECTS} would: {text}"
     elif worse:
-        reason = f"{' and '.join(worse)} lost more than {TOLERANCE}: {told}"
+        reason = f"{' and '.join(worse)} lost more than {TOLERANCE}: {text}"
     elif sum(gains.values()) <= 0:
-        reason = f"held-out objects gained nothing: {told}"
+        reason = f"held-out objects gained nothing: {text}"
     elif lowest[most] < -TOLERANCE:
         reason = (
-            f"the gain of {most} may be chance, its interval begins at {lowest[most]:+.3f}: {told}"
+            f"the gain of {most} may be chance, its interval begins at {lowest[most]:+.3f}: {text}"
         )
     else:
-        is_better, reason = True, f"better on {own.objects} held-out objects: {told}"
-    return Verdict(is_better, reason, own, guard)
+        is_better, reason = True, f"better on {own.objects} held-out objects: {text}"
+    return PromotionVerdict(is_better, reason, own, regression)
 
 
-def _clicks(comparison: Comparison, at_least: bool = False) -> float:
+def _average_click_gain(comparison: Comparison, at_least: bool = False) -> float:
     """Mean over the numbers of clicks; of the intervals' lower ends with `at_least`."""
-    gains = [_gain(comparison, f"interactive|iou@{count}", at_least) for count in CLICKS]
+    gains = [_measure_gain(comparison, f"interactive|iou@{count}", at_least) for count in CLICKS]
     return sum(gains) / len(gains)
 
 
-def _gain(comparison: Comparison, name: str, at_least: bool = False) -> float:
+def _measure_gain(comparison: Comparison, name: str, at_least: bool = False) -> float:
     """How much one measure gained; the lower end of the interval with `at_least`."""
     change = comparison.changes.get(name)
     if change is None:

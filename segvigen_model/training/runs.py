@@ -94,9 +94,9 @@ class Run:
         if not path.exists():
             return False
         tensors = load_file(path)
-        module.load_state_dict(under(tensors, "model."))
-        average.values = under(tensors, "average.")
-        load_moments(optimizer, under(tensors, "optimizer."))
+        module.load_state_dict(select_prefix(tensors, "model."))
+        average.values = select_prefix(tensors, "average.")
+        load_moments(optimizer, select_prefix(tensors, "optimizer."))
         meta = json.loads((self.folder / "state.json").read_text())
         self.step, self.best = int(meta["step"]), float(meta["best"])
         lines = (self.folder / "log.jsonl").read_text().splitlines()
@@ -104,7 +104,7 @@ class Run:
         return True
 
 
-def under(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+def select_prefix(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
     """Entries whose name starts with `prefix`, without it."""
     return {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
 
@@ -117,7 +117,7 @@ def load_moments(optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor]
     optimizer.load_state_dict(table)
 
 
-def warm_cosine(step: int, total: int, *, warmup: int = 100, floor: float = 0.05) -> float:
+def compute_warm_cosine(step: int, total: int, *, warmup: int = 100, floor: float = 0.05) -> float:
     """Learning-rate factor: linear warm-up, then a cosine down to `floor`."""
     if step < warmup:
         return (step + 1) / warmup

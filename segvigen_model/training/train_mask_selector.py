@@ -28,33 +28,37 @@ from tqdm import tqdm
 
 from segvigen_model.config import SegmenterConfig
 from segvigen_model.errors import SegvigenError
-from segvigen_model.evaluation.simulated_clicks import error_click, surface_clicks
-from segvigen_model.interactive.click_decoding import ask_looks
-from segvigen_model.interactive.crops import Look, Looks
-from segvigen_model.interactive.mask_features import EXPECTED, NUM_MEASURES, measure_masks
+from segvigen_model.evaluation.simulated_clicks import draw_surface_clicks, find_error_click
+from segvigen_model.interactive.click_decoding import predict_clicks
+from segvigen_model.interactive.crops import Crop, MultiScaleCrops
+from segvigen_model.interactive.mask_features import (
+    EXPECTED_IOU_COLUMN,
+    NUM_MASK_FEATURES,
+    compute_mask_features,
+)
 from segvigen_model.interactive.mask_proposals import propose_masks
-from segvigen_model.interactive.mask_selector import ChoiceNetwork, is_choice
+from segvigen_model.interactive.mask_selector import MaskSelector, has_mask_choice
 from segvigen_model.interactive.patch_network import load_patch_network
-from segvigen_model.surface.geometry import Surface, surface_of
-from segvigen_model.surface.region_merging import segment_tree
-from segvigen_model.training.patch_data import labelled_object
+from segvigen_model.surface.geometry import Surface, measure_surface
+from segvigen_model.surface.region_merging import build_segment_tree
+from segvigen_model.training.patch_data import load_labelled_object
 from segvigen_model.types import AssetMesh, BoolArray, Click, FloatArray, IntArray
 
 CLICK_COUNTS = (1, 2, 3, 5, 10)
-NUM_DRAWN = 3  # of these counts, one of them 1, are drawn for a part
-NUM_CORRECTED = 2  # of these counts are set on errors
+NUM_DRAWN_COUNTS = 3  # of these counts, one of them 1, are drawn for a part
+NUM_CORRECTED_COUNTS = 2  # of these counts are set on errors
 MAX_PARTS = 2  # asked for of one object
 MIN_PART_SHARE = 0.001  # of the surface
 NEGATIVE_REACHES = (0.05, 0.2, 3.0)  # longest sides: how near the part wrong points lie
-MADE = "made"  # in code
+PROCEDURAL = "made"  # in code
 BATCH = 64
 MAX_RATE = 4e-3
-NOT_THERE = -1e4  # score of what pads a question's masks
+PADDING_SCORE = -1e4  # score of what pads a question's masks
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class Ask:
+class SampleSource:
     """Whom to ask about what.
 
     Attributes:
@@ -73,122 +77,130 @@ class Ask:
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class MaskSample:
     """One question with its masks.
 
     Attributes:
         count: clicks; without the negative ones where they were drawn.
         is_corrected: whether the clicks were set on errors, not drawn on the part.
-        measures: (C, M) float32, of all looks, the whole first.
+        features: (C, M) float32, of all looks, the whole first.
         iou: (C,) float32 with the true part; the plain mask of the whole first.
     """
 
     count: int
     is_corrected: bool
-    measures: FloatArray
+    features: FloatArray
     iou: FloatArray
 
 
-def ask_object(ask: Ask, index: int, seed: int) -> list[Asked]:
+def sample_object(source: SampleSource, index: int, seed: int) -> list[MaskSample]:
     """Questions about some parts of object `index`; none where it cannot be used."""
     torch.set_num_threads(1)
     rng = np.random.default_rng([seed, index])
     try:
-        pack_share = 0.0 if ask.folder is None else 1.0
-        made = labelled_object(index, seed, ask.folder, ask.split, pack_share)
-        return [] if made is None else ask_mesh(ask.network, *made, rng, ask.config)
+        pack_share = 0.0 if source.folder is None else 1.0
+        made = load_labelled_object(index, seed, source.folder, source.split, pack_share)
+        return [] if made is None else sample_mesh(source.network, *made, rng, source.config)
     except SegvigenError as err:
         log.warning("object=%d refused=%s", index, err)
         return []
 
 
-def ask_mesh(
+def sample_mesh(
     network: Path,
     mesh: AssetMesh,
     labels: IntArray,
     rng: np.random.Generator,
     config: SegmenterConfig,
-) -> list[Asked]:
+) -> list[MaskSample]:
     """Questions about some parts of a mesh, more and more clicks, drawn or set on errors.
 
     Only those where the product would choose.
     """
-    surface = surface_of(mesh)
-    tree = segment_tree(surface, config.regions)
-    looks = Looks.of(surface, tree, config, load_patch_network(network))
-    known = _Object(surface, looks, config)
+    surface = measure_surface(mesh)
+    tree = build_segment_tree(surface, config.regions)
+    crops = MultiScaleCrops.build(surface, tree, config, load_patch_network(network))
+    sampler = _ClickSampler(surface, crops, config)
     areas = np.bincount(labels, surface.areas)
     parts = np.flatnonzero(areas > MIN_PART_SHARE * areas.sum())
     found = []
     for part in rng.permutation(parts)[:MAX_PARTS]:
         mask = labels == part
-        found += known.drawn(mask, rng)
-        found += known.corrected(mask, rng)
+        found += sampler.sample_drawn_clicks(mask, rng)
+        found += sampler.sample_corrective_clicks(mask, rng)
     return found
 
 
 @dataclass(frozen=True, slots=True)
-class _Object:
+class _ClickSampler:
     surface: Surface
-    looks: Looks
+    crops: MultiScaleCrops
     config: SegmenterConfig
 
-    def drawn(self, part: BoolArray, rng: np.random.Generator) -> list[Asked]:
+    def sample_drawn_clicks(self, part: BoolArray, rng: np.random.Generator) -> list[MaskSample]:
         """Clicks on the part, once with some beside it."""
-        points = surface_clicks(self.surface, part, max(CLICK_COUNTS), rng)
-        counts = sorted({1, *map(int, rng.choice(CLICK_COUNTS[1:], NUM_DRAWN - 1, replace=False))})
+        points = draw_surface_clicks(self.surface, part, max(CLICK_COUNTS), rng)
+        counts = sorted(
+            {1, *map(int, rng.choice(CLICK_COUNTS[1:], NUM_DRAWN_COUNTS - 1, replace=False))}
+        )
         sets = [points[:count] for count in counts]
         count = int(rng.choice(CLICK_COUNTS[:4]))
-        beside = self._beside(part, points[:count], rng)
-        sets += [[*points[:count], *beside]] if beside else []
-        rows = [self.ask(part, clicks) for clicks in sets]
+        negatives = self._draw_negative_clicks(part, points[:count], rng)
+        sets += [[*points[:count], *negatives]] if negatives else []
+        rows = [self.sample_masks(part, clicks) for clicks in sets]
         return [row for row in rows if row is not None]
 
-    def corrected(self, part: BoolArray, rng: np.random.Generator) -> list[Asked]:
+    def sample_corrective_clicks(
+        self, part: BoolArray, rng: np.random.Generator
+    ) -> list[MaskSample]:
         """One click after the other on what a mask has wrong: the plain one, or the likeliest."""
         by_chance = rng.random() < 0.5
-        recorded = rng.choice(CLICK_COUNTS, NUM_CORRECTED, replace=False)
+        recorded = rng.choice(CLICK_COUNTS, NUM_CORRECTED_COUNTS, replace=False)
         clicks: list[Click] = []
         mask: BoolArray = np.zeros(len(part), bool)
         found = []
         for count in range(1, int(recorded.max()) + 1):
-            click = error_click(self.surface, mask, part)
+            click = find_error_click(self.surface, mask, part)
             if click is None:
                 break
             clicks.append(click)
-            asked = self.ask(part, clicks) if count in recorded else None
-            if asked is not None:
-                found.append(replace(asked, count=count, is_corrected=True))
-            mask = self._whole_mask(clicks, by_chance)
+            sample = self.sample_masks(part, clicks) if count in recorded else None
+            if sample is not None:
+                found.append(replace(sample, count=count, is_corrected=True))
+            mask = self._predict_whole_mask(clicks, by_chance)
         return found
 
-    def ask(self, part: BoolArray, clicks: Sequence[Click]) -> Asked | None:
+    def sample_masks(self, part: BoolArray, clicks: Sequence[Click]) -> MaskSample | None:
         """A question with its masks; None where there is no choice."""
-        faces, is_positive = _signed_faces(clicks)
-        whole = self.looks.whole
-        patches = whole.atoms.of_face[faces[is_positive]]
-        if not is_choice(whole.reading.terrain, patches, self.config.selection):
+        faces, is_positive = _split_signs(clicks)
+        whole = self.crops.whole
+        patches = whole.superfaces.of_face[faces[is_positive]]
+        if not has_mask_choice(whole.embedding.region_graph, patches, self.config.selection):
             return None
-        looks = self.looks.at(faces[is_positive])
-        answers = ask_looks(looks, faces, is_positive, self.config)
-        told, ious = [], []
-        for look, answer in zip(looks, answers, strict=True):
-            found = propose_masks(answer)
-            told.append(measure_masks(answer, found))
-            ious.append(iou_on_faces(look, found.masks, part, self.surface.areas))
+        crops = self.crops.select(faces[is_positive])
+        responses = predict_clicks(crops, faces, is_positive, self.config)
+        features, ious = [], []
+        for crop, prediction in zip(crops, responses, strict=True):
+            found = propose_masks(prediction)
+            features.append(compute_mask_features(prediction, found))
+            ious.append(compute_iou_on_faces(crop, found.masks, part, self.surface.areas))
         iou = np.concatenate(ious).astype(np.float32)
-        return Asked(int(is_positive.sum()), False, np.concatenate(told), iou)
+        return MaskSample(int(is_positive.sum()), False, np.concatenate(features), iou)
 
-    def _whole_mask(self, clicks: Sequence[Click], by_chance: bool) -> BoolArray:
+    def _predict_whole_mask(self, clicks: Sequence[Click], by_chance: bool) -> BoolArray:
         """(F,) what the whole answers alone: the plain mask, or the likeliest."""
-        whole = self.looks.whole
-        (answer,) = ask_looks([whole], *_signed_faces(clicks), self.config)
-        found = propose_masks(answer)
-        number = int(measure_masks(answer, found)[:, EXPECTED].argmax()) if by_chance else 0
-        mask: BoolArray = found.masks[number][whole.atoms.of_face]
+        whole = self.crops.whole
+        (prediction,) = predict_clicks([whole], *_split_signs(clicks), self.config)
+        found = propose_masks(prediction)
+        number = (
+            int(compute_mask_features(prediction, found)[:, EXPECTED_IOU_COLUMN].argmax())
+            if by_chance
+            else 0
+        )
+        mask: BoolArray = found.masks[number][whole.superfaces.of_face]
         return mask
 
-    def _beside(
+    def _draw_negative_clicks(
         self, part: BoolArray, points: Sequence[Click], rng: np.random.Generator
     ) -> list[Click]:
         """One to five negative clicks outside a part, near its clicks or anywhere."""
@@ -202,45 +214,47 @@ class _Object:
         return [Click(int(face), at[face], is_positive=False) for face in faces]
 
 
-def _signed_faces(clicks: Sequence[Click]) -> tuple[IntArray, BoolArray]:
+def _split_signs(clicks: Sequence[Click]) -> tuple[IntArray, BoolArray]:
     faces = np.array([click.face for click in clicks], np.int64)
     return faces, np.array([click.is_positive for click in clicks], bool)
 
 
-def iou_on_faces(look: Look, masks: BoolArray, part: BoolArray, areas: FloatArray) -> FloatArray:
+def compute_iou_on_faces(
+    crop: Crop, masks: BoolArray, part: BoolArray, areas: FloatArray
+) -> FloatArray:
     """(C,) IoU of masks (C, A) of a look's patches with a part (F,) of the whole surface."""
-    of_face, count = look.atoms.of_face, look.atoms.count
-    size = masks @ np.bincount(of_face, look.areas, count)
-    shared = masks @ np.bincount(of_face, look.areas * part[look.faces], count)
+    of_face, count = crop.superfaces.of_face, crop.superfaces.count
+    size = masks @ np.bincount(of_face, crop.areas, count)
+    shared = masks @ np.bincount(of_face, crop.areas * part[crop.faces], count)
     iou: FloatArray = shared / np.maximum(size + float(areas @ part) - shared, 1e-30)
     return iou
 
 
-def ask_all(asks: Sequence[Ask], seed: int, workers: int) -> list[Asked]:
+def sample_all(sources: Sequence[SampleSource], seed: int, workers: int) -> list[MaskSample]:
     """Questions about all objects, in a fixed order."""
-    jobs = [(ask, index, seed) for ask in asks for index in range(ask.count)]
-    found: list[Asked] = []
+    jobs = [(source, index, seed) for source in sources for index in range(source.count)]
+    found: list[MaskSample] = []
     with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
-        answers = pool.map(ask_object, *zip(*jobs, strict=True))
-        for rows in tqdm(answers, total=len(jobs), desc="objects", mininterval=10):
+        results = pool.map(sample_object, *zip(*jobs, strict=True))
+        for rows in tqdm(results, total=len(jobs), desc="objects", mininterval=10):
             found += rows
     return found
 
 
-def fit(asked: Sequence[Asked], epochs: int, seed: int) -> ChoiceNetwork:
+def fit_selector(samples: Sequence[MaskSample], epochs: int, seed: int) -> MaskSelector:
     """Learn scores whose softmax over a question's masks has the greatest mean IoU."""
     torch.manual_seed(seed)
-    network = ChoiceNetwork()
-    known = np.concatenate([each.measures for each in asked])
-    network.mean.copy_(torch.from_numpy(known.mean(axis=0)))
-    network.scale.copy_(torch.from_numpy(known.std(axis=0) + 1e-3))
-    measures, iou = padded(asked)
+    network = MaskSelector()
+    all_features = np.concatenate([each.features for each in samples])
+    network.mean.copy_(torch.from_numpy(all_features.mean(axis=0)))
+    network.scale.copy_(torch.from_numpy(all_features.std(axis=0) + 1e-3))
+    features, iou = pad_samples(samples)
     optimizer = torch.optim.AdamW(network.parameters(), weight_decay=0.03)
-    steps = epochs * -(-len(asked) // BATCH)
+    steps = epochs * -(-len(samples) // BATCH)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, MAX_RATE, total_steps=steps)
     for _ in tqdm(range(epochs), desc="epochs", mininterval=10):
-        for rows in torch.split(torch.randperm(len(asked)), BATCH):
-            chance = _scores(network, measures[rows], iou[rows]).softmax(dim=1)
+        for rows in torch.split(torch.randperm(len(samples)), BATCH):
+            chance = _score_masks(network, features[rows], iou[rows]).softmax(dim=1)
             loss = -(chance * iou[rows].clamp_min(0)).sum(dim=1).mean()
             optimizer.zero_grad()
             torch.autograd.backward(loss)
@@ -249,52 +263,57 @@ def fit(asked: Sequence[Asked], epochs: int, seed: int) -> ChoiceNetwork:
     return network.eval()
 
 
-def padded(asked: Sequence[Asked]) -> tuple[Tensor, Tensor]:
+def pad_samples(samples: Sequence[MaskSample]) -> tuple[Tensor, Tensor]:
     """(Q, C, M) measures and (Q, C) IoU; -1 where a question has fewer masks."""
-    most = max(len(each.iou) for each in asked)
-    measures = np.zeros((len(asked), most, NUM_MEASURES), np.float32)
-    iou = np.full((len(asked), most), -1.0, np.float32)
-    for row, each in enumerate(asked):
-        measures[row, : len(each.iou)] = each.measures
+    most = max(len(each.iou) for each in samples)
+    features = np.zeros((len(samples), most, NUM_MASK_FEATURES), np.float32)
+    iou = np.full((len(samples), most), -1.0, np.float32)
+    for row, each in enumerate(samples):
+        features[row, : len(each.iou)] = each.features
         iou[row, : len(each.iou)] = each.iou
-    return torch.from_numpy(measures), torch.from_numpy(iou)
+    return torch.from_numpy(features), torch.from_numpy(iou)
 
 
-def _scores(network: ChoiceNetwork, measures: Tensor, iou: Tensor) -> Tensor:
-    scores: Tensor = network(measures)
-    return scores.masked_fill(iou < 0, NOT_THERE)
+def _score_masks(network: MaskSelector, features: Tensor, iou: Tensor) -> Tensor:
+    scores: Tensor = network(features)
+    return scores.masked_fill(iou < 0, PADDING_SCORE)
 
 
 @torch.no_grad()
-def compare(network: ChoiceNetwork, asked: Sequence[Asked]) -> list[tuple[str, tuple[float, ...]]]:
+def compare_choices(
+    network: MaskSelector, samples: Sequence[MaskSample]
+) -> list[tuple[str, tuple[float, ...]]]:
     """Each kind of clicks: mean IoU of the plain mask, of the chosen one, of the best."""
-    measures, iou = padded(asked)
-    best = _scores(network, measures, iou).argmax(dim=1)
+    features, iou = pad_samples(samples)
+    best = _score_masks(network, features, iou).argmax(dim=1)
     rows = torch.stack([iou[:, 0], iou[torch.arange(len(iou)), best], iou.amax(dim=1)]).T.numpy()
-    kinds = np.array([f"{'corrected' if a.is_corrected else 'drawn'} {a.count:2}" for a in asked])
+    kinds = np.array([f"{'corrected' if a.is_corrected else 'drawn'} {a.count:2}" for a in samples])
     found = [(str(kind), rows[kinds == kind].mean(axis=0)) for kind in np.unique(kinds)]
     return [(kind, tuple(float(value) for value in row)) for kind, row in found]
 
 
-def save_asked(path: Path, asked: Sequence[Asked]) -> None:
+def save_samples(path: Path, samples: Sequence[MaskSample]) -> None:
     """Keep questions in one file, for other fits."""
     np.savez(
         path,
-        counts=np.array([each.count for each in asked]),
-        is_corrected=np.array([each.is_corrected for each in asked]),
-        sizes=np.array([len(each.iou) for each in asked]),
-        measures=np.concatenate([each.measures for each in asked]),
-        iou=np.concatenate([each.iou for each in asked]),
+        counts=np.array([each.count for each in samples]),
+        is_corrected=np.array([each.is_corrected for each in samples]),
+        sizes=np.array([len(each.iou) for each in samples]),
+        measures=np.concatenate([each.features for each in samples]),
+        iou=np.concatenate([each.iou for each in samples]),
     )
 
 
-def load_asked(path: Path) -> list[Asked]:
+def load_samples(path: Path) -> list[MaskSample]:
     """Questions that were kept."""
     with np.load(path, allow_pickle=False) as stored:
         ends = np.cumsum(stored["sizes"])[:-1]
-        measures, iou = (np.split(stored[name], ends) for name in ("measures", "iou"))
-        rows = zip(stored["counts"], stored["is_corrected"], measures, iou, strict=True)
-        return [Asked(int(count), bool(late), told, each) for count, late, told, each in rows]
+        features, iou = (np.split(stored[name], ends) for name in ("measures", "iou"))
+        rows = zip(stored["counts"], stored["is_corrected"], features, iou, strict=True)
+        return [
+            MaskSample(int(count), bool(late), rows_of_features, each)
+            for count, late, rows_of_features, each in rows
+        ]
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -310,25 +329,27 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--workers", type=int, default=2)
     args = parser.parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(message)s")
-    asked = [each for path in args.asked for each in load_asked(path)]
+    samples = [each for path in args.asked for each in load_samples(path)]
     args.out.parent.mkdir(parents=True, exist_ok=True)
     if args.ask:
-        fresh = ask_all([_ask(*each) for each in args.ask], args.seed, args.workers)
-        save_asked(args.out.with_suffix(".asked.npz"), fresh)
-        asked += fresh
-    if not asked:
+        fresh = sample_all([_parse_source(*each) for each in args.ask], args.seed, args.workers)
+        save_samples(args.out.with_suffix(".asked.npz"), fresh)
+        samples += fresh
+    if not samples:
         parser.error("no questions; give --ask or --asked")
-    log.info("questions=%d masks=%d", len(asked), sum(len(each.iou) for each in asked))
-    network = fit(asked, args.epochs, args.seed)
+    log.info("questions=%d masks=%d", len(samples), sum(len(each.iou) for each in samples))
+    network = fit_selector(samples, args.epochs, args.seed)
     save_file(network.state_dict(), args.out)
     if args.check:
-        asks = [replace(_ask(*each), split="validation") for each in args.check]
-        for kind, (plain, chosen, best) in compare(network, ask_all(asks, args.seed, args.workers)):
+        sources = [replace(_parse_source(*each), split="validation") for each in args.check]
+        for kind, (plain, chosen, best) in compare_choices(
+            network, sample_all(sources, args.seed, args.workers)
+        ):
             log.info("clicks=%s plain=%.3f chosen=%.3f best=%.3f", kind, plain, chosen, best)
 
 
-def _ask(network: str, folder: str, count: str) -> Ask:
-    return Ask(Path(network), None if folder == MADE else Path(folder), int(count))
+def _parse_source(network: str, folder: str, count: str) -> SampleSource:
+    return SampleSource(Path(network), None if folder == PROCEDURAL else Path(folder), int(count))
 
 
 if __name__ == "__main__":

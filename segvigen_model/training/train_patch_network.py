@@ -28,30 +28,30 @@ from tqdm import tqdm
 
 from segvigen_model.interactive.patch_network import (
     PatchNetwork,
-    grown,
+    build_patch_tensors,
     read_patch_network,
-    tensors_of,
+    with_depth,
 )
 from segvigen_model.training.click_sampling import (
-    click_tensors,
-    corrected,
+    add_corrections,
     draw_patches,
     draw_question,
-    thinned,
-    turned,
+    make_click_tensors,
+    rotate_example,
+    thin_example,
 )
 from segvigen_model.training.patch_data import PatchExample, read_file
-from segvigen_model.training.runs import Average, Run, set_rate, warm_cosine
+from segvigen_model.training.runs import Average, Run, compute_warm_cosine, set_rate
 from segvigen_model.types import FloatArray
 
 CORRECTED_SHARE = 0.4  # of objects: clicks on what the network got wrong
-QUESTIONS = 5
-TOGETHER_WEIGHT = 0.5
+NUM_QUESTIONS = 5
+AFFINITY_WEIGHT = 0.5
 GRADIENT_LIMIT = 1.0
 NUM_VALIDATION = 100
 COUNTS = (1, 3, 5, 10)
-_LOOSE_PIECES = -5  # column of the scalars: log of components
-_FEW_PIECES = 1.5  # fused skins have one component or two
+_MULTIPLE_COMPONENTS = -5  # column of the scalars: log of components
+_FEW_COMPONENTS = 1.5  # fused skins have one component or two
 log = logging.getLogger(__name__)
 
 
@@ -68,8 +68,8 @@ class FitOptions:
         seed: of everything.
         device: torch device.
         threads: objects at once, each on one CPU core.
-        judge_every: steps between validations.
-        is_start_judged: the weights to begin with count too: what is kept is never worse.
+        validate_every: steps between validations.
+        validates_start: the weights to begin with count too: what is kept is never worse.
     """
 
     minutes: float
@@ -80,8 +80,8 @@ class FitOptions:
     seed: int = 0
     device: str = "cpu"
     threads: int = 1
-    judge_every: int = 500
-    is_start_judged: bool = False
+    validate_every: int = 500
+    validates_start: bool = False
 
 
 class Examples:
@@ -102,53 +102,55 @@ class Examples:
                     self.seen.add(path)
 
 
-def mask_loss(odds: Tensor, target: Tensor, areas: Tensor) -> Tensor:
+def compute_mask_loss(logits: Tensor, target: Tensor, areas: Tensor) -> Tensor:
     """(Q, A) odds and targets, (A,) areas -> scalar: cross-entropy and soft IoU, area-weighted."""
-    entropy = (F.binary_cross_entropy_with_logits(odds, target, reduction="none") * areas).sum(1)
+    entropy = (F.binary_cross_entropy_with_logits(logits, target, reduction="none") * areas).sum(1)
     # Small parts would hardly count in the entropy, whose weights are areas.
     entropy = entropy / ((target * areas).sum(1) + 1e-4).sqrt()
-    chance = odds.sigmoid()
+    chance = logits.sigmoid()
     shared = (chance * target * areas).sum(1)
     union = ((chance + target - chance * target) * areas).sum(1) + 1e-5
     return (entropy + 1.0 - shared / union).mean()
 
 
-def together_loss(odds: Tensor, example: PatchExample) -> Tensor:
+def compute_affinity_loss(logits: Tensor, example: PatchExample) -> Tensor:
     """Cross-entropy of all pairs, and of those that touch."""
-    device = odds.device
+    device = logits.device
     shares = torch.from_numpy(example.shares).to(device)
     target = (shares @ shares.T).clamp(0, 1)
-    entropy = F.binary_cross_entropy_with_logits(odds, target, reduction="none")
-    root = torch.from_numpy(example.facts.areas).to(device).sqrt()
+    entropy = F.binary_cross_entropy_with_logits(logits, target, reduction="none")
+    root = torch.from_numpy(example.features.areas).to(device).sqrt()
     weight = root[:, None] * root
     left, right = torch.from_numpy(example.pairs.astype(np.int64)).to(device).T
     touching = entropy[left, right].mean() if len(left) else entropy.sum() * 0
     return (entropy * weight).sum() / weight.sum() + touching
 
 
-def example_loss(network: PatchNetwork, example: PatchExample, rng: np.random.Generator) -> Tensor:
+def compute_example_loss(
+    network: PatchNetwork, example: PatchExample, rng: np.random.Generator
+) -> Tensor:
     """Loss of one object with several questions."""
     device = network.mean.device
-    moved = turned(thinned(example, rng), rng)
-    questions = [draw_question(moved, rng) for _ in range(QUESTIONS)]
-    facts = tensors_of(moved.facts, device)
+    moved = rotate_example(thin_example(example, rng), rng)
+    questions = [draw_question(moved, rng) for _ in range(NUM_QUESTIONS)]
+    features = build_patch_tensors(moved.features, device)
     with torch.autocast(device.type, dtype=torch.bfloat16):
-        encoded = network.encode(facts)
+        encoded = network.encode(features)
         if rng.random() < CORRECTED_SHARE:
-            questions = corrected(network, encoded, questions, moved.facts.areas, rng)
-        odds = network.ask(encoded, [click_tensors(q, device) for q in questions])
-        together = network.together(encoded)
+            questions = add_corrections(network, encoded, questions, moved.features.areas, rng)
+        logits = network.predict_clicks(encoded, [make_click_tensors(q, device) for q in questions])
+        affinity_logits = network.predict_affinity(encoded)
     target = torch.from_numpy(np.stack([q.target for q in questions])).to(device)
-    areas = torch.from_numpy(moved.facts.areas).to(device)
-    loss = mask_loss(odds.float(), target, areas)
-    return loss + TOGETHER_WEIGHT * together_loss(together.float(), moved)
+    areas = torch.from_numpy(moved.features.areas).to(device)
+    loss = compute_mask_loss(logits.float(), target, areas)
+    return loss + AFFINITY_WEIGHT * compute_affinity_loss(affinity_logits.float(), moved)
 
 
-def example_gradient(
+def compute_example_gradient(
     network: PatchNetwork, example: PatchExample, seed: Sequence[int]
 ) -> tuple[float, list[Tensor | None]]:
     """Loss of one object and its gradient by parameter."""
-    loss = example_loss(network, example, np.random.default_rng(seed))
+    loss = compute_example_loss(network, example, np.random.default_rng(seed))
     gradient = torch.autograd.grad(loss, list(network.parameters()), allow_unused=True)
     return loss.item(), list(gradient)
 
@@ -161,7 +163,7 @@ def validate(
 ) -> dict[str, float]:
     """Mean IoU on patches after 1, 3, 5 and 10 positive clicks, of single skins and of others."""
     seeds = [[seed, number] for number in range(len(examples))]
-    each = (pool.map if pool else map)(partial(_scores, network), examples, seeds)
+    each = (pool.map if pool else map)(partial(_score_example, network), examples, seeds)
     table: dict[str, list[float]] = {}
     for scores in each:
         for name, values in scores.items():
@@ -170,35 +172,39 @@ def validate(
 
 
 @torch.no_grad()
-def _scores(
+def _score_example(
     network: PatchNetwork, example: PatchExample, seed: Sequence[int]
 ) -> dict[str, list[float]]:
     """IoU of three parts of an object by kind and count of clicks."""
     rng = np.random.default_rng(seed)
-    moved = turned(example, rng)
-    kind = "skin" if moved.facts.scalars[0, _LOOSE_PIECES] < np.log1p(_FEW_PIECES) else "loose"
+    moved = rotate_example(example, rng)
+    kind = (
+        "skin"
+        if moved.features.scalars[0, _MULTIPLE_COMPONENTS] < np.log1p(_FEW_COMPONENTS)
+        else "loose"
+    )
     table: dict[str, list[float]] = {}
     with torch.autocast(network.mean.device.type, dtype=torch.bfloat16):
-        encoded = network.encode(tensors_of(moved.facts, network.mean.device))
+        encoded = network.encode(build_patch_tensors(moved.features, network.mean.device))
         for _ in range(3):
-            asked = replace(draw_question(moved, rng), negative=np.zeros(0, np.int64))
-            points = draw_patches(moved.facts.areas * asked.target, max(COUNTS), rng)
-            sets = [replace(asked, positive=points[:n]) for n in COUNTS]
-            clicks = [click_tensors(each, network.mean.device) for each in sets]
-            masks = network.ask(encoded, clicks).float().cpu().numpy() > 0
+            question = replace(draw_question(moved, rng), negative=np.zeros(0, np.int64))
+            points = draw_patches(moved.features.areas * question.target, max(COUNTS), rng)
+            sets = [replace(question, positive=points[:n]) for n in COUNTS]
+            clicks = [make_click_tensors(each, network.mean.device) for each in sets]
+            masks = network.predict_clicks(encoded, clicks).float().cpu().numpy() > 0
             for count, mask in zip(COUNTS, masks, strict=True):
-                iou = _iou(mask, asked.target, moved.facts.areas)
+                iou = _compute_iou(mask, question.target, moved.features.areas)
                 table.setdefault(f"{kind}@{count}", []).append(iou)
     return table
 
 
-def _iou(mask: FloatArray, target: FloatArray, areas: FloatArray) -> float:
+def _compute_iou(mask: FloatArray, target: FloatArray, areas: FloatArray) -> float:
     shared = (areas * mask * target).sum()
     union = (areas * (mask + target - mask * target)).sum()
     return float(shared / max(union, 1e-12))
 
 
-def fit(
+def fit_network(
     network: PatchNetwork, run: Run, data: Sequence[Path], options: FitOptions
 ) -> dict[str, float]:
     """Train until the minutes or the steps are used up; returns the last validation scores."""
@@ -214,11 +220,13 @@ def fit(
     run.resume(network, optimizer, average)
     start, losses, scores = time.monotonic(), [], {}
     bar = tqdm(total=options.total_steps, initial=run.step, desc="patches", mininterval=30)
-    with ThreadPoolExecutor(options.threads, initializer=_stay_on_a_core) as pool:
-        if options.is_start_judged and run.step == 0:
-            _judge(network, run, average, judged, pool)
-        while (share := _progress(run.step, start, options)) < 1:
-            set_rate(optimizer, options.rate * warm_cosine(int(1e4 * share), 10_000, warmup=200))
+    with ThreadPoolExecutor(options.threads, initializer=_limit_threads) as pool:
+        if options.validates_start and run.step == 0:
+            _validate_network(network, run, average, judged, pool)
+        while (share := _compute_progress(run.step, start, options)) < 1:
+            set_rate(
+                optimizer, options.rate * compute_warm_cosine(int(1e4 * share), 10_000, warmup=200)
+            )
             losses.append(_take_step(network, optimizer, feed.rows, run.step, options, pool))
             run.step += 1
             average.update(network, run.step)
@@ -227,15 +235,15 @@ def fit(
                 run.report(loss=float(np.mean(losses)), objects=len(feed.rows))
                 losses = []
                 feed.refresh()
-            if run.step % options.judge_every == 0:
-                scores = _judge(network, run, average, judged, pool)
+            if run.step % options.validate_every == 0:
+                scores = _validate_network(network, run, average, judged, pool)
                 run.save(network, optimizer, average)
-        scores = _judge(network, run, average, judged, pool)
+        scores = _validate_network(network, run, average, judged, pool)
     run.save(network, optimizer, average)
     return scores
 
 
-def _stay_on_a_core() -> None:
+def _limit_threads() -> None:
     torch.set_num_threads(1)
 
 
@@ -251,7 +259,9 @@ def _take_step(
     chosen = np.random.default_rng([options.seed, step]).choice(len(examples), options.batch)
     seeds = [[options.seed, step, number] for number in range(options.batch)]
     rows = [examples[index] for index in chosen]
-    losses, gradients = zip(*pool.map(partial(example_gradient, network), rows, seeds), strict=True)
+    losses, gradients = zip(
+        *pool.map(partial(compute_example_gradient, network), rows, seeds), strict=True
+    )
     for values, *columns in zip(network.parameters(), *gradients, strict=True):
         there = [column for column in columns if column is not None]
         values.grad = torch.stack(there).sum(dim=0) / options.batch if there else None
@@ -260,22 +270,25 @@ def _take_step(
     return float(np.mean(losses))
 
 
-def _progress(step: int, start: float, options: FitOptions) -> float:
+def _compute_progress(step: int, start: float, options: FitOptions) -> float:
     clock = (time.monotonic() - start) / (60 * options.minutes)
     return max(step / options.total_steps, clock)
 
 
 def set_normalization(network: PatchNetwork, examples: list[PatchExample]) -> None:
     """Mean and spread of the token facts."""
-    facts = [
-        tensors_of(replace(e.facts, ways=e.facts.ways.astype(np.float32))).tokens for e in examples
+    features = [
+        build_patch_tensors(
+            replace(e.features, geodesic_distances=e.features.geodesic_distances.astype(np.float32))
+        ).tokens
+        for e in examples
     ]
-    tokens = torch.cat(facts)
+    tokens = torch.cat(features)
     network.mean.copy_(tokens.mean(dim=0))
     network.scale.copy_(tokens.std(dim=0) + 0.05)
 
 
-def _judge(
+def _validate_network(
     network: PatchNetwork,
     run: Run,
     average: Average,
@@ -298,9 +311,9 @@ def _judge(
 
 def save_weights(network: PatchNetwork, path: Path) -> None:
     """Write weights in half precision, with the sizes that rebuild the network."""
-    told = {**network.sizes, "encoder": network.depth[0], "decoder": network.depth[1]}
+    sizes = {**network.sizes, "encoder": network.depth[0], "decoder": network.depth[1]}
     state = {k: v.detach().cpu().half().contiguous() for k, v in network.state_dict().items()}
-    save_file(state, path, metadata={name: str(value) for name, value in told.items()})
+    save_file(state, path, metadata={name: str(value) for name, value in sizes.items()})
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -323,7 +336,7 @@ def main(arguments: list[str] | None = None) -> None:
     torch.manual_seed(args.seed)
     network = read_patch_network(args.start) if args.start else PatchNetwork()
     if args.depth:
-        network = grown(network, tuple(args.depth))
+        network = with_depth(network, tuple(args.depth))
     options = FitOptions(
         minutes=args.minutes,
         total_steps=args.steps,
@@ -334,7 +347,7 @@ def main(arguments: list[str] | None = None) -> None:
         device=args.device,
         threads=args.threads,
     )
-    log.info("%s", fit(network, Run(args.out), args.data, options))
+    log.info("%s", fit_network(network, Run(args.out), args.data, options))
 
 
 if __name__ == "__main__":

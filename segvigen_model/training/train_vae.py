@@ -25,16 +25,20 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from segvigen_model.checkpoints import native
-from segvigen_model.datasets.voxel_samples import Sample, load_shard, shard_paths
-from segvigen_model.model.bundle import Bundle, Normalization, from_config
+from segvigen_model.datasets.voxel_samples import Sample, list_shards, load_shard
+from segvigen_model.model.bundle import Normalization, SegviGenModel, build_model_from_config
 from segvigen_model.model.presets import PRESETS, ModelConfig
 from segvigen_model.sparse.structure import Structure
 from segvigen_model.sparse.tensor import SparseTensor
-from segvigen_model.training.colorings import mask_features, palette_features, random_coloring
-from segvigen_model.training.runs import Average, Run, set_rate, warm_cosine
-from segvigen_model.vae.decoder import Decoder, subdivision_loss
+from segvigen_model.training.colorings import (
+    draw_coloring,
+    make_mask_features,
+    make_palette_features,
+)
+from segvigen_model.training.runs import Average, Run, compute_warm_cosine, set_rate
+from segvigen_model.vae.decoder import Decoder, compute_subdivision_loss
 from segvigen_model.vae.encoder import Encoder
-from segvigen_model.vae.shape import shape_features, shape_voxels
+from segvigen_model.vae.shape import decode_shape_voxels, encode_shape_features
 
 KL_WEIGHT = 3e-4
 L1_WEIGHT = 0.1
@@ -68,7 +72,7 @@ class CodecOptions:
     device: str = "cpu"
 
 
-def structure_of(samples: Sequence[Sample], device: str) -> Structure:
+def build_structure(samples: Sequence[Sample], device: str) -> Structure:
     """Voxels of a batch."""
     rows = [
         np.insert(s.coords.astype(np.int32), 0, index, axis=1) for index, s in enumerate(samples)
@@ -76,53 +80,53 @@ def structure_of(samples: Sequence[Sample], device: str) -> Structure:
     return Structure(torch.from_numpy(np.concatenate(rows)).to(device), len(samples))
 
 
-def shape_inputs(samples: Sequence[Sample]) -> Tensor:
+def build_shape_inputs(samples: Sequence[Sample]) -> Tensor:
     """(N, 6) shape features of a batch."""
     dual = np.concatenate([s.dual for s in samples]).astype(np.float32) / 255.0
     flags = np.concatenate([s.flags for s in samples]).astype(np.float32)
-    return shape_features(torch.from_numpy(dual), torch.from_numpy(flags))
+    return encode_shape_features(torch.from_numpy(dual), torch.from_numpy(flags))
 
 
-def texture_loss(encoder: Encoder, decoder: Decoder, x: SparseTensor) -> dict[str, Tensor]:
+def compute_texture_loss(encoder: Encoder, decoder: Decoder, x: SparseTensor) -> dict[str, Tensor]:
     """Reconstruction and KL of texture features (N, 6)."""
     posterior = encoder(x)
     out = decoder(posterior.sample()).voxels.feats.float()
     gap = out - x.feats
     mse, l1 = gap[:, :3].square().mean(), gap[:, :3].abs().mean()
     rest = gap[:, 3:].square().mean()
-    total = 2 * mse + L1_WEIGHT * l1 + 0.2 * rest + KL_WEIGHT * posterior.kl()
+    total = 2 * mse + L1_WEIGHT * l1 + 0.2 * rest + KL_WEIGHT * posterior.compute_kl()
     return {"tex_loss": total, "tex_mse": mse}
 
 
-def shape_loss(encoder: Encoder, decoder: Decoder, x: SparseTensor) -> dict[str, Tensor]:
+def compute_shape_loss(encoder: Encoder, decoder: Decoder, x: SparseTensor) -> dict[str, Tensor]:
     """Dual vertices, crossed edges, subdivision and KL of shape features (N, 6)."""
     posterior = encoder(x)
     decoded = decoder(posterior.sample())
-    voxels = shape_voxels(decoded.voxels)
+    voxels = decode_shape_voxels(decoded.voxels)
     dual = (voxels.dual.float() - x.feats[:, :3] - 0.5).square().mean()
     flags = F.binary_cross_entropy_with_logits(
         voxels.intersected_logits.float(), (x.feats[:, 3:] > 0).float()
     )
-    subdivision = subdivision_loss(decoded)
-    total = 10 * dual + 0.3 * flags + 0.3 * subdivision + KL_WEIGHT * posterior.kl()
+    subdivision = compute_subdivision_loss(decoded)
+    total = 10 * dual + 0.3 * flags + 0.3 * subdivision + KL_WEIGHT * posterior.compute_kl()
     return {"shape_loss": total, "dual_mse": dual, "flags": flags, "subdivision": subdivision}
 
 
 @torch.no_grad()
-def codec_scores(
+def score_codec(
     encoder: Encoder, decoder: Decoder, samples: Sequence[Sample], device: str, seed: int = 0
 ) -> dict[str, float]:
     """Round trip of masks and palettes: mask IoU and share of voxels with the right colour."""
     rng = np.random.default_rng(seed)
     ious, right = [], []
     for sample in samples:
-        structure = structure_of([sample], device)
+        structure = build_structure([sample], device)
         mask = sample.labels == rng.integers(int(sample.labels.max()) + 1)
-        out = round_trip(encoder, decoder, mask_features(mask), structure)
+        out = run_round_trip(encoder, decoder, make_mask_features(mask), structure)
         painted = (out[:, :3].mean(1) > 0).numpy()
         ious.append((painted & mask).sum() / max(1, (painted | mask).sum()))
-        target = palette_features(sample.labels.astype(int), rng)
-        out = round_trip(encoder, decoder, target, structure)
+        target = make_palette_features(sample.labels.astype(int), rng)
+        out = run_round_trip(encoder, decoder, target, structure)
         palette = torch.unique(target[:, :3], dim=0)
         nearest = torch.cdist(out[:, :3], palette).argmin(1)
         truth = torch.cdist(target[:, :3], palette).argmin(1)
@@ -130,7 +134,9 @@ def codec_scores(
     return {"mask_iou": float(np.mean(ious)), "palette_accuracy": float(np.mean(right))}
 
 
-def round_trip(encoder: Encoder, decoder: Decoder, feats: Tensor, structure: Structure) -> Tensor:
+def run_round_trip(
+    encoder: Encoder, decoder: Decoder, feats: Tensor, structure: Structure
+) -> Tensor:
     """Decode the posterior mean of (N, 6) features, back on the CPU."""
     posterior = encoder(SparseTensor(feats.to(structure.device), structure))
     out: Tensor = decoder(posterior.mean).voxels.feats.float().cpu()
@@ -152,17 +158,17 @@ class Codec(nn.Module):
         self.tex_encoder, self.tex_decoder = tex_encoder, tex_decoder
 
 
-def codec_step(
+def compute_codec_step(
     codec: Codec, batch: Sequence[Sample], step: int, rng: np.random.Generator, device: str
 ) -> dict[str, Tensor]:
     """Losses of one step: shape every SHAPE_EVERY-th, else texture."""
-    structure = structure_of(batch, device)
+    structure = build_structure(batch, device)
     with torch.autocast(torch.device(device).type, dtype=torch.bfloat16):
         if step % SHAPE_EVERY == 0:
-            x = SparseTensor(shape_inputs(batch).to(device), structure)
-            return shape_loss(codec.shape_encoder, codec.shape_decoder, x)
-        feats = torch.cat([random_coloring(sample, rng) for sample in batch])
-        return texture_loss(
+            x = SparseTensor(build_shape_inputs(batch).to(device), structure)
+            return compute_shape_loss(codec.shape_encoder, codec.shape_decoder, x)
+        feats = torch.cat([draw_coloring(sample, rng) for sample in batch])
+        return compute_texture_loss(
             codec.tex_encoder, codec.tex_decoder, SparseTensor(feats.to(device), structure)
         )
 
@@ -188,15 +194,15 @@ def train_codec(
     run.resume(codec, optimizer, average)
     rng = np.random.default_rng([options.seed, run.step])
     torch.manual_seed(options.seed + run.step)
-    samples, held = load_all(data, "train"), load_all(data, "validation")[:NUM_VALIDATION]
+    samples, held = load_samples(data, "train"), load_samples(data, "validation")[:NUM_VALIDATION]
     sums: dict[str, list[float]] = {}
     scores: dict[str, float] = {}
     end = time.monotonic() + 60 * options.minutes
     bar = tqdm(total=options.total_steps, initial=run.step, desc="codec", mininterval=10)
     while run.step < options.total_steps and time.monotonic() < end:
-        set_rate(optimizer, options.rate * warm_cosine(run.step, options.total_steps))
+        set_rate(optimizer, options.rate * compute_warm_cosine(run.step, options.total_steps))
         batch = [samples[i] for i in rng.choice(len(samples), options.batch_size)]
-        for name, value in optimise(codec, optimizer, batch, run.step, rng).items():
+        for name, value in optimise_step(codec, optimizer, batch, run.step, rng).items():
             sums.setdefault(name, []).append(value)
         run.step += 1
         average.update(codec, run.step)
@@ -205,16 +211,16 @@ def train_codec(
             run.report(**{k: float(np.mean(v)) for k, v in sums.items()})
             sums = {}
         if run.step % (5 * report_every) == 0:
-            scores = judge(codec, average, held, run)
+            scores = validate_codec(codec, average, held, run)
             run.save(codec, optimizer, average)
-            samples = load_all(data, "train")  # a generator may still be adding shards
-    scores = judge(codec, average, held, run)
+            samples = load_samples(data, "train")  # a generator may still be adding shards
+    scores = validate_codec(codec, average, held, run)
     run.save(codec, optimizer, average)
     average.swap(codec)
     return scores
 
 
-def optimise(
+def optimise_step(
     codec: Codec,
     optimizer: torch.optim.Optimizer,
     batch: Sequence[Sample],
@@ -223,7 +229,7 @@ def optimise(
 ) -> dict[str, float]:
     """One optimiser step; returns its losses."""
     device = str(next(codec.parameters()).device)
-    losses = codec_step(codec, batch, step, rng, device)
+    losses = compute_codec_step(codec, batch, step, rng, device)
     optimizer.zero_grad(set_to_none=True)
     next(iter(losses.values())).backward()  # type: ignore[no-untyped-call]
     nn.utils.clip_grad_norm_(codec.parameters(), GRADIENT_LIMIT)
@@ -231,19 +237,21 @@ def optimise(
     return {name: value.item() for name, value in losses.items()}
 
 
-def judge(codec: Codec, average: Average, held: Sequence[Sample], run: Run) -> dict[str, float]:
+def validate_codec(
+    codec: Codec, average: Average, held: Sequence[Sample], run: Run
+) -> dict[str, float]:
     """Score the moving average on validation samples and report it."""
     device = str(next(codec.parameters()).device)
     average.swap(codec)
-    scores = codec_scores(codec.tex_encoder, codec.tex_decoder, held, device)
+    scores = score_codec(codec.tex_encoder, codec.tex_decoder, held, device)
     average.swap(codec)
     run.report(**scores)
     return scores
 
 
-def load_all(data: Path, split: str) -> list[Sample]:
+def load_samples(data: Path, split: str) -> list[Sample]:
     """All samples of a split's finished shards."""
-    return [sample for path in shard_paths(data, split) for sample in load_shard(path)]
+    return [sample for path in list_shards(data, split) for sample in load_shard(path)]
 
 
 @torch.no_grad()
@@ -255,22 +263,24 @@ def measure_normalization(
     shapes, textures = [], []
     for start in range(0, len(samples), 8):
         batch = samples[start : start + 8]
-        structure = structure_of(batch, device)
-        x = SparseTensor(shape_inputs(batch).to(device), structure)
+        structure = build_structure(batch, device)
+        x = SparseTensor(build_shape_inputs(batch).to(device), structure)
         shapes.append(codec.shape_encoder(x).mean.feats)
-        feats = torch.cat([random_coloring(sample, rng) for sample in batch])
+        feats = torch.cat([draw_coloring(sample, rng) for sample in batch])
         x = SparseTensor(feats.to(device), structure)
         textures.append(codec.tex_encoder(x).mean.feats)
     shape, tex = torch.cat(shapes).float().cpu(), torch.cat(textures).float().cpu()
     return Normalization(shape.mean(0), shape.std(0), tex.mean(0), tex.std(0))
 
 
-def codec_bundle(config: ModelConfig, codec: Codec, norm: Normalization, card: Card) -> Bundle:
+def build_codec_model(
+    config: ModelConfig, codec: Codec, norm: Normalization, card: Card
+) -> SegviGenModel:
     """A bundle that holds the trained halves and an untrained transformer."""
-    bundle = from_config(config)
+    model = build_model_from_config(config)
     for name, half in codec.named_children():
-        getattr(bundle, name).load_state_dict(half.state_dict())
-    return replace(bundle, normalization=norm, card=card)
+        getattr(model, name).load_state_dict(half.state_dict())
+    return replace(model, normalization=norm, card=card)
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -289,18 +299,18 @@ def main(arguments: list[str] | None = None) -> None:
     args = parser.parse_args(arguments)
     preset = PRESETS[args.preset]
     config = replace(preset, grid=args.grid or preset.grid)
-    bundle = from_config(config, seed=args.seed)
-    codec = Codec(
-        bundle.shape_encoder, bundle.shape_decoder, bundle.tex_encoder, bundle.tex_decoder
-    )
+    model = build_model_from_config(config, seed=args.seed)
+    codec = Codec(model.shape_encoder, model.shape_decoder, model.tex_encoder, model.tex_decoder)
     options = CodecOptions(args.minutes, args.steps, args.batch, args.rate, args.seed, args.device)
     run = Run(args.out)
     scores = train_codec(codec, run, args.data, options)
-    samples = load_all(args.data, "train")[:400]
+    samples = load_samples(args.data, "train")[:400]
     norm = measure_normalization(codec, samples, args.device)
     card = {"codec": {"steps": run.step, "seed": args.seed, "batch": args.batch, **scores}}
     codec.to("cpu")
-    native.save(codec_bundle(config, codec, norm, card), args.out / "bundle", is_half=False)
+    native.save_model(
+        build_codec_model(config, codec, norm, card), args.out / "bundle", is_half=False
+    )
 
 
 if __name__ == "__main__":

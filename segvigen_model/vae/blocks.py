@@ -41,7 +41,7 @@ class ConvNeXtBlock(nn.Module):
         self.norm = LayerNorm32(channels, eps=NORM_EPS)
         self.conv = SparseConv3d(channels, channels)
         self.mlp = nn.Sequential(
-            nn.Linear(channels, hidden), nn.SiLU(), _zeroed(nn.Linear(hidden, channels))
+            nn.Linear(channels, hidden), nn.SiLU(), _zero_weights(nn.Linear(hidden, channels))
         )
 
     def forward(self, x: SparseTensor) -> SparseTensor:
@@ -66,17 +66,17 @@ class DownBlock(nn.Module):
         self.norm1 = LayerNorm32(channels, eps=NORM_EPS)
         self.norm2 = LayerNorm32(out_channels, eps=NORM_EPS, elementwise_affine=False)
         self.conv1 = SparseConv3d(channels, out_channels // 8)
-        self.conv2 = _zeroed(SparseConv3d(out_channels, out_channels))
+        self.conv2 = _zero_weights(SparseConv3d(out_channels, out_channels))
 
     def forward(self, x: SparseTensor) -> SparseTensor:
         """(N, Ci) -> (M, Co) on the coarser structure."""
         h = self.conv1(x.replace(F.silu(self.norm1(x.feats)))).fold()
-        h = self._second(h)
+        h = self._run_second_half(h)
         folded = x.fold().feats  # (M, 8 Ci)
         skip = folded.view(len(folded), self.out_channels, -1).mean(dim=-1)
         return h.replace(h.feats + skip)
 
-    def _second(self, h: SparseTensor) -> SparseTensor:
+    def _run_second_half(self, h: SparseTensor) -> SparseTensor:
         out: SparseTensor = self.conv2(h.replace(F.silu(self.norm2(h.feats))))
         return out
 
@@ -98,7 +98,7 @@ class UpBlock(nn.Module):
         self.norm1 = LayerNorm32(channels, eps=NORM_EPS)
         self.norm2 = LayerNorm32(out_channels, eps=NORM_EPS, elementwise_affine=False)
         self.conv1 = SparseConv3d(channels, out_channels * 8)
-        self.conv2 = _zeroed(SparseConv3d(out_channels, out_channels))
+        self.conv2 = _zero_weights(SparseConv3d(out_channels, out_channels))
         self.to_subdiv = nn.Linear(channels, 8) if predicts_subdivision else None
 
     def forward(
@@ -114,18 +114,20 @@ class UpBlock(nn.Module):
         Returns:
             (N, Co) on the finer structure, and the block's logits (M, 8) or None.
         """
-        logits = None if self.to_subdiv is None else x.replace(_apply(self.to_subdiv, x.feats))
+        logits = (
+            None if self.to_subdiv is None else x.replace(_apply_linear(self.to_subdiv, x.feats))
+        )
         h = self.conv1(x.replace(F.silu(self.norm1(x.feats))))
         structure = x.structure
         if structure.fine is None:
-            structure = structure.unfold(_decided(subdivision, logits))
+            structure = structure.unfold(_decide_subdivision(subdivision, logits))
         h = SparseTensor(h.feats, structure).unfold()
         h = self.conv2(h.replace(F.silu(self.norm2(h.feats))))
         skip = SparseTensor(x.feats, structure).unfold().feats  # (N, Ci / 8)
         return h.replace(h.feats + skip.repeat_interleave(self.repeats, dim=1)), logits
 
 
-def _decided(subdivision: Tensor | None, logits: SparseTensor | None) -> Tensor:
+def _decide_subdivision(subdivision: Tensor | None, logits: SparseTensor | None) -> Tensor:
     if subdivision is not None:
         return subdivision
     if logits is None:
@@ -133,13 +135,13 @@ def _decided(subdivision: Tensor | None, logits: SparseTensor | None) -> Tensor:
     return logits.feats > 0
 
 
-def _apply(linear: nn.Linear, feats: Tensor) -> Tensor:
+def _apply_linear(linear: nn.Linear, feats: Tensor) -> Tensor:
     """Run a layer whose dtype may differ from the features'."""
     out: Tensor = linear(feats.to(linear.weight.dtype))
     return out
 
 
-def _zeroed(module: _Module) -> _Module:
+def _zero_weights(module: _Module) -> _Module:
     with torch.no_grad():
         for parameter in module.parameters():
             parameter.zero_()

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from segvigen_model.sparse.tensor import SparseTensor
 from segvigen_model.vae.blocks import ConvNeXtBlock, UpBlock
-from segvigen_model.vae.encoder import init_linears, torso_dtype
+from segvigen_model.vae.encoder import get_torso_dtype, init_linears
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +61,9 @@ class Decoder(nn.Module):
         self.config = config
         self.from_latent = nn.Linear(config.latent_channels, config.channels[0])
         self.output_layer = nn.Linear(config.channels[-1], config.out_channels)
-        self.blocks = nn.ModuleList(_level(config, level) for level in range(len(config.channels)))
+        self.blocks = nn.ModuleList(
+            _build_level(config, level) for level in range(len(config.channels))
+        )
         init_linears(self)
 
     def forward(self, latents: SparseTensor, guides: Sequence[Tensor] | None = None) -> Decoded:
@@ -74,7 +76,7 @@ class Decoder(nn.Module):
         Returns:
             Voxels and, where predicted, subdivision logits.
         """
-        h = latents.replace(self.from_latent(latents.feats).to(torso_dtype(self)))
+        h = latents.replace(self.from_latent(latents.feats).to(get_torso_dtype(self)))
         logits: list[SparseTensor] = []
         for index, level in enumerate(self.blocks):
             for block in level:  # type: ignore[attr-defined]
@@ -88,7 +90,7 @@ class Decoder(nn.Module):
         return Decoded(h.replace(self.output_layer(feats)), tuple(logits))
 
 
-def _level(config: DecoderConfig, level: int) -> nn.ModuleList:
+def _build_level(config: DecoderConfig, level: int) -> nn.ModuleList:
     width = config.channels[level]
     blocks: list[nn.Module] = [ConvNeXtBlock(width) for _ in range(config.num_blocks[level])]
     if level + 1 < len(config.channels):
@@ -97,7 +99,7 @@ def _level(config: DecoderConfig, level: int) -> nn.ModuleList:
     return nn.ModuleList(blocks)
 
 
-def subdivision_loss(decoded: Decoded) -> Tensor:
+def compute_subdivision_loss(decoded: Decoded) -> Tensor:
     """Sum over levels of the mean cross-entropy against the structure that was followed."""
     terms = [
         F.binary_cross_entropy_with_logits(

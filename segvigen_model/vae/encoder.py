@@ -51,7 +51,7 @@ class Posterior:
         )
         return self.mean.replace(self.mean.feats + noise * torch.exp(0.5 * self.logvar))
 
-    def kl(self) -> Tensor:
+    def compute_kl(self) -> Tensor:
         """Mean divergence per latent number from the standard normal."""
         mean = self.mean.feats
         return 0.5 * (mean.square() + self.logvar.exp() - 1.0 - self.logvar).mean()
@@ -65,14 +65,16 @@ class Encoder(nn.Module):
         self.config = config
         self.input_layer = nn.Linear(config.in_channels, config.channels[0])
         self.to_latent = nn.Linear(config.channels[-1], 2 * config.latent_channels)
-        self.blocks = nn.ModuleList(_level(config, level) for level in range(len(config.channels)))
+        self.blocks = nn.ModuleList(
+            _build_level(config, level) for level in range(len(config.channels))
+        )
         init_linears(self)
         with torch.no_grad():
             self.to_latent.bias[config.latent_channels :] = config.logvar_bias
 
     def forward(self, x: SparseTensor) -> Posterior:
         """Encode (N, in_channels) voxels."""
-        h = x.replace(self.input_layer(x.feats).to(torso_dtype(self)))
+        h = x.replace(self.input_layer(x.feats).to(get_torso_dtype(self)))
         for level in self.blocks:
             for block in level:  # type: ignore[attr-defined]
                 h = block(h)
@@ -81,7 +83,7 @@ class Encoder(nn.Module):
         return Posterior(h.replace(mean), logvar)
 
 
-def _level(config: EncoderConfig, level: int) -> nn.ModuleList:
+def _build_level(config: EncoderConfig, level: int) -> nn.ModuleList:
     width = config.channels[level]
     blocks: list[nn.Module] = [ConvNeXtBlock(width) for _ in range(config.num_blocks[level])]
     if level + 1 < len(config.channels):
@@ -97,7 +99,7 @@ def init_linears(module: nn.Module) -> None:
             nn.init.zeros_(layer.bias)
 
 
-def torso_dtype(module: nn.Module) -> torch.dtype:
+def get_torso_dtype(module: nn.Module) -> torch.dtype:
     """Return the dtype of the blocks' convolutions."""
     for layer in module.modules():
         if isinstance(layer, SparseConv3d):

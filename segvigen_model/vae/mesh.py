@@ -75,21 +75,25 @@ def extract_mesh(
         split: how quads become triangles.
     """
     vertices = (coords.to(dual.dtype) + dual) / grid - 0.5
-    quads = _quads(coords, intersected)  # (Q, 4)
+    quads = _find_quads(coords, intersected)  # (Q, 4)
     if split == "train":
-        middle, corners = _middle_vertices(vertices, quads, weight)
+        middle, corners = _add_middle_vertices(vertices, quads, weight)
         return DecodedMesh(torch.cat([vertices, middle]), corners[:, FAN].reshape(-1, 3))
     if split == "weights":
-        is_02 = _weights_say_02(weight, quads)
+        is_02 = _prefer_split_02(weight, quads)
     elif split == "normals":
-        is_02 = _alignment(vertices, quads, SPLIT_02) > _alignment(vertices, quads, SPLIT_13)
+        is_02 = _compute_alignment(vertices, quads, SPLIT_02) > _compute_alignment(
+            vertices, quads, SPLIT_13
+        )
     else:
-        is_02 = _alignment(vertices, quads, SPLIT_02[:3] * 2) > 0  # the triangle has an area
+        is_02 = (
+            _compute_alignment(vertices, quads, SPLIT_02[:3] * 2) > 0
+        )  # the triangle has an area
     faces = torch.where(is_02[:, None], quads[:, SPLIT_02], quads[:, SPLIT_13])
     return DecodedMesh(vertices, faces.reshape(-1, 3))
 
 
-def _quads(coords: Tensor, intersected: Tensor) -> Tensor:
+def _find_quads(coords: Tensor, intersected: Tensor) -> Tensor:
     """(Q, 4) int64 rows of the voxels round each crossed edge, by voxel, then by axis."""
     wide = coords.long()
     rings = torch.tensor(RINGS, device=coords.device)
@@ -103,7 +107,7 @@ def _quads(coords: Tensor, intersected: Tensor) -> Tensor:
     return order[found[exists]]
 
 
-def _middle_vertices(vertices: Tensor, quads: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
+def _add_middle_vertices(vertices: Tensor, quads: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
     """(Q, 3) vertices between the diagonals' middles, and (Q, 5) corners with them."""
     v0, v1, v2, v3 = (vertices[quads[:, corner]] for corner in range(4))
     w0, w1, w2, w3 = (weight[quads[:, corner]] for corner in range(4))
@@ -113,12 +117,12 @@ def _middle_vertices(vertices: Tensor, quads: Tensor, weight: Tensor) -> tuple[T
     return middle, torch.cat([quads, rows[:, None]], dim=1)
 
 
-def _weights_say_02(weight: Tensor, quads: Tensor) -> Tensor:
+def _prefer_split_02(weight: Tensor, quads: Tensor) -> Tensor:
     w = weight[:, 0][quads]
     return w[:, 0] * w[:, 2] > w[:, 1] * w[:, 3]
 
 
-def _alignment(vertices: Tensor, quads: Tensor, split: tuple[int, ...]) -> Tensor:
+def _compute_alignment(vertices: Tensor, quads: Tensor, split: tuple[int, ...]) -> Tensor:
     a, b, c, d, e, f = (vertices[quads[:, corner]] for corner in split)
     first = torch.linalg.cross(b - a, c - a)
     second = torch.linalg.cross(e - d, f - d)

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from segvigen_model.sparse.tensor import SparseTensor, sparse_tensor
+from segvigen_model.sparse.tensor import SparseTensor, make_sparse_tensor
 from segvigen_model.types import BoolArray, ByteArray, IntArray
 
 IN_CHANNELS = 6  # dual vertex xyz, crossed edges xyz
@@ -33,12 +33,12 @@ class ShapeVoxels:
     coords: Tensor
 
 
-def shape_features(dual: Tensor, intersected: Tensor) -> Tensor:
+def encode_shape_features(dual: Tensor, intersected: Tensor) -> Tensor:
     """(N, 6) encoder input from dual (N, 3) in 0..1 and flags (N, 3) in {0, 1}."""
     return torch.cat([dual - 0.5, intersected.to(dual.dtype) - 0.5], dim=1)
 
 
-def shape_voxels(raw: SparseTensor) -> ShapeVoxels:
+def decode_shape_voxels(raw: SparseTensor) -> ShapeVoxels:
     """Interpret the shape decoder's raw output (N, 7)."""
     feats = raw.feats
     return ShapeVoxels(
@@ -49,7 +49,7 @@ def shape_voxels(raw: SparseTensor) -> ShapeVoxels:
     )
 
 
-def shape_tensor(coords: IntArray, dual: ByteArray, intersected: BoolArray) -> SparseTensor:
+def make_shape_tensor(coords: IntArray, dual: ByteArray, intersected: BoolArray) -> SparseTensor:
     """Encoder input of one asset.
 
     Args:
@@ -58,8 +58,8 @@ def shape_tensor(coords: IntArray, dual: ByteArray, intersected: BoolArray) -> S
         intersected: (N, 3) bool.
     """
     voxels = F.pad(torch.from_numpy(coords.astype("int32")), (1, 0))
-    feats = shape_features(
+    feats = encode_shape_features(
         torch.from_numpy(dual.astype("float32") / 255.0),
         torch.from_numpy(intersected.astype("float32")),
     )
-    return sparse_tensor(feats, voxels, batch_size=1)
+    return make_sparse_tensor(feats, voxels, batch_size=1)

@@ -10,17 +10,17 @@ from segvigen_model.types import ByteArray
 CHANNELS = 6  # red, green, blue, metallic, roughness, alpha
 
 
-def texture_features(attributes: Tensor) -> Tensor:
+def encode_texture_features(attributes: Tensor) -> Tensor:
     """(N, 6) encoder input from attributes in 0..1."""
     return attributes * 2.0 - 1.0
 
 
-def texture_attributes(raw: Tensor) -> Tensor:
+def decode_texture_attributes(raw: Tensor) -> Tensor:
     """(N, 6) attributes, 0..1 where the decoder is right, from its raw output."""
     return raw * 0.5 + 0.5
 
 
-def pbr_features(
+def encode_pbr_features(
     base_color: ByteArray, metallic: ByteArray, roughness: ByteArray, alpha: ByteArray
 ) -> Tensor:
     """(N, 6) encoder input of one asset from its uint8 voxel attributes.
@@ -33,14 +33,14 @@ def pbr_features(
     """
     scalars = [torch.from_numpy(value)[:, None] for value in (metallic, roughness, alpha)]
     stacked = torch.cat([torch.from_numpy(base_color), *scalars], dim=1)
-    return texture_features(stacked.float() / 255.0)
+    return encode_texture_features(stacked.float() / 255.0)
 
 
-def color_features(colors: Tensor) -> Tensor:
+def encode_color_features(colors: Tensor) -> Tensor:
     """(N, 6) encoder input of a matt, opaque colouring such as a part palette.
 
     Args:
         colors: (N, 3) float, 0..1.
     """
     rest = colors.new_tensor([0.0, 1.0, 1.0]).expand(len(colors), 3)
-    return texture_features(torch.cat([colors, rest], dim=1))
+    return encode_texture_features(torch.cat([colors, rest], dim=1))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from tasks.catalogue.catalogue import Catalogue, LeaseLost
 from tasks.catalogue.engine import CatalogueError
-from tasks.catalogue.leases import worker_id
+from tasks.catalogue.leases import make_worker_id
 from tasks.catalogue.quality_rows import (
     CopyRole,
     CopyRow,
@@ -18,6 +18,7 @@ from tasks.catalogue.rows import (
     AssetRow,
     CheckpointRow,
     ClickRow,
+    EditCommandRow,
     EventRow,
     LabelSetRow,
     ProposalRow,
@@ -25,7 +26,6 @@ from tasks.catalogue.rows import (
     ReviewTaskRow,
     ShardMemberRow,
     ShardVersionRow,
-    VerbRow,
 )
 from tasks.catalogue.schema import SchemaUpgrade, upgrade_catalogue
 from tasks.catalogue.states import ALLOWED_MOVES, DONE, PARKED, AssetState, IllegalMove
@@ -43,6 +43,7 @@ __all__ = [
     "ClickRow",
     "CopyRole",
     "CopyRow",
+    "EditCommandRow",
     "EventRow",
     "FindingKind",
     "FindingRow",
@@ -56,8 +57,7 @@ __all__ = [
     "SchemaUpgrade",
     "ShardMemberRow",
     "ShardVersionRow",
-    "VerbRow",
     "WaitingRow",
+    "make_worker_id",
     "upgrade_catalogue",
-    "worker_id",
 ]

@@ -76,17 +76,17 @@ class Catalogue:
         with self._db.begin():
             if not self._db.insert(row):
                 return False
-            self._db.event("registered", asset.asset_id, {"name": asset.name})
+            self._db.add_event("registered", asset.asset_id, {"name": asset.name})
         return True
 
-    def asset(self, asset_id: str) -> AssetRow:
+    def get_asset(self, asset_id: str) -> AssetRow:
         """One asset; raises CatalogueError when unknown."""
         found = self.find_asset(asset_id)
         if found is None:
             raise CatalogueError(f"unknown asset {asset_id[:64]!r}")
         return found
 
-    def locked(self, asset_id: str) -> AssetRow:
+    def lock_asset(self, asset_id: str) -> AssetRow:
         """One asset that nobody else can change until the open transaction ends."""
         query = sa.select(AssetRow).where(AssetRow.asset_id == asset_id)
         found = self._db.load_first(query if self._db.is_sqlite else query.with_for_update())
@@ -98,14 +98,14 @@ class Catalogue:
         """One asset, or None when unknown."""
         return self._db.load_first(sa.select(AssetRow).where(AssetRow.asset_id == asset_id))
 
-    def assets(self, state: AssetState | str | None = None) -> list[AssetRow]:
+    def list_assets(self, state: AssetState | str | None = None) -> list[AssetRow]:
         """All assets, or those in one state, oldest first."""
         query = sa.select(AssetRow).order_by(AssetRow.created_at, AssetRow.asset_id)
         if state is not None:
             query = query.where(AssetRow.state == AssetState(state))
         return self._db.load(query)
 
-    def counts(self) -> dict[AssetState, int]:
+    def count_assets(self) -> dict[AssetState, int]:
         """Number of assets in every state, zeros included."""
         query = sa.select(AssetRow.state, sa.func.count().label("number")).group_by(AssetRow.state)
         found = {row["state"]: int(row["number"]) for row in self._db.mappings(query)}
@@ -117,8 +117,8 @@ class Catalogue:
         if unknown:
             raise CatalogueError(f"fields {sorted(unknown)} of an asset cannot be changed here")
         with self._db.begin():
-            self._change(self.locked(asset_id), fields)
-            self._db.event("updated", asset_id, fields)
+            self._change_asset(self.lock_asset(asset_id), fields)
+            self._db.add_event("updated", asset_id, fields)
 
     # --- moves
 
@@ -149,17 +149,19 @@ class Catalogue:
         """
         new = AssetState(to_state)
         with self._db.begin():
-            old = self.locked(asset_id)
+            old = self.lock_asset(asset_id)
             _check_lease(old, worker)
             check_move(asset_id, old.state, new)
             if set(fields) - _CHANGEABLE:
                 raise CatalogueError(f"unknown fields {sorted(set(fields) - _CHANGEABLE)}")
-            changes = {**fields, **_arrival(old, new, reason, detail)}
+            changes = {**fields, **_make_arrival_columns(old, new, reason, detail)}
             if round is not None:
                 changes["round"] = round
-            moved = self._change(old, changes)
-            told = {"from": old.state, "to": new, "round": moved.round}
-            self._db.event("moved", asset_id, {**told, "reason": reason, "detail": detail}, worker)
+            moved = self._change_asset(old, changes)
+            event_detail = {"from": old.state, "to": new, "round": moved.round}
+            self._db.add_event(
+                "moved", asset_id, {**event_detail, "reason": reason, "detail": detail}, worker
+            )
         return moved
 
     def record_failure(
@@ -177,28 +179,28 @@ class Catalogue:
         """
         text = error[:MAX_ERROR_CHARS]
         with self._db.begin():
-            old = self.locked(asset_id)
+            old = self.lock_asset(asset_id)
             _check_lease(old, worker)
             attempts = old.attempts + 1
-            self._db.event("attempt_failed", asset_id, {"n": attempts, "error": text}, worker)
+            self._db.add_event("attempt_failed", asset_id, {"n": attempts, "error": text}, worker)
             if attempts >= max_attempts and old.state not in PARKED:
-                self._change(old, {"attempts": attempts, "last_error": text})
+                self._change_asset(old, {"attempts": attempts, "last_error": text})
                 reason = f"{old.state}_failed"
                 return self.move(asset_id, AssetState.FAILED, reason=reason, detail=text)
             pause = self._db.clock() + retry_after_s if retry_after_s else 0.0
             free = {"lease_owner": None, "lease_until": pause, "is_started": False}
-            return self._change(old, {**free, "attempts": attempts, "last_error": text})
+            return self._change_asset(old, {**free, "attempts": attempts, "last_error": text})
 
     def retry(self, asset_id: str) -> AssetRow:
         """Take a parked asset back to where it stood before it was parked."""
-        old = self.asset(asset_id)
+        old = self.get_asset(asset_id)
         if old.source_key is None:
             raise CatalogueError(f"asset {asset_id[:12]} has no source; ingest its object again")
         if old.state not in PARKED:
             raise CatalogueError(f"asset {asset_id[:12]} is {old.state}, not parked")
         target = AssetState(old.parked_from or AssetState.REGISTERED)
         if old.state is not AssetState.FAILED:  # look at it again, from the last proposal on
-            has_proposal = self.latest_proposal(asset_id) is not None
+            has_proposal = self.get_latest_proposal(asset_id) is not None
             target = AssetState.PROPOSED if has_proposal else AssetState.REGISTERED
         return self.move(asset_id, target, reason="retry")
 
@@ -235,42 +237,46 @@ class Catalogue:
             lease = sa.update(AssetRow).where(AssetRow.asset_id.in_(ids))
             lease = lease.values(lease_owner=worker, lease_until=now + lease_s)
             leased = {row.asset_id: row for row in self._db.load(lease.returning(AssetRow))}
-            self._db.event("claimed", None, {"assets": ids, "lease_s": lease_s}, worker)
+            self._db.add_event("claimed", None, {"assets": ids, "lease_s": lease_s}, worker)
         return [leased[asset_id] for asset_id in ids]
 
     def start(self, asset_id: str, worker: str) -> None:
         """Say that work on a leased asset begins now; raises LeaseLost if it is not ours."""
-        mine = (AssetRow.asset_id == asset_id, AssetRow.lease_owner == worker)
+        own_lease = (AssetRow.asset_id == asset_id, AssetRow.lease_owner == worker)
         with self._db.begin() as connection:
-            begin = sa.update(AssetRow).where(*mine).values(is_started=True)
+            begin = sa.update(AssetRow).where(*own_lease).values(is_started=True)
             if connection.execute(begin).rowcount != 1:
                 raise LeaseLost(f"asset {asset_id[:12]} is not leased to {worker}")
-            self._db.event("started", asset_id, {}, worker)
+            self._db.add_event("started", asset_id, {}, worker)
 
     def end(self, asset_id: str, worker: str) -> None:
         """Say that work on an asset is over though it stays leased; a move says so by itself."""
-        mine = (AssetRow.asset_id == asset_id, AssetRow.lease_owner == worker, AssetRow.is_started)
+        own_lease = (
+            AssetRow.asset_id == asset_id,
+            AssetRow.lease_owner == worker,
+            AssetRow.is_started,
+        )
         with self._db.begin() as connection:
-            over = sa.update(AssetRow).where(*mine).values(is_started=False)
+            over = sa.update(AssetRow).where(*own_lease).values(is_started=False)
             if connection.execute(over).rowcount:
-                self._db.event("ended", asset_id, {}, worker)
+                self._db.add_event("ended", asset_id, {}, worker)
 
     def renew(self, asset_ids: Collection[str], worker: str, lease_s: float = 600.0) -> list[str]:
         """Prolong leases; returns the ids that `worker` still holds."""
         until = self._db.clock() + lease_s
-        mine = (AssetRow.asset_id.in_(list(asset_ids)), AssetRow.lease_owner == worker)
+        own_lease = (AssetRow.asset_id.in_(list(asset_ids)), AssetRow.lease_owner == worker)
         with self._db.begin() as connection:
-            connection.execute(sa.update(AssetRow).where(*mine).values(lease_until=until))
-            held = connection.execute(sa.select(AssetRow.asset_id).where(*mine))
+            connection.execute(sa.update(AssetRow).where(*own_lease).values(lease_until=until))
+            held = connection.execute(sa.select(AssetRow.asset_id).where(*own_lease))
             return [str(asset_id) for asset_id in held.scalars()]
 
     def release(self, asset_ids: Collection[str], worker: str) -> None:
         """Give leases back; assets of other workers are left alone."""
-        mine = (AssetRow.asset_id.in_(list(asset_ids)), AssetRow.lease_owner == worker)
+        own_lease = (AssetRow.asset_id.in_(list(asset_ids)), AssetRow.lease_owner == worker)
         with self._db.begin() as connection:
-            free = sa.update(AssetRow).where(*mine).values(**_FREE)
+            free = sa.update(AssetRow).where(*own_lease).values(**_FREE)
             if connection.execute(free).rowcount:
-                self._db.event("released", None, {"assets": sorted(asset_ids)}, worker)
+                self._db.add_event("released", None, {"assets": sorted(asset_ids)}, worker)
 
     # --- proposals
 
@@ -279,17 +285,17 @@ class Catalogue:
         row = replace(proposal, created_at=self._db.clock())
         with self._db.begin():
             self._db.upsert(row)
-            told = {"round": row.round, "key": row.key, "confidence": row.confidence}
-            self._db.event("proposal", row.asset_id, told)
+            event_detail = {"round": row.round, "key": row.key, "confidence": row.confidence}
+            self._db.add_event("proposal", row.asset_id, event_detail)
 
-    def proposal(self, asset_id: str, round: int) -> ProposalRow | None:
+    def get_proposal(self, asset_id: str, round: int) -> ProposalRow | None:
         """The proposal of one round, or None."""
         query = sa.select(ProposalRow).where(
             ProposalRow.asset_id == asset_id, ProposalRow.round == round
         )
         return self._db.load_first(query)
 
-    def proposals(self, asset_id: str) -> list[ProposalRow]:
+    def list_proposals(self, asset_id: str) -> list[ProposalRow]:
         """All rounds' proposals, first round first."""
         query = (
             sa.select(ProposalRow)
@@ -298,14 +304,14 @@ class Catalogue:
         )
         return self._db.load(query)
 
-    def latest_proposal(self, asset_id: str) -> ProposalRow | None:
+    def get_latest_proposal(self, asset_id: str) -> ProposalRow | None:
         """The newest round's proposal, or None."""
-        found = self.proposals(asset_id)
+        found = self.list_proposals(asset_id)
         return found[-1] if found else None
 
     # --- journal
 
-    def events(self, asset_id: str | None = None, kind: str | None = None) -> list[EventRow]:
+    def list_events(self, asset_id: str | None = None, kind: str | None = None) -> list[EventRow]:
         """The journal, oldest first, of one asset and one kind if given."""
         query = sa.select(EventRow).order_by(EventRow.event_id)
         if asset_id is not None:
@@ -316,7 +322,7 @@ class Catalogue:
 
     # --- inner
 
-    def _change(self, old: AssetRow, changes: Mapping[str, Any]) -> AssetRow:
+    def _change_asset(self, old: AssetRow, changes: Mapping[str, Any]) -> AssetRow:
         """Change columns of a locked asset; returns the row as it is then."""
         stamped = {**changes, "updated_at": self._db.clock()}
         change = sa.update(AssetRow).where(AssetRow.asset_id == old.asset_id)
@@ -344,7 +350,7 @@ class Catalogue:
             ids = [row.asset_id for row in rows]
             those = AssetRow.asset_id.in_(ids)
             connection.execute(sa.update(AssetRow).where(those).values(**_FREE))
-            self._db.event("leases_lost", None, {"assets": ids, "dead": dead})
+            self._db.add_event("leases_lost", None, {"assets": ids, "dead": dead})
             for row in rows:
                 if row.is_started:
                     error = f"worker {row.lease_owner} died or stalled at work (killed, no memory?)"
@@ -357,7 +363,7 @@ def _check_lease(asset: AssetRow, worker: str | None) -> None:
         raise LeaseLost(f"asset {asset.asset_id[:12]} is now held by {holder}")
 
 
-def _arrival(
+def _make_arrival_columns(
     old: AssetRow, new: AssetState, reason: str | None, detail: str | None
 ) -> dict[str, Any]:
     """Columns that any move sets: the lease ends; only parking keeps reason and attempts."""

@@ -18,7 +18,7 @@ from sqlalchemy.orm import Session
 from sqlalchemy.sql.selectable import TypedReturnsRows
 
 from tasks.catalogue.engine import is_sqlite, open_engine
-from tasks.catalogue.mapping import Row, table_of, values
+from tasks.catalogue.mapping import Row, table_of, to_column_values
 from tasks.catalogue.rows import EventRow
 from tasks.catalogue.schema import prepare_schema
 
@@ -67,7 +67,7 @@ class Database:
         with self.engine.connect().execution_options(is_reading=True) as connection:
             yield connection
 
-    def event(
+    def add_event(
         self, kind: str, asset_id: str | None, detail: Mapping[str, Any], worker: str | None = None
     ) -> None:
         """Append to the journal inside the open transaction."""
@@ -86,7 +86,9 @@ class Database:
     def upsert(self, row: Row) -> None:
         """Insert a row, or replace the one with the same primary key."""
         statement, keys = self._insert(row)
-        rest = {name: statement.excluded[name] for name in values(row) if name not in keys}
+        rest = {
+            name: statement.excluded[name] for name in to_column_values(row) if name not in keys
+        }
         with self.begin() as connection:
             connection.execute(statement.on_conflict_do_update(index_elements=keys, set_=rest))
 
@@ -95,7 +97,7 @@ class Database:
         if rows:
             with self.begin() as connection:
                 statement = sa.insert(table_of(type(rows[0])))
-                connection.execute(statement, [values(row) for row in rows])
+                connection.execute(statement, [to_column_values(row) for row in rows])
 
     def load(self, statement: TypedReturnsRows[RowT]) -> list[RowT]:
         """Run a statement that selects, or returns, rows of one class and return those rows."""
@@ -116,4 +118,4 @@ class Database:
         dialect: Any = sqlite if self.is_sqlite else postgresql
         table = table_of(type(row))
         keys = [column.name for column in table.primary_key.columns]
-        return dialect.insert(table).values(**values(row)), keys
+        return dialect.insert(table).values(**to_column_values(row)), keys

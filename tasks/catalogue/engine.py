@@ -38,7 +38,7 @@ def open_engine(url: str, busy_timeout_ms: int = SQLITE_BUSY_TIMEOUT_MS) -> sa.E
         raise CatalogueError("catalogue URL cannot be read; use sqlite:///path") from err
     name = parsed.get_backend_name()
     if name == "sqlite":
-        engine = _sqlite_engine(parsed, busy_timeout_ms)
+        engine = _make_sqlite_engine(parsed, busy_timeout_ms)
     elif name == "postgresql":
         engine = sa.create_engine(parsed.set(drivername="postgresql+psycopg"), pool_pre_ping=True)
     else:
@@ -52,7 +52,7 @@ def is_sqlite(engine: sa.Engine) -> bool:
     return engine.dialect.name == "sqlite"
 
 
-def _sqlite_engine(url: sa.URL, busy_timeout_ms: int) -> sa.Engine:
+def _make_sqlite_engine(url: sa.URL, busy_timeout_ms: int) -> sa.Engine:
     if not url.database or url.database == ":memory:":
         raise CatalogueError("an in-memory catalogue is lost at once; use sqlite:///path/to/file")
     Path(url.database).parent.mkdir(parents=True, exist_ok=True)

@@ -23,20 +23,24 @@ class LabelLedger:
         with self._db.begin():
             if not self._db.insert(row):
                 return False
-            told = {"label_id": row.label_id, "num_parts": row.num_parts, "by": row.decided_by}
-            self._db.event("label_set", row.asset_id, told)
+            event_detail = {
+                "label_id": row.label_id,
+                "num_parts": row.num_parts,
+                "by": row.decided_by,
+            }
+            self._db.add_event("label_set", row.asset_id, event_detail)
         return True
 
-    def all(self, asset_id: str | None = None) -> list[LabelSetRow]:
+    def list_all(self, asset_id: str | None = None) -> list[LabelSetRow]:
         """Every label set, or one asset's, oldest first."""
         query = sa.select(LabelSetRow).order_by(LabelSetRow.created_at, LabelSetRow.label_id)
         if asset_id is not None:
             query = query.where(LabelSetRow.asset_id == asset_id)
         return self._db.load(query)
 
-    def latest(self, asset_id: str) -> LabelSetRow | None:
+    def get_latest(self, asset_id: str) -> LabelSetRow | None:
         """The label set that counts, or None."""
-        found = self.all(asset_id)
+        found = self.list_all(asset_id)
         return found[-1] if found else None
 
     def add_shards(self, version: ShardVersionRow, members: Sequence[ShardMemberRow]) -> bool:
@@ -46,11 +50,15 @@ class LabelLedger:
             if not self._db.insert(row):
                 return False
             self._db.insert_all(members)
-            told = {"dataset": row.dataset, "version": row.version, "samples": row.num_samples}
-            self._db.event("shards", None, told)
+            event_detail = {
+                "dataset": row.dataset,
+                "version": row.version,
+                "samples": row.num_samples,
+            }
+            self._db.add_event("shards", None, event_detail)
         return True
 
-    def shard_versions(self, dataset: str | None = None) -> list[ShardVersionRow]:
+    def list_shard_versions(self, dataset: str | None = None) -> list[ShardVersionRow]:
         """All versions, or one dataset's, oldest first."""
         query = sa.select(ShardVersionRow).order_by(
             ShardVersionRow.created_at, ShardVersionRow.version
@@ -59,7 +67,7 @@ class LabelLedger:
             query = query.where(ShardVersionRow.dataset == dataset)
         return self._db.load(query)
 
-    def shard_members(self, dataset: str, version: str) -> list[ShardMemberRow]:
+    def list_shard_members(self, dataset: str, version: str) -> list[ShardMemberRow]:
         """Members of one version, by asset."""
         mine = (ShardMemberRow.dataset == dataset, ShardMemberRow.version == version)
         query = sa.select(ShardMemberRow).where(*mine)
@@ -70,14 +78,14 @@ class LabelLedger:
         row = replace(checkpoint, updated_at=self._db.clock())
         with self._db.begin():
             self._db.upsert(row)
-            told = {"alias": row.alias, "sha256": row.sha256, "location": row.location}
-            self._db.event("checkpoint", None, told)
+            event_detail = {"alias": row.alias, "sha256": row.sha256, "location": row.location}
+            self._db.add_event("checkpoint", None, event_detail)
 
-    def checkpoints(self) -> list[CheckpointRow]:
+    def list_checkpoints(self) -> list[CheckpointRow]:
         """Every alias, the one set longest ago first."""
         query = sa.select(CheckpointRow).order_by(CheckpointRow.updated_at, CheckpointRow.alias)
         return self._db.load(query)
 
-    def checkpoint(self, alias: str = "current") -> CheckpointRow | None:
+    def get_checkpoint(self, alias: str = "current") -> CheckpointRow | None:
         """The checkpoint behind an alias, or None."""
         return self._db.load_first(sa.select(CheckpointRow).where(CheckpointRow.alias == alias))

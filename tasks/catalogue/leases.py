@@ -11,22 +11,22 @@ import socket
 from pathlib import Path
 
 
-def worker_id(tag: str = "") -> str:
+def make_worker_id(tag: str = "") -> str:
     """Name this process: machine, process id, start time, and a tag of your own."""
     pid = os.getpid()
-    return f"{_machine()}/{pid}/{_start_time(pid)}/{tag}"
+    return f"{_get_machine()}/{pid}/{_read_start_time(pid)}/{tag}"
 
 
 def is_dead(worker: str) -> bool:
     """True if `worker` ran on this machine and its process is gone; False when unknown."""
-    here = f"{_machine()}/"
+    here = f"{_get_machine()}/"
     if not worker.startswith(here):
         return False
     pid, _, rest = worker.removeprefix(here).partition("/")
-    return pid.isdigit() and _start_time(int(pid)) != rest.partition("/")[0]
+    return pid.isdigit() and _read_start_time(int(pid)) != rest.partition("/")[0]
 
 
-def _machine() -> str:
+def _get_machine() -> str:
     # The process ids of two containers on one host mean different things.
     try:
         boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii")[:8]
@@ -36,7 +36,7 @@ def _machine() -> str:
     return f"{socket.gethostname()}-{boot}-{space}"
 
 
-def _start_time(pid: int) -> str:
+def _read_start_time(pid: int) -> str:
     """Clock ticks after boot at which a process began; "" if there is none."""
     try:
         text = Path(f"/proc/{pid}/stat").read_text(encoding="ascii", errors="replace")

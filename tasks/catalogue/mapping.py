@@ -88,7 +88,7 @@ def table_of(kind: type[Row]) -> sa.Table:
     return table
 
 
-def values(row: Row) -> dict[str, Any]:
+def to_column_values(row: Row) -> dict[str, Any]:
     """Return the column values of a row, by column name."""
     attributes = sa.inspect(type(row)).column_attrs
     return {each.columns[0].name: getattr(row, each.key) for each in attributes}

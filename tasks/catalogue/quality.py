@@ -40,10 +40,14 @@ class QualityLedger:
         row = replace(decision, doubts=list(decision.doubts), created_at=self._db.clock())
         with self._db.begin():
             self._db.upsert(row)
-            told = {"accepted": row.is_accepted, "audited": row.is_audited, "doubts": row.doubts}
-            self._db.event("gated", row.asset_id, told)
+            event_detail = {
+                "accepted": row.is_accepted,
+                "audited": row.is_audited,
+                "doubts": row.doubts,
+            }
+            self._db.add_event("gated", row.asset_id, event_detail)
 
-    def decision(self, asset_id: str, round: int) -> GateRow | None:
+    def get_decision(self, asset_id: str, round: int) -> GateRow | None:
         """The gate's word on one round, or None."""
         mine = (GateRow.asset_id == asset_id, GateRow.round == round)
         return self._db.load_first(sa.select(GateRow).where(*mine))
@@ -65,76 +69,76 @@ class QualityLedger:
         with self._db.begin():
             if not self._db.insert(row):
                 return False
-            self._db.event("copy", row.asset_id, {"role": row.role, "of": row.of_asset})
+            self._db.add_event("copy", row.asset_id, {"role": row.role, "of": row.of_asset})
         return True
 
-    def copy(self, asset_id: str) -> CopyRow | None:
+    def get_copy(self, asset_id: str) -> CopyRow | None:
         """What an asset is a copy of, or None for one of the dataset."""
         return self._db.load_first(sa.select(CopyRow).where(CopyRow.asset_id == asset_id))
 
-    def copies(self, role: CopyRole | None = None) -> list[CopyRow]:
+    def list_copies(self, role: CopyRole | None = None) -> list[CopyRow]:
         """All copies, or those of one role, oldest first."""
         query = sa.select(CopyRow).order_by(CopyRow.created_at, CopyRow.asset_id)
         if role is not None:
             query = query.where(CopyRow.role == str(role))
         return self._db.load(query)
 
-    def copy_ids(self) -> frozenset[str]:
+    def list_copy_ids(self) -> frozenset[str]:
         """Ids of all copies: what no dataset may hold."""
         return frozenset(row["asset_id"] for row in self._db.mappings(sa.select(CopyRow.asset_id)))
 
-    def second_of(self, asset_id: str) -> CopyRow | None:
+    def get_double(self, asset_id: str) -> CopyRow | None:
         """The copy that another reviewer labels, or None."""
-        mine = (CopyRow.of_asset == asset_id, CopyRow.role == str(CopyRole.SECOND))
-        return self._db.load_first(sa.select(CopyRow).where(*mine))
+        is_double = (CopyRow.of_asset == asset_id, CopyRow.role == str(CopyRole.DOUBLE))
+        return self._db.load_first(sa.select(CopyRow).where(*is_double))
 
-    def open_seconds(self) -> list[CopyRow]:
+    def list_open_doubles(self) -> list[CopyRow]:
         """Second looks that are not settled yet, oldest first."""
-        settled = sa.exists(
+        compared = sa.exists(
             sa.select(FindingRow.asset_id).where(
-                FindingRow.asset_id == CopyRow.of_asset, FindingRow.kind == str(FindingKind.SECOND)
+                FindingRow.asset_id == CopyRow.of_asset, FindingRow.kind == str(FindingKind.DOUBLE)
             )
         )
-        query = sa.select(CopyRow).where(CopyRow.role == str(CopyRole.SECOND), ~settled)
+        query = sa.select(CopyRow).where(CopyRow.role == str(CopyRole.DOUBLE), ~compared)
         return self._db.load(query.order_by(CopyRow.created_at, CopyRow.asset_id))
 
     def is_held(self, asset_id: str) -> bool:
         """Must an accepted asset wait for its second reviewer?"""
-        if self.second_of(asset_id) is None:
+        if self.get_double(asset_id) is None:
             return False
-        return not self.findings(FindingKind.SECOND, asset_id)
+        return not self.list_findings(FindingKind.DOUBLE, asset_id)
 
-    def num_held(self) -> int:
+    def count_held(self) -> int:
         """Assets in review that are accepted and only wait for their second reviewer."""
         later = aliased(AnnotationRow)
-        said = (
+        is_accepted = (
             AnnotationRow.asset_id == AssetRow.asset_id,
             AnnotationRow.round == AssetRow.round,
-            *_says(AnnotationRow),
+            *_is_interpreted(AnnotationRow),
         )
         after = (
             later.asset_id == AnnotationRow.asset_id,
             later.round == AnnotationRow.round,
-            *_says(later),
+            *_is_interpreted(later),
         )
         is_last = ~sa.exists(
             sa.select(later.round).where(*after, later.updated_at > AnnotationRow.updated_at)
         )
         accepted = sa.select(AnnotationRow.round).where(
-            *said, AnnotationRow.verdict == "accept", is_last
+            *is_accepted, AnnotationRow.verdict == "accept", is_last
         )
         copied = sa.select(CopyRow.asset_id).where(
-            CopyRow.of_asset == AssetRow.asset_id, CopyRow.role == str(CopyRole.SECOND)
+            CopyRow.of_asset == AssetRow.asset_id, CopyRow.role == str(CopyRole.DOUBLE)
         )
         compared = sa.select(FindingRow.asset_id).where(
-            FindingRow.asset_id == AssetRow.asset_id, FindingRow.kind == str(FindingKind.SECOND)
+            FindingRow.asset_id == AssetRow.asset_id, FindingRow.kind == str(FindingKind.DOUBLE)
         )
         query = sa.select(sa.func.count().label("number")).select_from(AssetRow)
         query = query.where(AssetRow.state == str(AssetState.IN_REVIEW), sa.exists(accepted))
         query = query.where(sa.exists(copied), ~sa.exists(compared))
         return int(self._db.mappings(query)[0]["number"])
 
-    def dataset_counts(self) -> dict[AssetState, int]:
+    def count_dataset_assets(self) -> dict[AssetState, int]:
         """Number of assets in every state, copies left out."""
         query = sa.select(AssetRow.state, sa.func.count().label("number")).group_by(AssetRow.state)
         query = query.where(
@@ -151,10 +155,10 @@ class QualityLedger:
         with self._db.begin():
             if not self._db.insert(row):
                 return False
-            self._db.event("gold", label_set.asset_id, {"label_id": label_set.label_id})
+            self._db.add_event("gold", label_set.asset_id, {"label_id": label_set.label_id})
         return True
 
-    def gold(self) -> list[LabelSetRow]:
+    def list_gold(self) -> list[LabelSetRow]:
         """Label sets known to be right, by id."""
         is_gold = GoldLabelRow.label_id == LabelSetRow.label_id
         query = sa.select(LabelSetRow).join(GoldLabelRow, is_gold)
@@ -167,10 +171,15 @@ class QualityLedger:
         row = replace(finding, created_at=self._db.clock())
         with self._db.begin():
             self._db.upsert(row)
-            told = {"kind": row.kind, "iou": row.iou, "is_good": row.is_good, "note": row.note}
-            self._db.event("finding", row.asset_id, told)
+            event_detail = {
+                "kind": row.kind,
+                "iou": row.iou,
+                "is_good": row.is_good,
+                "note": row.note,
+            }
+            self._db.add_event("finding", row.asset_id, event_detail)
 
-    def findings(
+    def list_findings(
         self, kind: FindingKind | None = None, asset_id: str | None = None
     ) -> list[FindingRow]:
         """Comparisons, oldest first."""
@@ -183,7 +192,7 @@ class QualityLedger:
             query = query.where(FindingRow.asset_id == asset_id)
         return self._db.load(query)
 
-    def last_findings(self, kind: FindingKind, limit: int) -> list[FindingRow]:
+    def list_last_findings(self, kind: FindingKind, limit: int) -> list[FindingRow]:
         """The newest comparisons of one kind, newest first."""
         query = sa.select(FindingRow).where(FindingRow.kind == str(kind)).limit(limit)
         query = query.order_by(
@@ -191,24 +200,24 @@ class QualityLedger:
         )
         return self._db.load(query)
 
-    def unmeasured(self, not_by: str) -> list[LabelSetRow]:
+    def list_uncompared(self, not_by: str) -> list[LabelSetRow]:
         """Label sets that were not compared yet, except those decided by `not_by`."""
         measured = sa.exists(
             sa.select(FindingRow.asset_id).where(FindingRow.subject == LabelSetRow.label_id)
         )
-        seconds = (CopyRow.asset_id == LabelSetRow.asset_id, CopyRow.role == str(CopyRole.SECOND))
+        seconds = (CopyRow.asset_id == LabelSetRow.asset_id, CopyRow.role == str(CopyRole.DOUBLE))
         is_second = sa.exists(sa.select(CopyRow.asset_id).where(*seconds))
         query = sa.select(LabelSetRow).where(
             ~measured, ~is_second, LabelSetRow.decided_by != not_by
         )
         return self._db.load(query.order_by(LabelSetRow.created_at))
 
-    def refused(self) -> list[tuple[str, FindingKind]]:
+    def list_contradicted(self) -> list[tuple[str, FindingKind]]:
         """Rejected assets that were known to be good, or audited, without a finding yet."""
         found: list[tuple[str, FindingKind]] = []
-        known = (CopyRow.asset_id == AssetRow.asset_id, CopyRow.role == str(CopyRole.KNOWN))
+        known = (CopyRow.asset_id == AssetRow.asset_id, CopyRow.role == str(CopyRole.GOLD))
         audited = (GateRow.asset_id == AssetRow.asset_id, GateRow.is_audited.is_(True))
-        reasons = {FindingKind.KNOWN: sa.select(CopyRow.asset_id).where(*known)}
+        reasons = {FindingKind.GOLD: sa.select(CopyRow.asset_id).where(*known)}
         reasons[FindingKind.AUDIT] = sa.select(GateRow.asset_id).where(*audited)
         for kind, reason in reasons.items():
             held = sa.select(FindingRow.asset_id).where(
@@ -221,7 +230,7 @@ class QualityLedger:
 
     # --- the queue
 
-    def waiting(self) -> list[WaitingRow]:
+    def list_waiting(self) -> list[WaitingRow]:
         """Proposed assets with their confidence."""
         query = sa.select(
             AssetRow.asset_id, AssetRow.round, AssetRow.priority, ProposalRow.confidence
@@ -242,11 +251,11 @@ class QualityLedger:
         rows = [{"which": name, "value": value} for name, value in priorities.items()]
         with self._db.begin() as connection:
             connection.execute(one, rows)
-            self._db.event("ranked", None, {"assets": len(rows)})
+            self._db.add_event("ranked", None, {"assets": len(rows)})
 
     # --- people
 
-    def answers(self) -> list[AnnotationRow]:
+    def list_annotations(self) -> list[AnnotationRow]:
         """The newest version of every interpreted answer, oldest first; without the raw JSON."""
         columns = [column for column in table_of(AnnotationRow).c if column.name != "raw"]
         query = sa.select(*columns).where(AnnotationRow.is_interpreted.is_(True))
@@ -256,7 +265,7 @@ class QualityLedger:
             newest[row["unique_id"], row["is_late"]] = AnnotationRow(**row, raw={})
         return list(newest.values())
 
-    def click_counts(self) -> dict[tuple[str, str], int]:
+    def count_clicks(self) -> dict[tuple[str, str], int]:
         """(unique_id, updated_at) of an answer -> number of clicks."""
         one = (ClickRow.unique_id, ClickRow.updated_at)
         query = sa.select(*one, sa.func.count().label("number")).group_by(*one)
@@ -266,6 +275,6 @@ class QualityLedger:
         }
 
 
-def _says(answers: type[AnnotationRow]) -> tuple[sa.ColumnElement[bool], ...]:
+def _is_interpreted(annotations: type[AnnotationRow]) -> tuple[sa.ColumnElement[bool], ...]:
     """Conditions: an answer that was understood."""
-    return answers.is_interpreted.is_(True), answers.verdict.is_not(None)
+    return annotations.is_interpreted.is_(True), annotations.verdict.is_not(None)

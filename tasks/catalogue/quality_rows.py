@@ -15,8 +15,8 @@ from tasks.catalogue.mapping import Row, Text16, Text64, enum_column
 class CopyRole(StrEnum):
     """Why a copy exists."""
 
-    SECOND = "second"  # another reviewer labels the same proposal
-    KNOWN = "known"  # the right labels are known
+    DOUBLE = "second"  # another reviewer labels the same proposal
+    GOLD = "known"  # the right labels are known
 
 
 class FindingKind(StrEnum):
@@ -24,8 +24,8 @@ class FindingKind(StrEnum):
 
     GAIN = "gain"  # first proposal with the accepted labels: what a review brought
     AUDIT = "audit"  # the same, for a proposal that the gate was sure of
-    KNOWN = "known"  # a reviewer's labels with known ones
-    SECOND = "second"  # two reviewers' labels of one proposal
+    GOLD = "known"  # a reviewer's labels with known ones
+    DOUBLE = "second"  # two reviewers' labels of one proposal
 
 
 class GateRow(Row):

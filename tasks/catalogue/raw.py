@@ -31,35 +31,35 @@ class RawLedger:
                 connection.execute(sa.delete(AwaitedFilesRow).where(AwaitedFilesRow.key == row.key))
             else:
                 self._db.upsert(AwaitedFilesRow(row.key, list(awaited)))
-            told = {"key": row.key, "reason": row.reason, "size_bytes": row.size_bytes}
-            self._db.event("raw_seen", row.asset_id, told)
+            event_detail = {"key": row.key, "reason": row.reason, "size_bytes": row.size_bytes}
+            self._db.add_event("raw_seen", row.asset_id, event_detail)
 
     def get(self, key: str) -> RawRow | None:
         """What is known of one key, or None."""
         return self._db.load_first(sa.select(RawRow).where(RawRow.key == key))
 
-    def etags(self) -> Mapping[str, str]:
+    def list_etags(self) -> Mapping[str, str]:
         """Key -> etag of everything seen, for an incremental scan."""
         query = sa.select(RawRow.key, RawRow.etag)
         return {row["key"]: row["etag"] for row in self._db.mappings(query)}
 
-    def awaited(self) -> Mapping[str, list[str]]:
+    def list_awaited(self) -> Mapping[str, list[str]]:
         """Key -> keys of files that it lacks, for the objects that lack some."""
         return {row.key: list(row.awaited) for row in self._db.load(sa.select(AwaitedFilesRow))}
 
-    def parked_for(self, reason: str) -> set[str]:
+    def list_parked(self, reason: str) -> set[str]:
         """Keys of the objects that were parked for one reason."""
         query = sa.select(RawRow.key).where(RawRow.reason == reason)
         return {row["key"] for row in self._db.mappings(query)}
 
-    def all(self, asset_id: str | None = None) -> list[RawRow]:
+    def list_all(self, asset_id: str | None = None) -> list[RawRow]:
         """Every object seen, or those that hold one asset, by key."""
         query = sa.select(RawRow).order_by(RawRow.key)
         if asset_id is not None:
             query = query.where(RawRow.asset_id == asset_id)
         return self._db.load(query)
 
-    def cursor(self, name: str) -> str | None:
+    def get_cursor(self, name: str) -> str | None:
         """Where a reader stopped last time, or None."""
         found = self._db.load_first(sa.select(CursorRow).where(CursorRow.name == name))
         return found.value if found else None
@@ -68,4 +68,4 @@ class RawLedger:
         """Remember where a reader stopped."""
         with self._db.begin():
             self._db.upsert(CursorRow(name, value, self._db.clock()))
-            self._db.event("cursor", None, {"name": name, "value": value})
+            self._db.add_event("cursor", None, {"name": name, "value": value})

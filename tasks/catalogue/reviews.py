@@ -8,7 +8,7 @@ from dataclasses import replace
 import sqlalchemy as sa
 
 from tasks.catalogue.database import Database
-from tasks.catalogue.rows import AnnotationRow, ClickRow, ReviewTaskRow, VerbRow
+from tasks.catalogue.rows import AnnotationRow, ClickRow, EditCommandRow, ReviewTaskRow
 
 _OLDEST_FIRST = (AnnotationRow.updated_at, AnnotationRow.unique_id)
 
@@ -24,15 +24,19 @@ class ReviewLedger:
         row = replace(task, created_at=self._db.clock())
         with self._db.begin():
             self._db.upsert(row)
-            told = {"round": row.round, "project_id": row.project_id, "task_id": row.task_id}
-            self._db.event("review_task", row.asset_id, told)
+            event_detail = {
+                "round": row.round,
+                "project_id": row.project_id,
+                "task_id": row.task_id,
+            }
+            self._db.add_event("review_task", row.asset_id, event_detail)
 
-    def task(self, asset_id: str, round: int) -> ReviewTaskRow | None:
+    def get_task(self, asset_id: str, round: int) -> ReviewTaskRow | None:
         """The desk's task of one round, or None."""
         mine = (ReviewTaskRow.asset_id == asset_id, ReviewTaskRow.round == round)
         return self._db.load_first(sa.select(ReviewTaskRow).where(*mine))
 
-    def tasks(self, asset_id: str | None = None) -> list[ReviewTaskRow]:
+    def list_tasks(self, asset_id: str | None = None) -> list[ReviewTaskRow]:
         """All tasks, or one asset's, by round."""
         query = sa.select(ReviewTaskRow).order_by(ReviewTaskRow.asset_id, ReviewTaskRow.round)
         if asset_id is not None:
@@ -43,14 +47,18 @@ class ReviewLedger:
         """Store one version of an answer; False when that version is there already.
 
         A version that was stored but not interpreted (the process died) is not new; ask
-        `annotation` for its `is_interpreted`.
+        `get_annotation` for its `is_interpreted`.
         """
         row = replace(annotation, created_at=self._db.clock())
         with self._db.begin():
             if not self._db.insert(row):
                 return False
-            told = {"unique_id": row.unique_id, "updated_at": row.updated_at, "round": row.round}
-            self._db.event("annotation", row.asset_id, told)
+            event_detail = {
+                "unique_id": row.unique_id,
+                "updated_at": row.updated_at,
+                "round": row.round,
+            }
+            self._db.add_event("annotation", row.asset_id, event_detail)
         return True
 
     def interpret(
@@ -62,45 +70,47 @@ class ReviewLedger:
         note: str = "",
         problem: str | None = None,
         clicks: Iterable[ClickRow] = (),
-        verbs: Iterable[VerbRow] = (),
+        commands: Iterable[EditCommandRow] = (),
     ) -> None:
         """Store what an answer means: verdict, note, problem, clicks and verbs (replacing all)."""
-        points, edits = list(clicks), list(verbs)
+        points, edits = list(clicks), list(commands)
         one = (AnnotationRow.unique_id == unique_id, AnnotationRow.updated_at == updated_at)
         meaning = {"verdict": verdict, "note": note, "problem": problem, "is_interpreted": True}
         with self._db.begin() as connection:
             connection.execute(sa.update(AnnotationRow).where(*one).values(**meaning))
-            for kind in (ClickRow, VerbRow):
+            for kind in (ClickRow, EditCommandRow):
                 key = (kind.unique_id == unique_id, kind.updated_at == updated_at)
                 connection.execute(sa.delete(kind).where(*key))
             self._db.insert_all(points)
             self._db.insert_all(edits)
-            told = {"unique_id": unique_id, "verdict": verdict, "clicks": len(points)}
-            told |= {"verbs": len(edits)} if edits else {}
-            found = self.annotation(unique_id, updated_at)
-            self._db.event("interpreted", found.asset_id if found else None, told)
+            event_detail = {"unique_id": unique_id, "verdict": verdict, "clicks": len(points)}
+            event_detail |= {"verbs": len(edits)} if edits else {}
+            found = self.get_annotation(unique_id, updated_at)
+            self._db.add_event("interpreted", found.asset_id if found else None, event_detail)
 
-    def set_aside(self, asset_id: str, unique_id: str, updated_at: str | None = None) -> None:
+    def mark_late(self, asset_id: str, unique_id: str, updated_at: str | None = None) -> None:
         """Take an answer, all of it or one version, out of its round's history; raw it is kept."""
 
-        def mine(kind: type[AnnotationRow | ClickRow | VerbRow]) -> list[sa.ColumnElement[bool]]:
+        def select_rows(
+            kind: type[AnnotationRow | ClickRow | EditCommandRow],
+        ) -> list[sa.ColumnElement[bool]]:
             version = [] if updated_at is None else [kind.updated_at == updated_at]
             return [kind.unique_id == unique_id, *version]
 
         with self._db.begin() as connection:
-            for kind in (ClickRow, VerbRow):
-                connection.execute(sa.delete(kind).where(*mine(kind)))
+            for kind in (ClickRow, EditCommandRow):
+                connection.execute(sa.delete(kind).where(*select_rows(kind)))
             late = sa.update(AnnotationRow).values(is_late=True)
-            late = late.where(*mine(AnnotationRow), AnnotationRow.is_late.is_(False))
+            late = late.where(*select_rows(AnnotationRow), AnnotationRow.is_late.is_(False))
             if connection.execute(late).rowcount:
-                self._db.event("set_aside", asset_id, {"unique_id": unique_id})
+                self._db.add_event("set_aside", asset_id, {"unique_id": unique_id})
 
-    def annotation(self, unique_id: str, updated_at: str) -> AnnotationRow | None:
+    def get_annotation(self, unique_id: str, updated_at: str) -> AnnotationRow | None:
         """One version of an answer, or None."""
         one = (AnnotationRow.unique_id == unique_id, AnnotationRow.updated_at == updated_at)
         return self._db.load_first(sa.select(AnnotationRow).where(*one))
 
-    def annotations(self, asset_id: str, round: int | None = None) -> list[AnnotationRow]:
+    def list_annotations(self, asset_id: str, round: int | None = None) -> list[AnnotationRow]:
         """The newest version of every answer to an asset (in one round), oldest first.
 
         Late versions are no part of the round's history: the newest of them comes beside the
@@ -114,23 +124,31 @@ class ReviewLedger:
             newest[row.unique_id, row.is_late] = row
         return sorted(newest.values(), key=lambda row: (row.round, row.updated_at, row.unique_id))
 
-    def uninterpreted(self) -> list[AnnotationRow]:
+    def list_uninterpreted(self) -> list[AnnotationRow]:
         """Answers that were stored and not yet understood, oldest first."""
         query = sa.select(AnnotationRow).where(AnnotationRow.is_interpreted.is_(False))
         return self._db.load(query.order_by(*_OLDEST_FIRST))
 
-    def clicks(self, asset_id: str, round: int | None = None) -> list[ClickRow]:
+    def list_clicks(self, asset_id: str, round: int | None = None) -> list[ClickRow]:
         """Clicks of the newest version of every answer (in one round), in the order made."""
         found: list[ClickRow] = []
-        for answer in self.annotations(asset_id, round):
-            one = (ClickRow.unique_id == answer.unique_id, ClickRow.updated_at == answer.updated_at)
+        for annotation in self.list_annotations(asset_id, round):
+            one = (
+                ClickRow.unique_id == annotation.unique_id,
+                ClickRow.updated_at == annotation.updated_at,
+            )
             found += self._db.load(sa.select(ClickRow).where(*one).order_by(ClickRow.number))
         return found
 
-    def verbs(self, asset_id: str, round: int | None = None) -> list[VerbRow]:
+    def list_edit_commands(self, asset_id: str, round: int | None = None) -> list[EditCommandRow]:
         """Verbs of the newest version of every answer (in one round), in the order written."""
-        found: list[VerbRow] = []
-        for answer in self.annotations(asset_id, round):
-            one = (VerbRow.unique_id == answer.unique_id, VerbRow.updated_at == answer.updated_at)
-            found += self._db.load(sa.select(VerbRow).where(*one).order_by(VerbRow.number))
+        found: list[EditCommandRow] = []
+        for annotation in self.list_annotations(asset_id, round):
+            one = (
+                EditCommandRow.unique_id == annotation.unique_id,
+                EditCommandRow.updated_at == annotation.updated_at,
+            )
+            found += self._db.load(
+                sa.select(EditCommandRow).where(*one).order_by(EditCommandRow.number)
+            )
         return found

@@ -193,8 +193,8 @@ class ClickRow(Row):
     is_positive: Mapped[bool] = mapped_column(default=True)
 
 
-class VerbRow(Row):
-    """One edit of whole parts that an annotation asks for; fields as in `edit_commands.Verb`.
+class EditCommandRow(Row):
+    """One edit of whole parts that an annotation asks for (see `edit_commands`).
 
     Attributes:
         number: position among the annotation's lines.

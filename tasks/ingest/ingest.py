@@ -17,11 +17,11 @@ from typing import Any
 from segvigen_model.errors import AssetRejected
 from segvigen_model.mesh.io import SUFFIXES
 from tasks.catalogue import AssetRow, AssetState, Catalogue, RawRow
-from tasks.errors import is_surroundings
+from tasks.errors import is_transient_error
 from tasks.ingest.licences import find_licence
-from tasks.ingest.sandbox import Parser, ParserFault, shared_parser
+from tasks.ingest.sandbox import Parser, ParserFault, get_shared_parser
 from tasks.ingest.side_files import RawFile, SideFiles, fetch_side_files, parser_budget
-from tasks.labelling.loading import mesh_limits
+from tasks.labelling.loading import make_mesh_limits
 from tasks.settings import IngestSettings
 from tasks.storage import keys
 from tasks.storage.store import BlobMissing, ObjectInfo, Store
@@ -33,7 +33,7 @@ ASSET_SCHEMA = "segvigen-asset/1"
 LACKING = "missing_side_file"  # the loader's word; looked at again when such a file arrives
 NOT_READABLE = "not_readable"  # looked at again by every scan: its content need not change
 # Files that come along with meshes and are no assets themselves.
-COMPANIONS = frozenset(
+COMPANION_SUFFIXES = frozenset(
     [
         "bin",
         "mtl",
@@ -122,11 +122,11 @@ def scan_raw(
         a file which is there now come again, and those that could not be read.
     """
     raw, catalogue = workspace.raw, workspace.catalogue
-    seen, awaited = catalogue.raw.etags(), catalogue.raw.awaited()
-    again = catalogue.raw.parked_for(NOT_READABLE)
-    again |= catalogue.raw.parked_for(LACKING) - awaited.keys()  # of before they were awaited
+    seen, awaited = catalogue.raw.list_etags(), catalogue.raw.list_awaited()
+    again = catalogue.raw.list_parked(NOT_READABLE)
+    again |= catalogue.raw.list_parked(LACKING) - awaited.keys()  # of before they were awaited
     if is_retrying:
-        again |= {row.key for row in catalogue.raw.all() if row.reason}
+        again |= {row.key for row in catalogue.raw.list_all() if row.reason}
     listed = list(raw.list(prefix))
     there = {info.key for info in listed} if awaited else set()
     again |= {key for key, files in awaited.items() if not there.isdisjoint(files)}
@@ -134,7 +134,7 @@ def scan_raw(
         info
         for info in listed
         if _is_candidate(info.key)
-        and (seen.get(keys.spelled(info.key)) != info.etag or keys.spelled(info.key) in again)
+        and (seen.get(keys.escape_key(info.key)) != info.etag or keys.escape_key(info.key) in again)
     ]
 
 
@@ -150,46 +150,51 @@ def ingest_object(
     """
     raw, catalogue, settings = workspace.raw, workspace.catalogue, workspace.settings.ingest
     asset_id, side = keys.unread_id(info.key, info.etag), SideFiles()
-    parser = parser or shared_parser()
+    parser = parser or get_shared_parser()
     try:
         _check_announced(info, settings)
-        with _reading(raw):
-            file = RawFile(info.key, _suffix(info.key), raw.get(info.key))
+        with _separate_read_errors(raw):
+            file = RawFile(info.key, _get_suffix(info.key), raw.get(info.key))
         asset_id = hashlib.sha256(file.data).hexdigest()
         _check_magic(file)
-        with _reading(raw):
+        with _separate_read_errors(raw):
             side = fetch_side_files(raw, file, parser, settings)
-        asset_id = _asset_id(file, side)
+        asset_id = _compute_asset_id(file, side)
         known = catalogue.find_asset(asset_id)
         if known is not None and not _is_ingest_reject(known):
-            return _duplicate(info, known, side, catalogue)
-        limits, budget = mesh_limits(settings), parser_budget(settings)
-        facts = parser.measure(file.data, file.suffix, side.found, limits, budget)
-        with _reading(raw):
+            return _record_duplicate(info, known, side, catalogue)
+        limits, budget = make_mesh_limits(settings), parser_budget(settings)
+        summary = parser.measure_mesh(file.data, file.suffix, side.found, limits, budget)
+        with _separate_read_errors(raw):
             licence = find_licence(raw, info.key, settings.default_licence)
         source = _Source(asset_id, info, file, side)
-        about = {**_about(source), **facts, "licence": licence, "limits": asdict(limits)}
+        about = {
+            **_describe_source(source),
+            **summary,
+            "licence": licence,
+            "limits": asdict(limits),
+        }
         return _register(workspace, source, about)
     except Exception as err:
-        if is_surroundings(err):
+        if is_transient_error(err):
             raise
         if isinstance(err, BlobMissing):  # deleted meanwhile: the next scan lists what is left
             log.warning("stage=ingest key=%r gone: %s", info.key, err)
-            return IngestResult(keys.spelled(info.key), "", "gone", note=str(err))
+            return IngestResult(keys.escape_key(info.key), "", "gone", note=str(err))
         if not isinstance(err, AssetRejected):
             log.exception("stage=ingest key=%r failed", info.key)
-        return _park(info, asset_id, side, err, catalogue)
+        return _park_object(info, asset_id, side, err, catalogue)
 
 
 @contextmanager
-def _reading(raw: Store) -> Iterator[None]:
+def _separate_read_errors(raw: Store) -> Iterator[None]:
     """Tell one object that may not be read from a bucket that does not answer."""
     try:
         yield
     except OSError as err:
         if isinstance(err, PermissionError):  # denied, or archived
             raw.check_listing()
-        elif is_surroundings(err):
+        elif is_transient_error(err):
             raise
         raise AssetRejected(
             NOT_READABLE, f"{err}; let the pipeline read it and what it names, or restore it"
@@ -198,11 +203,13 @@ def _reading(raw: Store) -> Iterator[None]:
 
 def _is_candidate(key: str) -> bool:
     name = PurePosixPath(key).name
-    is_companion = _suffix(key) in COMPANIONS or name.upper().startswith(("LICEN", "README"))
+    is_companion = _get_suffix(key) in COMPANION_SUFFIXES or name.upper().startswith(
+        ("LICEN", "README")
+    )
     return not (name.startswith(".") or is_companion)
 
 
-def _suffix(key: str) -> str:
+def _get_suffix(key: str) -> str:
     return PurePosixPath(key).suffix.lower().removeprefix(".")
 
 
@@ -212,7 +219,7 @@ def _check_announced(info: ObjectInfo, settings: IngestSettings) -> None:
         keys.check_key(info.key)
     except keys.BadKey as err:
         raise AssetRejected("bad_key", f"{err}; rename the object") from err
-    suffix = _suffix(info.key)
+    suffix = _get_suffix(info.key)
     if suffix not in SUFFIXES:
         known = ", ".join(SUFFIXES)
         raise AssetRejected(
@@ -234,7 +241,7 @@ def _check_magic(file: RawFile) -> None:
         )
 
 
-def _asset_id(file: RawFile, side: SideFiles) -> str:
+def _compute_asset_id(file: RawFile, side: SideFiles) -> str:
     """Content hash: of the file, and of its side files where it has any."""
     own, found = hashlib.sha256(file.data).hexdigest(), side.found
     if not found:
@@ -247,7 +254,7 @@ def _is_ingest_reject(asset: AssetRow) -> bool:
     return asset.state in (AssetState.REJECTED, AssetState.FAILED) and asset.source_key is None
 
 
-def _about(source: _Source) -> dict[str, Any]:
+def _describe_source(source: _Source) -> dict[str, Any]:
     """What asset.json says of the file itself."""
     return {
         "schema": ASSET_SCHEMA,
@@ -263,63 +270,63 @@ def _about(source: _Source) -> dict[str, Any]:
 def _register(workspace: Workspace, source: _Source, about: dict[str, Any]) -> IngestResult:
     """Blobs first, then the rows: a kill in between leaves only blobs that the next run finds."""
     info, asset_id, catalogue = source.info, source.asset_id, workspace.catalogue
-    facts = {
+    summary = {
         "name": about["name"],
         "num_faces": about["num_faces"],
         "licence": about["licence"],
-        "source_key": _copy(source, about, workspace.store),
+        "source_key": _copy_source(source, about, workspace.store),
         "suffix": source.file.suffix,
         "size_bytes": len(source.file.data),
     }
     with catalogue.transaction():
-        fresh = catalogue.register(AssetRow(asset_id, AssetState.REGISTERED, **facts))
-        if not fresh and _is_ingest_reject(catalogue.asset(asset_id)):
-            catalogue.move(asset_id, AssetState.REGISTERED, **facts)
+        fresh = catalogue.register(AssetRow(asset_id, AssetState.REGISTERED, **summary))
+        if not fresh and _is_ingest_reject(catalogue.get_asset(asset_id)):
+            catalogue.move(asset_id, AssetState.REGISTERED, **summary)
             fresh = True
         row = RawRow(info.key, info.etag, info.size, asset_id)
-        catalogue.raw.record(row, _awaited(source.side))
+        catalogue.raw.record(row, _list_awaited(source.side))
     log.info("stage=ingest key=%r asset=%s faces=%d", info.key, asset_id[:12], about["num_faces"])
     return IngestResult(info.key, asset_id, "registered" if fresh else "duplicate")
 
 
-def _copy(source: _Source, about: dict[str, Any], store: Store) -> str:
+def _copy_source(source: _Source, about: dict[str, Any], store: Store) -> str:
     """Write source, side files and asset.json; returns the source's key."""
     asset_id = source.asset_id
-    copied = store.put(keys.asset_source(asset_id, source.file.suffix), source.file.data)
+    copied = store.put(keys.make_asset_source_key(asset_id, source.file.suffix), source.file.data)
     entries = {}
     for number, name in enumerate(sorted(source.side.found)):
         # Numbered: the name is the file author's, and need not fit into a key.
-        key = keys.asset_side_file(asset_id, f"{number:04d}")
+        key = keys.make_side_file_key(asset_id, f"{number:04d}")
         blob = store.put(key, source.side.found[name])
         entries[name] = {"key": blob.key, "sha256": blob.sha256, "size": blob.size}
     store.put_json(
-        keys.asset_json(asset_id),
+        keys.make_asset_json_key(asset_id),
         {**about, "asset_id": asset_id, "side_files": entries},
         keep_existing=True,  # a second key with the same bytes has another name
     )
     return copied.key
 
 
-def _duplicate(
+def _record_duplicate(
     info: ObjectInfo, known: AssetRow, side: SideFiles, catalogue: Catalogue
 ) -> IngestResult:
-    others = [row.key for row in catalogue.raw.all(known.asset_id) if row.key != info.key]
+    others = [row.key for row in catalogue.raw.list_all(known.asset_id) if row.key != info.key]
     note = f"same content as {others[0]!r}" if others else ""
     row = RawRow(info.key, info.etag, info.size, known.asset_id, detail=note)
-    catalogue.raw.record(row, _awaited(side))
+    catalogue.raw.record(row, _list_awaited(side))
     return IngestResult(info.key, known.asset_id, "duplicate", note=note)
 
 
-def _awaited(side: SideFiles) -> tuple[str, ...] | None:
+def _list_awaited(side: SideFiles) -> tuple[str, ...] | None:
     return side.awaited if side.missing else None
 
 
-def _park(
+def _park_object(
     info: ObjectInfo, asset_id: str, side: SideFiles, error: Exception, catalogue: Catalogue
 ) -> IngestResult:
     """Record an object that cannot be used, as an asset that is parked at once."""
-    key = keys.spelled(info.key)
-    is_rejected, reason, detail = _why(error)
+    key = keys.escape_key(info.key)
+    is_rejected, reason, detail = _explain_error(error)
     asset = AssetRow(
         asset_id, AssetState.REGISTERED, name=key.rpartition("/")[2], size_bytes=info.size
     )
@@ -338,13 +345,13 @@ def _park(
     return IngestResult(key, asset_id, "rejected" if is_rejected else "failed", reason, detail)
 
 
-def _why(error: Exception) -> tuple[bool, str, str]:
+def _explain_error(error: Exception) -> tuple[bool, str, str]:
     """Is it the object's fault, for what reason, and in what words (that any database takes)?"""
     if isinstance(error, AssetRejected):
-        return True, error.reason, _storable(error.message)
+        return True, error.reason, _make_storable(error.message)
     name_of = "" if isinstance(error, ParserFault) else f"{type(error).__name__}: "
-    return False, "ingest_failed", _storable(f"{name_of}{error}")
+    return False, "ingest_failed", _make_storable(f"{name_of}{error}")
 
 
-def _storable(text: str) -> str:
+def _make_storable(text: str) -> str:
     return text.encode("utf-8", "backslashreplace").decode().replace("\0", "\\0")

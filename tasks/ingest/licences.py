@@ -21,33 +21,33 @@ def find_licence(raw: Store, key: str, default: str) -> str:
     stem = str(path.with_suffix(""))
     for base in (key, stem):
         for ending in (".licence", ".license"):
-            found = _first_line(raw, f"{base}{ending}")
+            found = _read_first_line(raw, f"{base}{ending}")
             if found:
                 return found
-        found = _json_entry(raw, f"{base}.json")
+        found = _read_json_entry(raw, f"{base}.json")
         if found:
             return found
     for name in ("LICENSE", "LICENCE", "LICENSE.txt", "LICENSE.md"):
-        found = _first_line(raw, str(path.parent / name))
+        found = _read_first_line(raw, str(path.parent / name))
         if found:
             return found
     return default
 
 
-def _read(raw: Store, key: str) -> str | None:
-    size = raw.size(key)
+def _read_file(raw: Store, key: str) -> str | None:
+    size = raw.get_size(key)
     if not size:
         return None
     return raw.get_range(key, 0, min(size, MAX_READ_BYTES)).decode("utf-8", "replace")
 
 
-def _first_line(raw: Store, key: str) -> str | None:
-    lines = (line.strip() for line in (_read(raw, key) or "").splitlines())
-    return next((_printable(line) for line in lines if line), None)
+def _read_first_line(raw: Store, key: str) -> str | None:
+    lines = (line.strip() for line in (_read_file(raw, key) or "").splitlines())
+    return next((_strip_unprintable(line) for line in lines if line), None)
 
 
-def _json_entry(raw: Store, key: str) -> str | None:
-    text = _read(raw, key)
+def _read_json_entry(raw: Store, key: str) -> str | None:
+    text = _read_file(raw, key)
     if text is None:
         return None
     try:
@@ -57,9 +57,9 @@ def _json_entry(raw: Store, key: str) -> str | None:
     if not isinstance(value, dict):
         return None
     entry = value.get("licence", value.get("license"))
-    return _printable(entry) if isinstance(entry, str) and entry.strip() else None
+    return _strip_unprintable(entry) if isinstance(entry, str) and entry.strip() else None
 
 
-def _printable(text: str) -> str:
+def _strip_unprintable(text: str) -> str:
     clean = "".join(char for char in text if char.isprintable()).strip()
     return clean[:MAX_LICENCE_CHARS]

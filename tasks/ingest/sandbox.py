@@ -26,9 +26,9 @@ import numpy as np
 
 from segvigen_model.errors import AssetRejected, SegvigenError
 from segvigen_model.mesh.formats.limits import MeshLimits
-from segvigen_model.mesh.formats.side_names import names_in
+from segvigen_model.mesh.formats.side_names import find_names
 from segvigen_model.mesh.io import load_mesh
-from segvigen_model.surface.geometry import surface_of
+from segvigen_model.surface.geometry import measure_surface
 from segvigen_model.types import AssetMesh
 
 log = logging.getLogger(__name__)
@@ -65,7 +65,7 @@ class Parser:
         self._process: subprocess.Popen[bytes] | None = None
         self._lock = threading.Lock()
 
-    def measure(
+    def measure_mesh(
         self,
         data: bytes,
         suffix: str,
@@ -90,9 +90,9 @@ class Parser:
             ParserFault: a bug of ours or of a library.
         """
         head = {"suffix": suffix, "limits": asdict(limits), "names": list(side_files)}
-        return dict(self._answer(head, [data, *side_files.values()], budget)["facts"])
+        return dict(self._request(head, [data, *side_files.values()], budget)["facts"])
 
-    def side_names(self, data: bytes, kind: str, most: int, budget: ParserBudget) -> list[str]:
+    def list_side_names(self, data: bytes, kind: str, most: int, budget: ParserBudget) -> list[str]:
         """Names of other files in a file.
 
         Args:
@@ -105,19 +105,19 @@ class Parser:
             AssetRejected, ParserFault: as for `measure`.
         """
         head = {"suffix": kind, "most": most}
-        return [str(name) for name in self._answer(head, [data], budget)["side_names"]]
+        return [str(name) for name in self._request(head, [data], budget)["side_names"]]
 
-    def _answer(
+    def _request(
         self, head: Mapping[str, Any], blobs: Sequence[bytes], budget: ParserBudget
     ) -> dict[str, Any]:
         """The reply to a request, or the error that it tells or that its want means."""
-        told = {**head, "gib": budget.gib, "sizes": [len(blob) for blob in blobs]}
-        frame = [json.dumps(told).encode() + b"\n", *blobs]
+        request = {**head, "gib": budget.gib, "sizes": [len(blob) for blob in blobs]}
+        frame = [json.dumps(request).encode() + b"\n", *blobs]
         with self._lock:
             for _ in range(_NUM_TRIES):
-                reply, how = self._asked(frame, budget.seconds)
+                reply, how = self._exchange(frame, budget.seconds)
                 if reply is not None:
-                    return _checked(reply)
+                    return _check_reply(reply)
                 log.warning("stage=ingest reader ended: %s", how)
                 if how == "late":
                     raise AssetRejected(
@@ -140,7 +140,9 @@ class Parser:
                 stream.close()  # type: ignore[union-attr]  # both are pipes
         process.wait()
 
-    def _asked(self, frame: Sequence[bytes], seconds: float) -> tuple[dict[str, Any] | None, str]:
+    def _exchange(
+        self, frame: Sequence[bytes], seconds: float
+    ) -> tuple[dict[str, Any] | None, str]:
         """The reply, or None and how the process ended."""
         if self._process is None:
             self._process = subprocess.Popen(
@@ -167,20 +169,20 @@ class Parser:
         if line.endswith(b"\n") and not late.is_set():
             return dict(json.loads(line)), ""
         self.close()
-        return None, "late" if late.is_set() else _ending(process.returncode)
+        return None, "late" if late.is_set() else _describe_exit(process.returncode)
 
 
 @lru_cache(maxsize=1)
-def shared_parser() -> Parser:
+def get_shared_parser() -> Parser:
     """The one of this process; ended with it."""
     parser = Parser()
     atexit.register(parser.close)
     return parser
 
 
-def facts_of(mesh: AssetMesh) -> dict[str, Any]:
+def summarize_mesh(mesh: AssetMesh) -> dict[str, Any]:
     """What asset.json says of a mesh: counts, surface area, bounds (mesh frame)."""
-    surface, used = surface_of(mesh), mesh.used_vertices
+    surface, used = measure_surface(mesh), mesh.used_vertices
     return {
         "num_faces": mesh.num_faces,
         "num_vertices": len(mesh.vertices),
@@ -193,7 +195,7 @@ def facts_of(mesh: AssetMesh) -> dict[str, Any]:
     }
 
 
-def _checked(reply: dict[str, Any]) -> dict[str, Any]:
+def _check_reply(reply: dict[str, Any]) -> dict[str, Any]:
     """A reply, or the error that it tells."""
     if "reason" in reply:
         raise AssetRejected(reply["reason"], reply["message"])
@@ -202,11 +204,11 @@ def _checked(reply: dict[str, Any]) -> dict[str, Any]:
     return reply
 
 
-def _ending(code: int | None) -> str:
+def _describe_exit(code: int | None) -> str:
     return f"signal {-code}" if code is not None and code < 0 else f"exit code {code}"
 
 
-def _reply(head: Mapping[str, Any], blobs: Sequence[bytes]) -> dict[str, Any]:
+def _handle_request(head: Mapping[str, Any], blobs: Sequence[bytes]) -> dict[str, Any]:
     """Read one file, in the process made for it."""
     _, most = resource.getrlimit(resource.RLIMIT_AS)
     wanted = int(head["gib"] * 2**30)
@@ -214,16 +216,16 @@ def _reply(head: Mapping[str, Any], blobs: Sequence[bytes]) -> dict[str, Any]:
     resource.setrlimit(resource.RLIMIT_AS, (limit, most))
     try:
         if "most" in head:
-            return {"side_names": names_in(blobs[0], head["suffix"], head["most"])}
+            return {"side_names": find_names(blobs[0], head["suffix"], head["most"])}
         side_files = dict(zip(head["names"], blobs[1:], strict=True))
         limits = MeshLimits(**head["limits"])
         mesh = load_mesh(blobs[0], head["suffix"], side_files=side_files, limits=limits)
-        return {"facts": facts_of(mesh)}
+        return {"facts": summarize_mesh(mesh)}
     except AssetRejected as err:
         return {"reason": err.reason, "message": err.message}
     except MemoryError:
-        cure = "simplify the mesh or raise parse_gib"
-        return {"reason": "too_much_memory", "message": f"over {head['gib']:g} GiB; {cure}"}
+        hint = "simplify the mesh or raise parse_gib"
+        return {"reason": "too_much_memory", "message": f"over {head['gib']:g} GiB; {hint}"}
     except Exception as err:
         log.exception("stage=ingest reader failed")
         return {"fault": f"{type(err).__name__}: {err}"}
@@ -237,12 +239,12 @@ def main() -> None:
         os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # what libraries print is no reply
         while line := source.readline():
             head = json.loads(line)
-            blobs = [_exactly(source, size) for size in head["sizes"]]
-            replies.write(json.dumps(_reply(head, blobs)).encode() + b"\n")
+            blobs = [_read_exactly(source, size) for size in head["sizes"]]
+            replies.write(json.dumps(_handle_request(head, blobs)).encode() + b"\n")
             replies.flush()
 
 
-def _exactly(source: IO[bytes], size: int) -> bytes:
+def _read_exactly(source: IO[bytes], size: int) -> bytes:
     """So many bytes; fewer mean that the asking process is gone."""
     data = source.read(size)
     if len(data) < size:

@@ -68,35 +68,35 @@ def fetch_side_files(
     budget = settings.max_bytes - len(file.data)
     found: dict[str, bytes] = {}
     missing: dict[str, list[str]] = {}
-    waiting = [(name, "") for name in _names(file.data, file.suffix, settings, parser)]
+    waiting = [(name, "") for name in _list_names(file.data, file.suffix, settings, parser)]
     while waiting:
-        name, home = waiting.pop(0)
+        name, mesh_folder = waiting.pop(0)
         if name in found or name in missing:
             continue
         if len(found) + len(missing) >= settings.max_side_files:
             limit = settings.max_side_files
             raise AssetRejected("too_many_side_files", f"more than {limit}; pack them as one GLB")
-        places = _places(folder, home, name)
-        content = _read(raw, places, budget)
+        places = _list_places(folder, mesh_folder, name)
+        content = _read_first(raw, places, budget)
         if content is None:
             missing[name] = places
             continue
         budget -= len(content)
         found[name] = content
         if name.lower().endswith(".mtl"):
-            textures = _names(content, "mtl", settings, parser)
+            textures = _list_names(content, "mtl", settings, parser)
             waiting.extend((texture, name.rpartition("/")[0]) for texture in textures)
     awaited = dict.fromkeys(place for places in missing.values() for place in places)
     return SideFiles(found, tuple(missing), tuple(awaited)[:MAX_AWAITED])
 
 
-def _names(data: bytes, kind: str, settings: IngestSettings, parser: Parser) -> list[str]:
+def _list_names(data: bytes, kind: str, settings: IngestSettings, parser: Parser) -> list[str]:
     """What a file names, read by the parser's process: a small file may unfold to gigabytes."""
     if kind not in ("gltf", "obj", "mtl", "ply"):
         return []
     head = data[:PLY_HEAD_BYTES] if kind == "ply" else data
     most = settings.max_side_files + 1
-    return parser.side_names(head, kind, most, parser_budget(settings))
+    return parser.list_side_names(head, kind, most, parser_budget(settings))
 
 
 def parser_budget(settings: IngestSettings) -> ParserBudget:
@@ -104,13 +104,16 @@ def parser_budget(settings: IngestSettings) -> ParserBudget:
     return ParserBudget(settings.parse_seconds, settings.parse_gib)
 
 
-def _places(folder: str, home: str, name: str) -> list[str]:
+def _list_places(folder: str, mesh_folder: str, name: str) -> list[str]:
     """Keys under which a name is looked up: beside the file that says it, then beside the mesh."""
-    keys = ("/".join(part for part in (folder, beside, name) if part) for beside in (home, ""))
-    return [key for key in dict.fromkeys(keys) if _is_fair(key)]
+    keys = (
+        "/".join(part for part in (folder, beside_file, name) if part)
+        for beside_file in (mesh_folder, "")
+    )
+    return [key for key in dict.fromkeys(keys) if _is_allowed(key)]
 
 
-def _is_fair(key: str) -> bool:
+def _is_allowed(key: str) -> bool:
     try:
         check_key(key)
     except BadKey:
@@ -119,9 +122,9 @@ def _is_fair(key: str) -> bool:
     return ":" not in key and max(sizes) <= MAX_SEGMENT_BYTES and sum(sizes) <= MAX_S3_KEY_BYTES
 
 
-def _read(raw: Store, places: Sequence[str], budget: int) -> bytes | None:
+def _read_first(raw: Store, places: Sequence[str], budget: int) -> bytes | None:
     for key in places:
-        size = raw.size(key)
+        size = raw.get_size(key)
         if size is None:
             continue
         if size > budget:

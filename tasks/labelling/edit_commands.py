@@ -14,7 +14,7 @@ from enum import StrEnum
 
 from tasks.labelling.taxonomy import MAX_NAME_CHARS, Taxonomy
 
-MAX_VERBS = 200
+MAX_COMMANDS = 200
 MAX_LINE_CHARS = 400
 MAX_PIECES = 32
 _QUOTED_CHARS = 60
@@ -24,7 +24,7 @@ _AND = re.compile(r"and\b", re.I)
 _GRAMMAR = "write merge A B, split A, split A into N, name A words, or category A id"
 
 
-class VerbKind(StrEnum):
+class EditCommandKind(StrEnum):
     """What a line asks for."""
 
     MERGE = "merge"
@@ -34,7 +34,7 @@ class VerbKind(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Verb:
+class EditCommand:
     """One understood line.
 
     Attributes:
@@ -46,7 +46,7 @@ class Verb:
         result_id: the result that held the line.
     """
 
-    kind: VerbKind
+    kind: EditCommandKind
     parts: tuple[int, ...]
     text: str = ""
     count: int | None = None
@@ -61,12 +61,12 @@ class Verb:
         return f"{self.kind} {parts}{tail}"
 
 
-def parse_verbs(
+def parse_commands(
     lines: Sequence[str],
     num_parts: int,
     taxonomy: Taxonomy | None = None,
     result_ids: Sequence[str] = (),
-) -> tuple[tuple[Verb, ...], tuple[str, ...]]:
+) -> tuple[tuple[EditCommand, ...], tuple[str, ...]]:
     """Understand command lines, in the order given.
 
     Args:
@@ -78,102 +78,111 @@ def parse_verbs(
     Returns:
         Verbs that can be carried out, and problems for people. Empty lines are neither.
     """
-    verbs: list[Verb] = []
+    commands: list[EditCommand] = []
     problems: list[str] = []
     number = 0
     for index, entry in enumerate(lines):
         result_id = result_ids[index] if index < len(result_ids) else ""
         for line in filter(str.strip, entry.splitlines()):
-            if number >= MAX_VERBS:
-                return tuple(verbs), (*problems, f"verbs after the {MAX_VERBS}th cut; send fewer")
-            found = _understood(line, num_parts, taxonomy)
-            if isinstance(found, Verb):
-                made = Verb(found.kind, found.parts, found.text, found.count, number, result_id)
-                found = _conflict(made, verbs) or made
-            if isinstance(found, Verb):
-                verbs.append(found)
+            if number >= MAX_COMMANDS:
+                return tuple(commands), (
+                    *problems,
+                    f"verbs after the {MAX_COMMANDS}th cut; send fewer",
+                )
+            found = _parse_line(line, num_parts, taxonomy)
+            if isinstance(found, EditCommand):
+                made = EditCommand(
+                    found.kind, found.parts, found.text, found.count, number, result_id
+                )
+                found = _find_conflict(made, commands) or made
+            if isinstance(found, EditCommand):
+                commands.append(found)
             else:
                 problems.append(f"verb {line.strip()[:_QUOTED_CHARS]!r} dropped: {found}")
             number += 1
-    return tuple(verbs), tuple(problems)
+    return tuple(commands), tuple(problems)
 
 
-def _understood(line: str, num_parts: int, taxonomy: Taxonomy | None) -> Verb | str:
+def _parse_line(line: str, num_parts: int, taxonomy: Taxonomy | None) -> EditCommand | str:
     """The verb of one line, or why it is none."""
     if len(line) > MAX_LINE_CHARS:
         return f"{len(line)} characters > {MAX_LINE_CHARS}; write less"
     match = _WORD.fullmatch(line)
     word = match[1].lower() if match else ""
-    if match is None or word not in set(VerbKind):
+    if match is None or word not in set(EditCommandKind):
         return f"{line.split()[0][:20]!r} is no verb; {_GRAMMAR}"
-    kind, rest = VerbKind(word), match[2]
-    if kind is VerbKind.MERGE:
-        return _merge(rest, num_parts)
+    kind, rest = EditCommandKind(word), match[2]
+    if kind is EditCommandKind.MERGE:
+        return _parse_merge(rest, num_parts)
     found = _PART.match(rest)
     if found is None:
         return f"no part number after {word}; {_GRAMMAR}"
     part, tail = int(found[1]), " ".join(rest[found.end() :].split())
     if part >= num_parts:
-        return _absent(part, num_parts)
-    if kind is VerbKind.SPLIT:
-        return _split(part, tail)
-    return _name(part, tail) if kind is VerbKind.NAME else _category(part, tail, taxonomy)
+        return _explain_absent_part(part, num_parts)
+    if kind is EditCommandKind.SPLIT:
+        return _parse_split(part, tail)
+    return (
+        _parse_name(part, tail)
+        if kind is EditCommandKind.NAME
+        else _parse_category(part, tail, taxonomy)
+    )
 
 
-def _merge(rest: str, num_parts: int) -> Verb | str:
+def _parse_merge(rest: str, num_parts: int) -> EditCommand | str:
     parts, end = [], 0
     while found := _PART.match(rest, end):
         parts.append(int(found[1]))
         end = found.end()
-        together = _AND.match(rest, end)
-        end = together.end() if together else end
+        merged_parts = _AND.match(rest, end)
+        end = merged_parts.end() if merged_parts else end
     if rest[end:].strip(" ,.;+"):
         return f"{rest[end:].strip()[:20]!r} is no part number; {_GRAMMAR}"
     absent = [part for part in parts if part >= num_parts]
     if absent:
-        return _absent(absent[0], num_parts)
+        return _explain_absent_part(absent[0], num_parts)
     unique = tuple(dict.fromkeys(parts))
     if len(unique) < 2:
         return f"it names {len(unique)} different part(s); merge needs two or more"
-    return Verb(VerbKind.MERGE, unique)
+    return EditCommand(EditCommandKind.MERGE, unique)
 
 
-def _split(part: int, tail: str) -> Verb | str:
+def _parse_split(part: int, tail: str) -> EditCommand | str:
     if not tail:
-        return Verb(VerbKind.SPLIT, (part,))
+        return EditCommand(EditCommandKind.SPLIT, (part,))
     found = re.fullmatch(r"(?:in|into)\s+([0-9]{1,6})(?:\s+(?:parts?|pieces?))?[.]?", tail, re.I)
     if found is None:
         return f"{tail[:20]!r} after the part is not understood; {_GRAMMAR}"
     count = int(found[1])
     if not 2 <= count <= MAX_PIECES:
         return f"{count} pieces are not possible; ask for 2 to {MAX_PIECES}"
-    return Verb(VerbKind.SPLIT, (part,), count=count)
+    return EditCommand(EditCommandKind.SPLIT, (part,), count=count)
 
 
-def _name(part: int, tail: str) -> Verb | str:
+def _parse_name(part: int, tail: str) -> EditCommand | str:
     if not tail or not tail.isprintable():
         return f"no readable name for part {part}; {_GRAMMAR}"
     if len(tail) > MAX_NAME_CHARS:
         return f"the name has {len(tail)} characters > {MAX_NAME_CHARS}; shorten it"
-    return Verb(VerbKind.NAME, (part,), tail)
+    return EditCommand(EditCommandKind.NAME, (part,), tail)
 
 
-def _category(part: int, tail: str, taxonomy: Taxonomy | None) -> Verb | str:
+def _parse_category(part: int, tail: str, taxonomy: Taxonomy | None) -> EditCommand | str:
     if taxonomy is None:
         return "there is no taxonomy; set SEGVIGEN_REVIEW_TAXONOMY, or use name"
     category = taxonomy.find(tail)
     if category is None:
         return f"category {tail[:40]!r} is not in the taxonomy; choose one of its ids"
-    return Verb(VerbKind.CATEGORY, (part,), category.id)
+    return EditCommand(EditCommandKind.CATEGORY, (part,), category.id)
 
 
-def _conflict(verb: Verb, earlier: Sequence[Verb]) -> str | None:
+def _find_conflict(command: EditCommand, earlier: Sequence[EditCommand]) -> str | None:
     """Why a verb cannot stand beside those before it, or None."""
-    same = [each for each in earlier if each.kind is verb.kind and each.parts == verb.parts]
-    if verb.kind is VerbKind.SPLIT and same:
-        return f"part {verb.parts[0]} is split twice; say it once"
+    same = [each for each in earlier if each.kind is command.kind and each.parts == command.parts]
+    if command.kind is EditCommandKind.SPLIT and same:
+        return f"part {command.parts[0]} is split twice; say it once"
     return None
 
 
-def _absent(part: int, num_parts: int) -> str:
+def _explain_absent_part(part: int, num_parts: int) -> str:
     return f"part {part} was not shown; choose 0 to {num_parts - 1}"

@@ -17,8 +17,8 @@ from typing import Any
 import numpy as np
 
 from segvigen_model.errors import SegvigenError
-from segvigen_model.partition.hierarchy import PartTree, part_tree
-from segvigen_model.surface.geometry import surface_of
+from segvigen_model.partition.hierarchy import PartTree, build_part_tree
+from segvigen_model.surface.geometry import measure_surface
 from segvigen_model.types import IntArray, Proposal
 from tasks.catalogue import (
     AnnotationRow,
@@ -26,12 +26,12 @@ from tasks.catalogue import (
     AssetState,
     Catalogue,
     ClickRow,
+    EditCommandRow,
     LabelSetRow,
     ProposalRow,
-    VerbRow,
 )
-from tasks.labelling.loading import current_proposal, load_asset_mesh, load_proposal
-from tasks.labelling.rounds import edited_proposal, is_verb_usable
+from tasks.labelling.loading import get_current_proposal, load_asset_mesh, load_proposal
+from tasks.labelling.rounds import apply_exact_edits, is_command_usable
 from tasks.storage import keys
 from tasks.storage.canonical import json_document
 from tasks.storage.store import Store
@@ -76,26 +76,26 @@ class LabelSet:
 
 
 @dataclass(frozen=True, slots=True)
-class Answered:
+class InterpretedAnnotation:
     """An answer as understood, before the catalogue says so.
 
     Attributes:
         row: with verdict, note and problem.
-        clicks, verbs: of this answer.
+        clicks, commands: of this answer.
     """
 
     row: AnnotationRow
     clicks: tuple[ClickRow, ...] = ()
-    verbs: tuple[VerbRow, ...] = ()
+    commands: tuple[EditCommandRow, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
-class _Log:
+class _ReviewLog:
     """Everything that reviewers said of one asset."""
 
-    answers: list[AnnotationRow]
+    annotations: list[AnnotationRow]
     clicks: list[ClickRow]
-    verbs: list[VerbRow] = field(default_factory=list)
+    commands: list[EditCommandRow] = field(default_factory=list)
 
 
 def accept_asset(
@@ -113,9 +113,9 @@ def accept_asset(
         The catalogue's row; the same one when called again for the same decision.
     """
     catalogue = workspace.catalogue
-    asset = catalogue.asset(asset_id)
+    asset = catalogue.get_asset(asset_id)
     if asset.state in (AssetState.ACCEPTED, AssetState.SHARDED):
-        held = catalogue.labels.latest(asset_id)
+        held = catalogue.labels.get_latest(asset_id)
         if held is not None:
             return held
     row = write_label_set(workspace, asset, decided_by)
@@ -124,7 +124,10 @@ def accept_asset(
 
 
 def write_label_set(
-    workspace: Workspace, asset: AssetRow, decided_by: str, answered: Answered | None = None
+    workspace: Workspace,
+    asset: AssetRow,
+    decided_by: str,
+    interpreted: InterpretedAnnotation | None = None,
 ) -> LabelSetRow:
     """Write arrays and provenance of the present proposal; their row is not recorded yet.
 
@@ -134,25 +137,31 @@ def write_label_set(
         workspace: gives proposal, answers, clicks and verbs; its store gets the label set.
         asset: the asset, in the round that is accepted.
         decided_by: the reviewer's name, or GATE.
-        answered: an answer that is being interpreted right now.
+        interpreted: an answer that is being interpreted right now.
     """
     store, catalogue = workspace.store, workspace.catalogue
-    source = current_proposal(catalogue, asset)
+    source = get_current_proposal(catalogue, asset)
     proposal = load_proposal(store, source)
-    said = _said(catalogue, asset.asset_id, answered)
-    verbs = _accepting_verbs(said, asset.round, proposal.num_parts)
+    log_rows = _collect_log(catalogue, asset.asset_id, interpreted)
+    commands = _select_accepting_commands(log_rows, asset.round, proposal.num_parts)
     final: Proposal = proposal
-    became: IntArray = np.arange(proposal.num_parts)
-    if verbs:
-        final = edited_proposal(proposal, verbs, surface_of(load_asset_mesh(store, asset)).areas)
+    part_of_proposal: IntArray = np.arange(proposal.num_parts)
+    if commands:
+        final = apply_exact_edits(
+            proposal, commands, measure_surface(load_asset_mesh(store, asset)).areas
+        )
         id_map = final.refinement.id_map
-        became = np.array([id_map[part] for part in range(proposal.num_parts)])
-    arrays = _pack(asset, final, became)
-    history = _history(asset, source, final, said, decided_by)
+        part_of_proposal = np.array([id_map[part] for part in range(proposal.num_parts)])
+    arrays = _pack_arrays(asset, final, part_of_proposal)
+    history = _build_history(asset, source, final, log_rows, decided_by)
     digest = hashlib.sha256(arrays + json_document(history)).hexdigest()[:LABEL_ID_CHARS]
-    blob = store.put(keys.label_set(asset.asset_id, digest), arrays, "application/octet-stream")
-    told = json_document({**history, "label_id": digest, "labels_sha256": blob.sha256})
-    about = store.put(keys.label_provenance(asset.asset_id, digest), told, "application/json")
+    blob = store.put(
+        keys.make_label_set_key(asset.asset_id, digest), arrays, "application/octet-stream"
+    )
+    provenance_json = json_document({**history, "label_id": digest, "labels_sha256": blob.sha256})
+    about = store.put(
+        keys.make_label_provenance_key(asset.asset_id, digest), provenance_json, "application/json"
+    )
     return LabelSetRow(
         label_id=digest,
         asset_id=asset.asset_id,
@@ -161,7 +170,7 @@ def write_label_set(
         provenance_key=about.key,
         proposal_key=source.key,
         num_parts=final.num_parts,
-        num_clicks=len(said.clicks),
+        num_clicks=len(log_rows.clicks),
         num_rounds=history["num_rounds"],
         seconds=history["seconds"],
         decided_by=decided_by,
@@ -180,8 +189,8 @@ def record_label_set(catalogue: Catalogue, row: LabelSetRow, worker: str | None 
         catalogue.labels.add(row)
         detail = f"by {row.decided_by}"
         catalogue.move(row.asset_id, AssetState.ACCEPTED, worker=worker, detail=detail)
-    told = (row.asset_id[:12], row.label_id, row.num_parts)
-    log.info("stage=accept asset=%s label=%s parts=%d", *told)
+    log_fields = (row.asset_id[:12], row.label_id, row.num_parts)
+    log.info("stage=accept asset=%s label=%s parts=%d", *log_fields)
 
 
 def load_label_set(store: Store, row: LabelSetRow) -> LabelSet:
@@ -192,34 +201,38 @@ def load_label_set(store: Store, row: LabelSetRow) -> LabelSet:
         held = {name: stored[name] for name in stored.files}
     check_partition(labels, len(labels), len(names))
     categories = tuple(str(each) for each in held.get("part_categories", [""] * len(names)))
-    became = held.get("proposal_parts", np.arange(len(names), dtype=np.int32))
-    told = store.get_json(row.provenance_key)
+    part_of_proposal = held.get("proposal_parts", np.arange(len(names), dtype=np.int32))
+    provenance = store.get_json(row.provenance_key)
     return LabelSet(
         face_labels=labels,
         part_names=names,
         not_object_part=not_object,
         decided_by=row.decided_by,
-        clicks=tuple(told["clicks"]),
-        provenance=told,
+        clicks=tuple(provenance["clicks"]),
+        provenance=provenance,
         part_categories=categories,
-        tree=_tree(held),
-        proposal_parts=became,
+        tree=_read_tree(held),
+        proposal_parts=part_of_proposal,
     )
 
 
-def _tree(held: Mapping[str, Any]) -> PartTree:
+def _read_tree(held: Mapping[str, Any]) -> PartTree:
     """The levels as stored; a label set of schema 1 has one."""
     if "levels" not in held:
-        return part_tree(held["face_labels"], None, None)
+        return build_part_tree(held["face_labels"], None, None)
     tree = PartTree(held["levels"], held["level_offsets"], held["parents"], int(held["part_level"]))
     if not np.array_equal(tree.levels[tree.part_level], held["face_labels"]):
         raise BadLabels(f"level {tree.part_level} of the tree is not the label set's partition")
     return tree
 
 
-def accepting_verbs(catalogue: Catalogue, asset: AssetRow, num_parts: int) -> list[VerbRow]:
+def list_accepting_commands(
+    catalogue: Catalogue, asset: AssetRow, num_parts: int
+) -> list[EditCommandRow]:
     """Merges, names and categories that came with the acceptance of the present round."""
-    return _accepting_verbs(_said(catalogue, asset.asset_id, None), asset.round, num_parts)
+    return _select_accepting_commands(
+        _collect_log(catalogue, asset.asset_id, None), asset.round, num_parts
+    )
 
 
 def check_partition(face_labels: IntArray, num_faces: int, num_parts: int) -> None:
@@ -236,44 +249,55 @@ def check_partition(face_labels: IntArray, num_faces: int, num_parts: int) -> No
         raise BadLabels(f"{len(used)} ids up to {used[-1]} in use, {num_parts} parts announced")
 
 
-def _said(catalogue: Catalogue, asset_id: str, answered: Answered | None) -> _Log:
-    """The log of an asset, as it will be once `answered` is stored."""
-    answers = catalogue.reviews.annotations(asset_id)
-    clicks, verbs = catalogue.reviews.clicks(asset_id), catalogue.reviews.verbs(asset_id)
-    if answered is None:
-        return _Log(answers, clicks, verbs)
-    new = answered.row
-    is_new = [each.unique_id == new.unique_id and not each.is_late for each in answers]
-    answers = [new if replaced else each for replaced, each in zip(is_new, answers, strict=True)]
-    place = {_version(each): number for number, each in enumerate(answers)}
-    clicks = [each for each in clicks if each.unique_id != new.unique_id] + list(answered.clicks)
-    verbs = [each for each in verbs if each.unique_id != new.unique_id] + list(answered.verbs)
-    return _Log(
-        answers,
+def _collect_log(
+    catalogue: Catalogue, asset_id: str, interpreted: InterpretedAnnotation | None
+) -> _ReviewLog:
+    """The log of an asset, as it will be once `interpreted` is stored."""
+    annotations = catalogue.reviews.list_annotations(asset_id)
+    clicks, commands = (
+        catalogue.reviews.list_clicks(asset_id),
+        catalogue.reviews.list_edit_commands(asset_id),
+    )
+    if interpreted is None:
+        return _ReviewLog(annotations, clicks, commands)
+    new = interpreted.row
+    is_new = [each.unique_id == new.unique_id and not each.is_late for each in annotations]
+    annotations = [
+        new if replaced else each for replaced, each in zip(is_new, annotations, strict=True)
+    ]
+    place = {_version(each): number for number, each in enumerate(annotations)}
+    clicks = [each for each in clicks if each.unique_id != new.unique_id] + list(interpreted.clicks)
+    commands = [each for each in commands if each.unique_id != new.unique_id] + list(
+        interpreted.commands
+    )
+    return _ReviewLog(
+        annotations,
         sorted(clicks, key=lambda each: (place[_version(each)], each.number)),
-        sorted(verbs, key=lambda each: (place[_version(each)], each.number)),
+        sorted(commands, key=lambda each: (place[_version(each)], each.number)),
     )
 
 
-def _accepting_verbs(said: _Log, round_: int, num_parts: int) -> list[VerbRow]:
+def _select_accepting_commands(
+    log_rows: _ReviewLog, round_: int, num_parts: int
+) -> list[EditCommandRow]:
     """Usable verbs of the answers that accept a round, without splits, which ask the model."""
-    accepting = {_version(each) for each in said.answers if each.verdict == "accept"}
+    accepting = {_version(each) for each in log_rows.annotations if each.verdict == "accept"}
     return [
-        verb
-        for verb in said.verbs
-        if _version(verb) in accepting
-        and verb.round == round_
-        and verb.kind != "split"
-        and is_verb_usable(verb, num_parts)
+        command
+        for command in log_rows.commands
+        if _version(command) in accepting
+        and command.round == round_
+        and command.kind != "split"
+        and is_command_usable(command, num_parts)
     ]
 
 
-def _pack(asset: AssetRow, proposal: Proposal, became: IntArray) -> bytes:
+def _pack_arrays(asset: AssetRow, proposal: Proposal, part_of_proposal: IntArray) -> bytes:
     check_partition(proposal.face_labels, asset.num_faces, proposal.num_parts)
     buffer = io.BytesIO()
     background, parts = proposal.refinement.background_part, proposal.parts
     names = [name or f"part {part}" for part, name in enumerate(parts.names)]
-    tree = part_tree(proposal.face_labels, proposal.finer, proposal.groups)
+    tree = build_part_tree(proposal.face_labels, proposal.finer, proposal.groups)
     np.savez_compressed(
         buffer,
         face_labels=proposal.face_labels.astype(np.int32),
@@ -284,16 +308,16 @@ def _pack(asset: AssetRow, proposal: Proposal, became: IntArray) -> bytes:
         level_offsets=tree.offsets,
         parents=tree.parents,
         part_level=np.array(tree.part_level, np.int32),
-        proposal_parts=became.astype(np.int32),
+        proposal_parts=part_of_proposal.astype(np.int32),
     )
     return buffer.getvalue()
 
 
-def _history(
+def _build_history(
     asset: AssetRow,
     source: ProposalRow,
     proposal: Proposal,
-    said: _Log,
+    log_rows: _ReviewLog,
     decided_by: str,
 ) -> dict[str, Any]:
     return {
@@ -309,37 +333,39 @@ def _history(
         "checkpoint": source.checkpoint,
         "decided_by": decided_by,
         "num_rounds": 0 if decided_by == GATE else asset.round + 1,
-        "seconds": sum(answer.lead_time_s for answer in said.answers),
-        "reviews": [_review(answer) for answer in said.answers],
-        "clicks": [_click(click, said.answers) for click in said.clicks],
-        "verbs": [_verb(verb, said.answers) for verb in said.verbs],
+        "seconds": sum(annotation.lead_time_s for annotation in log_rows.annotations),
+        "reviews": [_describe_review(annotation) for annotation in log_rows.annotations],
+        "clicks": [_describe_click(click, log_rows.annotations) for click in log_rows.clicks],
+        "verbs": [
+            _describe_command(command, log_rows.annotations) for command in log_rows.commands
+        ],
     }
 
 
-def _review(answer: AnnotationRow) -> dict[str, Any]:
+def _describe_review(annotation: AnnotationRow) -> dict[str, Any]:
     return {
-        "round": answer.round,
-        "reviewer": answer.reviewer,
-        "verdict": answer.verdict,
-        "note": answer.note,
-        "seconds": answer.lead_time_s,
-        "updated_at": answer.updated_at,
-        "label_studio": _place(answer),
-        **({"is_late": True} if answer.is_late else {}),
+        "round": annotation.round,
+        "reviewer": annotation.reviewer,
+        "verdict": annotation.verdict,
+        "note": annotation.note,
+        "seconds": annotation.lead_time_s,
+        "updated_at": annotation.updated_at,
+        "label_studio": _describe_place(annotation),
+        **({"is_late": True} if annotation.is_late else {}),
     }
 
 
-def _version(row: AnnotationRow | ClickRow | VerbRow) -> tuple[str, str]:
+def _version(row: AnnotationRow | ClickRow | EditCommandRow) -> tuple[str, str]:
     """The version of an annotation that a row is, or belongs to."""
     return row.unique_id, row.updated_at
 
 
-def _click(click: ClickRow, answers: list[AnnotationRow]) -> dict[str, Any]:
-    answer = next(a for a in answers if _version(a) == _version(click))
+def _describe_click(click: ClickRow, annotations: list[AnnotationRow]) -> dict[str, Any]:
+    annotation = next(a for a in annotations if _version(a) == _version(click))
     return {
         "round": click.round,
-        "reviewer": answer.reviewer,
-        "at": answer.updated_at,
+        "reviewer": annotation.reviewer,
+        "at": annotation.updated_at,
         "source": click.source,
         "view": click.view,
         "pixel": [click.pixel_x, click.pixel_y],
@@ -350,27 +376,27 @@ def _click(click: ClickRow, answers: list[AnnotationRow]) -> dict[str, Any]:
         "is_positive": click.is_positive,
         "face": click.face,
         "xyz": [click.x, click.y, click.z],
-        "label_studio": {**_place(answer), "result_id": click.result_id},
+        "label_studio": {**_describe_place(annotation), "result_id": click.result_id},
     }
 
 
-def _verb(verb: VerbRow, answers: list[AnnotationRow]) -> dict[str, Any]:
-    answer = next(a for a in answers if _version(a) == _version(verb))
+def _describe_command(command: EditCommandRow, annotations: list[AnnotationRow]) -> dict[str, Any]:
+    annotation = next(a for a in annotations if _version(a) == _version(command))
     return {
-        "round": verb.round,
-        "reviewer": answer.reviewer,
-        "at": answer.updated_at,
-        "kind": verb.kind,
-        "parts": list(verb.parts),
-        "text": verb.text,
-        "count": verb.count,
-        "label_studio": {**_place(answer), "result_id": verb.result_id},
+        "round": command.round,
+        "reviewer": annotation.reviewer,
+        "at": annotation.updated_at,
+        "kind": command.kind,
+        "parts": list(command.parts),
+        "text": command.text,
+        "count": command.count,
+        "label_studio": {**_describe_place(annotation), "result_id": command.result_id},
     }
 
 
-def _place(answer: AnnotationRow) -> dict[str, Any]:
+def _describe_place(annotation: AnnotationRow) -> dict[str, Any]:
     return {
-        "annotation_id": answer.annotation_id,
-        "task_id": answer.task_id,
-        "unique_id": answer.unique_id,
+        "annotation_id": annotation.annotation_id,
+        "task_id": annotation.task_id,
+        "unique_id": annotation.unique_id,
     }

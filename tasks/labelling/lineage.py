@@ -11,7 +11,7 @@ from typing import Any
 
 from tasks.catalogue import ProposalRow
 
-THIRD_LOOK = "third_look"  # provenance key of `ThirdLook`
+THIRD_REVIEW = "third_look"  # provenance key of `ThirdLook`
 PARENT = "parent"  # provenance key of the proposal that was refined
 
 
@@ -32,7 +32,7 @@ class ThirdLook:
     note: str
 
     def as_provenance(self) -> dict[str, Any]:
-        """What the proposal's provenance records under `THIRD_LOOK`."""
+        """What the proposal's provenance records under `THIRD_REVIEW`."""
         return {
             "reviewers": list(self.reviewers),
             "iou": self.iou,
@@ -62,7 +62,7 @@ def lineage_of(row: ProposalRow) -> Lineage:
     return Lineage(
         is_refined=record.get(PARENT) is not None,
         seed=int(record.get("seed", 0)),
-        third_look=_third_look_of(record.get(THIRD_LOOK)),
+        third_look=_third_look_of(record.get(THIRD_REVIEW)),
     )
 
 

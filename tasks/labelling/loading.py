@@ -30,7 +30,7 @@ def load_asset_mesh(store: Store, asset: AssetRow) -> AssetMesh:
 
 def load_asset_info(store: Store, asset_id: str) -> Mapping[str, Any]:
     """What ingest found out: name, faces, bounds, side files, licence, limits."""
-    about: Mapping[str, Any] = store.get_json(keys.asset_json(asset_id))
+    about: Mapping[str, Any] = store.get_json(keys.make_asset_json_key(asset_id))
     return about
 
 
@@ -46,15 +46,15 @@ def load_proposal(store: Store, row: ProposalRow) -> Proposal:
     return proposal_from_bytes(store.get(row.key))
 
 
-def current_proposal(catalogue: Catalogue, asset: AssetRow) -> ProposalRow:
+def get_current_proposal(catalogue: Catalogue, asset: AssetRow) -> ProposalRow:
     """The proposal of the asset's present round."""
-    row = catalogue.proposal(asset.asset_id, asset.round)
+    row = catalogue.get_proposal(asset.asset_id, asset.round)
     if row is None:
         raise StageError(f"asset {asset.asset_id[:12]} has no proposal of round {asset.round}")
     return row
 
 
-def mesh_limits(settings: IngestSettings) -> MeshLimits:
+def make_mesh_limits(settings: IngestSettings) -> MeshLimits:
     """Turn the input gate's settings into the loader's limits."""
     return MeshLimits(
         max_bytes=settings.max_bytes,

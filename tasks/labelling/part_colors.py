@@ -13,8 +13,8 @@ from functools import lru_cache
 
 import numpy as np
 
-from segvigen_model.surface.geometry import surface_of
-from segvigen_model.surface.sampling import contacts, sample_faces
+from segvigen_model.surface.geometry import measure_surface
+from segvigen_model.surface.sampling import find_contacts, sample_faces
 from segvigen_model.types import AssetMesh, ByteArray, FloatArray, IntArray
 
 NEW_PART_COLOR = (46, 0, 255)  # farthest from the first colours for all kinds of eyes
@@ -57,7 +57,7 @@ _RGB_TO_XYZ = (
 _WHITE = (0.95047, 1.0, 1.08883)
 
 
-def part_colors(num_parts: int, slots: Sequence[int] | None = None) -> ByteArray:
+def assign_part_colors(num_parts: int, slots: Sequence[int] | None = None) -> ByteArray:
     """Colours of parts.
 
     Args:
@@ -68,7 +68,7 @@ def part_colors(num_parts: int, slots: Sequence[int] | None = None) -> ByteArray
     Returns:
         (num_parts, 3) uint8 sRGB.
     """
-    sequence = _sequence()
+    sequence = _build_sequence()
     places = np.arange(num_parts) if slots is None else np.asarray(slots[:num_parts], np.int64)
     return np.asarray(sequence[places % len(sequence)])
 
@@ -88,38 +88,38 @@ def spread_slots(mesh: AssetMesh, face_labels: IntArray, slots: Sequence[int]) -
     unknown = [part for part, slot in enumerate(chosen) if slot < 0]
     if len(chosen) <= len(FIRST_COLORS) and len(unknown) == len(chosen):
         return list(range(len(chosen)))  # these few are all far apart
-    taken = {slot for slot in chosen if slot >= 0}
-    limit = len(chosen) + (NUM_SPARE_SLOTS if taken else 0)
-    gaps = color_distances(_sequence())
-    near = part_neighbours(mesh, face_labels)
+    used = {slot for slot in chosen if slot >= 0}
+    limit = len(chosen) + (NUM_SPARE_SLOTS if used else 0)
+    gaps = compute_color_distances(_build_sequence())
+    near = find_part_neighbours(mesh, face_labels)
     for part in sorted(unknown, key=lambda each: (-len(near[each]), each)):
-        free = np.array([slot for slot in range(limit) if slot not in taken])
+        free = np.array([slot for slot in range(limit) if slot not in used])
         around = [chosen[other] % NUM_COLORS for other in near[part] if chosen[other] >= 0]
         clear = gaps[free % NUM_COLORS][:, around].min(axis=1, initial=CLEAR_DISTANCE)
         chosen[part] = int(free[clear.argmax()])
-        taken.add(chosen[part])
+        used.add(chosen[part])
     return chosen
 
 
-def part_neighbours(mesh: AssetMesh, face_labels: IntArray) -> list[set[int]]:
+def find_part_neighbours(mesh: AssetMesh, face_labels: IntArray) -> list[set[int]]:
     """Parts that touch or nearly touch each part, of P."""
-    surface = surface_of(mesh)
+    surface = measure_surface(mesh)
     cell = NEIGHBOUR_CELL * surface.extent
     points = sample_faces(surface.triangles, surface.areas, 0.6 * cell)
     near: list[set[int]] = [set() for _ in range(int(face_labels.max(initial=-1)) + 1)]
-    for left, right in contacts(points, face_labels.astype(np.int64), cell)[0].tolist():
+    for left, right in find_contacts(points, face_labels.astype(np.int64), cell)[0].tolist():
         near[left].add(right)
         near[right].add(left)
     return near
 
 
-def hex_color(rgb: ByteArray | tuple[int, int, int]) -> str:
+def format_hex_color(rgb: ByteArray | tuple[int, int, int]) -> str:
     """`#rrggbb` for HTML and Label Studio."""
     red, green, blue = (int(value) for value in rgb)
     return f"#{red:02x}{green:02x}{blue:02x}"
 
 
-def color_distances(colors: ByteArray) -> FloatArray:
+def compute_color_distances(colors: ByteArray) -> FloatArray:
     """Worst-case perceived distance between colours over three kinds of eyes.
 
     Args:
@@ -128,26 +128,26 @@ def color_distances(colors: ByteArray) -> FloatArray:
     Returns:
         (N, N) float64 CIE76 distances, the smallest of the three.
     """
-    seen = _perceived(colors)
+    seen = _simulate_perception(colors)
     gaps = np.linalg.norm(seen[:, :, None] - seen[:, None, :], axis=-1)
     return np.asarray(gaps.min(axis=0))
 
 
 @lru_cache(maxsize=1)
-def _sequence() -> ByteArray:
+def _build_sequence() -> ByteArray:
     """(256, 3) uint8; grown once per process, the same everywhere."""
     axis = np.linspace(0, 255, LEVELS).round().astype(np.uint8)
     grid = np.stack(np.meshgrid(axis, axis, axis, indexing="ij"), axis=-1).reshape(-1, 3)
-    lab = _perceived(grid)[0]
+    lab = _simulate_perception(grid)[0]
     chroma = np.hypot(lab[:, 1], lab[:, 2])
     fits = (lab[:, 0] > MIN_LIGHTNESS) & (lab[:, 0] < MAX_LIGHTNESS) & (chroma > MIN_CHROMA)
     grid = grid[fits]
     first = np.array(FIRST_COLORS, dtype=np.uint8)
     special = np.array([NEW_PART_COLOR, NOT_OBJECT_COLOR, BACKGROUND_COLOR], dtype=np.uint8)
     reserved = np.concatenate([special, first])
-    seen = _perceived(np.concatenate([reserved, grid]))
-    taken, candidates = seen[:, : len(reserved)], seen[:, len(reserved) :]
-    nearest = np.linalg.norm(candidates[:, :, None] - taken[:, None, :], axis=-1).min(axis=(0, 2))
+    seen = _simulate_perception(np.concatenate([reserved, grid]))
+    used, candidates = seen[:, : len(reserved)], seen[:, len(reserved) :]
+    nearest = np.linalg.norm(candidates[:, :, None] - used[:, None, :], axis=-1).min(axis=(0, 2))
     order: list[int] = []
     for _ in range(min(NUM_COLORS - len(first), len(grid))):
         best = int(nearest.argmax())
@@ -157,15 +157,15 @@ def _sequence() -> ByteArray:
     return np.concatenate([first, grid[order]])
 
 
-def _perceived(colors: ByteArray) -> FloatArray:
+def _simulate_perception(colors: ByteArray) -> FloatArray:
     """(3, N, 3) CIELAB for normal, protanope and deuteranope eyes."""
     srgb = colors.astype(np.float64) / 255
     linear = np.where(srgb <= 0.04045, srgb / 12.92, ((srgb + 0.055) / 1.055) ** 2.4)
     eyes = (np.eye(3), np.array(_PROTAN), np.array(_DEUTAN))
-    return np.stack([_lab(np.clip(linear @ eye.T, 0, 1)) for eye in eyes])
+    return np.stack([_convert_to_lab(np.clip(linear @ eye.T, 0, 1)) for eye in eyes])
 
 
-def _lab(linear: FloatArray) -> FloatArray:
+def _convert_to_lab(linear: FloatArray) -> FloatArray:
     xyz = linear @ np.array(_RGB_TO_XYZ).T / np.array(_WHITE)
     root = np.where(xyz > 0.008856, np.cbrt(xyz), 7.787 * xyz + 16 / 116)
     return np.stack(

@@ -16,7 +16,7 @@ from tasks.storage.store import Store
 DIGEST_CHARS = 16
 
 
-def stored_proposal(
+def load_or_make_proposal(
     key: str, make: Callable[[], Proposal], *, store: Store, asset_id: str, round_: int
 ) -> ProposalRow:
     """Read the proposal at `key`, or make, check and write it; return its catalogue row."""
@@ -42,6 +42,6 @@ def stored_proposal(
     )
 
 
-def digest_of(recipe: Mapping[str, Any]) -> str:
+def hash_recipe(recipe: Mapping[str, Any]) -> str:
     """Short hash of everything that a result depends on."""
     return hashlib.sha256(canonical_json(recipe).encode()).hexdigest()[:DIGEST_CHARS]

@@ -21,7 +21,7 @@ class Segmenter(Protocol):
     """What the stages need of `segvigen_model.segmenter.Segmenter`."""
 
     @property
-    def bundle(self) -> Weights:
+    def model(self) -> Weights:
         """The weights in use."""
 
     @property

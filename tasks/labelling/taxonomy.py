@@ -43,18 +43,18 @@ class Taxonomy:
 
     categories: tuple[Category, ...]
 
-    def index(self, category_id: str) -> int:
+    def find_index(self, category_id: str) -> int:
         """Semantic id of a category id, upper case tolerated; -1 when it is unknown or empty."""
         wanted = category_id.casefold()
         return next((i for i, each in enumerate(self.categories) if each.id == wanted), -1)
 
     def find(self, category_id: str) -> Category | None:
         """The category of an id, or None."""
-        index = self.index(category_id)
+        index = self.find_index(category_id)
         return self.categories[index] if index >= 0 else None
 
     def to_json(self) -> list[dict[str, str]]:
-        """The categories as plain values; `taxonomy_of` reads them back."""
+        """The categories as plain values; `build_taxonomy` reads them back."""
         return [{"id": c.id, "name": c.name, "parent": c.parent} for c in self.categories]
 
 
@@ -66,13 +66,13 @@ def load_taxonomy(path: Path) -> Taxonomy:
     """
     try:
         text = path.read_text(encoding="utf-8")
-        told = tomllib.loads(text) if path.suffix.lower() == ".toml" else json.loads(text)
+        document = tomllib.loads(text) if path.suffix.lower() == ".toml" else json.loads(text)
     except (OSError, ValueError, RecursionError) as err:
         raise BadTaxonomy(f"cannot read taxonomy {path.name}: {err}; give JSON or TOML") from err
-    entries = told.get("categories") if isinstance(told, Mapping) else told
+    entries = document.get("categories") if isinstance(document, Mapping) else document
     if not isinstance(entries, list):
         raise BadTaxonomy(f"taxonomy {path.name} has no list `categories`; add one")
-    return taxonomy_of(entries)
+    return build_taxonomy(entries)
 
 
 def configured_taxonomy(review: ReviewSettings) -> Taxonomy | None:
@@ -84,7 +84,7 @@ def configured_taxonomy(review: ReviewSettings) -> Taxonomy | None:
     return None if review.taxonomy is None else load_taxonomy(review.taxonomy)
 
 
-def taxonomy_of(entries: Sequence[Any]) -> Taxonomy:
+def build_taxonomy(entries: Sequence[Any]) -> Taxonomy:
     """Check entries {id, name, parent} and make a taxonomy of them.
 
     Raises:
@@ -92,7 +92,9 @@ def taxonomy_of(entries: Sequence[Any]) -> Taxonomy:
     """
     if len(entries) > MAX_CATEGORIES:
         raise BadTaxonomy(f"taxonomy has {len(entries)} categories > {MAX_CATEGORIES}; cut it")
-    taxonomy = Taxonomy(tuple(_category(number, entry) for number, entry in enumerate(entries)))
+    taxonomy = Taxonomy(
+        tuple(_parse_category(number, entry) for number, entry in enumerate(entries))
+    )
     counts = Counter(category.id for category in taxonomy.categories)
     doubles = [each for each, count in counts.items() if count > 1]
     if doubles:
@@ -103,16 +105,16 @@ def taxonomy_of(entries: Sequence[Any]) -> Taxonomy:
     return taxonomy
 
 
-def _category(number: int, entry: Any) -> Category:
-    told = dict(entry) if isinstance(entry, Mapping) else {}
-    category_id, parent = told.get("id"), told.get("parent") or ""
+def _parse_category(number: int, entry: Any) -> Category:
+    fields = dict(entry) if isinstance(entry, Mapping) else {}
+    category_id, parent = fields.get("id"), fields.get("parent") or ""
     if not isinstance(category_id, str) or not _ID.fullmatch(category_id):
         raise BadTaxonomy(
             f"taxonomy entry {number} has id {str(category_id)[:40]!r}; "
             "give 1 to 64 of a-z 0-9 . _ / -"
         )
-    name = told.get("name", category_id)
-    if set(told) - _FIELDS or not isinstance(parent, str):
+    name = fields.get("name", category_id)
+    if set(fields) - _FIELDS or not isinstance(parent, str):
         raise BadTaxonomy(
             f"taxonomy entry {category_id!r} may hold id, name and parent only, as text"
         )

@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from segvigen_model.partition.edits import merged_ids
+from segvigen_model.partition.edits import compute_merged_ids
 from segvigen_model.types import BoolArray, IntArray, Proposal
 from tasks.rendering.pixel_buffers import Buffers
 from tasks.review.annotations import PointedClick
@@ -51,7 +51,7 @@ class Preview:
     request: str = ""
 
 
-def face_runs(faces: IntArray) -> list[int]:
+def encode_face_runs(faces: IntArray) -> list[int]:
     """Ascending face indices as [gap, length, gap, length, ...]."""
     if not len(faces):
         return []
@@ -62,23 +62,23 @@ def face_runs(faces: IntArray) -> list[int]:
     return [int(value) for value in np.stack([gaps, ends - starts], axis=1).reshape(-1)]
 
 
-def changed_parts(before: IntArray, after: IntArray) -> dict[str, list[int]]:
+def find_changed_parts(before: IntArray, after: IntArray) -> dict[str, list[int]]:
     """New part id -> runs of the faces that come to it."""
     moved = np.flatnonzero(before != after)
     return {
-        str(part): face_runs(moved[after[moved] == part])
+        str(part): encode_face_runs(moved[after[moved] == part])
         for part in np.unique(after[moved]).tolist()
     }
 
 
-def sheet_mask(buffers: Buffers, faces: BoolArray) -> BoolArray:
+def make_sheet_mask(buffers: Buffers, faces: BoolArray) -> BoolArray:
     """(H, W) bool: pixels of all views that show one of the (F,) chosen faces."""
     seen = buffers.face >= 0
     mask: BoolArray = seen & faces[np.where(seen, buffers.face, 0)]
     return mask
 
 
-def ids_as_shown(
+def map_to_shown_ids(
     refined: Proposal, num_shown: int, merges: Sequence[Sequence[int]] = ()
 ) -> IntArray:
     """(P,) for each part of a refined partition the id on the sheet, or a higher one if new.
@@ -87,14 +87,14 @@ def ids_as_shown(
     parts go by the id of the first that was named.
     """
     id_map = refined.refinement.id_map
-    home = merged_ids(num_shown, merges)
+    merged_into = compute_merged_ids(num_shown, merges)
     shown = np.arange(refined.num_parts) + max(num_shown, 1 + max(id_map, default=0))
     for before, now in sorted(id_map.items(), reverse=True):
-        shown[now] = home.get(before, before)
+        shown[now] = merged_into.get(before, before)
     return shown
 
 
-def preview_results(buffers: Buffers, preview: Preview) -> list[dict[str, Any]]:
+def make_preview_results(buffers: Buffers, preview: Preview) -> list[dict[str, Any]]:
     """Label Studio results of a live answer: the mask, unless nothing of it is in sight, then the
     clicks.
 
@@ -105,46 +105,46 @@ def preview_results(buffers: Buffers, preview: Preview) -> list[dict[str, Any]]:
     part, refined = preview.part, preview.refined
     if part < 0:
         return []
-    mask = sheet_mask(buffers, refined.face_labels == part)
+    mask = make_sheet_mask(buffers, refined.face_labels == part)
     if not mask.any():
         return []
     width, height = buffers.size
     place = {"original_width": width, "original_height": height, "image_rotation": 0}
     brush = {
         **place,
-        "id": _name(preview.request, "preview"),
+        "id": _make_id(preview.request, "preview"),
         "from_name": PREVIEW,
         "to_name": SHEET,
         "type": "brushlabels",
         "origin": "prediction",
         "score": round(float(refined.part_confidence[part]), 4),
         "value": {"format": "rle", "rle": mask_to_rle(mask), "brushlabels": [PREVIEW_LABEL]},
-        "meta": {"preview": _about(preview)},
+        "meta": {"preview": _describe_preview(preview)},
     }
-    return [brush, *(_echo(click, place) for click in preview.clicks)]
+    return [brush, *(_echo_click(click, place) for click in preview.clicks)]
 
 
-def echo_id(result_id: str) -> str:
+def make_echo_id(result_id: str) -> str:
     """Id under which a click comes back; the same click always gets the same."""
-    return _name(result_id, "click")
+    return _make_id(result_id, "click")
 
 
-def _about(preview: Preview) -> Mapping[str, Any]:
+def _describe_preview(preview: Preview) -> Mapping[str, Any]:
     shown, refined, clicks = preview.shown, preview.refined, preview.clicks
-    ids = ids_as_shown(refined, int(shown.max(initial=-1)) + 1, preview.merges)
+    ids = map_to_shown_ids(refined, int(shown.max(initial=-1)) + 1, preview.merges)
     return {
         "version": VERSION,
         "num_faces": len(shown),
         "part": int(ids[preview.part]),
         "label": clicks[-1].label if clicks else "",
         "is_positive": clicks[-1].is_positive if clicks else True,
-        "parts": changed_parts(shown, ids[refined.face_labels]),
+        "parts": find_changed_parts(shown, ids[refined.face_labels]),
         "confidence": round(refined.confidence, 4),
         "notes": list(refined.fallbacks),
     }
 
 
-def _echo(click: PointedClick, place: Mapping[str, Any]) -> dict[str, Any]:
+def _echo_click(click: PointedClick, place: Mapping[str, Any]) -> dict[str, Any]:
     """A click as a plain keypoint. The editor forgets `is_positive` of those: it goes into meta."""
     width, height = place["original_width"], place["original_height"]
     point = {
@@ -154,7 +154,7 @@ def _echo(click: PointedClick, place: Mapping[str, Any]) -> dict[str, Any]:
     }
     return {
         **place,
-        "id": echo_id(click.result_id),
+        "id": make_echo_id(click.result_id),
         "from_name": CLICK,
         "to_name": SHEET,
         "type": "keypointlabels",
@@ -170,5 +170,5 @@ def _echo(click: PointedClick, place: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _name(text: str, purpose: str) -> str:
+def _make_id(text: str, purpose: str) -> str:
     return purpose[0] + hashlib.sha256(f"{purpose}:{text}".encode()).hexdigest()[:11]

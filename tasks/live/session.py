@@ -13,11 +13,11 @@ from segvigen_model.errors import SegvigenError
 from segvigen_model.types import AssetMesh, Click, ClickKind, Proposal
 from tasks.catalogue import AssetRow, AssetState, ProposalRow
 from tasks.labelling.loading import load_asset_mesh, load_proposal
-from tasks.labelling.rounds import edits_of
+from tasks.labelling.rounds import collect_edits
 from tasks.labelling.segmenter import Segmenter, Session
 from tasks.live.click_history import Result
 from tasks.rendering.pixel_buffers import Buffers, buffers_from_bytes
-from tasks.review.annotations import Answer, PointedClick, read_annotation
+from tasks.review.annotations import ParsedAnnotation, PointedClick, parse_annotation
 from tasks.stages.encode import open_session
 from tasks.workspace import Workspace
 
@@ -53,7 +53,7 @@ class LiveAsset:
     buffers: Buffers
 
 
-class LiveDesk:
+class LiveSession:
     """Review tasks and the model.
 
     Args:
@@ -65,7 +65,7 @@ class LiveDesk:
         self._workspace, self.segmenter = workspace, segmenter
         self._store, self._catalogue = workspace.store, workspace.catalogue
 
-    def check(self, key: str) -> AssetRow:
+    def check_open(self, key: str) -> AssetRow:
         """The asset of a task that is open.
 
         Raises:
@@ -79,13 +79,13 @@ class LiveDesk:
                 f"task {key[:80]!r} is not of this pipeline; open it from its project"
             )
         if int(number[:9]) < asset.round or asset.state is not AssetState.IN_REVIEW:
-            told = f"task {key[:12]} round {number[:9]} is over"
+            message = f"task {key[:12]} round {number[:9]} is over"
             raise TaskClosed(
-                f"{told}: the asset is {asset.state} in round {asset.round}; take the next task"
+                f"{message}: the asset is {asset.state} in round {asset.round}; take the next task"
             )
         return asset
 
-    def proposal(self, key: str, shown: str = "") -> ProposalRow:
+    def get_proposal(self, key: str, shown: str = "") -> ProposalRow:
         """The proposal of a task that is open.
 
         Args:
@@ -95,8 +95,8 @@ class LiveDesk:
         Raises:
             UnknownTask, TaskClosed: as `check`; or the round was proposed again since.
         """
-        asset = self.check(key)
-        proposal = self._catalogue.proposal(asset.asset_id, asset.round)
+        asset = self.check_open(key)
+        proposal = self._catalogue.get_proposal(asset.asset_id, asset.round)
         if proposal is None:
             raise UnknownTask(f"task {key[:80]!r} is not recorded yet; click again in a minute")
         if shown and shown != proposal.sha256:
@@ -107,9 +107,9 @@ class LiveDesk:
 
     def load(self, key: str, shown: str = "") -> LiveAsset:
         """Bring a task into memory and its geometry with it; arguments as for `proposal`."""
-        proposal = self.proposal(key, shown)
-        asset = self.check(key)
-        task = self._catalogue.reviews.task(asset.asset_id, asset.round)
+        proposal = self.get_proposal(key, shown)
+        asset = self.check_open(key)
+        task = self._catalogue.reviews.get_task(asset.asset_id, asset.round)
         if task is None:
             raise UnknownTask(f"task {key[:80]!r} is not recorded yet; click again in a minute")
         mesh = load_asset_mesh(self._store, asset)
@@ -119,26 +119,26 @@ class LiveDesk:
         session.prepare()
         return LiveAsset(asset, mesh, session, partition, buffers)
 
-    def refine(self, asset: LiveAsset, said: Answer) -> Proposal:
+    def refine(self, asset: LiveAsset, instructions: ParsedAnnotation) -> Proposal:
         """The partition after merges, splits and clicks."""
         return asset.session.refine(
             asset.shown,
-            [model_click(click) for click in said.clicks],
+            [make_model_click(click) for click in instructions.clicks],
             seed=self._workspace.settings.model.seed,
-            edits=edits_of(said.verbs),
+            edits=collect_edits(instructions.commands),
         )
 
     @staticmethod
-    def part_of(refined: Proposal, click: PointedClick) -> int:
+    def find_part(refined: Proposal, click: PointedClick) -> int:
         """Id of the part that a click speaks of, in the refined partition; -1 if it is gone."""
         if click.is_positive or click.meaning.kind is not ClickKind.BELONGS:
             return int(refined.face_labels[click.face])
         return refined.refinement.id_map.get(click.meaning.part, -1)
 
 
-def read_said(
+def parse_instructions(
     asset: LiveAsset, clicks: Sequence[Result], lines: Sequence[Result], max_clicks: int
-) -> Answer:
+) -> ParsedAnnotation:
     """Understand clicks and command lines exactly as the pull will.
 
     Args:
@@ -150,16 +150,16 @@ def read_said(
     Raises:
         UnusableClicks: not one click can be used.
     """
-    said = {"result": [*clicks, *lines]}
-    answer = read_annotation(
-        said, asset.buffers, lambda: asset.mesh.triangles, max_clicks=max_clicks
+    annotation = {"result": [*clicks, *lines]}
+    parsed = parse_annotation(
+        annotation, asset.buffers, lambda: asset.mesh.triangles, max_clicks=max_clicks
     )
-    if clicks and not answer.clicks:
-        raise UnusableClicks("; ".join(answer.problems) + "; click on the object")
-    return answer
+    if clicks and not parsed.clicks:
+        raise UnusableClicks("; ".join(parsed.problems) + "; click on the object")
+    return parsed
 
 
-def model_click(click: PointedClick) -> Click:
+def make_model_click(click: PointedClick) -> Click:
     """The model's form of a click."""
     return Click(
         face=click.face,

@@ -24,7 +24,7 @@ from tasks.catalogue import AssetRow, AssetState, Catalogue, CopyRole, CopyRow, 
 from tasks.errors import StageError
 from tasks.labelling.loading import load_asset_info
 from tasks.storage import keys
-from tasks.storage.keys import drawn
+from tasks.storage.keys import hash_uniform
 from tasks.storage.store import Store
 from tasks.workspace import Workspace
 
@@ -45,36 +45,36 @@ def plan_copies(workspace: Workspace, asset: AssetRow) -> list[str]:
         Ids of copies made now.
     """
     made, settings = [], workspace.settings.quality
-    if drawn("double", asset.asset_id) < settings.double_share:
-        made += second_look(workspace, asset)
-    if drawn("known", asset.asset_id) < settings.known_share:
-        made += known_task(workspace, asset)
+    if hash_uniform("double", asset.asset_id) < settings.double_share:
+        made += add_double_annotation(workspace, asset)
+    if hash_uniform("known", asset.asset_id) < settings.known_share:
+        made += add_gold_task(workspace, asset)
     return made
 
 
-def second_look(workspace: Workspace, asset: AssetRow) -> list[str]:
+def add_double_annotation(workspace: Workspace, asset: AssetRow) -> list[str]:
     """Have another reviewer label an asset, from the same first proposal."""
-    copy = CopyRow(copy_id(CopyRole.SECOND, asset.asset_id), CopyRole.SECOND, asset.asset_id)
-    return _copy_of(workspace, asset, copy)
+    copy = CopyRow(make_copy_id(CopyRole.DOUBLE, asset.asset_id), CopyRole.DOUBLE, asset.asset_id)
+    return _copy_asset(workspace, asset, copy)
 
 
-def known_task(workspace: Workspace, asset: AssetRow) -> list[str]:
+def add_gold_task(workspace: Workspace, asset: AssetRow) -> list[str]:
     """Put a task with known labels into the queue because `asset` went there.
 
     The labels are those of a gold label set, drawn by hash; where none is marked, a shape made in
     code, which has yet to be encoded and proposed.
     """
     catalogue = workspace.catalogue
-    name = copy_id(CopyRole.KNOWN, asset.asset_id)
-    gold = catalogue.quality.gold()
+    name = make_copy_id(CopyRole.GOLD, asset.asset_id)
+    gold = catalogue.quality.list_gold()
     if gold:
-        chosen = gold[int(drawn("gold", asset.asset_id) * len(gold))]
-        copy = CopyRow(name, CopyRole.KNOWN, asset.asset_id, chosen.key)
-        return _copy_of(workspace, catalogue.asset(chosen.asset_id), copy)
-    return _shape(workspace, asset, name)
+        chosen = gold[int(hash_uniform("gold", asset.asset_id) * len(gold))]
+        copy = CopyRow(name, CopyRole.GOLD, asset.asset_id, chosen.key)
+        return _copy_asset(workspace, catalogue.get_asset(chosen.asset_id), copy)
+    return _make_gold_shape(workspace, asset, name)
 
 
-def known_labels(store: Store, copy: CopyRow) -> IntArray:
+def load_gold_labels(store: Store, copy: CopyRow) -> IntArray:
     """(F,) int32 right labels of a KNOWN copy."""
     if copy.truth_key is None:
         raise StageError(f"copy {copy.asset_id[:12]} has no known labels")
@@ -83,15 +83,15 @@ def known_labels(store: Store, copy: CopyRow) -> IntArray:
     return labels
 
 
-def copy_id(role: CopyRole, asset_id: str) -> str:
+def make_copy_id(role: CopyRole, asset_id: str) -> str:
     """Id of the copy that an asset calls for; of the form of any asset's id."""
     return hashlib.sha256(f"segvigen-{role}:{asset_id}".encode()).hexdigest()
 
 
-def _copy_of(workspace: Workspace, source: AssetRow, copy: CopyRow) -> list[str]:
+def _copy_asset(workspace: Workspace, source: AssetRow, copy: CopyRow) -> list[str]:
     """A copy of an asset with its first proposal: files first, then the rows together."""
     store, catalogue = workspace.store, workspace.catalogue
-    proposal = catalogue.proposal(source.asset_id, 0)
+    proposal = catalogue.get_proposal(source.asset_id, 0)
     if proposal is None:
         raise StageError(f"asset {source.asset_id[:12]} has no first proposal; propose it first")
     if catalogue.find_asset(copy.asset_id) is not None:
@@ -109,10 +109,12 @@ def _copy_of(workspace: Workspace, source: AssetRow, copy: CopyRow) -> list[str]
         num_faces=source.num_faces,
         licence=source.licence,
     )
-    return _enter(row, copy, catalogue, _copy_proposal(proposal, copy.asset_id, store), encoding)
+    return _register_copy(
+        row, copy, catalogue, _copy_proposal(proposal, copy.asset_id, store), encoding
+    )
 
 
-def _enter(
+def _register_copy(
     row: AssetRow,
     copy: CopyRow,
     catalogue: Catalogue,
@@ -135,7 +137,7 @@ def _copy_encoding(source: AssetRow, asset_id: str, store: Store) -> str | None:
     """The encoding under the copy's own key: where each stage looks for it."""
     if source.encoding_key is None or not store.exists(source.encoding_key):
         return source.encoding_key
-    key = keys.encoding(PurePosixPath(source.encoding_key).parent.name, asset_id)
+    key = keys.make_encoding_key(PurePosixPath(source.encoding_key).parent.name, asset_id)
     store.put(key, store.get(source.encoding_key), "application/octet-stream", keep_existing=True)
     return key
 
@@ -143,26 +145,26 @@ def _copy_encoding(source: AssetRow, asset_id: str, store: Store) -> str | None:
 def _copy_proposal(source: ProposalRow, asset_id: str, store: Store) -> ProposalRow:
     """The proposal under the copy's own key: the task's data tell the key to the desk."""
     digest = PurePosixPath(source.key).stem.partition("-")[2]
-    key = keys.proposal(asset_id, source.round, digest)
+    key = keys.make_proposal_key(asset_id, source.round, digest)
     store.put(key, store.get(source.key), "application/octet-stream")
     return replace(source, asset_id=asset_id, key=key)
 
 
-def _shape(workspace: Workspace, asset: AssetRow, name: str) -> list[str]:
+def _make_gold_shape(workspace: Workspace, asset: AssetRow, name: str) -> list[str]:
     """A shape made in code, as if it had come with the raw meshes."""
     store, catalogue = workspace.store, workspace.catalogue
     if catalogue.find_asset(name) is not None:
         return []
-    category = CATEGORIES[int(drawn("category", asset.asset_id) * len(CATEGORIES))]
-    seed = FIRST_SEED + int(drawn("seed", asset.asset_id) * NUM_SEEDS)
+    category = CATEGORIES[int(hash_uniform("category", asset.asset_id) * len(CATEGORIES))]
+    seed = FIRST_SEED + int(hash_uniform("seed", asset.asset_id) * NUM_SEEDS)
     made = make_asset(category, seed)
     data = save_glb(made.mesh)
     _check_order(made, data)
     truth = io.BytesIO()
     np.savez_compressed(truth, face_labels=made.face_labels.astype(np.int32))
-    truth_key = keys.known_labels(name)
+    truth_key = keys.make_gold_labels_key(name)
     store.put(truth_key, truth.getvalue(), "application/octet-stream", keep_existing=True)
-    source = store.put(keys.asset_source(name, "glb"), data, keep_existing=True)
+    source = store.put(keys.make_asset_source_key(name, "glb"), data, keep_existing=True)
     file = f"{category}-{name[:4]}.glb"
     about = {"name": file, "suffix": "glb", "asset_id": name, "side_files": {}}
     _put_info(store, name, {**about, "limits": asdict(MeshLimits())})
@@ -176,15 +178,15 @@ def _shape(workspace: Workspace, asset: AssetRow, name: str) -> list[str]:
         num_faces=made.mesh.num_faces,
         licence="CC0-1.0",
     )
-    return _enter(row, CopyRow(name, CopyRole.KNOWN, asset.asset_id, truth_key), catalogue)
+    return _register_copy(row, CopyRow(name, CopyRole.GOLD, asset.asset_id, truth_key), catalogue)
 
 
 def _check_order(made: LabelledMesh, data: bytes) -> None:
     """The labels must be on the faces as any reader of the file will number them."""
-    read, own = load_mesh(data, "glb").triangles, made.mesh.triangles
-    if read.shape != own.shape or not np.allclose(read, own, atol=1e-4 * np.ptp(own)):
+    read_back, own = load_mesh(data, "glb").triangles, made.mesh.triangles
+    if read_back.shape != own.shape or not np.allclose(read_back, own, atol=1e-4 * np.ptp(own)):
         raise StageError(f"a {made.category} came back from its file with other faces")
 
 
 def _put_info(store: Store, asset_id: str, about: dict[str, Any]) -> None:
-    store.put_json(keys.asset_json(asset_id), about, keep_existing=True)
+    store.put_json(keys.make_asset_json_key(asset_id), about, keep_existing=True)

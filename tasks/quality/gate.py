@@ -14,20 +14,20 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from segvigen_model.surface.geometry import surface_of
+from segvigen_model.surface.geometry import measure_surface
 from segvigen_model.types import FloatArray, Proposal
 from tasks.catalogue import AssetRow, AssetState, Catalogue, FindingKind, GateRow
 from tasks.labelling.label_sets import GATE, accept_asset
-from tasks.labelling.loading import current_proposal, load_asset_mesh, load_proposal
+from tasks.labelling.loading import get_current_proposal, load_asset_mesh, load_proposal
 from tasks.quality.copies import plan_copies
 from tasks.settings import GateSettings
 from tasks.storage.canonical import canonical_json
-from tasks.storage.keys import drawn
+from tasks.storage.keys import hash_uniform
 from tasks.workspace import Workspace
 
 log = logging.getLogger(__name__)
 
-LAST_AUDITS = 20  # so many audits say how far the gate may be trusted
+NUM_LAST_AUDITS = 20  # so many audits say how far the gate may be trusted
 RULES_CHARS = 16
 
 
@@ -38,17 +38,17 @@ class GateDecision:
     Attributes:
         is_accepted: a label set was written.
         is_audited: sure, but reviewed all the same.
-        doubts: why it is not sure; empty if it is.
+        rejection_reasons: why it is not sure; empty if it is.
     """
 
     asset_id: str
     is_accepted: bool
     is_audited: bool
-    doubts: tuple[str, ...] = ()
+    rejection_reasons: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
-class Trust:
+class FusionWeights:
     """How far audits let the gate be trusted.
 
     Attributes:
@@ -69,87 +69,91 @@ def gate_asset(workspace: Workspace, asset_id: str) -> GateDecision:
         asset_id: in state proposed; others are left alone. Leased, if the workspace has a worker.
     """
     catalogue, settings = workspace.catalogue, workspace.settings.gate
-    asset = catalogue.asset(asset_id)
+    asset = catalogue.get_asset(asset_id)
     if asset.state is not AssetState.PROPOSED:
         return GateDecision(asset_id, False, False, (f"state is {asset.state}",))
-    source = current_proposal(catalogue, asset)
-    doubts = _doubts(workspace, asset, load_proposal(workspace.store, source))
-    is_audited = not doubts and is_in_audit(asset_id, settings.audit_share)
-    is_accepted = not doubts and not is_audited
-    _order_queue(asset, 1.0 - source.confidence, catalogue)
+    source = get_current_proposal(catalogue, asset)
+    reasons = _find_all_rejection_reasons(workspace, asset, load_proposal(workspace.store, source))
+    is_audited = not reasons and is_in_audit(asset_id, settings.audit_share)
+    is_accepted = not reasons and not is_audited
+    _set_priority(asset, 1.0 - source.confidence, catalogue)
     if is_accepted:
         accept_asset(workspace, asset_id, GATE, is_leased=True)
-    elif asset.round == 0 and catalogue.quality.copy(asset_id) is None:
+    elif asset.round == 0 and catalogue.quality.get_copy(asset_id) is None:
         plan_copies(workspace, asset)
-    row = GateRow(asset_id, asset.round, gate_rules(settings), is_accepted, is_audited, doubts)
+    row = GateRow(
+        asset_id, asset.round, hash_gate_rules(settings), is_accepted, is_audited, reasons
+    )
     catalogue.quality.add_decision(row)
-    log.info("stage=gate asset=%s accepted=%s doubts=%s", asset_id[:12], is_accepted, doubts)
-    return GateDecision(asset_id, is_accepted, is_audited, tuple(doubts))
+    log.info("stage=gate asset=%s accepted=%s doubts=%s", asset_id[:12], is_accepted, reasons)
+    return GateDecision(asset_id, is_accepted, is_audited, tuple(reasons))
 
 
-def gate_rules(settings: GateSettings) -> str:
+def hash_gate_rules(settings: GateSettings) -> str:
     """Name of the settings that a decision was made by."""
     return hashlib.sha256(canonical_json(settings.model_dump()).encode()).hexdigest()[:RULES_CHARS]
 
 
-def trust(workspace: Workspace) -> Trust:
+def compute_audited_threshold(workspace: Workspace) -> FusionWeights:
     """What audits let the gate ask for.
 
     required = c + (1 - c) * min(1, misses / audits / max_audit_misses), with c the confidence of
     the settings and the last LAST_AUDITS audits: at `max_audit_misses` the gate is as good as shut.
     """
-    audits = workspace.catalogue.quality.last_findings(FindingKind.AUDIT, LAST_AUDITS)
+    audits = workspace.catalogue.quality.list_last_findings(FindingKind.AUDIT, NUM_LAST_AUDITS)
     misses = sum(not found.is_good for found in audits)
     lowered = min(1.0, misses / max(len(audits), 1) / workspace.settings.quality.max_audit_misses)
-    asked = workspace.settings.gate.accept_confidence
-    return Trust(len(audits), misses, asked + (1.0 - asked) * lowered)
+    base_confidence = workspace.settings.gate.accept_confidence
+    return FusionWeights(len(audits), misses, base_confidence + (1.0 - base_confidence) * lowered)
 
 
-def _doubts(workspace: Workspace, asset: AssetRow, proposal: Proposal) -> list[str]:
+def _find_all_rejection_reasons(
+    workspace: Workspace, asset: AssetRow, proposal: Proposal
+) -> list[str]:
     if asset.round > 0:
         return ["refined round"]
-    if workspace.catalogue.quality.copy(asset.asset_id) is not None:
+    if workspace.catalogue.quality.get_copy(asset.asset_id) is not None:
         return ["made for review"]
-    required = {"accept_confidence": trust(workspace).required}
+    required = {"accept_confidence": compute_audited_threshold(workspace).required}
     settings = workspace.settings.gate.model_copy(update=required)
-    doubts = list(doubts_about(proposal, settings))
-    if not doubts:
-        areas = surface_of(load_asset_mesh(workspace.store, asset)).areas
-        doubts += _area_doubts(proposal, areas, settings)
-    return doubts
+    reasons = list(find_rejection_reasons(proposal, settings))
+    if not reasons:
+        areas = measure_surface(load_asset_mesh(workspace.store, asset)).areas
+        reasons += _find_area_reasons(proposal, areas, settings)
+    return reasons
 
 
-def doubts_about(proposal: Proposal, settings: GateSettings) -> tuple[str, ...]:
+def find_rejection_reasons(proposal: Proposal, settings: GateSettings) -> tuple[str, ...]:
     """Reasons not to trust a proposal, as far as the proposal alone tells."""
-    doubts = []
+    reasons = []
     if proposal.num_draws < settings.min_draws:
-        doubts.append(f"{proposal.num_draws} draws < {settings.min_draws}")
+        reasons.append(f"{proposal.num_draws} draws < {settings.min_draws}")
     if proposal.confidence < settings.accept_confidence:
-        doubts.append(f"confidence {proposal.confidence:.3f} < {settings.accept_confidence:.3g}")
+        reasons.append(f"confidence {proposal.confidence:.3f} < {settings.accept_confidence:.3g}")
     if not settings.min_parts <= proposal.num_parts <= settings.max_parts:
         bounds = f"{settings.min_parts}..{settings.max_parts}"
-        doubts.append(f"{proposal.num_parts} parts, not {bounds}")
+        reasons.append(f"{proposal.num_parts} parts, not {bounds}")
     if proposal.fallbacks:
-        doubts.append("the model fell back")
-    return tuple(doubts)
+        reasons.append("the model fell back")
+    return tuple(reasons)
 
 
 def is_in_audit(asset_id: str, share: float) -> bool:
     """Is this asset in the audited share? The same answer for ever."""
-    return drawn("audit", asset_id) < share
+    return hash_uniform("audit", asset_id) < share
 
 
-def _area_doubts(proposal: Proposal, areas: FloatArray, settings: GateSettings) -> list[str]:
+def _find_area_reasons(proposal: Proposal, areas: FloatArray, settings: GateSettings) -> list[str]:
     sums = np.bincount(proposal.face_labels, weights=areas, minlength=proposal.num_parts)
     shares = sums / max(float(sums.sum()), np.finfo(float).tiny)
-    doubts = []
+    reasons = []
     if shares.min() < settings.min_part_area:
-        doubts.append(f"a part has {shares.min():.4f} of the surface")
+        reasons.append(f"a part has {shares.min():.4f} of the surface")
     if shares.max() > settings.max_part_area:
-        doubts.append(f"a part has {shares.max():.4f} of the surface")
-    return doubts
+        reasons.append(f"a part has {shares.max():.4f} of the surface")
+    return reasons
 
 
-def _order_queue(asset: AssetRow, priority: float, catalogue: Catalogue) -> None:
+def _set_priority(asset: AssetRow, priority: float, catalogue: Catalogue) -> None:
     if asset.priority != priority:
         catalogue.update(asset.asset_id, priority=priority)

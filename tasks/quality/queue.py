@@ -18,7 +18,7 @@ import numpy as np
 
 from segvigen_model.types import FloatArray
 from tasks.catalogue import AssetState, Catalogue, FindingKind, WaitingRow
-from tasks.storage.keys import drawn
+from tasks.storage.keys import hash_uniform
 from tasks.workspace import Workspace
 
 PRIOR_REVIEWS = 3.0  # imagined past reviews; real ones outweigh them soon
@@ -31,12 +31,12 @@ REFINED_FIRST = 1.0  # added to the score of a round that a reviewer asked for
 def rank_waiting(workspace: Workspace) -> int:
     """Give every proposed asset its place in the queue; returns how many places changed."""
     ledger = workspace.catalogue.quality
-    waiting = ledger.waiting()
-    past = ledger.last_findings(FindingKind.GAIN, MAX_PAST)
+    waiting = ledger.list_waiting()
+    past = ledger.list_last_findings(FindingKind.GAIN, MAX_PAST)
     pairs = [
         (f.confidence, 1.0 - f.iou) for f in past if f.confidence is not None and f.iou is not None
     ]
-    wanted = priorities(waiting, pairs, workspace.settings.quality.exploration_share)
+    wanted = compute_priorities(waiting, pairs, workspace.settings.quality.exploration_share)
     changed = {
         row.asset_id: wanted[row.asset_id]
         for row in waiting
@@ -46,21 +46,21 @@ def rank_waiting(workspace: Workspace) -> int:
     return len(changed)
 
 
-def num_free_places(workspace: Workspace) -> int:
+def count_free_places(workspace: Workspace) -> int:
     """How many more tasks the desk may show; in between, better ones can still overtake."""
     most = workspace.settings.quality.max_open_tasks
-    return max(0, most - num_open_tasks(workspace.catalogue))
+    return max(0, most - count_open_tasks(workspace.catalogue))
 
 
-def num_open_tasks(catalogue: Catalogue) -> int:
+def count_open_tasks(catalogue: Catalogue) -> int:
     """Tasks that a reviewer has yet to answer.
 
     An accepted asset that waits for its second look takes no place: that look needs one.
     """
-    return catalogue.counts()[AssetState.IN_REVIEW] - catalogue.quality.num_held()
+    return catalogue.count_assets()[AssetState.IN_REVIEW] - catalogue.quality.count_held()
 
 
-def priorities(
+def compute_priorities(
     waiting: Sequence[WaitingRow], past: Sequence[tuple[float, float]], exploration_share: float
 ) -> dict[str, float]:
     """Priority of each waiting asset; higher is earlier.
@@ -71,18 +71,18 @@ def priorities(
         exploration_share: of assets whose place is drawn by hash.
     """
     unsure = np.array([1.0 - row.confidence for row in waiting])
-    scores = unsure * expected_gain(1.0 - unsure, past)
+    scores = unsure * estimate_gain(1.0 - unsure, past)
     ladder = np.sort(scores)
     found: dict[str, float] = {}
     for row, score in zip(waiting, scores, strict=True):
         value = float(score)
-        if drawn("explore", row.asset_id) < exploration_share:
-            value = float(np.quantile(ladder, drawn("place", row.asset_id)))
+        if hash_uniform("explore", row.asset_id) < exploration_share:
+            value = float(np.quantile(ladder, hash_uniform("place", row.asset_id)))
         found[row.asset_id] = round(value + REFINED_FIRST * (row.round > 0), 9)
     return found
 
 
-def expected_gain(confidence: FloatArray, past: Sequence[tuple[float, float]]) -> FloatArray:
+def estimate_gain(confidence: FloatArray, past: Sequence[tuple[float, float]]) -> FloatArray:
     """What a review of proposals of these confidences will change, (N,) 0..1."""
     known = np.array(past, dtype=np.float64).reshape(-1, 2)
     away = (np.asarray(confidence)[:, None] - known[None, :, 0]) / BANDWIDTH

@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 
 from tasks.catalogue import AssetState, Catalogue, CopyRole, FindingKind, FindingRow
-from tasks.quality.gate import trust
-from tasks.quality.queue import num_open_tasks
+from tasks.quality.gate import compute_audited_threshold
+from tasks.quality.queue import count_open_tasks
 from tasks.workspace import Workspace
 
 VERDICTS = ("accept", "refine", "reject", "skip")
@@ -63,68 +63,79 @@ class _Sums:
     disputed: int = 0
 
 
-def reviewer_table(catalogue: Catalogue) -> list[ReviewerRow]:
+def build_reviewer_table(catalogue: Catalogue) -> list[ReviewerRow]:
     """One row for every person who answered, most answers first."""
     sums: dict[str, _Sums] = {}
-    clicks = catalogue.quality.click_counts()
-    for answer in catalogue.quality.answers():
-        mine = sums.setdefault(answer.reviewer, _Sums())
-        mine.seconds.append(answer.lead_time_s)
-        mine.clicks += clicks.get((answer.unique_id, answer.updated_at), 0)
-        mine.verdicts[answer.verdict or "none"] += 1
-    for found in catalogue.quality.findings():
+    clicks = catalogue.quality.count_clicks()
+    for annotation in catalogue.quality.list_annotations():
+        own_sums = sums.setdefault(annotation.reviewer, _Sums())
+        own_sums.seconds.append(annotation.lead_time_s)
+        own_sums.clicks += clicks.get((annotation.unique_id, annotation.updated_at), 0)
+        own_sums.verdicts[annotation.verdict or "none"] += 1
+    for found in catalogue.quality.list_findings():
         _add_finding(found, sums)
-    rows = [_row(name, mine) for name, mine in sums.items() if mine.seconds]
+    rows = [_make_row(name, own_sums) for name, own_sums in sums.items() if own_sums.seconds]
     return sorted(rows, key=lambda row: (-row.answers, row.reviewer))
 
 
-def quality_state(workspace: Workspace) -> dict[str, Any]:
+def build_quality_state(workspace: Workspace) -> dict[str, Any]:
     """Everything that `segvigen report` tells, JSON-able."""
-    catalogue, trusted = workspace.catalogue, trust(workspace)
-    pairs = [row for row in catalogue.quality.findings(FindingKind.SECOND) if row.iou is not None]
-    known = [row for row in catalogue.quality.findings(FindingKind.KNOWN) if row.iou is not None]
-    gains = [row for row in catalogue.quality.findings(FindingKind.GAIN) if row.iou is not None]
-    counts = catalogue.counts()
+    catalogue, threshold = workspace.catalogue, compute_audited_threshold(workspace)
+    pairs = [
+        row for row in catalogue.quality.list_findings(FindingKind.DOUBLE) if row.iou is not None
+    ]
+    known = [
+        row for row in catalogue.quality.list_findings(FindingKind.GOLD) if row.iou is not None
+    ]
+    gains = [
+        row for row in catalogue.quality.list_findings(FindingKind.GAIN) if row.iou is not None
+    ]
+    counts = catalogue.count_assets()
     return {
-        "reviewers": [asdict(row) for row in reviewer_table(catalogue)],
+        "reviewers": [asdict(row) for row in build_reviewer_table(catalogue)],
         "queue": {
             "waiting": counts[AssetState.PROPOSED],
-            "on_the_desk": num_open_tasks(catalogue),
+            "on_the_desk": count_open_tasks(catalogue),
             "max_open_tasks": workspace.settings.quality.max_open_tasks,
         },
-        "reviews": {"measured": len(gains), "mean_gain": _mean([1 - (r.iou or 0) for r in gains])},
+        "reviews": {
+            "measured": len(gains),
+            "mean_gain": _compute_mean([1 - (r.iou or 0) for r in gains]),
+        },
         "audits": {
-            "last": trusted.num_audits,
-            "misses": trusted.num_misses,
-            "required_confidence": round(trusted.required, 4),
+            "last": threshold.num_audits,
+            "misses": threshold.num_misses,
+            "required_confidence": round(threshold.required, 4),
         },
         "second_looks": {
-            "planned": len(catalogue.quality.copies(CopyRole.SECOND)),
+            "planned": len(catalogue.quality.list_copies(CopyRole.DOUBLE)),
             "compared": len(pairs),
             "disputed": sum(not row.is_good for row in pairs),
-            "mean_iou": _mean([row.iou or 0 for row in pairs]),
-            "mean_boundary_f1": _mean([r.boundary_f1 for r in pairs if r.boundary_f1 is not None]),
+            "mean_iou": _compute_mean([row.iou or 0 for row in pairs]),
+            "mean_boundary_f1": _compute_mean(
+                [r.boundary_f1 for r in pairs if r.boundary_f1 is not None]
+            ),
         },
         "known_tasks": {
-            "planted": len(catalogue.quality.copies(CopyRole.KNOWN)),
+            "planted": len(catalogue.quality.list_copies(CopyRole.GOLD)),
             "answered": len(known),
             "missed": sum(not row.is_good for row in known),
-            "mean_iou": _mean([row.iou or 0 for row in known]),
+            "mean_iou": _compute_mean([row.iou or 0 for row in known]),
         },
     }
 
 
-def markdown(rows: Sequence[Mapping[str, Any]]) -> str:
-    """Reviewers (as `quality_state` gives them) as a table for an artifact."""
+def render_markdown(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Reviewers (as `build_quality_state` gives them) as a table for an artifact."""
     lines = ["| reviewer | " + " | ".join(COLUMNS) + " |", "|---|" + "---:|" * len(COLUMNS)]
     for row in rows:
         name = str(row["reviewer"]).replace("|", "\\|").replace("\n", " ")
-        cells = [name, *reviewer_cells(row)]
+        cells = [name, *format_reviewer_cells(row)]
         lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines)
 
 
-def reviewer_cells(row: Mapping[str, Any]) -> list[str]:
+def format_reviewer_cells(row: Mapping[str, Any]) -> list[str]:
     """The numbers of one reviewer as text, in the order of the table's columns."""
     return [
         str(row["answers"]),
@@ -132,43 +143,43 @@ def reviewer_cells(row: Mapping[str, Any]) -> list[str]:
         f"{row['median_s']:.0f}",
         str(row["clicks"]),
         *(str(row["verdicts"].get(verdict, 0)) for verdict in VERDICTS),
-        _scored(row["known_iou"], row["num_known"]),
-        _scored(row["agreement"], row["num_pairs"]),
+        _format_score(row["known_iou"], row["num_known"]),
+        _format_score(row["agreement"], row["num_pairs"]),
         str(row["num_disputed"]),
     ]
 
 
-def _scored(value: float | None, count: int) -> str:
+def _format_score(value: float | None, count: int) -> str:
     return "-" if value is None else f"{value:.2f} ({count})"
 
 
 def _add_finding(found: FindingRow, sums: dict[str, _Sums]) -> None:
     if found.iou is None:
         return
-    if found.kind is FindingKind.KNOWN:
+    if found.kind is FindingKind.GOLD:
         sums.setdefault(found.reviewer, _Sums()).known.append(found.iou)
-    if found.kind is FindingKind.SECOND and found.reviewer != found.other:
+    if found.kind is FindingKind.DOUBLE and found.reviewer != found.other:
         for name in (found.reviewer, found.other):
-            mine = sums.setdefault(name, _Sums())
-            mine.pairs.append(found.iou)
-            mine.disputed += not found.is_good
+            sums_of_reviewer = sums.setdefault(name, _Sums())
+            sums_of_reviewer.pairs.append(found.iou)
+            sums_of_reviewer.disputed += not found.is_good
 
 
-def _row(reviewer: str, mine: _Sums) -> ReviewerRow:
+def _make_row(reviewer: str, sums: _Sums) -> ReviewerRow:
     return ReviewerRow(
         reviewer=reviewer,
-        answers=len(mine.seconds),
-        seconds=round(sum(mine.seconds), 1),
-        median_s=round(float(np.median(mine.seconds)), 1),
-        clicks=mine.clicks,
-        verdicts=dict(mine.verdicts),
-        known_iou=_mean(mine.known),
-        num_known=len(mine.known),
-        agreement=_mean(mine.pairs),
-        num_pairs=len(mine.pairs),
-        num_disputed=mine.disputed,
+        answers=len(sums.seconds),
+        seconds=round(sum(sums.seconds), 1),
+        median_s=round(float(np.median(sums.seconds)), 1),
+        clicks=sums.clicks,
+        verdicts=dict(sums.verdicts),
+        known_iou=_compute_mean(sums.known),
+        num_known=len(sums.known),
+        agreement=_compute_mean(sums.pairs),
+        num_pairs=len(sums.pairs),
+        num_disputed=sums.disputed,
     )
 
 
-def _mean(values: Sequence[float]) -> float | None:
+def _compute_mean(values: Sequence[float]) -> float | None:
     return round(float(np.mean(values)), 4) if values else None

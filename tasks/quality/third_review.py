@@ -12,20 +12,20 @@ import numpy as np
 from PIL import Image
 from scipy import ndimage
 
-from segvigen_model.surface.geometry import surface_of
+from segvigen_model.surface.geometry import measure_surface
 from segvigen_model.types import AssetMesh, BoolArray, IntArray
 from tasks.catalogue import Catalogue, ProposalRow
 from tasks.labelling.lineage import lineage_of
-from tasks.quality.adjudication import disputed_faces
+from tasks.quality.adjudication import find_disputed_faces
 from tasks.storage.store import Store
 
-MARK = (255, 0, 255)  # in no palette of parts
+MARK_COLOR = (255, 0, 255)  # in no palette of parts
 STRIPE_PERIOD, STRIPE_WIDTH, LINE_WIDTH = 14, 3, 2  # pixels
 TITLE = "third look: two reviewers disagree where it is striped"
 TITLE_REJECTED = "third look: one reviewer accepted this, one rejected it"
 
 
-def third_look_title(row: ProposalRow) -> str:
+def make_third_review_title(row: ProposalRow) -> str:
     """What the task's title says besides; "" for an ordinary round."""
     about = lineage_of(row).third_look
     if about is None:
@@ -42,7 +42,7 @@ def is_last_round(catalogue: Catalogue, asset_id: str, round_: int, max_rounds: 
         round_: one of its rounds.
         max_rounds: looks of a reviewer, at least 1.
     """
-    rows = catalogue.proposals(asset_id)
+    rows = catalogue.list_proposals(asset_id)
     thirds = [row.round for row in rows if row.round <= round_ and lineage_of(row).third_look]
     return round_ - max(thirds, default=-1) >= max_rounds
 
@@ -63,7 +63,7 @@ def find_disputed(
         return None
     with np.load(io.BytesIO(store.get(about.other_labels)), allow_pickle=False) as stored:
         other = stored["face_labels"]
-    return disputed_faces(face_labels, other, surface_of(mesh).areas)
+    return find_disputed_faces(face_labels, other, measure_surface(mesh).areas)
 
 
 def mark_disputed(png: bytes, face: IntArray, disputed: BoolArray) -> bytes:
@@ -74,16 +74,16 @@ def mark_disputed(png: bytes, face: IntArray, disputed: BoolArray) -> bytes:
         face: (H, W) face shown at each pixel, -1 for background.
         disputed: (F,) faces to mark.
     """
-    return striped(png, (face >= 0) & disputed[face])
+    return draw_stripes(png, (face >= 0) & disputed[face])
 
 
-def striped(png: bytes, region: BoolArray) -> bytes:
+def draw_stripes(png: bytes, region: BoolArray) -> bytes:
     """Stripes over a region of a picture and a line round it; (H, W) bool as the picture."""
     image = np.array(Image.open(io.BytesIO(png)).convert("RGB"))
     row, column = np.indices(region.shape)
     stripes = region & ((row + column) % STRIPE_PERIOD < STRIPE_WIDTH)
-    grown = ndimage.binary_dilation(region, iterations=LINE_WIDTH)
-    image[stripes | (grown & ~region)] = MARK
+    dilated = ndimage.binary_dilation(region, iterations=LINE_WIDTH)
+    image[stripes | (dilated & ~region)] = MARK_COLOR
     buffer = io.BytesIO()
     Image.fromarray(image).save(buffer, "PNG", optimize=False)
     return buffer.getvalue()

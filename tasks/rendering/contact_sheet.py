@@ -19,9 +19,9 @@ from scipy import ndimage
 from segvigen_model.coords import fit_frame
 from segvigen_model.errors import AssetRejected, MissingExtra
 from segvigen_model.types import AssetMesh, ByteArray, FloatArray, Frame, IntArray
-from tasks.labelling.part_colors import BACKGROUND_COLOR, part_colors
-from tasks.rendering.pixel_buffers import PART_NAMES, PART_SLOTS, Buffers, camera_row
-from tasks.rendering.raycaster import Hits, RayScene, View, render_hits, unit_triangles
+from tasks.labelling.part_colors import BACKGROUND_COLOR, assign_part_colors
+from tasks.rendering.pixel_buffers import PART_NAMES, PART_SLOTS, Buffers, make_camera_row
+from tasks.rendering.raycaster import Hits, RayScene, View, compute_unit_triangles, render_hits
 from tasks.rendering.shading import OUTLINE_COLOR, shade_view
 from tasks.rendering.view_selection import plan_views
 
@@ -77,17 +77,17 @@ def render_sheet(
     """
     _check_labels(mesh, face_labels)
     frame = fit_frame(mesh.used_vertices)
-    triangles = unit_triangles(mesh, frame)
+    triangles = compute_unit_triangles(mesh, frame)
     edges = triangles[:, 1:] - triangles[:, :1]
     face_normals = np.cross(edges[:, 0], edges[:, 1])
     areas = np.linalg.norm(face_normals, axis=1) / 2
     plan = plan_views(triangles, face_labels, areas, TILE_COLUMNS * TILE_ROWS)
     share = np.bincount(face_labels, weights=areas) / max(float(areas.sum()), 1e-30)
-    colors = part_colors(len(share), _told(meta, PART_SLOTS, len(share)))
-    names = _told(meta, PART_NAMES, len(share))
-    legend = _legend(share, colors, names or [""] * len(share), plan.unseen_parts, width)
+    colors = assign_part_colors(len(share), _get_part_list(meta, PART_SLOTS, len(share)))
+    names = _get_part_list(meta, PART_NAMES, len(share))
+    legend = _draw_legend(share, colors, names or [""] * len(share), plan.unseen_parts, width)
     canvas = _Canvas(width // TILE_COLUMNS, legend)
-    normals = _corner_normals(mesh, face_normals)
+    normals = _compute_corner_normals(mesh, face_normals)
     for index, view in enumerate(plan.views):
         scene = RayScene(triangles, view.only_faces)
         canvas.paste(
@@ -103,7 +103,7 @@ def render_sheet(
         "num_faces": mesh.num_faces,
         "unseen_parts": list(plan.unseen_parts),
     }
-    buffers = canvas.buffers(face_labels, frame, details)
+    buffers = canvas.build_buffers(face_labels, frame, details)
     png = _annotate(canvas.picture, buffers.part, plan.views, canvas.size)
     return Sheet(png, buffers, plan.unseen_parts)
 
@@ -129,9 +129,11 @@ class _Canvas:
         self.face[spot] = hits.face
         self.tiles[spot] = index
         self.depth[spot] = hits.depth
-        self.cameras.append(camera_row(view, left, top, self.size))
+        self.cameras.append(make_camera_row(view, left, top, self.size))
 
-    def buffers(self, face_labels: IntArray, frame: Frame, meta: Mapping[str, Any]) -> Buffers:
+    def build_buffers(
+        self, face_labels: IntArray, frame: Frame, meta: Mapping[str, Any]
+    ) -> Buffers:
         part = np.where(self.face >= 0, face_labels[self.face], -1)
         cameras = np.stack(self.cameras)
         return Buffers(self.face, self.tiles, part, self.depth, cameras, frame, meta)
@@ -147,7 +149,7 @@ def _check_labels(mesh: AssetMesh, face_labels: IntArray) -> None:
         raise AssetRejected("labels_mismatch", "unlabelled faces (-1); propose the asset again")
 
 
-def _corner_normals(mesh: AssetMesh, face_normals: FloatArray) -> FloatArray:
+def _compute_corner_normals(mesh: AssetMesh, face_normals: FloatArray) -> FloatArray:
     """(F, 3, 3) float32; the source's normals, but flat ones where they round off an edge."""
     length = np.linalg.norm(face_normals, axis=1, keepdims=True)
     unit = (face_normals / np.maximum(length, 1e-30)).astype(np.float32)
@@ -159,13 +161,13 @@ def _corner_normals(mesh: AssetMesh, face_normals: FloatArray) -> FloatArray:
     return np.where(is_smooth, given, flat)
 
 
-def _told(meta: Mapping[str, Any] | None, name: str, length: int) -> list[Any] | None:
+def _get_part_list(meta: Mapping[str, Any] | None, name: str, length: int) -> list[Any] | None:
     """A list with one entry per part from the meta, or None."""
-    told = (meta or {}).get(name)
-    return list(told) if isinstance(told, (list, tuple)) and len(told) == length else None
+    values = (meta or {}).get(name)
+    return list(values) if isinstance(values, (list, tuple)) and len(values) == length else None
 
 
-def _legend(
+def _draw_legend(
     share: FloatArray,
     colors: ByteArray,
     names: Sequence[str],
@@ -180,7 +182,7 @@ def _legend(
     rows = -(-len(share) // columns)
     picture = Image.new("RGB", (width, rows * row + size // 2), BACKGROUND_COLOR)
     draw = ImageDraw.Draw(picture)
-    font = _font(size)
+    font = _load_font(size)
     for part, (color, fraction) in enumerate(zip(colors, share, strict=True)):
         left = part % columns * cell + size // 2
         top = part // columns * row + size // 2
@@ -189,12 +191,12 @@ def _legend(
         draw.rounded_rectangle(box, size // 4, (red, green, blue), OUTLINE_COLOR)
         amount = "unseen" if part in unseen else f"{fraction * 100:.1f} %"
         room = cell - size * 3
-        text = _fitted(draw, font, f"{part}  {names[part]}".rstrip(), f"  {amount}", room)
+        text = _fit_text(draw, font, f"{part}  {names[part]}".rstrip(), f"  {amount}", room)
         draw.text((left + size * 1.3, top + size / 2), text, TEXT_COLOR, font, anchor="lm")
     return np.asarray(picture)
 
 
-def _fitted(
+def _fit_text(
     draw: ImageDraw.ImageDraw, font: ImageFont.FreeTypeFont, text: str, tail: str, room: float
 ) -> str:
     """Text and tail, the text cut so that both fit into `room` pixels."""
@@ -210,23 +212,23 @@ def _annotate(picture: ByteArray, labels: IntArray, views: tuple[View, ...], siz
     image = Image.fromarray(picture)
     draw = ImageDraw.Draw(image)
     zoom = size / (DEFAULT_WIDTH // TILE_COLUMNS)
-    name_font = _font(round(NAME_SIZE * zoom))
+    name_font = _load_font(round(NAME_SIZE * zoom))
     for index, view in enumerate(views):
         left = index % TILE_COLUMNS * size
         top = index // TILE_COLUMNS * size
         draw.rectangle((left, top, left + size - 1, top + size - 1), outline=FRAME_COLOR)
         draw.text((left + size // 50, top + size // 60), view.name, TEXT_COLOR, name_font)
         tile = labels[top : top + size, left : left + size]
-        for part, column, row, room in number_spots(tile, MIN_NUMBER_RADIUS * zoom):
+        for part, column, row, room in place_numbers(tile, MIN_NUMBER_RADIUS * zoom):
             low, high = (limit * zoom for limit in NUMBER_SIZES)
-            font = _font(round(min(max(room * 1.4, low), high)))
-            _number(draw, font, str(part), left + column, top + row)
+            font = _load_font(round(min(max(room * 1.4, low), high)))
+            _draw_number(draw, font, str(part), left + column, top + row)
     out = io.BytesIO()
     image.save(out, "PNG", compress_level=6)
     return out.getvalue()
 
 
-def number_spots(tile: IntArray, min_room: float) -> list[tuple[int, int, int, float]]:
+def place_numbers(tile: IntArray, min_room: float) -> list[tuple[int, int, int, float]]:
     """Where each part's number goes: the point of the part farthest from its border.
 
     Args:
@@ -255,7 +257,7 @@ def number_spots(tile: IntArray, min_room: float) -> list[tuple[int, int, int, f
     ]
 
 
-def _number(
+def _draw_number(
     draw: ImageDraw.ImageDraw, font: ImageFont.FreeTypeFont, text: str, column: int, row: int
 ) -> None:
     draw.text(
@@ -265,7 +267,7 @@ def _number(
 
 
 @lru_cache(maxsize=64)
-def _font(pixels: int) -> ImageFont.FreeTypeFont:
+def _load_font(pixels: int) -> ImageFont.FreeTypeFont:
     font = ImageFont.load_default(max(pixels, 8))
     if not isinstance(font, ImageFont.FreeTypeFont):
         raise MissingExtra("FreeType support in Pillow", "install Pillow's own wheel")

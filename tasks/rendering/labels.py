@@ -7,7 +7,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from segvigen_model.types import ClickKind
-from tasks.labelling.part_colors import NEW_PART_COLOR, NOT_OBJECT_COLOR, hex_color, part_colors
+from tasks.labelling.part_colors import (
+    NEW_PART_COLOR,
+    NOT_OBJECT_COLOR,
+    assign_part_colors,
+    format_hex_color,
+)
 
 NEW_PART_LABELS = ("new part", "new part 2", "new part 3")
 
@@ -34,12 +39,12 @@ class LabelMeaning:
     group: int = 0
 
 
-def part_label(part: int) -> str:
+def format_part_label(part: int) -> str:
     """The label of a part id."""
     return f"part {part}"
 
 
-def label_meaning(label: str, num_parts: int) -> LabelMeaning | None:
+def parse_label(label: str, num_parts: int) -> LabelMeaning | None:
     """Understand a label's text; None when it is none of this task's labels."""
     if label == NOT_OBJECT_LABEL:
         return LabelMeaning(ClickKind.NOT_OBJECT)
@@ -51,7 +56,7 @@ def label_meaning(label: str, num_parts: int) -> LabelMeaning | None:
     return LabelMeaning(ClickKind.BELONGS, part=int(match[1]))
 
 
-def task_labels(num_parts: int, slots: Sequence[int] | None = None) -> list[dict[str, str]]:
+def make_task_labels(num_parts: int, slots: Sequence[int] | None = None) -> list[dict[str, str]]:
     """Value of `$parts`: one label per part with colour and hotkey, then the special ones.
 
     Args:
@@ -59,15 +64,17 @@ def task_labels(num_parts: int, slots: Sequence[int] | None = None) -> list[dict
         slots: place of each part's colour in the sequence; see `part_colors`.
     """
     labels = []
-    for part, color in enumerate(part_colors(num_parts, slots)):
+    for part, color in enumerate(assign_part_colors(num_parts, slots)):
         hotkey = PART_HOTKEYS[part] if part < len(PART_HOTKEYS) else ""
-        labels.append(_label(part_label(part), hex_color(color), hotkey))
+        labels.append(_make_label(format_part_label(part), format_hex_color(color), hotkey))
     for name, hotkey in zip(NEW_PART_LABELS, NEW_PART_HOTKEYS, strict=True):
-        labels.append(_label(name, hex_color(NEW_PART_COLOR), hotkey))
-    labels.append(_label(NOT_OBJECT_LABEL, hex_color(NOT_OBJECT_COLOR), NOT_OBJECT_HOTKEY))
+        labels.append(_make_label(name, format_hex_color(NEW_PART_COLOR), hotkey))
+    labels.append(
+        _make_label(NOT_OBJECT_LABEL, format_hex_color(NOT_OBJECT_COLOR), NOT_OBJECT_HOTKEY)
+    )
     return labels
 
 
-def _label(value: str, color: str, hotkey: str) -> dict[str, str]:
+def _make_label(value: str, color: str, hotkey: str) -> dict[str, str]:
     label = {"value": value, "background": color}
     return {**label, "hotkey": hotkey} if hotkey else label

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from segvigen_model.rendering.rasterizer import Camera, project, rasterize
+from segvigen_model.rendering.rasterizer import Camera, project_triangles, rasterize
 from segvigen_model.types import ByteArray, FloatArray, IntArray
 
 FIELD_OF_VIEW_DEG = 40.0  # of the paper's condition view
@@ -76,13 +76,13 @@ def render_part_map(
     Returns:
         (pixels, pixels, 3) uint8; BACKGROUND where nothing is.
     """
-    face = face_map(triangles_unit, camera, pixels)
+    face = render_face_map(triangles_unit, camera, pixels)
     picture = np.full((pixels, pixels, 3), BACKGROUND, np.uint8)
     picture[face >= 0] = face_colors[face[face >= 0]]
     return picture
 
 
-def face_map(triangles_unit: FloatArray, camera: GuideCamera, pixels: int) -> IntArray:
+def render_face_map(triangles_unit: FloatArray, camera: GuideCamera, pixels: int) -> IntArray:
     """(pixels, pixels) int32 face that is seen in each pixel, -1 for none."""
     view = Camera(camera.position, camera.field_of_view_deg)
-    return rasterize(project(triangles_unit, view, pixels), pixels).face
+    return rasterize(project_triangles(triangles_unit, view, pixels), pixels).face

@@ -84,7 +84,7 @@ class Buffers:
         """Width and height of the sheet in pixels."""
         return self.face.shape[1], self.face.shape[0]
 
-    def camera(self, view: int) -> View:
+    def get_camera(self, view: int) -> View:
         """The camera of one tile."""
         row = self.cameras[view]
         name = str(self.meta["views"][view])
@@ -98,9 +98,9 @@ class Buffers:
         if face < 0 or view < 0:
             return None
         left, top, size = self.cameras[view, :3]
-        camera = self.camera(view)
+        camera = self.get_camera(view)
         across, down = np.array([column + 0.5 - left]), np.array([row + 0.5 - top])
-        start = camera.points(across, down, int(size))[0]
+        start = camera.make_ray_origins(across, down, int(size))[0]
         xyz_unit = start + float(self.depth[row, column]) * camera.forward
         return SurfacePoint(
             face, xyz_unit / self.frame.scale + self.frame.center, view, column, row
@@ -126,11 +126,11 @@ class Buffers:
         """Continuous sheet pixel (column, row) of a mesh-frame point in one tile."""
         left, top, size = self.cameras[view, :3]
         xyz_unit = (np.asarray(xyz) - self.frame.center) * self.frame.scale
-        column, row, _ = self.camera(view).project(xyz_unit[None], int(size))[0]
+        column, row, _ = self.get_camera(view).project(xyz_unit[None], int(size))[0]
         return float(column + left), float(row + top)
 
 
-def camera_row(view: View, left: int, top: int, size: int) -> FloatArray:
+def make_camera_row(view: View, left: int, top: int, size: int) -> FloatArray:
     """(16,) float64 row of `Buffers.cameras`."""
     return np.array(
         [left, top, size, view.half, *view.center, *view.right, *view.up, *view.forward]

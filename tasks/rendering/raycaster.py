@@ -40,7 +40,7 @@ class View:
     half: float
     only_faces: IntArray | None = None
 
-    def points(self, columns: FloatArray, rows: FloatArray, size: int) -> FloatArray:
+    def make_ray_origins(self, columns: FloatArray, rows: FloatArray, size: int) -> FloatArray:
         """(N, 3) float64 ray origins for continuous pixel positions (top-left origin)."""
         across = (columns / size * 2 - 1) * self.half
         upward = (1 - rows / size * 2) * self.half
@@ -83,8 +83,8 @@ class RayScene:
             from embreex.mesh_construction import TriangleMesh
             from embreex.rtcore_scene import EmbreeScene
         except ImportError as err:
-            cure = "pip install 'segvigen-pipeline[review]'"
-            raise MissingExtra("embreex", cure) from err
+            hint = "pip install 'segvigen-pipeline[review]'"
+            raise MissingExtra("embreex", hint) from err
         self._faces = only_faces
         self._triangles = triangles if only_faces is None else triangles[only_faces]
         edges = self._triangles[:, 1:] - self._triangles[:, :1]
@@ -109,13 +109,13 @@ class RayScene:
         hit = local >= 0
         depth = np.where(hit, found["tfar"].astype(np.float64), 0.0)
         if is_exact:
-            depth[hit] = self._plane_depth(local[hit], origins[hit], direction, depth[hit])
+            depth[hit] = self._compute_plane_depth(local[hit], origins[hit], direction, depth[hit])
         face = local
         if self._faces is not None:
             face = np.where(hit, self._faces[local], -1).astype(np.int32)
         return Hits(face, depth, np.stack([found["u"], found["v"]], axis=-1))
 
-    def _plane_depth(
+    def _compute_plane_depth(
         self, local: IntArray, origins: FloatArray, direction: FloatArray, traced: FloatArray
     ) -> FloatArray:
         """Exact depth on the face's plane; the traced one where the face is seen edge-on."""
@@ -126,7 +126,7 @@ class RayScene:
         return np.asarray(np.where(np.abs(exact - traced) < 1e-3, exact, traced))
 
 
-def unit_triangles(mesh: AssetMesh, frame: Frame) -> FloatArray:
+def compute_unit_triangles(mesh: AssetMesh, frame: Frame) -> FloatArray:
     """(F, 3, 3) float64 corners in the unit frame."""
     return np.asarray((mesh.triangles - frame.center) * frame.scale)
 
@@ -147,13 +147,13 @@ def render_hits(scene: RayScene, view: View, size: int, *, is_exact: bool = True
     return Hits(hits.face.reshape(shape), hits.depth.reshape(shape), hits.uv.reshape(*shape, 2))
 
 
-def look_from(direction: FloatArray, points: FloatArray, name: str | None = None) -> View:
+def make_view(direction: FloatArray, points: FloatArray, name: str | None = None) -> View:
     """A view from `direction` (object -> eye) that just holds all `points` ((N, 3), unit)."""
     forward = -direction / np.linalg.norm(direction)
-    world_up = np.array([0.0, 1.0, 0.0])
+    scene_up = np.array([0.0, 1.0, 0.0])
     if abs(forward[1]) > 0.99:  # from straight above or below: keep front at the bottom
-        world_up = np.array([0.0, 0.0, -1.0]) * np.sign(-forward[1])
-    right = np.cross(forward, world_up)
+        scene_up = np.array([0.0, 0.0, -1.0]) * np.sign(-forward[1])
+    right = np.cross(forward, scene_up)
     right /= np.linalg.norm(right)
     up = np.cross(right, forward)
     flat = np.stack([points @ right, points @ up], axis=-1)
@@ -162,10 +162,10 @@ def look_from(direction: FloatArray, points: FloatArray, name: str | None = None
     half = max(float((high - low).max()) / 2 * MARGIN, 1e-4)
     along = float((points @ forward).mean())
     center = middle[0] * right + middle[1] * up + along * forward
-    return View(name or direction_name(direction), center, right, up, forward, half)
+    return View(name or name_direction(direction), center, right, up, forward, half)
 
 
-def candidate_directions() -> FloatArray:
+def list_directions() -> FloatArray:
     """(27, 3) float64: the hero view, then 26 directions over the cube's faces, edges, corners.
 
     Views from obliquely above come before those from below; ties in selection go to the first.
@@ -176,7 +176,7 @@ def candidate_directions() -> FloatArray:
     return np.array([HERO_DIRECTION, *softened])
 
 
-def direction_name(direction: FloatArray) -> str:
+def name_direction(direction: FloatArray) -> str:
     """Words for a viewing direction: glTF's front is +Z, up is +Y."""
     unit = np.asarray(direction) / np.linalg.norm(direction)
     words = []

@@ -10,7 +10,7 @@ import numpy as np
 from numba import njit
 
 from segvigen_model.types import ByteArray, FloatArray, IntArray
-from tasks.labelling.part_colors import BACKGROUND_COLOR, part_colors
+from tasks.labelling.part_colors import BACKGROUND_COLOR, assign_part_colors
 from tasks.rendering.raycaster import RayScene, View, render_hits
 
 SUPERSAMPLING = 2
@@ -47,11 +47,11 @@ def shade_view(
     hits = render_hits(scene, view, size * SUPERSAMPLING, is_exact=False)
     labels = np.where(hits.face >= 0, face_labels[hits.face], -1).astype(np.int32)
     axes = np.stack([view.right, view.up, -view.forward]).astype(np.float32)
-    normals = _eye_normals(hits.face, hits.uv, corner_normals.astype(np.float32), axes)
+    normals = _compute_eye_normals(hits.face, hits.uv, corner_normals.astype(np.float32), axes)
     lights = np.array(LIGHTS, dtype=np.float32)
     lights[:, :3] /= np.linalg.norm(lights[:, :3], axis=1, keepdims=True)
     if colors is None:
-        colors = part_colors(int(face_labels.max()) + 1)
+        colors = assign_part_colors(int(face_labels.max()) + 1)
     ground = np.array([BACKGROUND_COLOR, OUTLINE_COLOR], dtype=np.float32)
     depth = hits.depth.astype(np.float32)
     picture = _paint(labels, normals, depth, colors.astype(np.float32), ground, lights)
@@ -59,7 +59,7 @@ def shade_view(
 
 
 @njit(cache=True)  # type: ignore[untyped-decorator]
-def _eye_normals(
+def _compute_eye_normals(
     face: IntArray, uv: FloatArray, corner_normals: FloatArray, axes: FloatArray
 ) -> FloatArray:
     """(S, S, 3) float32 interpolated normals in camera axes, turned towards the eye."""
@@ -107,7 +107,7 @@ def _paint(
             for i in range(row * SUPERSAMPLING, (row + 1) * SUPERSAMPLING):
                 for j in range(column * SUPERSAMPLING, (column + 1) * SUPERSAMPLING):
                     label = labels[i, j]
-                    ink = _ink(labels, normals, depth, i, j)
+                    ink = _compute_outline(labels, normals, depth, i, j)
                     light = np.float32(AMBIENT)
                     if label >= 0:
                         for k in range(lights.shape[0]):
@@ -130,7 +130,9 @@ def _dot(a: FloatArray, b: FloatArray) -> np.float32:
 
 
 @njit(cache=True)  # type: ignore[untyped-decorator]
-def _ink(labels: IntArray, normals: FloatArray, depth: FloatArray, i: int, j: int) -> np.float32:
+def _compute_outline(
+    labels: IntArray, normals: FloatArray, depth: FloatArray, i: int, j: int
+) -> np.float32:
     """How much of the outline colour a fine pixel gets: its neighbours right and below decide."""
     size = labels.shape[0]
     ink = np.float32(0)

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from segvigen_model.types import FloatArray, IntArray
-from tasks.rendering.raycaster import RayScene, View, candidate_directions, look_from, render_hits
+from tasks.rendering.raycaster import RayScene, View, list_directions, make_view, render_hits
 
 MIN_PART_SHARE = 0.003  # share of surface below which a part need not be seen
 MIN_PIXELS = 90  # of a 512-pixel view: about a 10 x 10 patch, enough to click on
@@ -45,12 +45,12 @@ class _Subject:
     wanted: frozenset[int]
     scene: RayScene
 
-    def part_pixels(self, view: View) -> FloatArray:
+    def count_part_pixels(self, view: View) -> FloatArray:
         """(P,) pixels per part in a trial render, scaled to the reference size."""
         scene = self.scene
         if view.only_faces is not None:
             scene = RayScene(self.triangles, view.only_faces)
-        return _count(
+        return _count_pixels(
             render_hits(scene, view, PROBE_SIZE, is_exact=False).face,
             self.face_labels,
             self.num_parts,
@@ -72,22 +72,24 @@ def plan_views(
         The plan; always `num_views` views.
     """
     num_parts = int(face_labels.max()) + 1
-    wanted = frozenset(_wanted(face_labels, areas))
+    wanted = frozenset(_find_wanted_parts(face_labels, areas))
     subject = _Subject(triangles, face_labels, num_parts, wanted, RayScene(triangles))
     points = triangles.reshape(-1, 3)
-    candidates = [look_from(direction, points) for direction in candidate_directions()]
+    candidates = [make_view(direction, points) for direction in list_directions()]
     probes = [
         render_hits(subject.scene, view, PROBE_SIZE, is_exact=False).face for view in candidates
     ]
-    cells = _cells(triangles, face_labels)
-    order = _greedy(np.stack([_count(probe, cells, num_parts * 6) for probe in probes]), num_views)
-    pixels = np.stack([_count(probe, face_labels, num_parts) for probe in probes])
+    cells = _label_cells(triangles, face_labels)
+    order = _choose_greedily(
+        np.stack([_count_pixels(probe, cells, num_parts * 6) for probe in probes]), num_views
+    )
+    pixels = np.stack([_count_pixels(probe, face_labels, num_parts) for probe in probes])
     views: list[View] = []
     needy: set[int] = set()
     for num_extra in range(min(MAX_EXTRA, num_views - 1) + 1):
         kept = order[: num_views - num_extra]
         needy = {part for part in wanted if pixels[kept, part].max() < MIN_PIXELS}
-        extras, needy = _extras(subject, needy, num_extra)
+        extras, needy = _plan_extra_views(subject, needy, num_extra)
         fill = order[len(kept) : num_views - len(extras)]
         views = [*(candidates[index] for index in [*kept, *fill]), *extras]
         if not needy:
@@ -95,26 +97,28 @@ def plan_views(
     return ViewPlan(tuple(views), tuple(sorted(needy)))
 
 
-def _extras(subject: _Subject, needy: set[int], num_extra: int) -> tuple[list[View], set[int]]:
+def _plan_extra_views(
+    subject: _Subject, needy: set[int], num_extra: int
+) -> tuple[list[View], set[int]]:
     """Close-ups of hidden parts, then looks inside if need be; and who stays unseen."""
     extras: list[View] = []
     left = set(needy)
     enclosed: set[int] = set()
     while left - enclosed and len(extras) < num_extra - 1:
         part = min(left - enclosed)
-        view, pixels = _close_up(subject, part)
+        view, pixels = _make_close_up(subject, part)
         if pixels[part] < MIN_PIXELS:
             enclosed.add(part)
             continue
         extras.append(view)
         left -= {other for other in left if pixels[other] >= MIN_PIXELS}
     while left and len(extras) < num_extra:
-        view, pixels = _close_up(subject, min(left))
+        view, pixels = _make_close_up(subject, min(left))
         if len(left) > 1 or pixels[min(left)] < MIN_PIXELS:
-            view, pixels = _look_inside(subject, left)
+            view, pixels = _make_inside_view(subject, left)
         seen = {other for other in left if pixels[other] >= MIN_PIXELS}
         if not seen and len(left) > 1:  # they hide each other whole: one of them alone
-            view, pixels = _look_inside(subject, {min(left)})
+            view, pixels = _make_inside_view(subject, {min(left)})
             seen = {min(left)} if pixels[min(left)] >= MIN_PIXELS else set()
         extras.append(view)
         if not seen:
@@ -123,30 +127,30 @@ def _extras(subject: _Subject, needy: set[int], num_extra: int) -> tuple[list[Vi
     return extras, left
 
 
-def _close_up(subject: _Subject, part: int) -> tuple[View, FloatArray]:
+def _make_close_up(subject: _Subject, part: int) -> tuple[View, FloatArray]:
     points = subject.triangles[subject.face_labels == part].reshape(-1, 3)
     tried = []
-    for direction in candidate_directions():
-        view = look_from(direction, points)
+    for direction in list_directions():
+        view = make_view(direction, points)
         view = replace(view, name=f"{part}: close, {view.name}", half=view.half * CLOSE_UP_MARGIN)
-        tried.append((view, subject.part_pixels(view)))
+        tried.append((view, subject.count_part_pixels(view)))
     return max(tried, key=lambda pair: float(pair[1][part]))
 
 
-def _look_inside(subject: _Subject, parts: set[int]) -> tuple[View, FloatArray]:
+def _make_inside_view(subject: _Subject, parts: set[int]) -> tuple[View, FloatArray]:
     """Hidden parts drawn without the rest, from where the least seen of them shows best."""
     chosen = sorted(parts)
     only = np.flatnonzero(np.isin(subject.face_labels, chosen)).astype(np.int32)
     points = subject.triangles[only].reshape(-1, 3)
     name = f"inside: {', '.join(str(part) for part in chosen[:4])}{', ...' * (len(chosen) > 4)}"
     tried = []
-    for direction in candidate_directions():
-        view = replace(look_from(direction, points, name), only_faces=only)
-        tried.append((view, subject.part_pixels(view)))
+    for direction in list_directions():
+        view = replace(make_view(direction, points, name), only_faces=only)
+        tried.append((view, subject.count_part_pixels(view)))
     return max(tried, key=lambda pair: float(pair[1][chosen].min()))
 
 
-def _cells(triangles: FloatArray, face_labels: IntArray) -> IntArray:
+def _label_cells(triangles: FloatArray, face_labels: IntArray) -> IntArray:
     """(F,) part x dominant normal direction, so that all sides of a part count."""
     edges = triangles[:, 1:] - triangles[:, :1]
     normals = np.cross(edges[:, 0], edges[:, 1])
@@ -155,19 +159,19 @@ def _cells(triangles: FloatArray, face_labels: IntArray) -> IntArray:
     return np.asarray(face_labels * 6 + axis * 2 + sign)
 
 
-def _count(probe: IntArray, values: IntArray, length: int) -> FloatArray:
+def _count_pixels(probe: IntArray, values: IntArray, length: int) -> FloatArray:
     """Pixels of a trial render per value of `values` (F,), scaled to the reference size."""
     seen = probe[probe >= 0]
     scale = (REFERENCE_SIZE / PROBE_SIZE) ** 2
     return np.bincount(values[seen], minlength=length) * scale
 
 
-def _greedy(cell_pixels: FloatArray, num_views: int) -> list[int]:
+def _choose_greedily(cell_pixels: FloatArray, num_views: int) -> list[int]:
     """Indices of the views that together show each cell best; the hero (0) is always first."""
     best = cell_pixels.max(axis=0)
     quality = cell_pixels / np.maximum(best, 1)
     weights = np.sqrt(best)
-    flat = (np.abs(candidate_directions()) > 0).sum(axis=1) == 1
+    flat = (np.abs(list_directions()) > 0).sum(axis=1) == 1
     chosen = [0]
     while len(chosen) < min(num_views, len(cell_pixels)):
         seen = quality[chosen].max(axis=0)
@@ -178,6 +182,6 @@ def _greedy(cell_pixels: FloatArray, num_views: int) -> list[int]:
     return chosen
 
 
-def _wanted(face_labels: IntArray, areas: FloatArray) -> set[int]:
+def _find_wanted_parts(face_labels: IntArray, areas: FloatArray) -> set[int]:
     share = np.bincount(face_labels, weights=areas) / max(float(areas.sum()), 1e-30)
     return {int(part) for part in np.flatnonzero(share > MIN_PART_SHARE)}

@@ -24,14 +24,14 @@ from PIL import Image
 from segvigen_model.coords import mesh_to_unit
 from segvigen_model.errors import MissingExtra
 from segvigen_model.types import AssetMesh, ByteArray, FloatArray, Frame, IntArray
-from tasks.labelling.part_colors import hex_color, part_colors
+from tasks.labelling.part_colors import assign_part_colors, format_hex_color
 from tasks.labelling.taxonomy import Taxonomy
-from tasks.rendering.labels import part_label, task_labels
+from tasks.rendering.labels import format_part_label, make_task_labels
 from tasks.rendering.pixel_buffers import PART_CATEGORIES, PART_NAMES, PART_SLOTS, Buffers
 from tasks.storage.canonical import canonical_json
 
 MAX_FACES = 300_000  # a page of some 30 MB; picking stays far under a second
-BUNDLE = "viewer.bundle.js"
+SCRIPT = "viewer.bundle.js"
 # Longest side of a texture in the page, by how many there are: some 2 MB together at most.
 PICTURE_SIDES = ((4, 1024), (16, 512), (64, 256))
 MIN_PICTURE_SIDE = 64
@@ -105,7 +105,7 @@ def render_viewer(
     """
     if mesh.num_faces > MAX_FACES:
         return _TOO_LARGE.format(faces=mesh.num_faces).encode()
-    style, script = _static("viewer.css"), _static(BUNDLE)
+    style, script = _read_static("viewer.css"), _read_static(SCRIPT)
     policy = (
         f"default-src 'none'; style-src '{_hash(style)}'; script-src '{_hash(script)}'; "
         "base-uri 'none'; form-action 'none'"
@@ -114,12 +114,12 @@ def render_viewer(
         policy=html.escape(policy, quote=False),
         style=style,
         script=script,
-        data=_json(_payload(mesh, face_labels, buffers, title, taxonomy)),
+        data=_encode_json(_build_payload(mesh, face_labels, buffers, title, taxonomy)),
     )
     return page.encode()
 
 
-def face_colors(mesh: AssetMesh) -> ByteArray:
+def compute_face_colors(mesh: AssetMesh) -> ByteArray:
     """(F, 3) uint8 base colour of each face: factor x vertex colours, without the textures."""
     factors = np.array([m.base_color_factor[:3] for m in mesh.materials], dtype=np.float64)
     colors = factors[mesh.face_material]
@@ -128,7 +128,7 @@ def face_colors(mesh: AssetMesh) -> ByteArray:
     return np.asarray((np.clip(colors, 0, 1) * 255).round().astype(np.uint8))
 
 
-def face_pictures(mesh: AssetMesh) -> tuple[IntArray, list[bytes]]:
+def encode_face_pictures(mesh: AssetMesh) -> tuple[IntArray, list[bytes]]:
     """Base colour textures, made small and encoded anew, and which face wears which.
 
     Returns:
@@ -148,10 +148,10 @@ def face_pictures(mesh: AssetMesh) -> tuple[IntArray, list[bytes]]:
         texture = mesh.materials[index].base_color_texture
         slots[mesh.face_material == index] = places.get(id(texture), 0)
     side = next((s for count, s in PICTURE_SIDES if len(textures) <= count), MIN_PICTURE_SIDE)
-    return slots, [_jpeg(texture, side) for texture in textures.values()]
+    return slots, [_encode_jpeg(texture, side) for texture in textures.values()]
 
 
-def _jpeg(texture: ByteArray, side: int) -> bytes:
+def _encode_jpeg(texture: ByteArray, side: int) -> bytes:
     image = Image.fromarray(np.ascontiguousarray(texture[:, :, :3]))
     image.thumbnail((side, side), Image.Resampling.BOX)
     out = io.BytesIO()
@@ -159,25 +159,27 @@ def _jpeg(texture: ByteArray, side: int) -> bytes:
     return out.getvalue()
 
 
-def _payload(
+def _build_payload(
     mesh: AssetMesh,
     face_labels: IntArray,
     buffers: Buffers,
     title: str,
     taxonomy: Taxonomy | None,
 ) -> dict[str, Any]:
-    parts = _parts(mesh, face_labels, buffers)
+    parts = _describe_parts(mesh, face_labels, buffers)
     colors = {part["label"]: part["color"] for part in parts}
-    labels = task_labels(len(parts))
-    slots, pictures = face_pictures(mesh)
+    labels = make_task_labels(len(parts))
+    slots, pictures = encode_face_pictures(mesh)
     data: dict[str, Any] = {
         "title": title,
         "center": buffers.frame.center.tolist(),
         "scale": buffers.frame.scale,
-        "points": _packed(mesh_to_unit(_near(mesh, buffers.frame), buffers.frame).astype("<f4")),
-        "faces": _packed(mesh.faces.astype("<u4")),
-        "part": _packed(face_labels.astype("<u2")),
-        "original": _packed(face_colors(mesh)),
+        "points": _pack_values(
+            mesh_to_unit(_center_unused_vertices(mesh, buffers.frame), buffers.frame).astype("<f4")
+        ),
+        "faces": _pack_values(mesh.faces.astype("<u4")),
+        "part": _pack_values(face_labels.astype("<u2")),
+        "original": _pack_values(compute_face_colors(mesh)),
         "pictures": [base64.b64encode(picture).decode() for picture in pictures],
         "parts": parts,
         "labels": [
@@ -186,53 +188,55 @@ def _payload(
         ],
         "taxonomy": taxonomy.to_json() if taxonomy else [],
         "sheet": list(buffers.size),
-        "tiles": _tiles(buffers),
+        "tiles": _describe_tiles(buffers),
     }
     if pictures and mesh.corner_uv is not None:
-        data["slot"] = _packed(slots.astype("<u2"))
-        data["uv"] = _packed(np.nan_to_num(mesh.corner_uv).astype("<f4"))
+        data["slot"] = _pack_values(slots.astype("<u2"))
+        data["uv"] = _pack_values(np.nan_to_num(mesh.corner_uv).astype("<f4"))
     return data
 
 
-def _near(mesh: AssetMesh, frame: Frame) -> FloatArray:
+def _center_unused_vertices(mesh: AssetMesh, frame: Frame) -> FloatArray:
     """Vertices, those without a face in the middle: the page frames all that it is given."""
     return np.where(mesh.is_vertex_used[:, None], mesh.vertices, frame.center)
 
 
-def _parts(mesh: AssetMesh, face_labels: IntArray, buffers: Buffers) -> list[dict[str, Any]]:
+def _describe_parts(
+    mesh: AssetMesh, face_labels: IntArray, buffers: Buffers
+) -> list[dict[str, Any]]:
     num_parts = int(face_labels.max()) + 1
     triangles = mesh.triangles
     areas = np.linalg.norm(
         np.cross(triangles[:, 1] - triangles[:, 0], triangles[:, 2] - triangles[:, 0]), axis=1
     )
     share = np.bincount(face_labels, weights=areas, minlength=num_parts) / max(areas.sum(), 1e-30)
-    slots = _told(buffers, PART_SLOTS, range(num_parts))
-    colors = part_colors(max(slots, default=-1) + 1)
-    names = _told(buffers, PART_NAMES, [""] * num_parts)
-    categories = _told(buffers, PART_CATEGORIES, [""] * num_parts)
+    slots = _get_part_values(buffers, PART_SLOTS, range(num_parts))
+    colors = assign_part_colors(max(slots, default=-1) + 1)
+    names = _get_part_values(buffers, PART_NAMES, [""] * num_parts)
+    categories = _get_part_values(buffers, PART_CATEGORIES, [""] * num_parts)
     return [
         {
-            "label": part_label(part),
+            "label": format_part_label(part),
             "name": str(names[part] or ""),
             "category": str(categories[part] or ""),
-            "color": hex_color(colors[slots[part]]),
+            "color": format_hex_color(colors[slots[part]]),
             "share": round(float(share[part]), 5),
         }
         for part in range(num_parts)
     ]
 
 
-def _told(buffers: Buffers, name: str, otherwise: Sequence[Any]) -> Sequence[Any]:
+def _get_part_values(buffers: Buffers, name: str, otherwise: Sequence[Any]) -> Sequence[Any]:
     """One value per part from the sheet's meta, if it is there and complete."""
-    told = buffers.meta.get(name)
-    return told if isinstance(told, list) and len(told) == len(otherwise) else otherwise
+    values = buffers.meta.get(name)
+    return values if isinstance(values, list) and len(values) == len(otherwise) else otherwise
 
 
-def _tiles(buffers: Buffers) -> list[dict[str, Any]]:
+def _describe_tiles(buffers: Buffers) -> list[dict[str, Any]]:
     """Cameras of the tiles that show the whole object; a look inside hides what covers."""
     tiles = []
     for index, row in enumerate(buffers.cameras):
-        view = buffers.camera(index)
+        view = buffers.get_camera(index)
         if view.name.startswith("inside"):
             continue
         place = {"left": row[0], "top": row[1], "size": row[2], "half": view.half}
@@ -241,18 +245,18 @@ def _tiles(buffers: Buffers) -> list[dict[str, Any]]:
     return tiles
 
 
-def _packed(values: NDArray[Any]) -> str:
+def _pack_values(values: NDArray[Any]) -> str:
     return base64.b64encode(np.ascontiguousarray(values).tobytes()).decode()
 
 
-def _json(value: Any) -> str:
+def _encode_json(value: Any) -> str:
     """JSON that cannot end the script element that it stands in."""
     text = canonical_json(value)
     return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
 
 
 @lru_cache(maxsize=4)
-def _static(name: str) -> str:
+def _read_static(name: str) -> str:
     try:
         return (resources.files("tasks.rendering") / "static" / name).read_text(encoding="utf-8")
     except FileNotFoundError as err:

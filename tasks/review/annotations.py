@@ -15,11 +15,11 @@ from typing import Any
 import numpy as np
 
 from segvigen_model.types import FloatArray
-from tasks.labelling.edit_commands import Verb, parse_verbs
+from tasks.labelling.edit_commands import EditCommand, parse_commands
 from tasks.labelling.taxonomy import Taxonomy
-from tasks.rendering.labels import LabelMeaning, label_meaning
+from tasks.rendering.labels import LabelMeaning, parse_label
 from tasks.rendering.pixel_buffers import Buffers
-from tasks.review.label_config import CLICK, NOTE, VERBS, VERDICT
+from tasks.review.label_config import CLICK, COMMANDS, NOTE, VERDICT
 
 VERDICTS = ("accept", "refine", "reject")
 SKIP = "skip"
@@ -62,7 +62,7 @@ class PointedClick:
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class ParsedAnnotation:
     """What a reviewer said.
 
     Attributes:
@@ -70,24 +70,24 @@ class Answer:
         note: free text, cut.
         clicks: usable ones, in the order made.
         problems: what was dropped, for people.
-        verbs: edits of whole parts, in the order written.
+        commands: edits of whole parts, in the order written.
     """
 
     verdict: str | None
     note: str
     clicks: tuple[PointedClick, ...]
     problems: tuple[str, ...]
-    verbs: tuple[Verb, ...] = ()
+    commands: tuple[EditCommand, ...] = ()
 
 
-def read_annotation(
+def parse_annotation(
     annotation: Mapping[str, Any],
     buffers: Buffers,
     triangles: Triangles,
     *,
     max_clicks: int = 100,
     taxonomy: Taxonomy | None = None,
-) -> Answer:
+) -> ParsedAnnotation:
     """Understand one annotation.
 
     Args:
@@ -108,19 +108,19 @@ def read_annotation(
         if not isinstance(value, Mapping):
             problems.append(f"result {number} is not an object")
         elif result.get("from_name") == VERDICT:
-            verdict = _first(value.get("choices"))
+            verdict = _get_first(value.get("choices"))
         elif result.get("from_name") == NOTE:
-            note = _first(value.get("text")) or ""
-        elif result.get("from_name") == VERBS:
+            note = _get_first(value.get("text")) or ""
+        elif result.get("from_name") == COMMANDS:
             found_id = str(result.get("id", ""))[:64]
-            lines += [(line, found_id) for line in _texts(value.get("text"))]
+            lines += [(line, found_id) for line in _get_texts(value.get("text"))]
         elif result.get("from_name") == CLICK:
-            found = _click(number, result, value, buffers, triangles)
+            found = _parse_click(number, result, value, buffers, triangles)
             if isinstance(found, str):
                 problems.append(f"click {number} dropped: {found}")
             else:
                 clicks.append(found)
-    verbs, unclear = parse_verbs(
+    commands, unclear = parse_commands(
         [line for line, _ in lines],
         int(buffers.meta["num_parts"]),
         taxonomy,
@@ -135,22 +135,24 @@ def read_annotation(
     if annotation.get("was_cancelled"):
         verdict = SKIP
     kept = tuple(clicks[:max_clicks])
-    return Answer(verdict, note[:MAX_NOTE_CHARS], kept, tuple(problems[:MAX_PROBLEMS]), verbs)
+    return ParsedAnnotation(
+        verdict, note[:MAX_NOTE_CHARS], kept, tuple(problems[:MAX_PROBLEMS]), commands
+    )
 
 
-def _texts(values: Any) -> list[str]:
+def _get_texts(values: Any) -> list[str]:
     """The texts of a text area; one text may come without its list."""
     held = values if isinstance(values, list) else [values]
     return [text for text in held if isinstance(text, str)]
 
 
-def _first(values: Any) -> str | None:
+def _get_first(values: Any) -> str | None:
     if isinstance(values, list) and values and isinstance(values[0], str):
         return str(values[0])
     return values if isinstance(values, str) else None
 
 
-def _click(
+def _parse_click(
     number: int,
     result: Mapping[str, Any],
     value: Mapping[str, Any],
@@ -158,22 +160,22 @@ def _click(
     triangles: Triangles,
 ) -> PointedClick | str:
     """A click, or the reason why it is none."""
-    label = _first(value.get("keypointlabels")) or ""
-    meaning = label_meaning(label, int(buffers.meta["num_parts"]))
+    label = _get_first(value.get("keypointlabels")) or ""
+    meaning = parse_label(label, int(buffers.meta["num_parts"]))
     if meaning is None:
         return f"label {label[:40]!r} is not of this task"
-    percent_x, percent_y = _number(value.get("x")), _number(value.get("y"))
+    percent_x, percent_y = _parse_percentage(value.get("x")), _parse_percentage(value.get("y"))
     if percent_x is None or percent_y is None:
         return "its position is not on the sheet"
     width, height = buffers.size
     pixel_x, pixel_y = percent_x / 100 * width, percent_y / 100 * height
     column, row = min(int(pixel_x), width - 1), min(int(pixel_y), height - 1)
-    told = _told_point(result, buffers, triangles)
-    point = buffers.locate_near(column, row) if told is None else None
-    if isinstance(told, str):
-        return told
-    if told is not None:
-        (face, xyz), view = told, int(buffers.view[row, column])
+    viewer_point = _parse_viewer_point(result, buffers, triangles)
+    point = buffers.locate_near(column, row) if viewer_point is None else None
+    if isinstance(viewer_point, str):
+        return viewer_point
+    if viewer_point is not None:
+        (face, xyz), view = viewer_point, int(buffers.view[row, column])
     elif point is not None:
         face, xyz, view = point.face, point.xyz, point.view
     else:
@@ -181,7 +183,7 @@ def _click(
     return PointedClick(
         number=number,
         result_id=str(result.get("id", ""))[:64],
-        source="sheet" if told is None else "viewer",
+        source="sheet" if viewer_point is None else "viewer",
         pixel_x=pixel_x,
         pixel_y=pixel_y,
         view=str(buffers.meta["views"][view]) if view >= 0 else "",
@@ -196,34 +198,34 @@ def _click(
 def _is_positive(result: Mapping[str, Any]) -> bool:
     """The editor forgets its own field of a point that it did not make: then meta tells."""
     meta = result.get("meta")
-    text = _first(meta.get("text")) if isinstance(meta, Mapping) else None
+    text = _get_first(meta.get("text")) if isinstance(meta, Mapping) else None
     try:
-        told = json.loads(text) if text is not None and text.startswith("{") else None
+        meta_json = json.loads(text) if text is not None and text.startswith("{") else None
     except (ValueError, RecursionError):
-        told = None
+        meta_json = None
     return result.get("is_positive") is not False and not (
-        isinstance(told, dict) and told.get("is_positive") is False
+        isinstance(meta_json, dict) and meta_json.get("is_positive") is False
     )
 
 
-def _number(value: Any) -> float | None:
+def _parse_percentage(value: Any) -> float | None:
     """A percentage, or None."""
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         return None
     return float(value) if 0 <= value <= 100 else None  # False for what is not a number
 
 
-def _told_point(
+def _parse_viewer_point(
     result: Mapping[str, Any], buffers: Buffers, triangles: Triangles
 ) -> tuple[int, FloatArray] | str | None:
     """The exact point that the 3D viewer left in the result: (face, xyz), None, or a refusal."""
     meta = result.get("meta")
-    text = _first(meta.get("text")) if isinstance(meta, Mapping) else None
+    text = _get_first(meta.get("text")) if isinstance(meta, Mapping) else None
     if text is None or not text.startswith("{"):
         return None  # a reviewer may write a remark there
     try:
-        told = json.loads(text)
-        face, xyz = told["face"], np.array(told["xyz"], dtype=np.float64)
+        point = json.loads(text)
+        face, xyz = point["face"], np.array(point["xyz"], dtype=np.float64)
     except (ValueError, KeyError, TypeError, OverflowError):
         return "its 3D point cannot be read"
     num_faces = int(buffers.meta["num_faces"])

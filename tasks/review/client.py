@@ -23,34 +23,34 @@ READ_ATTEMPTS = 4
 RETRY_PAUSE_S = 0.5
 TIMEOUT_S = 60.0
 PAGE_SIZE = 100
-LOOK_UP_KEYS = 200  # in one filter
+MAX_KEYS_PER_QUERY = 200  # in one filter
 IMPORT_TASKS = 500  # in one request
 ACCESS_TOKEN_LIFE_S = 240.0  # the server gives 300
 MAX_BODY_CHARS = 300
 
 
-class DeskError(SegvigenError):
+class LabelStudioError(SegvigenError):
     """Label Studio refused a request; the message has method, path, status and its words."""
 
 
-class DeskUnavailable(DeskError, ConnectionError):
+class LabelStudioUnavailable(LabelStudioError, ConnectionError):
     """Label Studio does not answer, or not now; trying later may help."""
 
 
 @dataclass(frozen=True, slots=True)
-class TaskRow:
+class LabelStudioTask:
     """A task as the desk has it.
 
     Attributes:
         task_id: may be reused by the desk after a delete; `key` is the identity.
         key: "<asset id>:<round>".
-        num_answers: annotations, skipped ones included.
+        num_annotations: annotations, skipped ones included.
         annotations: raw, only where asked for.
     """
 
     task_id: int
     key: str
-    num_answers: int
+    num_annotations: int
     updated_at: str = ""
     data: Mapping[str, Any] = field(default_factory=dict)
     annotations: tuple[Mapping[str, Any], ...] = ()
@@ -93,17 +93,17 @@ class LabelStudioClient:
         for attempt in range(attempts):
             try:
                 return self._send(method, path, params, body)
-            except DeskUnavailable:
+            except LabelStudioUnavailable:
                 if attempt + 1 == attempts:
                     raise
                 time.sleep(RETRY_PAUSE_S * 2**attempt)
         raise AssertionError("unreachable: the last attempt returns or raises")
 
-    def version(self) -> str:
+    def get_version(self) -> str:
         """Release of the server."""
         return str(self.request("GET", "/api/version").get("release", "unknown"))
 
-    def user_name(self, user_id: int | None) -> str:
+    def get_user_name(self, user_id: int | None) -> str:
         """E-mail address of a user, or "user <id>" when the desk does not know it."""
         if user_id is None:
             return "unknown"
@@ -118,83 +118,83 @@ class LabelStudioClient:
         page = 1
         while True:
             params = {"title": title, "page": page, "page_size": PAGE_SIZE}
-            answer = self.request("GET", "/api/projects/", params=params)
-            found += [row for row in answer["results"] if row["title"] == title]
-            if not answer["next"]:
+            response = self.request("GET", "/api/projects/", params=params)
+            found += [row for row in response["results"] if row["title"] == title]
+            if not response["next"]:
                 return sorted(found, key=lambda row: int(row["id"]))
             page += 1
 
-    def find_tasks(self, project_id: int, keys: Sequence[str]) -> list[TaskRow]:
+    def find_tasks(self, project_id: int, keys: Sequence[str]) -> list[LabelStudioTask]:
         """Tasks whose data.key is one of `keys`; a key may have several, or none."""
-        found: list[TaskRow] = []
-        for start in range(0, len(keys), LOOK_UP_KEYS):
-            wanted = list(keys[start : start + LOOK_UP_KEYS])
-            query = _query("tasks:data.key", "in_list", "String", wanted)
+        found: list[LabelStudioTask] = []
+        for start in range(0, len(keys), MAX_KEYS_PER_QUERY):
+            wanted = list(keys[start : start + MAX_KEYS_PER_QUERY])
+            query = _make_query("tasks:data.key", "in_list", "String", wanted)
             params = {
                 "fields": "task_only",
                 "include": "id,data,total_annotations,cancelled_annotations,updated_at",
             }
-            found += self._tasks(project_id, query, params)
+            found += self._list_tasks(project_id, query, params)
         return found
 
-    def answered_tasks(self, project_id: int, keys: Sequence[str]) -> list[TaskRow]:
+    def find_annotated_tasks(self, project_id: int, keys: Sequence[str]) -> list[LabelStudioTask]:
         """Tasks of these keys that have answers, with all of them, skipped ones included."""
-        found: list[TaskRow] = []
-        for start in range(0, len(keys), LOOK_UP_KEYS):
-            wanted = list(keys[start : start + LOOK_UP_KEYS])
-            query = _query("tasks:data.key", "in_list", "String", wanted)
-            found += self._tasks(project_id, query, {"fields": "all"})
-        return [task for task in found if task.num_answers > 0]
+        found: list[LabelStudioTask] = []
+        for start in range(0, len(keys), MAX_KEYS_PER_QUERY):
+            wanted = list(keys[start : start + MAX_KEYS_PER_QUERY])
+            query = _make_query("tasks:data.key", "in_list", "String", wanted)
+            found += self._list_tasks(project_id, query, {"fields": "all"})
+        return [task for task in found if task.num_annotations > 0]
 
-    def tasks_updated_since(self, project_id: int, since: str) -> Iterator[TaskRow]:
+    def list_tasks_updated_since(self, project_id: int, since: str) -> Iterator[LabelStudioTask]:
         """Tasks with annotations changed at or after `since` (ISO time), oldest change first.
 
         Each page begins at the time where the one before it ended: an edited task moves to the
         end of this list, and pages by number would pass over the one that takes its place.
         """
-        told: set[tuple[int, str]] = set()
-        begin, size = _moment(since), PAGE_SIZE
+        seen: set[tuple[int, str]] = set()
+        begin, size = _format_time(since), PAGE_SIZE
         while True:
-            query = _query("tasks:updated_at", "greater_or_equal", "Datetime", begin)
+            query = _make_query("tasks:updated_at", "greater_or_equal", "Datetime", begin)
             query["ordering"] = ["tasks:updated_at"]
-            answer = self._page(project_id, query, {"fields": "all"}, 1, size)
-            rows = [_task(row) for row in answer["tasks"]]
-            yield from (row for row in rows if (row.task_id, row.updated_at) not in told)
-            if not rows or len(rows) >= int(answer["total"]):
+            response = self._fetch_page(project_id, query, {"fields": "all"}, 1, size)
+            rows = [_make_task(row) for row in response["tasks"]]
+            yield from (row for row in rows if (row.task_id, row.updated_at) not in seen)
+            if not rows or len(rows) >= int(response["total"]):
                 return
-            told.update((row.task_id, row.updated_at) for row in rows)
-            end = _moment(rows[-1].updated_at)
+            seen.update((row.task_id, row.updated_at) for row in rows)
+            end = _format_time(rows[-1].updated_at)
             if end == begin:  # all of one moment: only a longer page shows what comes after
                 if len(rows) < size:
-                    raise DeskError(
+                    raise LabelStudioError(
                         f"{self.url} lists {len(rows)} tasks at a time and more changed at {end}; "
                         "raise Label Studio's TASK_API_PAGE_SIZE_MAX"
                     )
                 size *= 2
             begin = end
 
-    def open_tasks(self, project_id: int) -> list[TaskRow]:
+    def list_open_tasks(self, project_id: int) -> list[LabelStudioTask]:
         """Tasks that nobody has answered or skipped yet, oldest first."""
-        query = _query("tasks:total_annotations", "equal", "Number", 0)
+        query = _make_query("tasks:total_annotations", "equal", "Number", 0)
         nobody = {"filter": "filter:tasks:cancelled_annotations", "operator": "equal"}
         query["filters"]["items"].append({**nobody, "type": "Number", "value": 0})
         params = {
             "fields": "task_only",
             "include": "id,data,total_annotations,cancelled_annotations,updated_at",
         }
-        return list(self._tasks(project_id, query, params))
+        return list(self._list_tasks(project_id, query, params))
 
     def import_tasks(self, project_id: int, tasks: Sequence[Mapping[str, Any]]) -> list[int]:
         """Create tasks; returns their ids. Sent once: look up what exists before and after."""
         made: list[int] = []
         for start in range(0, len(tasks), IMPORT_TASKS):
-            answer = self.request(
+            response = self.request(
                 "POST",
                 f"/api/projects/{project_id}/import",
                 params={"return_task_ids": "true"},
                 body=list(tasks[start : start + IMPORT_TASKS]),
             )
-            made += [int(task_id) for task_id in answer["task_ids"]]
+            made += [int(task_id) for task_id in response["task_ids"]]
         return made
 
     def delete_task(self, task_id: int) -> None:
@@ -204,14 +204,14 @@ class LabelStudioClient:
     def create_annotation(self, task_id: int, annotation: Mapping[str, Any]) -> dict[str, Any]:
         """Answer a task as its user; returns what the desk stored."""
         path = f"/api/tasks/{task_id}/annotations/"
-        answer: dict[str, Any] = self.request("POST", path, body=dict(annotation))
-        return answer
+        response: dict[str, Any] = self.request("POST", path, body=dict(annotation))
+        return response
 
     def update_annotation(self, annotation_id: int, changes: Mapping[str, Any]) -> dict[str, Any]:
         """Change an answer."""
         path = f"/api/annotations/{annotation_id}/"
-        answer: dict[str, Any] = self.request("PATCH", path, body=dict(changes))
-        return answer
+        response: dict[str, Any] = self.request("PATCH", path, body=dict(changes))
+        return response
 
     def delete_annotation(self, annotation_id: int) -> None:
         """Take an answer back, so that the task is asked again; a missing one is fine."""
@@ -220,25 +220,25 @@ class LabelStudioClient:
     def _delete(self, path: str) -> None:
         try:
             self.request("DELETE", path)
-        except DeskError as err:
+        except LabelStudioError as err:
             if "status 404" not in str(err):
                 raise
 
-    def _tasks(
+    def _list_tasks(
         self, project_id: int, query: Mapping[str, Any], params: Mapping[str, Any]
-    ) -> Iterator[TaskRow]:
+    ) -> Iterator[LabelStudioTask]:
         """Every page of a filtered list. A page past the end is an error for the server."""
         seen, page = 0, 1
         while True:
-            answer = self._page(project_id, query, params, page, PAGE_SIZE)
-            for row in answer["tasks"]:
-                yield _task(row)
-            seen += len(answer["tasks"])
-            if not answer["tasks"] or seen >= int(answer["total"]):
+            response = self._fetch_page(project_id, query, params, page, PAGE_SIZE)
+            for row in response["tasks"]:
+                yield _make_task(row)
+            seen += len(response["tasks"])
+            if not response["tasks"] or seen >= int(response["total"]):
                 return
             page += 1
 
-    def _page(
+    def _fetch_page(
         self,
         project_id: int,
         query: Mapping[str, Any],
@@ -246,7 +246,7 @@ class LabelStudioClient:
         page: int,
         size: int,
     ) -> Any:
-        asked = {
+        query_params = {
             **params,
             "project": project_id,
             "query": json.dumps(query),
@@ -254,64 +254,66 @@ class LabelStudioClient:
             "page": page,
             "page_size": size,
         }
-        return self.request("GET", "/api/tasks/", params=asked)
+        return self.request("GET", "/api/tasks/", params=query_params)
 
     def _send(self, method: str, path: str, params: Mapping[str, Any] | None, body: Any) -> Any:
         try:
-            headers = self._authorization()
-            answer = self._http.request(method, path, params=params, json=body, headers=headers)
+            headers = self._get_authorization()
+            response = self._http.request(method, path, params=params, json=body, headers=headers)
         except httpx.TransportError as err:
-            raise DeskUnavailable(f"Label Studio at {self.url} does not answer: {err!r}") from err
-        if answer.is_success:
-            return answer.json() if answer.content else None
-        message = _refusal(answer)
-        if answer.status_code == 401:
+            raise LabelStudioUnavailable(
+                f"Label Studio at {self.url} does not answer: {err!r}"
+            ) from err
+        if response.is_success:
+            return response.json() if response.content else None
+        message = _make_error(response)
+        if response.status_code == 401:
             message += "; check SEGVIGEN_REVIEW_API_KEY"
-        raise DeskError(message)
+        raise LabelStudioError(message)
 
-    def _authorization(self) -> dict[str, str]:
+    def _get_authorization(self) -> dict[str, str]:
         if not _is_personal_token(self._api_key):
             return {"Authorization": f"Token {self._api_key}"}
         if self._bearer is None or time.monotonic() > self._bearer[1]:
-            answer = self._http.post("/api/token/refresh/", json={"refresh": self._api_key})
-            if not answer.is_success:
-                raise DeskError(
-                    f"{_refusal(answer)}; personal access token refused, "
+            response = self._http.post("/api/token/refresh/", json={"refresh": self._api_key})
+            if not response.is_success:
+                raise LabelStudioError(
+                    f"{_make_error(response)}; personal access token refused, "
                     "make a new one under Account & Settings"
                 )
-            access = str(answer.json()["access"])
+            access = str(response.json()["access"])
             self._bearer = (access, time.monotonic() + ACCESS_TOKEN_LIFE_S)
         return {"Authorization": f"Bearer {self._bearer[0]}"}
 
 
-def _refusal(answer: httpx.Response) -> str:
+def _make_error(reply: httpx.Response) -> str:
     """Say what was refused; raises DeskUnavailable where the same request may succeed later."""
-    asked, told = answer.request, answer.text[:MAX_BODY_CHARS]
-    message = (
-        f"{asked.method} {asked.url.copy_with(query=None)}: status {answer.status_code}: {told}"
-    )
-    if answer.status_code == 429 or answer.status_code >= 500:
-        raise DeskUnavailable(message)
+    sent, body = reply.request, reply.text[:MAX_BODY_CHARS]
+    message = f"{sent.method} {sent.url.copy_with(query=None)}: status {reply.status_code}: {body}"
+    if reply.status_code == 429 or reply.status_code >= 500:
+        raise LabelStudioUnavailable(message)
     return message
 
 
-def _query(name: str, operator: str, kind: str, value: Any) -> dict[str, Any]:
+def _make_query(name: str, operator: str, kind: str, value: Any) -> dict[str, Any]:
     item = {"filter": f"filter:{name}", "operator": operator, "type": kind, "value": value}
     return {"filters": {"conjunction": "and", "items": [item]}}
 
 
-def _moment(time_text: str) -> str:
+def _format_time(time_text: str) -> str:
     """An ISO time as the server's filter wants it: UTC, with a fraction even where it is 0."""
     return datetime.fromisoformat(time_text).astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
 
 
-def _task(row: Mapping[str, Any]) -> TaskRow:
+def _make_task(row: Mapping[str, Any]) -> LabelStudioTask:
     data = row.get("data") or {}
-    answers = int(row.get("total_annotations") or 0) + int(row.get("cancelled_annotations") or 0)
-    return TaskRow(
+    annotations = int(row.get("total_annotations") or 0) + int(
+        row.get("cancelled_annotations") or 0
+    )
+    return LabelStudioTask(
         task_id=int(row["id"]),
         key=str(data.get("key", "")),
-        num_answers=answers,
+        num_annotations=annotations,
         updated_at=str(row.get("updated_at", "")),
         data=data,
         annotations=tuple(row.get("annotations") or ()),

@@ -6,12 +6,12 @@
 from __future__ import annotations
 
 CLICK, SHEET, VERDICT, NOTE, VIEWER = "click", "sheet", "verdict", "note", "viewer"
-VERBS, PREVIEW = "verbs", "preview"
+COMMANDS, PREVIEW = "verbs", "preview"
 PREVIEW_LABEL = "preview"  # one mask over the whole sheet; a picture, never geometry
 PREVIEW_COLOR = "#ff2ad4"  # not among the part colours
 MAX_TITLE_CHARS = 80
 LAST_ROUND = "last round: accept or reject"
-VERBS_HINT = "merge 1 2 | split 3 into 2 | name 0 left leg | category 0 leg  (Enter)"
+COMMANDS_HINT = "merge 1 2 | split 3 into 2 | name 0 left leg | category 0 leg  (Enter)"
 
 # Labels without smart="false" add a smart tool: the smart button would go on to the brush.
 LABEL_CONFIG = f"""<View>
@@ -38,8 +38,8 @@ LABEL_CONFIG = f"""<View>
     </View>
     <View>
       <HyperText name="{VIEWER}" value="$viewer" inline="true"/>
-      <TextArea name="{VERBS}" toName="{SHEET}" rows="1" maxSubmissions="100" editable="true"
-                placeholder="{VERBS_HINT}"/>
+      <TextArea name="{COMMANDS}" toName="{SHEET}" rows="1" maxSubmissions="100" editable="true"
+                placeholder="{COMMANDS_HINT}"/>
       <TextArea name="{NOTE}" toName="{SHEET}" rows="1" maxSubmissions="1" editable="true"
                 placeholder="what is wrong, or why rejected"/>
     </View>
@@ -48,13 +48,13 @@ LABEL_CONFIG = f"""<View>
 """
 
 
-def task_title(name: str, round_: int, num_parts: int) -> str:
+def format_task_title(name: str, round_: int, num_parts: int) -> str:
     """One line above the sheet; the name is untrusted and is cut and cleaned."""
     clean = "".join(char if char.isprintable() else "?" for char in name)[:MAX_TITLE_CHARS]
     return f"{clean or 'asset'} | round {round_ + 1} | {num_parts} parts"
 
 
-def viewer_html(uri: str) -> str:
+def make_viewer_html(uri: str) -> str:
     """Value of `$viewer`: the 3D page that Label Studio serves from the bucket itself."""
     return (
         f'<object type="text/html" data="{uri}" aria-label="3D viewer" '

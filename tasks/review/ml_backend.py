@@ -10,7 +10,7 @@ import hashlib
 import logging
 from typing import Any
 
-from tasks.review.client import DeskError, DeskUnavailable, LabelStudioClient
+from tasks.review.client import LabelStudioClient, LabelStudioError, LabelStudioUnavailable
 from tasks.settings import ReviewSettings
 
 log = logging.getLogger(__name__)
@@ -34,43 +34,47 @@ def setup_live(client: LabelStudioClient, project_id: int, review: ReviewSetting
         "is_interactive": True,
         "auth_method": "BASIC_AUTH",
         "basic_auth_user": review.live_user,
-        "description": f"set up {_fingerprint(review)}",
+        "description": f"set up {_hash_backend_settings(review)}",
     }
     held = client.request("GET", "/api/ml/", params={"project": project_id})
-    mine = [row for row in held if row.get("title") == BACKEND_TITLE]
-    is_right = bool(mine) and all(mine[0].get(name) == value for name, value in wanted.items())
-    if not is_right or mine[0].get("state") != "CO":
+    existing = [row for row in held if row.get("title") == BACKEND_TITLE]
+    is_right = bool(existing) and all(
+        existing[0].get(name) == value for name, value in wanted.items()
+    )
+    if not is_right or existing[0].get("state") != "CO":
         body = {
             **wanted,
             "project": project_id,
             "basic_auth_pass": review.live_password.get_secret_value(),
         }
-        if not _put(client, mine, body):
+        if not _put_backend(client, existing, body):
             return False
     _drop_own_webhook(client, project_id, f"{url}/webhook")
     return True
 
 
-def _fingerprint(review: ReviewSettings) -> str:
+def _hash_backend_settings(review: ReviewSettings) -> str:
     """Tells another password, which Label Studio never shows."""
     secret = review.live_password.get_secret_value() if review.live_password else ""
     return hashlib.sha256(f"{BACKEND_TITLE}:{secret}".encode()).hexdigest()[:6]
 
 
-def _put(client: LabelStudioClient, mine: list[dict[str, Any]], body: dict[str, Any]) -> bool:
+def _put_backend(
+    client: LabelStudioClient, existing: list[dict[str, Any]], body: dict[str, Any]
+) -> bool:
     """Create or change the backend. Label Studio asks the service itself before it agrees."""
     try:
-        if mine:
-            client.request("PATCH", f"/api/ml/{mine[0]['id']}/", body=body)
+        if existing:
+            client.request("PATCH", f"/api/ml/{existing[0]['id']}/", body=body)
         else:
             client.request("POST", "/api/ml/", body=body)
-    except DeskUnavailable:
+    except LabelStudioUnavailable:
         raise
-    except DeskError as err:
+    except LabelStudioError as err:
         secret = body["basic_auth_pass"]
         log.warning("desk=live ready=false error=%s", str(err).replace(secret, "***"))
         return False
-    log.info("desk=live project=%s url=%s updated=%s", body["project"], body["url"], bool(mine))
+    log.info("desk=live project=%s url=%s updated=%s", body["project"], body["url"], bool(existing))
     return True
 
 

@@ -1,6 +1,6 @@
 """The reviewers' desk: one Label Studio project, made and kept by code.
 
-`open_desk` may be called by anybody at any time: what is right already is left alone. Making and
+`open_project` may be called by anybody at any time: what is right already is left alone. Making and
 changing go through Label Studio's SDK, imported only then, because that takes seconds.
 """
 
@@ -14,7 +14,12 @@ from urllib.parse import urlsplit
 
 from pydantic import SecretStr
 
-from tasks.review.client import MAX_BODY_CHARS, DeskError, DeskUnavailable, LabelStudioClient
+from tasks.review.client import (
+    MAX_BODY_CHARS,
+    LabelStudioClient,
+    LabelStudioError,
+    LabelStudioUnavailable,
+)
 from tasks.review.label_config import LABEL_CONFIG
 from tasks.review.ml_backend import setup_live
 from tasks.settings import ReviewSettings, StoreSettings
@@ -38,7 +43,7 @@ ONCE: Any = {"max_retries": 0}  # a repeated POST would make a second one
 
 
 @dataclass(frozen=True, slots=True)
-class Desk:
+class ReviewProject:
     """An open project.
 
     Attributes:
@@ -55,7 +60,7 @@ class Desk:
         return f"{self.client.url}/projects/{self.project_id}/data"
 
 
-def open_desk(review: ReviewSettings, store: StoreSettings) -> Desk:
+def open_project(review: ReviewSettings, store: StoreSettings) -> ReviewProject:
     """Find or make the project, its bucket access and its webhook.
 
     Args:
@@ -67,26 +72,26 @@ def open_desk(review: ReviewSettings, store: StoreSettings) -> Desk:
         DeskUnavailable: Label Studio does not answer.
     """
     if review.api_key is None:
-        raise DeskError("no key for Label Studio; set SEGVIGEN_REVIEW_API_KEY")
+        raise LabelStudioError("no key for Label Studio; set SEGVIGEN_REVIEW_API_KEY")
     if not store.root_url.startswith("s3://"):
-        raise DeskError(
+        raise LabelStudioError(
             f"Label Studio cannot read {store.root_url.partition('://')[0]}:// stores; "
             "set SEGVIGEN_STORE_ROOT_URL to an s3:// URL (`segvigen up` brings a server)"
         )
     # A folder without any object is "not found" for Label Studio.
     Store.from_settings(store).put(ABOUT_KEY, ABOUT, "text/plain", keep_existing=True)
     client = LabelStudioClient(review.url, review.api_key.get_secret_value())
-    setup = _SetUp(client, review.url, review.api_key)
-    project_id = setup.project(review.project_title)
-    setup.storage(project_id, store)
+    setup = _ProjectSetup(client, review.url, review.api_key)
+    project_id = setup.ensure_project(review.project_title)
+    setup.ensure_storage(project_id, store)
     if review.webhook_url is not None:
-        setup.webhook(project_id, review.webhook_url, review.webhook_token)
+        setup.ensure_webhook(project_id, review.webhook_url, review.webhook_token)
     if review.live_url is not None and review.live_password is not None:
         setup_live(client, project_id, review)
-    return Desk(client, project_id)
+    return ReviewProject(client, project_id)
 
 
-class _SetUp:
+class _ProjectSetup:
     """Compares by plain reads; the SDK is loaded for changes only."""
 
     def __init__(self, client: LabelStudioClient, url: str, api_key: SecretStr) -> None:
@@ -106,24 +111,24 @@ class _SetUp:
             )
         return self._loaded
 
-    def _make(self, create: Callable[..., Any], **fields: Any) -> None:
+    def _create(self, create: Callable[..., Any], **fields: Any) -> None:
         """Call one of the SDK's creating functions; its errors would show every header."""
         from label_studio_sdk.core.api_error import ApiError
 
         try:
             create(**fields, request_options=ONCE)
         except ApiError as err:
-            told = str(err.body)[:MAX_BODY_CHARS]
-            kind = DeskUnavailable if (err.status_code or 500) >= 500 else DeskError
+            body = str(err.body)[:MAX_BODY_CHARS]
+            kind = LabelStudioUnavailable if (err.status_code or 500) >= 500 else LabelStudioError
             raise kind(
-                f"{self._url} refused the set-up: status {err.status_code}: {told}"
+                f"{self._url} refused the set-up: status {err.status_code}: {body}"
             ) from None
 
-    def project(self, title: str) -> int:
+    def ensure_project(self, title: str) -> int:
         """Id of the project with our label config. Of two made at once the older one counts."""
         found = self._client.find_projects(title)
         if not found:
-            self._make(
+            self._create(
                 self._sdk.projects.create,
                 title=title,
                 description=DESCRIPTION,
@@ -141,26 +146,26 @@ class _SetUp:
             log.info("desk=project config_updated=true id=%d", project_id)
         return project_id
 
-    def storage(self, project_id: int, store: StoreSettings) -> None:
+    def ensure_storage(self, project_id: int, store: StoreSettings) -> None:
         """Let the project read the store. `presign=False`: Label Studio itself hands out the
         bytes, so that browsers need not reach the bucket and the viewer has the editor's origin.
         """
-        wanted = _storage_fields(store)
+        wanted = _make_storage_fields(store)
         held = self._client.request("GET", "/api/storages/s3/", params={"project": project_id})
-        mine = [row for row in held if row.get("title") == STORAGE_TITLE]
-        if mine and all(mine[0].get(name) == value for name, value in wanted.items()):
+        existing = [row for row in held if row.get("title") == STORAGE_TITLE]
+        if existing and all(existing[0].get(name) == value for name, value in wanted.items()):
             return
-        secrets = _storage_secrets(store)
-        if mine:
+        secrets = _make_storage_secrets(store)
+        if existing:
             body = {**wanted, **secrets, "project": project_id}
-            self._client.request("PATCH", f"/api/storages/s3/{mine[0]['id']}", body=body)
+            self._client.request("PATCH", f"/api/storages/s3/{existing[0]['id']}", body=body)
         else:
             fields = {**wanted, **secrets}
             fields["s3endpoint"] = fields.pop("s3_endpoint")  # the SDK's own spelling
-            self._make(self._sdk.import_storage.s3.create, project=project_id, **fields)
-        log.info("desk=storage project=%d updated=%s", project_id, bool(mine))
+            self._create(self._sdk.import_storage.s3.create, project=project_id, **fields)
+        log.info("desk=storage project=%d updated=%s", project_id, bool(existing))
 
-    def webhook(self, project_id: int, url: str, token: SecretStr | None) -> None:
+    def ensure_webhook(self, project_id: int, url: str, token: SecretStr | None) -> None:
         """Have answers announced to `url`; a hint only, the truth is asked for."""
         held = self._client.request("GET", "/api/webhooks/", params={"project": project_id})
         headers = {WEBHOOK_HEADER: token.get_secret_value()} if token else {}
@@ -171,7 +176,7 @@ class _SetUp:
         stale = [row for row in held if WEBHOOK_HEADER in row.get("headers", {})]
         for row in stale:
             self._client.request("DELETE", f"/api/webhooks/{row['id']}/")
-        self._make(
+        self._create(
             self._sdk.webhooks.create,
             project=project_id,
             url=url,
@@ -183,7 +188,7 @@ class _SetUp:
         log.info("desk=webhook project=%d replaced=%d", project_id, len(stale))
 
 
-def _storage_fields(store: StoreSettings) -> dict[str, Any]:
+def _make_storage_fields(store: StoreSettings) -> dict[str, Any]:
     parts = urlsplit(store.root_url)
     return {
         "title": STORAGE_TITLE,
@@ -196,7 +201,7 @@ def _storage_fields(store: StoreSettings) -> dict[str, Any]:
     }
 
 
-def _storage_secrets(store: StoreSettings) -> Mapping[str, str | None]:
+def _make_storage_secrets(store: StoreSettings) -> Mapping[str, str | None]:
     secret = store.s3_secret_key
     return {
         "aws_access_key_id": store.s3_access_key,

@@ -20,17 +20,17 @@ from functools import partial
 
 from segvigen_model.errors import SegvigenError
 from segvigen_model.types import FloatArray
-from tasks.catalogue import AnnotationRow, AssetRow, AssetState, Catalogue, ClickRow, VerbRow
-from tasks.errors import is_surroundings
-from tasks.labelling.edit_commands import Verb, VerbKind
-from tasks.labelling.label_sets import Answered, record_label_set, write_label_set
+from tasks.catalogue import AnnotationRow, AssetRow, AssetState, Catalogue, ClickRow, EditCommandRow
+from tasks.errors import is_transient_error
+from tasks.labelling.edit_commands import EditCommand, EditCommandKind
+from tasks.labelling.label_sets import InterpretedAnnotation, record_label_set, write_label_set
 from tasks.labelling.loading import load_asset_mesh
 from tasks.labelling.taxonomy import Taxonomy, configured_taxonomy
 from tasks.quality.third_review import is_last_round
 from tasks.rendering.pixel_buffers import buffers_from_bytes
-from tasks.review.annotations import SKIP, Answer, PointedClick, read_annotation
-from tasks.review.inbox import store_new
-from tasks.review.project import Desk
+from tasks.review.annotations import SKIP, ParsedAnnotation, PointedClick, parse_annotation
+from tasks.review.inbox import store_new_annotations
+from tasks.review.project import ReviewProject
 from tasks.workspace import Workspace
 
 log = logging.getLogger(__name__)
@@ -65,7 +65,7 @@ class Reply:
         state: where the asset stands now.
         num_clicks: usable ones.
         note: problems, for people.
-        num_verbs: edits of whole parts.
+        num_commands: edits of whole parts.
     """
 
     asset_id: str
@@ -74,7 +74,7 @@ class Reply:
     state: AssetState
     num_clicks: int = 0
     note: str = ""
-    num_verbs: int = 0
+    num_commands: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,47 +83,47 @@ class _Parsed:
 
     row: AnnotationRow
     asset: AssetRow
-    answer: Answer
+    answer: ParsedAnnotation
 
 
-def pull_annotations(workspace: Workspace, desk: Desk) -> list[Reply]:
+def pull_annotations(workspace: Workspace, project: ReviewProject) -> list[Reply]:
     """Ask the desk once and act on what is new.
 
     Args:
         workspace: buffers, meshes and label sets; its catalogue gets raw answers, clicks and moves.
-        desk: open project.
+        project: open project.
 
     Returns:
         One reply per newly interpreted answer, oldest first.
     """
     taxonomy = configured_taxonomy(workspace.settings.review)
-    store_new(workspace.catalogue, desk)
+    store_new_annotations(workspace.catalogue, project)
     replies = []
-    for row in workspace.catalogue.reviews.uninterpreted():
-        reply = _reply(workspace, desk, row, taxonomy)
+    for row in workspace.catalogue.reviews.list_uninterpreted():
+        reply = _handle_annotation(workspace, project, row, taxonomy)
         if reply is not None:
-            told = (row.asset_id[:12], row.round, reply.verdict, reply.num_clicks)
+            log_fields = (row.asset_id[:12], row.round, reply.verdict, reply.num_clicks)
             log.info(
                 "stage=pull asset=%s round=%d verdict=%s clicks=%d verbs=%d state=%s",
-                *(*told, reply.num_verbs, reply.state),
+                *(*log_fields, reply.num_commands, reply.state),
             )
             replies.append(reply)
     return replies
 
 
-def _reply(
-    workspace: Workspace, desk: Desk, row: AnnotationRow, taxonomy: Taxonomy | None
+def _handle_annotation(
+    workspace: Workspace, project: ReviewProject, row: AnnotationRow, taxonomy: Taxonomy | None
 ) -> Reply | None:
     """Act on one stored answer so that no fault of it gets out; None when there is no reply now."""
     catalogue = workspace.catalogue
-    asset = catalogue.asset(row.asset_id)
+    asset = catalogue.get_asset(row.asset_id)
     if row.round < asset.round:
-        row = _aside(row, catalogue)
+        row = _mark_late(row, catalogue)
     try:
         try:
-            return _interpret(workspace, desk, row, asset, taxonomy)
+            return _interpret(workspace, project, row, asset, taxonomy)
         except Exception as err:
-            if is_surroundings(err) or isinstance(err, Overtaken):
+            if is_transient_error(err) or isinstance(err, Overtaken):
                 raise
             reply = _give_up(catalogue, row, asset, f"{type(err).__name__}: {err}")
             name = (row.asset_id[:12], row.unique_id)
@@ -134,22 +134,22 @@ def _reply(
         return None
 
 
-def _aside(row: AnnotationRow, catalogue: Catalogue) -> AnnotationRow:
+def _mark_late(row: AnnotationRow, catalogue: Catalogue) -> AnnotationRow:
     """An answer whose round went on before it was read: the next round was made without it."""
     if row.is_late:
         return row
     with catalogue.transaction():
-        catalogue.locked(row.asset_id)
-        catalogue.reviews.set_aside(row.asset_id, row.unique_id, row.updated_at)
+        catalogue.lock_asset(row.asset_id)
+        catalogue.reviews.mark_late(row.asset_id, row.unique_id, row.updated_at)
     return replace(row, is_late=True)
 
 
 @contextmanager
-def _deciding(catalogue: Catalogue, row: AnnotationRow, asset: AssetRow) -> Iterator[None]:
+def _open_decision(catalogue: Catalogue, row: AnnotationRow, asset: AssetRow) -> Iterator[None]:
     """A transaction in which the answer is still open and the asset still where it was read."""
     with catalogue.transaction():
-        now = catalogue.locked(asset.asset_id)
-        held = catalogue.reviews.annotation(row.unique_id, row.updated_at)
+        now = catalogue.lock_asset(asset.asset_id)
+        held = catalogue.reviews.get_annotation(row.unique_id, row.updated_at)
         if held is None or held.is_interpreted or held.is_late != row.is_late:
             raise Overtaken(f"answer {row.unique_id} is interpreted already")
         if (now.state, now.round) != (asset.state, asset.round):
@@ -159,7 +159,7 @@ def _deciding(catalogue: Catalogue, row: AnnotationRow, asset: AssetRow) -> Iter
 
 def _interpret(
     workspace: Workspace,
-    desk: Desk,
+    project: ReviewProject,
     row: AnnotationRow,
     asset: AssetRow,
     taxonomy: Taxonomy | None,
@@ -168,46 +168,51 @@ def _interpret(
     store, catalogue = workspace.store, workspace.catalogue
     if row.round > asset.round or (row.round == asset.round and asset.state in NOT_YET):
         return None
-    task = catalogue.reviews.task(row.asset_id, row.round)
+    task = catalogue.reviews.get_task(row.asset_id, row.round)
     if row.round == asset.round and row.is_late:
         return _give_up(catalogue, row, asset, OUTDATED)
     if task is None:
         return None
     buffers = buffers_from_bytes(store.get(task.buffers_key))
 
-    def triangles() -> FloatArray:
+    def load_triangles() -> FloatArray:
         return load_asset_mesh(store, asset).triangles
 
     max_clicks = workspace.settings.review.max_clicks
-    answer = read_annotation(row.raw, buffers, triangles, max_clicks=max_clicks, taxonomy=taxonomy)
-    parsed = _Parsed(row, asset, answer)
+    meaning = parse_annotation(
+        row.raw, buffers, load_triangles, max_clicks=max_clicks, taxonomy=taxonomy
+    )
+    parsed = _Parsed(row, asset, meaning)
     if row.round < asset.round:
-        return _close(catalogue, parsed, f"late: the asset is in round {asset.round}")
+        return _close_annotation(catalogue, parsed, f"late: the asset is in round {asset.round}")
     if _is_older(row, catalogue):
-        return _close(catalogue, parsed, "replaced by a newer version")
-    return _act(workspace, desk, parsed)
+        return _close_annotation(catalogue, parsed, "replaced by a newer version")
+    return _act_on_verdict(workspace, project, parsed)
 
 
-def _act(workspace: Workspace, desk: Desk, parsed: _Parsed) -> Reply | None:
+def _act_on_verdict(workspace: Workspace, project: ReviewProject, parsed: _Parsed) -> Reply | None:
     """Do what the verdict says."""
-    row, asset, answer, catalogue = parsed.row, parsed.asset, parsed.answer, workspace.catalogue
-    close, park = partial(_close, catalogue, parsed), partial(_park, catalogue, parsed)
-    if answer.verdict is None:
+    row, asset, meaning, catalogue = parsed.row, parsed.asset, parsed.answer, workspace.catalogue
+    close, park = (
+        partial(_close_annotation, catalogue, parsed),
+        partial(_park_asset, catalogue, parsed),
+    )
+    if meaning.verdict is None:
         return close("no verdict")
     max_rounds = workspace.settings.review.max_rounds
     is_last = is_last_round(catalogue, row.asset_id, row.round, max_rounds)
     if asset.state in (AssetState.REJECTED, AssetState.SKIPPED):
-        return _reopen(catalogue, parsed, is_last)
-    if answer.verdict == "reject":
+        return _reopen_asset(catalogue, parsed, is_last)
+    if meaning.verdict == "reject":
         return park(AssetState.REJECTED, REJECTED)
-    if answer.verdict == SKIP:
+    if meaning.verdict == SKIP:
         if asset.state is not AssetState.IN_REVIEW:
             return close(f"skipped after it was {asset.state}")
         return park(AssetState.SKIPPED, SKIPPED)
-    if answer.verdict == "accept":
-        return _accept(workspace, parsed)
-    if not answer.clicks and not answer.verbs:
-        return _ask_again(catalogue, desk, parsed)
+    if meaning.verdict == "accept":
+        return _accept_annotation(workspace, parsed)
+    if not meaning.clicks and not meaning.commands:
+        return _ask_again(catalogue, project, parsed)
     if is_last:
         if asset.state is not AssetState.IN_REVIEW:
             return close(f"no round left and it is {asset.state}")
@@ -219,32 +224,32 @@ def _act(workspace: Workspace, desk: Desk, parsed: _Parsed) -> Reply | None:
     return replace(reply, state=AssetState.REFINING)
 
 
-def _ask_again(catalogue: Catalogue, desk: Desk, parsed: _Parsed) -> Reply:
+def _ask_again(catalogue: Catalogue, project: ReviewProject, parsed: _Parsed) -> Reply:
     # Gone from the desk first: killed in between, the stored answer is looked at again.
-    desk.client.delete_annotation(parsed.row.annotation_id)
+    project.client.delete_annotation(parsed.row.annotation_id)
     asset = parsed.asset
     with catalogue.transaction():
-        reply = _close(catalogue, parsed, NO_CLICKS)
+        reply = _close_annotation(catalogue, parsed, NO_CLICKS)
         if asset.state is not AssetState.REFINING:
             return reply
         catalogue.move(asset.asset_id, AssetState.IN_REVIEW, detail="verdict changed")
     return replace(reply, state=AssetState.IN_REVIEW)
 
 
-def _accept(workspace: Workspace, parsed: _Parsed) -> Reply:
-    row, asset, answer, catalogue = parsed.row, parsed.asset, parsed.answer, workspace.catalogue
-    splits = [verb for verb in answer.verbs if verb.kind is VerbKind.SPLIT]
-    told = ((answer.clicks, "clicks"), (splits, "splits"))
-    problem = "; ".join(f"{len(held)} {name} came with accept" for held, name in told if held)
+def _accept_annotation(workspace: Workspace, parsed: _Parsed) -> Reply:
+    row, asset, meaning, catalogue = parsed.row, parsed.asset, parsed.answer, workspace.catalogue
+    splits = [command for command in meaning.commands if command.kind is EditCommandKind.SPLIT]
+    unused = ((meaning.clicks, "clicks"), (splits, "splits"))
+    problem = "; ".join(f"{len(held)} {name} came with accept" for held, name in unused if held)
     if asset.state in (AssetState.ACCEPTED, AssetState.SHARDED):
-        return _close(catalogue, parsed, problem or "accepted already")
+        return _close_annotation(catalogue, parsed, problem or "accepted already")
     label_set = None
     if not catalogue.quality.is_held(asset.asset_id):  # else `adjudication.settle` accepts it
         # Blobs before the transaction: an upload may take long, and others wait for SQLite.
-        meant = _meant(row, answer, _notes(answer, problem))
-        label_set = write_label_set(workspace, asset, row.reviewer, meant)
+        interpreted = _make_interpreted(row, meaning, _join_notes(meaning, problem))
+        label_set = write_label_set(workspace, asset, row.reviewer, interpreted)
     with catalogue.transaction():
-        reply = _close(catalogue, parsed, problem)
+        reply = _close_annotation(catalogue, parsed, problem)
         if asset.state is AssetState.REFINING:  # the reviewer changed refine into accept
             catalogue.move(asset.asset_id, AssetState.IN_REVIEW, detail="verdict changed")
         if label_set is None:
@@ -253,23 +258,23 @@ def _accept(workspace: Workspace, parsed: _Parsed) -> Reply:
     return replace(reply, state=AssetState.ACCEPTED)
 
 
-def _park(catalogue: Catalogue, parsed: _Parsed, state: AssetState, reason: str) -> Reply:
-    cure = NO_ROUND_LEFT if reason == TOO_MANY else ""
-    detail = "; ".join(filter(None, [cure, parsed.answer.note])) or None
+def _park_asset(catalogue: Catalogue, parsed: _Parsed, state: AssetState, reason: str) -> Reply:
+    hint = NO_ROUND_LEFT if reason == TOO_MANY else ""
+    detail = "; ".join(filter(None, [hint, parsed.answer.note])) or None
     with catalogue.transaction():
-        reply = _close(catalogue, parsed, cure)
+        reply = _close_annotation(catalogue, parsed, hint)
         catalogue.move(parsed.asset.asset_id, state, reason=reason, detail=detail)
     return replace(reply, state=state)
 
 
-def _reopen(catalogue: Catalogue, parsed: _Parsed, is_last: bool) -> Reply | None:
+def _reopen_asset(catalogue: Catalogue, parsed: _Parsed, is_last: bool) -> Reply | None:
     """A parked asset whose reviewer changed their mind goes back to the desk's door."""
     asset = parsed.asset
     parked_by = {REJECTED: "reject", SKIPPED: SKIP, TOO_MANY: "refine" if is_last else None}
     reason = asset.reason or ""
     if reason not in parked_by or parsed.answer.verdict == parked_by[reason]:
-        return _close(catalogue, parsed, f"the asset is {asset.state}")
-    with _deciding(catalogue, parsed.row, asset):
+        return _close_annotation(catalogue, parsed, f"the asset is {asset.state}")
+    with _open_decision(catalogue, parsed.row, asset):
         catalogue.retry(asset.asset_id)
     return None  # the next push finds the task, and the next pull this answer
 
@@ -279,59 +284,63 @@ def _is_older(row: AnnotationRow, catalogue: Catalogue) -> bool:
     return any(
         (other.unique_id, other.is_late) == (row.unique_id, row.is_late)
         and other.updated_at > row.updated_at
-        for other in catalogue.reviews.annotations(row.asset_id, row.round)
+        for other in catalogue.reviews.list_annotations(row.asset_id, row.round)
     )
 
 
-def _close(catalogue: Catalogue, parsed: _Parsed, problem: str = "") -> Reply:
+def _close_annotation(catalogue: Catalogue, parsed: _Parsed, problem: str = "") -> Reply:
     """Store what an answer means; the asset stays where it is."""
-    row, asset, answer = parsed.row, parsed.asset, parsed.answer
-    notes = _notes(answer, problem)
-    meant = _meant(row, answer, notes)
-    with _deciding(catalogue, row, asset):
+    row, asset, meaning = parsed.row, parsed.asset, parsed.answer
+    notes = _join_notes(meaning, problem)
+    interpreted = _make_interpreted(row, meaning, notes)
+    with _open_decision(catalogue, row, asset):
         catalogue.reviews.interpret(
             row.unique_id,
             row.updated_at,
-            verdict=answer.verdict,
-            note=answer.note,
-            problem=meant.row.problem,
-            clicks=meant.clicks,
-            verbs=meant.verbs,
+            verdict=meaning.verdict,
+            note=meaning.note,
+            problem=interpreted.row.problem,
+            clicks=interpreted.clicks,
+            commands=interpreted.commands,
         )
-    counts = len(answer.clicks), notes, len(answer.verbs)
-    return Reply(row.asset_id, row.round, answer.verdict, asset.state, *counts)
+    counts = len(meaning.clicks), notes, len(meaning.commands)
+    return Reply(row.asset_id, row.round, meaning.verdict, asset.state, *counts)
 
 
-def _notes(answer: Answer, problem: str) -> str:
-    return "; ".join(note for note in (problem, *answer.problems) if note)
+def _join_notes(meaning: ParsedAnnotation, problem: str) -> str:
+    return "; ".join(note for note in (problem, *meaning.problems) if note)
 
 
-def _meant(row: AnnotationRow, answer: Answer, notes: str) -> Answered:
+def _make_interpreted(
+    row: AnnotationRow, meaning: ParsedAnnotation, notes: str
+) -> InterpretedAnnotation:
     """An answer as it will stand in the catalogue."""
     understood = replace(
         row,
-        verdict=answer.verdict,
-        note=answer.note,
+        verdict=meaning.verdict,
+        note=meaning.note,
         problem=notes or None,
         is_interpreted=True,
     )
-    return Answered(
+    return InterpretedAnnotation(
         understood,
-        () if row.is_late else tuple(_click_row(row, click) for click in answer.clicks),
-        () if row.is_late else tuple(_verb_row(row, verb) for verb in answer.verbs),
+        () if row.is_late else tuple(_make_click_row(row, click) for click in meaning.clicks),
+        ()
+        if row.is_late
+        else tuple(_make_command_row(row, command) for command in meaning.commands),
     )
 
 
 def _give_up(catalogue: Catalogue, row: AnnotationRow, asset: AssetRow, error: str) -> Reply:
     """Mark an answer that cannot be interpreted, so that it is told and never blocks others."""
-    with _deciding(catalogue, row, asset):
+    with _open_decision(catalogue, row, asset):
         catalogue.reviews.interpret(
             row.unique_id, row.updated_at, verdict=None, problem=f"failed: {error[:500]}"
         )
     return Reply(row.asset_id, row.round, None, asset.state, note=error)
 
 
-def _click_row(row: AnnotationRow, click: PointedClick) -> ClickRow:
+def _make_click_row(row: AnnotationRow, click: PointedClick) -> ClickRow:
     return ClickRow(
         unique_id=row.unique_id,
         updated_at=row.updated_at,
@@ -355,16 +364,16 @@ def _click_row(row: AnnotationRow, click: PointedClick) -> ClickRow:
     )
 
 
-def _verb_row(row: AnnotationRow, verb: Verb) -> VerbRow:
-    return VerbRow(
+def _make_command_row(row: AnnotationRow, command: EditCommand) -> EditCommandRow:
+    return EditCommandRow(
         unique_id=row.unique_id,
         updated_at=row.updated_at,
-        number=verb.number,
+        number=command.number,
         asset_id=row.asset_id,
         round=row.round,
-        result_id=verb.result_id,
-        kind=str(verb.kind),
-        parts=verb.parts,
-        text=verb.text,
-        count=verb.count,
+        result_id=command.result_id,
+        kind=str(command.kind),
+        parts=command.parts,
+        text=command.text,
+        count=command.count,
     )

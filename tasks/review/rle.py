@@ -14,7 +14,7 @@ CHANNELS = 4
 WORD_BITS = 8
 RUN_BITS = (3, 4, 8, 16)  # widths that the header offers for run lengths
 MAX_RUN = 2 ** RUN_BITS[-1]  # bytes in one run
-SHOWN = 255
+OPAQUE = 255
 
 
 def mask_to_rle(mask: BoolArray) -> list[int]:
@@ -26,14 +26,14 @@ def mask_to_rle(mask: BoolArray) -> list[int]:
     Returns:
         Bytes as Label Studio stores them in `value.rle`; the mask is the alpha channel.
     """
-    values, lengths = _runs(mask.reshape(-1))
-    head = [_bits(np.array([mask.size * CHANNELS]), 32), _bits(np.array([WORD_BITS - 1]), 5)]
-    head += [_bits(np.array([width - 1]), 4) for width in RUN_BITS]
+    values, lengths = _find_runs(mask.reshape(-1))
+    head = [_to_bits(np.array([mask.size * CHANNELS]), 32), _to_bits(np.array([WORD_BITS - 1]), 5)]
+    head += [_to_bits(np.array([width - 1]), 4) for width in RUN_BITS]
     rows = [
-        _bits(np.ones(len(values), np.int64), 1),
-        _bits(np.full(len(values), len(RUN_BITS) - 1), 2),
-        _bits(lengths - 1, RUN_BITS[-1]),
-        _bits(np.where(values, SHOWN, 0), WORD_BITS),
+        _to_bits(np.ones(len(values), np.int64), 1),
+        _to_bits(np.full(len(values), len(RUN_BITS) - 1), 2),
+        _to_bits(lengths - 1, RUN_BITS[-1]),
+        _to_bits(np.where(values, OPAQUE, 0), WORD_BITS),
     ]
     stream = np.concatenate([*(bits.reshape(-1) for bits in head), np.hstack(rows).reshape(-1)])
     return [int(byte) for byte in np.packbits(stream)]
@@ -49,9 +49,9 @@ def rle_to_mask(rle: list[int], height: int, width: int) -> BoolArray:
         ValueError: the bytes do not hold a mask of this size.
     """
     bits = np.unpackbits(np.array(rle, np.uint8))
-    count, place = _number(bits, 0, 32), 32
-    word, place = _number(bits, place, 5) + 1, place + 5
-    widths = [_number(bits, place + 4 * index, 4) + 1 for index in range(4)]
+    count, place = _read_number(bits, 0, 32), 32
+    word, place = _read_number(bits, place, 5) + 1, place + 5
+    widths = [_read_number(bits, place + 4 * index, 4) + 1 for index in range(4)]
     place += 16
     if count != height * width * CHANNELS or word != WORD_BITS:
         raise ValueError(f"mask has {count} values of {word} bits, wanted {height}x{width}x4 of 8")
@@ -60,8 +60,8 @@ def rle_to_mask(rle: list[int], height: int, width: int) -> BoolArray:
     while filled < count:
         if place + 3 >= len(bits):
             raise ValueError(f"mask ends after {filled} of {count} values")
-        is_run, size = bool(bits[place]), widths[_number(bits, place + 1, 2)]
-        length = _number(bits, place + 3, size) + 1
+        is_run, size = bool(bits[place]), widths[_read_number(bits, place + 1, 2)]
+        length = _read_number(bits, place + 3, size) + 1
         place += 3 + size
         used = WORD_BITS if is_run else WORD_BITS * length
         data = np.packbits(bits[place : place + used])
@@ -71,7 +71,7 @@ def rle_to_mask(rle: list[int], height: int, width: int) -> BoolArray:
     return alpha
 
 
-def _runs(flat: BoolArray) -> tuple[BoolArray, IntArray]:
+def _find_runs(flat: BoolArray) -> tuple[BoolArray, IntArray]:
     """Values and lengths (in bytes of all channels, at most MAX_RUN) of equal stretches."""
     starts: IntArray = np.append(0, np.flatnonzero(np.diff(flat)) + 1)
     ends = np.append(starts[1:], len(flat))
@@ -83,14 +83,14 @@ def _runs(flat: BoolArray) -> tuple[BoolArray, IntArray]:
     return values, cut
 
 
-def _bits(numbers: IntArray, width: int) -> ByteArray:
+def _to_bits(numbers: IntArray, width: int) -> ByteArray:
     """(N, width) uint8 of 0 and 1, highest bit first."""
     shifts = np.arange(width - 1, -1, -1)
     bits: ByteArray = ((numbers.astype(np.int64)[:, None] >> shifts) & 1).astype(np.uint8)
     return bits
 
 
-def _number(bits: ByteArray, start: int, width: int) -> int:
+def _read_number(bits: ByteArray, start: int, width: int) -> int:
     value = 0
     for bit in bits[start : start + width]:
         value = value * 2 + int(bit)

@@ -17,13 +17,13 @@ import numpy as np
 from scipy import ndimage
 from scipy.optimize import linear_sum_assignment
 
-from segvigen_model.evaluation.metrics import iou_table
+from segvigen_model.evaluation.metrics import compute_iou_table
 from segvigen_model.types import BoolArray, FloatArray, IntArray
-from tasks.rendering.labels import NEW_PART_LABELS, part_label
+from tasks.rendering.labels import NEW_PART_LABELS, format_part_label
 from tasks.rendering.pixel_buffers import Buffers, buffers_from_bytes
-from tasks.review.client import TaskRow
+from tasks.review.client import LabelStudioTask
 from tasks.review.label_config import CLICK, NOTE, SHEET, VERDICT
-from tasks.review.project import Desk
+from tasks.review.project import ReviewProject
 from tasks.storage import keys
 from tasks.storage.store import Store
 
@@ -79,7 +79,7 @@ class ScriptedReviewer:
         rules: how it behaves.
     """
 
-    desk: Desk
+    desk: ReviewProject
     store: Store
     truth: Mapping[str, IntArray]
     reject: frozenset[str] = frozenset()
@@ -88,13 +88,13 @@ class ScriptedReviewer:
 
     def step(self) -> int:
         """Answer what is open now; returns the number of answers given."""
-        answered = 0
-        for task in self.desk.client.open_tasks(self.desk.project_id):
+        num_submitted = 0
+        for task in self.desk.client.list_open_tasks(self.desk.project_id):
             asset_id = str(task.data.get("asset_id"))
             if asset_id in self.truth or asset_id in self.reject:
-                self.answer(task)
-                answered += 1
-        return answered
+                self.submit_annotation(task)
+                num_submitted += 1
+        return num_submitted
 
     def run(self, until: float, pause_s: float = 1.0) -> None:
         """Work until `time.monotonic()` passes `until`."""
@@ -102,23 +102,25 @@ class ScriptedReviewer:
             self.step()
             time.sleep(pause_s)
 
-    def answer(self, task: TaskRow) -> dict[str, Any]:
+    def submit_annotation(self, task: LabelStudioTask) -> dict[str, Any]:
         """Judge one task and submit; returns the annotation as the desk stored it."""
         asset_id, round_ = str(task.data["asset_id"]), int(task.data["round"])
-        key = keys.review_buffers(asset_id, round_, str(task.data["proposal_sha256"]))
+        key = keys.make_review_buffers_key(asset_id, round_, str(task.data["proposal_sha256"]))
         buffers = buffers_from_bytes(self.store.get(key))
-        verdict, spots, note = self._judge(asset_id, round_, buffers)
+        verdict, spots, note = self._judge_sheet(asset_id, round_, buffers)
         self._clicks[asset_id] = self._clicks.get(asset_id, 0) + len(spots)
-        told = (asset_id[:12], round_, verdict, len(spots), note)
-        log.info("reviewer=scripted asset=%s round=%d verdict=%s clicks=%d note=%s", *told)
-        annotation = annotation_for(verdict, spots, note, buffers.size)
+        log_fields = (asset_id[:12], round_, verdict, len(spots), note)
+        log.info("reviewer=scripted asset=%s round=%d verdict=%s clicks=%d note=%s", *log_fields)
+        annotation = make_annotation(verdict, spots, note, buffers.size)
         return self.desk.client.create_annotation(task.task_id, annotation)
 
-    def _judge(self, asset_id: str, round_: int, buffers: Buffers) -> tuple[str, list[Spot], str]:
+    def _judge_sheet(
+        self, asset_id: str, round_: int, buffers: Buffers
+    ) -> tuple[str, list[Spot], str]:
         if asset_id in self.reject:
             return "reject", [], "not wanted in this set"
         true = self.truth[asset_id]
-        ious = sheet_ious(buffers, true)
+        ious = compute_sheet_ious(buffers, true)
         quality = float(ious.mean())
         note = f"sheet IoU {quality:.3f}"
         rules = self.rules
@@ -126,7 +128,7 @@ class ScriptedReviewer:
             return "accept", [], note
         left = min(rules.max_clicks - self._clicks.get(asset_id, 0), rules.clicks_per_round)
         if left > 0 and round_ + 1 < rules.max_rounds:
-            spots = wrong_spots(buffers, true, left)
+            spots = find_wrong_spots(buffers, true, left)
             if spots:
                 return "refine", spots, note
         if quality >= rules.tolerable_iou:
@@ -134,7 +136,7 @@ class ScriptedReviewer:
         return "reject", [], f"{note} after {round_ + 1} rounds"
 
 
-def sheet_ious(buffers: Buffers, true_labels: IntArray) -> FloatArray:
+def compute_sheet_ious(buffers: Buffers, true_labels: IntArray) -> FloatArray:
     """IoU, over the sheet's pixels, of each visible true part with its one-to-one partner.
 
     Args:
@@ -144,15 +146,15 @@ def sheet_ious(buffers: Buffers, true_labels: IntArray) -> FloatArray:
     Returns:
         (T,) float64 in ascending order of true id; 0 for a part without partner.
     """
-    shown, true = _visible(buffers, true_labels)
-    table = iou_table(shown, true, np.ones(len(shown)))
+    shown, true = _list_visible(buffers, true_labels)
+    table = compute_iou_table(shown, true, np.ones(len(shown)))
     rows, columns = linear_sum_assignment(-table)
     best = np.zeros(len(table))
     best[rows] = table[rows, columns]
     return best
 
 
-def wrong_spots(buffers: Buffers, true_labels: IntArray, max_spots: int) -> list[Spot]:
+def find_wrong_spots(buffers: Buffers, true_labels: IntArray, max_spots: int) -> list[Spot]:
     """Where a person would click: the middle of the largest wrong regions on the sheet.
 
     A true part that no shown part stands for is asked for as a new part. Anything else is said to
@@ -170,11 +172,14 @@ def wrong_spots(buffers: Buffers, true_labels: IntArray, max_spots: int) -> list
     true = np.where(buffers.face >= 0, true_labels[buffers.face], -1)
     spots: list[Spot] = []
     nameless: list[Spot] = []
-    for true_part, partner in _partners(*_visible(buffers, true_labels)).items():
-        mine = true == true_part
+    for true_part, partner in _match_partners(*_list_visible(buffers, true_labels)).items():
+        is_true_part = true == true_part
         found = [
-            _middle(mine & (buffers.part == part), "" if partner is None else part_label(partner))
-            for part in np.unique(buffers.part[mine])
+            _find_middle(
+                is_true_part & (buffers.part == part),
+                "" if partner is None else format_part_label(partner),
+            )
+            for part in np.unique(buffers.part[is_true_part])
             if part != partner
         ]
         good = sorted((spot for spot in found if spot is not None), key=lambda spot: -spot.size)
@@ -188,7 +193,7 @@ def wrong_spots(buffers: Buffers, true_labels: IntArray, max_spots: int) -> list
     return sorted(spots, key=lambda spot: -spot.size)[:max_spots]
 
 
-def annotation_for(
+def make_annotation(
     verdict: str, spots: Sequence[Spot], note: str, size: tuple[int, int]
 ) -> dict[str, Any]:
     """An annotation as the editor submits it.
@@ -208,15 +213,17 @@ def annotation_for(
             "keypointlabels": [spot.label],
         }
         place = {"original_width": size[0], "original_height": size[1], "image_rotation": 0}
-        results.append({**place, **_result(f"click{number:05d}", CLICK, "keypointlabels", value)})
-    results.append(_result("verdict000", VERDICT, "choices", {"choices": [verdict]}))
+        results.append(
+            {**place, **_make_result(f"click{number:05d}", CLICK, "keypointlabels", value)}
+        )
+    results.append(_make_result("verdict000", VERDICT, "choices", {"choices": [verdict]}))
     if note:
-        results.append(_result("note000000", NOTE, "textarea", {"text": [note]}))
+        results.append(_make_result("note000000", NOTE, "textarea", {"text": [note]}))
     seconds = SECONDS_PER_TASK + SECONDS_PER_CLICK * len(spots)
     return {"result": results, "lead_time": seconds, "was_cancelled": False}
 
 
-def _result(result_id: str, name: str, kind: str, value: Mapping[str, Any]) -> dict[str, Any]:
+def _make_result(result_id: str, name: str, kind: str, value: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "id": result_id,
         "from_name": name,
@@ -227,13 +234,13 @@ def _result(result_id: str, name: str, kind: str, value: Mapping[str, Any]) -> d
     }
 
 
-def _visible(buffers: Buffers, true_labels: IntArray) -> tuple[IntArray, IntArray]:
+def _list_visible(buffers: Buffers, true_labels: IntArray) -> tuple[IntArray, IntArray]:
     """(N,) shown and true part of every pixel of the object."""
     hit = buffers.face >= 0
     return buffers.part[hit], true_labels[buffers.face[hit]]
 
 
-def _partners(shown: IntArray, true: IntArray) -> dict[int, int | None]:
+def _match_partners(shown: IntArray, true: IntArray) -> dict[int, int | None]:
     """The shown part that stands for each visible true part, one-to-one, or None.
 
     A partner must lie mostly in the true part or cover most of it; a chance overlap is none,
@@ -244,7 +251,7 @@ def _partners(shown: IntArray, true: IntArray) -> dict[int, int | None]:
     shape = (len(true_ids), len(shown_ids))
     shared = np.bincount(t * shape[1] + p, minlength=shape[0] * shape[1]).reshape(shape)
     least = np.minimum(shared.sum(1, keepdims=True), shared.sum(0, keepdims=True))
-    table = np.where(shared > least / 2, iou_table(shown, true, np.ones(len(shown))), 0.0)
+    table = np.where(shared > least / 2, compute_iou_table(shown, true, np.ones(len(shown))), 0.0)
     partners: dict[int, int | None] = dict.fromkeys(map(int, true_ids))
     for row, column in zip(*linear_sum_assignment(-table), strict=True):
         if table[row, column] > 0:
@@ -252,7 +259,7 @@ def _partners(shown: IntArray, true: IntArray) -> dict[int, int | None]:
     return partners
 
 
-def _middle(region: BoolArray, label: str) -> Spot | None:
+def _find_middle(region: BoolArray, label: str) -> Spot | None:
     """The safest pixel of a region's largest piece, or None when it is too small to hit."""
     found = ndimage.find_objects(region.astype(np.int8))
     if not found:

@@ -31,14 +31,14 @@ from tasks.catalogue import (
     ShardMemberRow,
     ShardVersionRow,
 )
-from tasks.errors import StageError, is_surroundings
+from tasks.errors import StageError, is_transient_error
 from tasks.labelling.label_sets import load_label_set
 from tasks.labelling.loading import load_asset_mesh, load_proposal
 from tasks.labelling.taxonomy import Taxonomy, configured_taxonomy
 from tasks.settings import ShardSettings
 from tasks.shards.reader import ReaderState, ShardReader, read_manifest
 from tasks.shards.reuse import EarlierSamples
-from tasks.shards.samples import SAMPLE_SCHEMA, SampleSource, sample_members
+from tasks.shards.samples import SAMPLE_SCHEMA, SampleSource, build_sample_members
 from tasks.stages.encode import ENCODER_CHARS
 from tasks.storage import keys
 from tasks.storage.canonical import canonical_json
@@ -99,13 +99,13 @@ def build_shards(workspace: Workspace) -> ShardBuild:
     """
     store, settings = workspace.store, workspace.settings.shard
     taxonomy = configured_taxonomy(workspace.settings.review)
-    entries, lost = _entries(workspace.catalogue)
+    entries, lost = _collect_entries(workspace.catalogue)
     if not entries:
         return ShardBuild(settings.dataset, "", False, 0, 0, 0, None, tuple(lost))
-    version = _version(entries, settings, taxonomy)
-    key = keys.shard_manifest(settings.dataset, version)
+    version = _compute_version(entries, settings, taxonomy)
+    key = keys.make_shard_manifest_key(settings.dataset, version)
     if store.exists(key):
-        return _finish(workspace, version, is_new=False, failed=tuple(lost))
+        return _record_version(workspace, version, is_new=False, failed=tuple(lost))
     with tempfile.TemporaryDirectory(prefix="segvigen-shards-") as folder:
         writer = _Writer(Path(folder), settings.max_shard_bytes)
         with writer.open():
@@ -114,26 +114,26 @@ def build_shards(workspace: Workspace) -> ShardBuild:
         failed = (*lost, *failed)
         if not good:
             return ShardBuild(settings.dataset, "", False, 0, 0, 0, None, failed)
-        version = _version(good, settings, taxonomy)
-        is_new = not store.exists(keys.shard_manifest(settings.dataset, version))
+        version = _compute_version(good, settings, taxonomy)
+        is_new = not store.exists(keys.make_shard_manifest_key(settings.dataset, version))
         if is_new:
-            _upload(workspace, version, writer, good, taxonomy)
-    done = _finish(workspace, version, is_new=is_new, failed=failed)
+            _upload_shards(workspace, version, writer, good, taxonomy)
+    done = _record_version(workspace, version, is_new=is_new, failed=failed)
     return replace(done, num_reused=num_reused)
 
 
-def _entries(catalogue: Catalogue) -> tuple[list[_Entry], list[tuple[str, str]]]:
+def _collect_entries(catalogue: Catalogue) -> tuple[list[_Entry], list[tuple[str, str]]]:
     """Assets with a label set that counts, by id; and those whose rows do not fit together.
 
     Copies made for quality control are no assets of a dataset.
     """
-    copies = catalogue.quality.copy_ids()
-    done = [asset for state in DONE for asset in catalogue.assets(state)]
+    copies = catalogue.quality.list_copy_ids()
+    done = [asset for state in DONE for asset in catalogue.list_assets(state)]
     assets = [asset for asset in done if asset.asset_id not in copies]
     good, lost = [], []
     for asset in sorted(assets, key=lambda row: row.asset_id):
-        labels = catalogue.labels.latest(asset.asset_id)
-        proposals = {row.key: row for row in catalogue.proposals(asset.asset_id)}
+        labels = catalogue.labels.get_latest(asset.asset_id)
+        proposals = {row.key: row for row in catalogue.list_proposals(asset.asset_id)}
         if labels is None or labels.proposal_key not in proposals:
             lost.append((asset.asset_id, "no label set, or its proposal is not in the catalogue"))
         else:
@@ -141,13 +141,15 @@ def _entries(catalogue: Catalogue) -> tuple[list[_Entry], list[tuple[str, str]]]
     return good, lost
 
 
-def _version(entries: list[_Entry], settings: ShardSettings, taxonomy: Taxonomy | None) -> str:
-    made_of = [MANIFEST_SCHEMA, SAMPLE_SCHEMA, settings.model_dump(), _categories(taxonomy)]
+def _compute_version(
+    entries: list[_Entry], settings: ShardSettings, taxonomy: Taxonomy | None
+) -> str:
+    made_of = [MANIFEST_SCHEMA, SAMPLE_SCHEMA, settings.model_dump(), _list_categories(taxonomy)]
     text = canonical_json([*made_of, [entry.recipe for entry in entries]])
     return hashlib.sha256(text.encode()).hexdigest()[:VERSION_CHARS]
 
 
-def _categories(taxonomy: Taxonomy | None) -> list[dict[str, str]]:
+def _list_categories(taxonomy: Taxonomy | None) -> list[dict[str, str]]:
     """The taxonomy as the manifest holds it; a category's place is its semantic id."""
     return [] if taxonomy is None else taxonomy.to_json()
 
@@ -161,13 +163,13 @@ def _write_all(
     for entry in entries:
         asset_id = entry.asset.asset_id
         try:
-            data = earlier.sample(asset_id, entry.labels.label_id)
+            data = earlier.find_sample(asset_id, entry.labels.label_id)
             num_reused += data is not None
             if data is None:
-                source = _source(workspace, entry, taxonomy)
-                data = _tar_bytes(asset_id, sample_members(source, workspace.settings.shard))
+                source = _load_source(workspace, entry, taxonomy)
+                data = _pack_tar(asset_id, build_sample_members(source, workspace.settings.shard))
         except Exception as err:
-            if is_surroundings(err):
+            if is_transient_error(err):
                 raise
             log.exception("stage=shards asset=%s failed", asset_id[:12])
             failed.append((asset_id, f"{type(err).__name__}: {err}"))
@@ -178,18 +180,20 @@ def _write_all(
     return good, tuple(failed), num_reused
 
 
-def _source(workspace: Workspace, entry: _Entry, taxonomy: Taxonomy | None) -> SampleSource:
+def _load_source(workspace: Workspace, entry: _Entry, taxonomy: Taxonomy | None) -> SampleSource:
     store, catalogue = workspace.store, workspace.catalogue
     asset_id = entry.asset.asset_id
     proposal = load_proposal(store, entry.proposal)
-    own = keys.encoding(entry.proposal.checkpoint[:ENCODER_CHARS], asset_id)
+    own = keys.make_encoding_key(entry.proposal.checkpoint[:ENCODER_CHARS], asset_id)
     encoding = encoding_from_bytes(store.get(own))
     if len(encoding.coords) != len(proposal.voxel_labels):
         raise StageError(
             f"{len(encoding.coords)} voxels, {len(proposal.voxel_labels)} voxel labels; "
             "propose the asset again"
         )
-    rounds = [row for row in catalogue.proposals(asset_id) if row.round <= entry.proposal.round]
+    rounds = [
+        row for row in catalogue.list_proposals(asset_id) if row.round <= entry.proposal.round
+    ]
     shown = [load_proposal(store, row).voxel_labels for row in rounds]
     label_set = load_label_set(store, entry.labels)
     return SampleSource(
@@ -219,12 +223,12 @@ class _Writer:
         try:
             yield
         finally:
-            self._close()
+            self._close_shard()
 
     def add(self, entry: _Entry, data: bytes) -> None:
         """Append a sample's blocks; a new tar begins where the old one would grow too large."""
         if self._file is None or self._file.tell() + len(data) > self._max_bytes:
-            self._begin()
+            self._begin_shard()
         assert self._file is not None
         line = {
             "key": entry.asset.asset_id,
@@ -241,20 +245,20 @@ class _Writer:
         self._file.write(data)
         self.index.append(line)
 
-    def _begin(self) -> None:
-        self._close()
+    def _begin_shard(self) -> None:
+        self._close_shard()
         path = self._folder / f"{len(self.files):06d}.tar"
         self._file = path.open("wb")
         self.files.append(path)
 
-    def _close(self) -> None:
+    def _close_shard(self) -> None:
         if self._file is not None:
             self._file.write(b"\0" * 1024)  # a tar ends with two empty blocks
             self._file.close()
             self._file = None
 
 
-def _tar_bytes(asset_id: str, members: Mapping[str, bytes]) -> bytes:
+def _pack_tar(asset_id: str, members: Mapping[str, bytes]) -> bytes:
     """A sample's tar blocks without the end mark; sorted, no times, no owners."""
     blocks = []
     for name in sorted(members):
@@ -265,7 +269,7 @@ def _tar_bytes(asset_id: str, members: Mapping[str, bytes]) -> bytes:
     return b"".join(blocks)
 
 
-def _upload(
+def _upload_shards(
     workspace: Workspace,
     version: str,
     writer: _Writer,
@@ -276,7 +280,7 @@ def _upload(
     store, settings = workspace.store, workspace.settings.shard
     shards = []
     for number, file in enumerate(writer.files):
-        blob = store.put_file(keys.shard(settings.dataset, version, number), file)
+        blob = store.put_file(keys.make_shard_key(settings.dataset, version, number), file)
         lines = [line for line in writer.index if line["shard"] == number]
         shards.append(
             {
@@ -288,7 +292,7 @@ def _upload(
         )
     text = "".join(canonical_json(line) + "\n" for line in writer.index)
     index = store.put(
-        keys.shard_index(settings.dataset, version), text.encode(), "application/x-ndjson"
+        keys.make_shard_index_key(settings.dataset, version), text.encode(), "application/x-ndjson"
     )
     manifest = {
         "schema": MANIFEST_SCHEMA,
@@ -298,17 +302,17 @@ def _upload(
         "settings": settings.model_dump(),
         "shards": shards,
         "index": {"key": index.key, "sha256": index.sha256, "size": index.size},
-        "counts": _counts(writer.index),
-        "taxonomy": _categories(taxonomy),
+        "counts": _count_members(writer.index),
+        "taxonomy": _list_categories(taxonomy),
         "licences": dict(Counter(line["licence"] for line in writer.index)),
         "checkpoints": sorted({entry.proposal.checkpoint for entry in entries}),
         "decided_by": dict(Counter(entry.labels.decided_by for entry in entries)),
         "members": [[entry.asset.asset_id, entry.labels.label_id] for entry in entries],
     }
-    store.put_json(keys.shard_manifest(settings.dataset, version), manifest)
+    store.put_json(keys.make_shard_manifest_key(settings.dataset, version), manifest)
 
 
-def _counts(index: list[dict[str, Any]]) -> dict[str, int]:
+def _count_members(index: list[dict[str, Any]]) -> dict[str, int]:
     return {
         "samples": len(index),
         "parts": sum(line["num_parts"] for line in index),
@@ -316,13 +320,13 @@ def _counts(index: list[dict[str, Any]]) -> dict[str, int]:
     }
 
 
-def _finish(
+def _record_version(
     workspace: Workspace, version: str, *, is_new: bool, failed: tuple[tuple[str, str], ...]
 ) -> ShardBuild:
     """Record a finished version and move its assets; also where a killed build left off."""
     store, catalogue = workspace.store, workspace.catalogue
     dataset = workspace.settings.shard.dataset
-    key = keys.shard_manifest(dataset, version)
+    key = keys.make_shard_manifest_key(dataset, version)
     data = store.get(key)
     manifest = json.loads(data)
     lines = [json.loads(line) for line in store.get(manifest["index"]["key"]).splitlines()]
@@ -341,7 +345,7 @@ def _finish(
     with catalogue.transaction():
         catalogue.labels.add_shards(row, members)
         for member in members:
-            if catalogue.asset(member.asset_id).state is AssetState.ACCEPTED:
+            if catalogue.get_asset(member.asset_id).state is AssetState.ACCEPTED:
                 catalogue.move(member.asset_id, AssetState.SHARDED, detail=f"{dataset}/{version}")
     log.info(
         "stage=shards dataset=%s version=%s new=%s samples=%d", dataset, version, is_new, len(lines)

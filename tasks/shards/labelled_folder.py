@@ -16,7 +16,7 @@ import numpy as np
 
 from segvigen_model.mesh.io import save_glb
 from tasks.catalogue import Catalogue, ShardVersionRow
-from tasks.errors import StageError, is_surroundings
+from tasks.errors import StageError, is_transient_error
 from tasks.labelling.label_sets import GATE
 from tasks.labelling.loading import load_asset_mesh
 from tasks.shards.reader import ShardReader
@@ -44,15 +44,15 @@ class DatasetFolder:
     left_out: tuple[tuple[str, str], ...]
 
 
-def latest_version(catalogue: Catalogue, dataset: str) -> ShardVersionRow:
+def find_latest_version(catalogue: Catalogue, dataset: str) -> ShardVersionRow:
     """The newest version of a dataset.
 
     Raises:
         StageError: there is none.
     """
-    versions = catalogue.labels.shard_versions(dataset)
+    versions = catalogue.labels.list_shard_versions(dataset)
     if not versions:
-        known = sorted({row.dataset for row in catalogue.labels.shard_versions()})
+        known = sorted({row.dataset for row in catalogue.labels.list_shard_versions()})
         raise StageError(
             f"dataset {dataset!r} has no shards yet (there are: {', '.join(known) or 'none'}); "
             "accept some assets and run `segvigen shards`"
@@ -60,7 +60,7 @@ def latest_version(catalogue: Catalogue, dataset: str) -> ShardVersionRow:
     return versions[-1]
 
 
-def split_of(fold: int) -> str:
+def choose_split(fold: int) -> str:
     """ "heldout", "validation" or "train"."""
     if fold in HELD_OUT_FOLDS:
         return "heldout"
@@ -84,16 +84,16 @@ def write_dataset_folder(
     (folder / "objects").mkdir(parents=True, exist_ok=True)
     rows, left_out = [], []
     for number in range(len(reader)):
-        asset_id = reader.key(number)
+        asset_id = reader.get_key(number)
         try:
             sample = reader[number]
             if sample.decided_by == GATE:
                 left_out.append((asset_id, "accepted by the gate, seen by nobody"))
                 continue
-            line = {**reader.line(number), "dataset": version.dataset}
+            line = {**reader.get_line(number), "dataset": version.dataset}
             rows.append(_write_object(workspace, folder, line, sample))
         except Exception as err:
-            if is_surroundings(err):
+            if is_transient_error(err):
                 raise
             log.exception("stage=dataset_folder asset=%s failed", asset_id[:12])
             left_out.append((asset_id, f"{type(err).__name__}: {err}"))
@@ -109,7 +109,7 @@ def _write_object(
     workspace: Workspace, folder: Path, line: Mapping[str, Any], sample: TrainingSample
 ) -> dict[str, Any]:
     """Write one object; returns its manifest row."""
-    asset = workspace.catalogue.asset(str(line["key"]))
+    asset = workspace.catalogue.get_asset(str(line["key"]))
     mesh = load_asset_mesh(workspace.store, asset)
     if mesh.num_faces != len(sample.face_labels):
         raise StageError(f"{mesh.num_faces} faces, {len(sample.face_labels)} labels")
@@ -135,7 +135,7 @@ def _write_object(
         "n_inst": len(sample.part_names),
         "part_source": "label set",
         "textured": mesh.corner_uv is not None,
-        "split": split_of(int(line["fold"])),
+        "split": choose_split(int(line["fold"])),
         "glb": f"objects/{name}.glb",
         "parts": f"objects/{name}.parts.npz",
     }

@@ -75,18 +75,18 @@ class ShardReader:
         return len(self._lines)
 
     def __getitem__(self, number: int) -> TrainingSample:
-        return decode_sample(self.members(number))
+        return decode_sample(self.read_members(number))
 
-    def key(self, number: int) -> str:
+    def get_key(self, number: int) -> str:
         """Asset id of a sample."""
         return str(self._lines[number]["key"])
 
-    def line(self, number: int) -> Mapping[str, Any]:
+    def get_line(self, number: int) -> Mapping[str, Any]:
         """Index line of a sample."""
         line: Mapping[str, Any] = self._lines[number]
         return line
 
-    def members(self, number: int) -> dict[str, bytes]:
+    def read_members(self, number: int) -> dict[str, bytes]:
         """Member name -> bytes of a sample, by one ranged read."""
         line = self._lines[number]
         shard = self.manifest["shards"][line["shard"]]["key"]
@@ -98,7 +98,7 @@ class ShardReader:
             found = {entry.name: archive.extractfile(entry) for entry in archive}
         return {name.removeprefix(prefix): file.read() for name, file in found.items() if file}
 
-    def order(self, epoch: int) -> list[int]:
+    def compute_order(self, epoch: int) -> list[int]:
         """This rank's sample numbers in the order of one epoch.
 
         Every rank has as many, so that none waits for another at the end: where they do not
@@ -106,11 +106,11 @@ class ShardReader:
         """
         salt = f"{self.state.seed}:{epoch}:"
 
-        def place(number: int) -> bytes:
-            return hashlib.sha256((salt + self.key(number)).encode()).digest()
+        def rank_sample(number: int) -> bytes:
+            return hashlib.sha256((salt + self.get_key(number)).encode()).digest()
 
         rank, world_size = self._share
-        whole = sorted(range(len(self._lines)), key=place)
+        whole = sorted(range(len(self._lines)), key=rank_sample)
         whole += [whole[i % len(whole)] for i in range(-len(whole) % world_size)]
         return whole[rank::world_size]
 
@@ -121,7 +121,7 @@ class ShardReader:
         reader, and that one goes on with the next sample.
         """
         epoch = self.state.epoch
-        order = self.order(epoch)
+        order = self.compute_order(epoch)
         for position in range(self.state.position, len(order)):
             self.state = replace(self.state, position=position + 1)
             yield self[order[position]]
@@ -130,5 +130,5 @@ class ShardReader:
 
 def read_manifest(store: Store, dataset: str, version: str) -> dict[str, Any]:
     """The manifest of one dataset version."""
-    manifest: dict[str, Any] = store.get_json(keys.shard_manifest(dataset, version))
+    manifest: dict[str, Any] = store.get_json(keys.make_shard_manifest_key(dataset, version))
     return manifest

@@ -35,16 +35,18 @@ class EarlierSamples:
         self._store = store
         self._lines: dict[tuple[str, str], Mapping[str, Any]] = {}
         self._shards: list[str] = []
-        wanted = _made_by(
+        wanted = _describe_making(
             settings.model_dump(),
             SAMPLE_SCHEMA,
             [] if taxonomy is None else taxonomy.to_json(),
         )
-        for row in reversed(workspace.catalogue.labels.shard_versions(settings.dataset)):
+        for row in reversed(workspace.catalogue.labels.list_shard_versions(settings.dataset)):
             try:
-                manifest = store.get_json(keys.shard_manifest(settings.dataset, row.version))
-                told = (manifest["settings"], manifest["sample_schema"], manifest.get("taxonomy"))
-                if _made_by(*told) != wanted:
+                manifest = store.get_json(
+                    keys.make_shard_manifest_key(settings.dataset, row.version)
+                )
+                recipe = (manifest["settings"], manifest["sample_schema"], manifest.get("taxonomy"))
+                if _describe_making(*recipe) != wanted:
                     continue
                 lines = map(json.loads, store.get(manifest["index"]["key"]).splitlines())
             except BlobMissing:  # deleted by hand; the catalogue still knows the version
@@ -53,7 +55,7 @@ class EarlierSamples:
             self._shards = [shard["key"] for shard in manifest["shards"]]
             break
 
-    def sample(self, asset_id: str, label_id: str) -> bytes | None:
+    def find_sample(self, asset_id: str, label_id: str) -> bytes | None:
         """The tar blocks of an asset with a label set; None where they must be made."""
         line = self._lines.get((asset_id, label_id))
         if line is None:
@@ -69,7 +71,7 @@ class EarlierSamples:
         return data
 
 
-def _made_by(settings: Mapping[str, Any], schema: str, categories: Any) -> tuple[Any, ...]:
+def _describe_making(settings: Mapping[str, Any], schema: str, categories: Any) -> tuple[Any, ...]:
     """Everything but blobs that a sample's bytes depend on."""
     kept = {name: value for name, value in settings.items() if name not in _SIZES}
     return kept, schema, categories or []

@@ -20,8 +20,8 @@ import numpy as np
 from PIL import Image
 
 from segvigen_model.coords import mesh_to_unit, unit_to_grid
-from segvigen_model.partition.hierarchy import PartTree, part_tree
-from segvigen_model.slat_flow.palette import colors_of, separated_palette
+from segvigen_model.partition.hierarchy import PartTree, build_part_tree
+from segvigen_model.slat_flow.palette import draw_separated_palette, paint_labels
 from segvigen_model.types import AssetMesh, BoolArray, ByteArray, Encoding, FloatArray, IntArray
 from tasks.labelling.label_sets import LabelSet
 from tasks.labelling.taxonomy import Taxonomy
@@ -108,25 +108,25 @@ class TrainingSample:
         return semantics
 
 
-def sample_members(source: SampleSource, settings: ShardSettings) -> dict[str, bytes]:
+def build_sample_members(source: SampleSource, settings: ShardSettings) -> dict[str, bytes]:
     """Build a sample: member name (without the asset id) -> bytes; deterministic."""
     return {
-        "voxels.npz": _npz(**_voxels(source.encoding)),
-        "labels.npz": _npz(**_labels(source)),
-        "interactive.npz": _npz(**_interactive(source)),
-        "full.npz": _npz(**_full(source, settings.num_palettes)),
-        **_guided(source, settings),
-        "rounds.npz": _npz(shown=_stack(source.shown, source.voxel_labels)),
-        "clicks.json": json_document(_clicks(source)),
+        "voxels.npz": _encode_npz(**_encode_voxels(source.encoding)),
+        "labels.npz": _encode_npz(**_encode_labels(source)),
+        "interactive.npz": _encode_npz(**_encode_interactive(source)),
+        "full.npz": _encode_npz(**_encode_full(source, settings.num_palettes)),
+        **_encode_guided(source, settings),
+        "rounds.npz": _encode_npz(shown=_stack_arrays(source.shown, source.voxel_labels)),
+        "clicks.json": json_document(_encode_clicks(source)),
         "provenance.json": json_document(source.label_set.provenance),
     }
 
 
 def decode_sample(members: Mapping[str, bytes]) -> TrainingSample:
     """Turn a sample's members back into arrays."""
-    voxels, labels = _load(members["voxels.npz"]), _load(members["labels.npz"])
-    interactive, full = _load(members["interactive.npz"]), _load(members["full.npz"])
-    guided, rounds = _load(members["guided.npz"]), _load(members["rounds.npz"])
+    voxels, labels = _decode_npz(members["voxels.npz"]), _decode_npz(members["labels.npz"])
+    interactive, full = _decode_npz(members["interactive.npz"]), _decode_npz(members["full.npz"])
+    guided, rounds = _decode_npz(members["guided.npz"]), _decode_npz(members["rounds.npz"])
     num_voxels = len(voxels["coords"])
     masks = np.unpackbits(interactive["masks"], axis=1, count=num_voxels).astype(bool)
     provenance = json.loads(members["provenance.json"])
@@ -152,18 +152,18 @@ def decode_sample(members: Mapping[str, bytes]) -> TrainingSample:
         clicks=tuple(json.loads(members["clicks.json"])),
         decided_by=str(provenance["decided_by"]),
         provenance=provenance,
-        **_meaning(labels),
+        **_read_semantics(labels),
     )
 
 
-def _meaning(labels: Mapping[str, Any]) -> dict[str, Any]:
+def _read_semantics(labels: Mapping[str, Any]) -> dict[str, Any]:
     """Categories and levels; a sample of schema 1 has neither."""
     num_parts = len(labels["part_names"])
     if "levels" not in labels:
         return {
             "part_categories": ("",) * num_parts,
             "part_semantics": np.full(num_parts, -1, np.int32),
-            "tree": part_tree(labels["face_labels"].astype(np.int32), None, None),
+            "tree": build_part_tree(labels["face_labels"].astype(np.int32), None, None),
         }
     return {
         "part_categories": tuple(str(each) for each in labels["part_categories"]),
@@ -177,7 +177,7 @@ def _meaning(labels: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _voxels(encoding: Encoding) -> dict[str, Any]:
+def _encode_voxels(encoding: Encoding) -> dict[str, Any]:
     return {
         "grid": np.array(encoding.grid, np.int32),
         "factor": np.array(encoding.factor, np.int32),
@@ -191,29 +191,29 @@ def _voxels(encoding: Encoding) -> dict[str, Any]:
     }
 
 
-def _labels(source: SampleSource) -> dict[str, Any]:
+def _encode_labels(source: SampleSource) -> dict[str, Any]:
     labels = source.label_set
     return {
-        "voxel_labels": _small(source.voxel_labels),
-        "face_labels": _small(labels.face_labels),
+        "voxel_labels": _shrink_dtype(source.voxel_labels),
+        "face_labels": _shrink_dtype(labels.face_labels),
         "part_names": np.array(labels.part_names),
         "not_object_part": np.array(labels.not_object_part, np.int32),
         "part_categories": np.array(labels.part_categories, np.str_),
-        "part_semantics": _semantics(labels.part_categories, source.taxonomy),
-        "levels": _small(labels.tree.levels),
+        "part_semantics": _map_categories(labels.part_categories, source.taxonomy),
+        "levels": _shrink_dtype(labels.tree.levels),
         "level_offsets": labels.tree.offsets.astype(np.int32),
         "parents": labels.tree.parents.astype(np.int32),
         "part_level": np.array(labels.tree.part_level, np.int32),
     }
 
 
-def _semantics(categories: tuple[str, ...], taxonomy: Taxonomy | None) -> IntArray:
+def _map_categories(categories: tuple[str, ...], taxonomy: Taxonomy | None) -> IntArray:
     """(P,) int32 place of each category in the taxonomy, -1 where it has none."""
-    ids = [-1 if taxonomy is None else taxonomy.index(each) for each in categories]
+    ids = [-1 if taxonomy is None else taxonomy.find_index(each) for each in categories]
     return np.array(ids, np.int32)
 
 
-def _interactive(source: SampleSource) -> dict[str, Any]:
+def _encode_interactive(source: SampleSource) -> dict[str, Any]:
     parts = np.arange(len(source.label_set.part_names))
     masks = source.voxel_labels[None, :] == parts[:, None]
     return {
@@ -223,45 +223,47 @@ def _interactive(source: SampleSource) -> dict[str, Any]:
     }
 
 
-def _full(source: SampleSource, num_palettes: int) -> dict[str, Any]:
-    palettes = np.stack([_palette(source, f"full{i}") for i in range(num_palettes)])
-    colors = np.stack([colors_of(source.voxel_labels, palette) for palette in palettes])
+def _encode_full(source: SampleSource, num_palettes: int) -> dict[str, Any]:
+    palettes = np.stack([_make_palette(source, f"full{i}") for i in range(num_palettes)])
+    colors = np.stack([paint_labels(source.voxel_labels, palette) for palette in palettes])
     return {"palettes": palettes, "colors": colors}
 
 
-def _guided(source: SampleSource, settings: ShardSettings) -> dict[str, bytes]:
+def _encode_guided(source: SampleSource, settings: ShardSettings) -> dict[str, bytes]:
     unit = mesh_to_unit(source.mesh.triangles.reshape(-1, 3), source.encoding.frame)
     triangles = np.asarray(unit).reshape(-1, 3, 3)
     cameras = guide_cameras(settings.num_guide_views)
-    palettes = np.stack([_guide_palette(source, i) for i in range(len(cameras))])
+    palettes = np.stack([_make_guide_palette(source, i) for i in range(len(cameras))])
     members: dict[str, bytes] = {}
     for number, (camera, palette) in enumerate(zip(cameras, palettes, strict=True)):
         colors = palette[source.label_set.face_labels]
         picture = render_part_map(triangles, colors, camera, settings.guide_pixels)
-        members[f"guide{number:02d}.png"] = _png(picture)
-    colors = np.stack([colors_of(source.voxel_labels, palette) for palette in palettes])
+        members[f"guide{number:02d}.png"] = _encode_png(picture)
+    colors = np.stack([paint_labels(source.voxel_labels, palette) for palette in palettes])
     angles = np.array([[c.azimuth_deg, c.elevation_deg] for c in cameras])
     lens = np.array([cameras[0].distance, cameras[0].field_of_view_deg])
-    members["guided.npz"] = _npz(palettes=palettes, colors=colors, angles_deg=angles, lens=lens)
+    members["guided.npz"] = _encode_npz(
+        palettes=palettes, colors=colors, angles_deg=angles, lens=lens
+    )
     return members
 
 
-def _guide_palette(source: SampleSource, number: int) -> ByteArray:
+def _make_guide_palette(source: SampleSource, number: int) -> ByteArray:
     """A palette without its darkest colour: black is the background of a map."""
-    palette = _palette(source, f"guided{number}", num_spare=1)
+    palette = _make_palette(source, f"guided{number}", num_spare=1)
     is_kept = np.arange(len(palette)) != palette.astype(int).sum(axis=1).argmin()
     kept: ByteArray = palette[is_kept]
     return kept
 
 
-def _palette(source: SampleSource, purpose: str, num_spare: int = 0) -> ByteArray:
+def _make_palette(source: SampleSource, purpose: str, num_spare: int = 0) -> ByteArray:
     """A palette that depends on the asset and the purpose only."""
     digest = hashlib.sha256(f"{source.asset_id}:{purpose}".encode()).digest()
     rng = np.random.default_rng(int.from_bytes(digest[:8], "big"))
-    return separated_palette(len(source.label_set.part_names) + num_spare, rng)
+    return draw_separated_palette(len(source.label_set.part_names) + num_spare, rng)
 
 
-def _clicks(source: SampleSource) -> list[dict[str, Any]]:
+def _encode_clicks(source: SampleSource) -> list[dict[str, Any]]:
     given = source.label_set.clicks
     if not given:
         return []
@@ -274,27 +276,27 @@ def _clicks(source: SampleSource) -> list[dict[str, Any]]:
     ]
 
 
-def _stack(shown: tuple[IntArray, ...], like: IntArray) -> IntArray:
-    return _small(np.stack(shown)) if shown else np.zeros((0, len(like)), np.uint8)
+def _stack_arrays(shown: tuple[IntArray, ...], like: IntArray) -> IntArray:
+    return _shrink_dtype(np.stack(shown)) if shown else np.zeros((0, len(like)), np.uint8)
 
 
-def _small(labels: IntArray) -> IntArray:
+def _shrink_dtype(labels: IntArray) -> IntArray:
     """The smallest unsigned type that holds the ids."""
     return labels.astype(np.min_scalar_type(int(labels.max(initial=0))))
 
 
-def _npz(**arrays: Any) -> bytes:
+def _encode_npz(**arrays: Any) -> bytes:
     buffer = io.BytesIO()
     np.savez(buffer, **arrays)
     return buffer.getvalue()
 
 
-def _load(data: bytes) -> dict[str, Any]:
+def _decode_npz(data: bytes) -> dict[str, Any]:
     with np.load(io.BytesIO(data), allow_pickle=False) as stored:
         return {name: stored[name] for name in stored.files}
 
 
-def _png(picture: ByteArray) -> bytes:
+def _encode_png(picture: ByteArray) -> bytes:
     buffer = io.BytesIO()
     Image.fromarray(picture).save(buffer, "png", compress_level=6)
     return buffer.getvalue()

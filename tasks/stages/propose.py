@@ -10,10 +10,10 @@ from segvigen_model.types import Proposal
 from tasks.catalogue import AssetState
 from tasks.labelling.loading import load_asset_mesh
 from tasks.labelling.part_colors import spread_slots
-from tasks.labelling.proposals import digest_of, stored_proposal
+from tasks.labelling.proposals import hash_recipe, load_or_make_proposal
 from tasks.labelling.segmenter import Segmenter
 from tasks.stages.encode import open_session
-from tasks.stages.runner import StageResult, not_needed
+from tasks.stages.runner import StageResult, make_not_needed_result
 from tasks.storage import keys
 from tasks.workspace import Workspace
 
@@ -27,9 +27,9 @@ def propose_asset(workspace: Workspace, asset_id: str, segmenter: Segmenter) -> 
     """
     begin = time.perf_counter()
     store, catalogue = workspace.store, workspace.catalogue
-    asset = catalogue.asset(asset_id)
+    asset = catalogue.get_asset(asset_id)
     if asset.state is not AssetState.ENCODED:
-        return not_needed("propose", catalogue, asset_id)
+        return make_not_needed_result("propose", catalogue, asset_id)
     settings = workspace.settings.model
     how = settings.model_dump(include={"num_draws", "num_steps", "granularity", "seed"})
     recipe = {"asset": asset_id, **segmenter.identity, **how}
@@ -45,8 +45,8 @@ def propose_asset(workspace: Workspace, asset_id: str, segmenter: Segmenter) -> 
             provenance={**recipe, **proposal.provenance},
         )
 
-    key = keys.proposal(asset_id, 0, digest_of(recipe))
-    row = stored_proposal(key, make, store=store, asset_id=asset_id, round_=0)
+    key = keys.make_proposal_key(asset_id, 0, hash_recipe(recipe))
+    row = load_or_make_proposal(key, make, store=store, asset_id=asset_id, round_=0)
     with catalogue.transaction():
         moved = catalogue.move(asset_id, AssetState.PROPOSED, worker=workspace.worker, round=0)
         catalogue.add_proposal(row)

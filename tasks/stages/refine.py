@@ -16,18 +16,23 @@ from typing import Any
 import numpy as np
 
 from segvigen_model.config import ALGORITHM_VERSION
-from segvigen_model.surface.geometry import surface_of
+from segvigen_model.surface.geometry import measure_surface
 from segvigen_model.types import Click, ClickKind, Proposal
 from tasks.catalogue import AssetRow, AssetState, Catalogue, ClickRow, ProposalRow
 from tasks.errors import StageError
-from tasks.labelling.label_sets import accepting_verbs
+from tasks.labelling.label_sets import list_accepting_commands
 from tasks.labelling.lineage import PARENT, lineage_of
-from tasks.labelling.loading import current_proposal, load_asset_mesh, load_proposal
-from tasks.labelling.proposals import digest_of, stored_proposal
-from tasks.labelling.rounds import Said, edited_proposal, is_verb_usable, next_proposal
+from tasks.labelling.loading import get_current_proposal, load_asset_mesh, load_proposal
+from tasks.labelling.proposals import hash_recipe, load_or_make_proposal
+from tasks.labelling.rounds import (
+    ReviewerInstructions,
+    apply_exact_edits,
+    is_command_usable,
+    make_next_proposal,
+)
 from tasks.labelling.segmenter import Segmenter
 from tasks.stages.encode import open_session
-from tasks.stages.runner import StageResult, not_needed
+from tasks.stages.runner import StageResult, make_not_needed_result
 from tasks.storage import keys
 from tasks.workspace import Workspace
 
@@ -44,27 +49,27 @@ def refine_asset(workspace: Workspace, asset_id: str, segmenter: Segmenter) -> S
     """
     begin = time.perf_counter()
     store, catalogue, seed = workspace.store, workspace.catalogue, workspace.settings.model.seed
-    asset = catalogue.asset(asset_id)
-    heard = _heard(catalogue, asset)
+    asset = catalogue.get_asset(asset_id)
+    annotation_versions = _list_annotation_versions(catalogue, asset)
     if asset.state is not AssetState.REFINING:
-        return not_needed("refine", catalogue, asset_id)
-    if not all(is_interpreted for *_, is_interpreted in heard):
+        return make_not_needed_result("refine", catalogue, asset_id)
+    if not all(is_interpreted for *_, is_interpreted in annotation_versions):
         return StageResult(asset_id, "refine", asset.state, False, note=CHANGED)
-    source = current_proposal(catalogue, asset)
-    said, num_given = _usable(catalogue, asset, source)
+    source = get_current_proposal(catalogue, asset)
+    instructions, num_given = _collect_instructions(catalogue, asset, source)
 
     def make() -> Proposal:
         shown = load_proposal(store, source)
         mesh = load_asset_mesh(store, asset)
         session = None
-        if said.needs_model:
+        if instructions.needs_model:
             session = open_session(workspace, asset, mesh, segmenter)
-        made = next_proposal(shown, said, mesh, session=session, seed=seed)
+        made = make_next_proposal(shown, instructions, mesh, session=session, seed=seed)
         return replace(
             made,
             checkpoint=made.checkpoint or source.checkpoint,
             provenance={
-                **_provenance(source, said, num_given),
+                **_provenance(source, instructions, num_given),
                 "num_draws": made.num_draws,
                 **made.provenance,
                 "seed": seed,
@@ -72,21 +77,30 @@ def refine_asset(workspace: Workspace, asset_id: str, segmenter: Segmenter) -> S
         )
 
     round_ = asset.round + 1
-    maker = segmenter.identity if said.needs_model else _without_model(source)
-    key = keys.proposal(asset_id, round_, digest_of(_recipe(source, said, maker, seed)))
-    row = stored_proposal(key, make, store=store, asset_id=asset_id, round_=round_)
-    result = _record(workspace, row, asset, heard)
+    maker = segmenter.identity if instructions.needs_model else _without_model(source)
+    key = keys.make_proposal_key(
+        asset_id, round_, hash_recipe(_build_recipe(source, instructions, maker, seed))
+    )
+    row = load_or_make_proposal(key, make, store=store, asset_id=asset_id, round_=round_)
+    result = _record_round(workspace, row, asset, annotation_versions)
     if not result.is_done:
         return result
     seconds = time.perf_counter() - begin
     log.info(
         "stage=refine asset=%s round=%d clicks=%d verbs=%d parts=%d seconds=%.2f",
-        *(asset_id[:12], round_, len(said.clicks), len(said.verbs), row.num_parts, seconds),
+        *(
+            asset_id[:12],
+            round_,
+            len(instructions.clicks),
+            len(instructions.commands),
+            row.num_parts,
+            seconds,
+        ),
     )
     return replace(result, seconds=seconds)
 
 
-def to_click(row: ClickRow) -> Click:
+def make_click(row: ClickRow) -> Click:
     """Turn a stored click into the model's."""
     return Click(
         face=row.face,
@@ -110,9 +124,9 @@ def replay_labels(workspace: Workspace, asset_id: str, segmenter: Segmenter) -> 
         The final partition, with names, categories and levels.
     """
     store, catalogue = workspace.store, workspace.catalogue
-    asset = catalogue.asset(asset_id)
-    held = catalogue.labels.latest(asset_id)
-    rows = [row for row in catalogue.proposals(asset_id) if row.round <= asset.round]
+    asset = catalogue.get_asset(asset_id)
+    held = catalogue.labels.get_latest(asset_id)
+    rows = [row for row in catalogue.list_proposals(asset_id) if row.round <= asset.round]
     if held is None or not rows:
         raise StageError(f"asset {asset_id[:12]} has no label set to replay; review it first")
     mesh = load_asset_mesh(store, asset)
@@ -122,33 +136,40 @@ def replay_labels(workspace: Workspace, asset_id: str, segmenter: Segmenter) -> 
         lineage = lineage_of(after)
         if not lineage.is_refined:  # shown again as accepted, for a third look
             then = replace(asset, round=before.round)
-            verbs = accepting_verbs(catalogue, then, proposal.num_parts)
-            if verbs:
-                proposal = edited_proposal(proposal, verbs, surface_of(mesh).areas)
+            commands = list_accepting_commands(catalogue, then, proposal.num_parts)
+            if commands:
+                proposal = apply_exact_edits(proposal, commands, measure_surface(mesh).areas)
             continue
-        said, _ = _usable(catalogue, replace(asset, round=before.round), before)
-        proposal = next_proposal(
+        instructions, _ = _collect_instructions(
+            catalogue, replace(asset, round=before.round), before
+        )
+        proposal = make_next_proposal(
             proposal,
-            said,
+            instructions,
             mesh,
             session=session,
             seed=lineage.seed,
         )
-    verbs = accepting_verbs(catalogue, asset, proposal.num_parts)
-    return edited_proposal(proposal, verbs, surface_of(mesh).areas) if verbs else proposal
+    commands = list_accepting_commands(catalogue, asset, proposal.num_parts)
+    return (
+        apply_exact_edits(proposal, commands, measure_surface(mesh).areas) if commands else proposal
+    )
 
 
-def _record(
-    workspace: Workspace, row: ProposalRow, asset: AssetRow, heard: list[tuple[str, str, bool]]
+def _record_round(
+    workspace: Workspace,
+    row: ProposalRow,
+    asset: AssetRow,
+    annotation_versions: list[tuple[str, str, bool]],
 ) -> StageResult:
     """Make the next round count, unless its asset or what was said of it has changed."""
     catalogue, asset_id = workspace.catalogue, asset.asset_id
     with catalogue.transaction():
-        now = catalogue.locked(asset_id)
+        now = catalogue.lock_asset(asset_id)
         if (now.state, now.round) != (asset.state, asset.round):
-            return not_needed("refine", catalogue, asset_id)
+            return make_not_needed_result("refine", catalogue, asset_id)
         made = (row.key, row.sha256)
-        if _heard(catalogue, asset) != heard:
+        if _list_annotation_versions(catalogue, asset) != annotation_versions:
             return StageResult(asset_id, "refine", now.state, False, *made, note=CHANGED)
         worker = workspace.worker
         moved = catalogue.move(asset_id, AssetState.PROPOSED, worker=worker, round=row.round)
@@ -156,26 +177,30 @@ def _record(
     return StageResult(asset_id, "refine", moved.state, True, *made)
 
 
-def _heard(catalogue: Catalogue, asset: AssetRow) -> list[tuple[str, str, bool]]:
+def _list_annotation_versions(catalogue: Catalogue, asset: AssetRow) -> list[tuple[str, str, bool]]:
     """The versions of the present round's answers, and whether each is interpreted."""
-    answers = catalogue.reviews.annotations(asset.asset_id, asset.round)
+    annotations = catalogue.reviews.list_annotations(asset.asset_id, asset.round)
     return [
-        (row.unique_id, row.updated_at, row.is_interpreted) for row in answers if not row.is_late
+        (row.unique_id, row.updated_at, row.is_interpreted)
+        for row in annotations
+        if not row.is_late
     ]
 
 
-def _usable(catalogue: Catalogue, asset: AssetRow, source: ProposalRow) -> tuple[Said, int]:
+def _collect_instructions(
+    catalogue: Catalogue, asset: AssetRow, source: ProposalRow
+) -> tuple[ReviewerInstructions, int]:
     """What was said of the present round and fits the proposal, and how many clicks there were."""
-    rows = catalogue.reviews.clicks(asset.asset_id, asset.round)
-    clicks = [to_click(row) for row in rows if _is_usable(row, asset, source)]
-    given = catalogue.reviews.verbs(asset.asset_id, asset.round)
-    verbs = [verb for verb in given if is_verb_usable(verb, source.num_parts)]
-    if not clicks and not verbs:
+    rows = catalogue.reviews.list_clicks(asset.asset_id, asset.round)
+    clicks = [make_click(row) for row in rows if _is_usable(row, asset, source)]
+    given = catalogue.reviews.list_edit_commands(asset.asset_id, asset.round)
+    commands = [command for command in given if is_command_usable(command, source.num_parts)]
+    if not clicks and not commands:
         raise StageError(
             f"none of {len(rows)} clicks and {len(given)} verbs of round {asset.round} can be "
             "used; ask the reviewer again"
         )
-    return Said(tuple(clicks), tuple(verbs)), len(rows)
+    return ReviewerInstructions(tuple(clicks), tuple(commands)), len(rows)
 
 
 def _is_usable(row: ClickRow, asset: AssetRow, source: ProposalRow) -> bool:
@@ -184,12 +209,14 @@ def _is_usable(row: ClickRow, asset: AssetRow, source: ProposalRow) -> bool:
     return row.kind != ClickKind.BELONGS or 0 <= row.part < source.num_parts
 
 
-def _provenance(source: ProposalRow, said: Said, num_given: int) -> dict[str, Any]:
+def _provenance(
+    source: ProposalRow, message: ReviewerInstructions, num_given: int
+) -> dict[str, Any]:
     return {
         PARENT: {"key": source.key, "sha256": source.sha256, "round": source.round},
-        "num_clicks": len(said.clicks),
-        "num_clicks_dropped": num_given - len(said.clicks),
-        "num_verbs": len(said.verbs),
+        "num_clicks": len(message.clicks),
+        "num_clicks_dropped": num_given - len(message.clicks),
+        "num_verbs": len(message.commands),
         "checkpoint": source.checkpoint,
     }
 
@@ -199,17 +226,23 @@ def _without_model(source: ProposalRow) -> dict[str, str | int]:
     return {"checkpoint": source.checkpoint, "algorithm": ALGORITHM_VERSION}
 
 
-def _recipe(
-    source: ProposalRow, said: Said, maker: Mapping[str, str | int], seed: int
+def _build_recipe(
+    source: ProposalRow,
+    instructions: ReviewerInstructions,
+    maker: Mapping[str, str | int],
+    seed: int,
 ) -> dict[str, Any]:
     clicks = [
         [
             *(click.face, *(float(value) for value in click.xyz), str(click.kind)),
             *(click.part, click.group, click.is_positive),
         ]
-        for click in said.clicks
+        for click in instructions.clicks
     ]
-    verbs = [[verb.kind, list(verb.parts), verb.text, verb.count] for verb in said.verbs]
-    added = {"verbs": verbs} if verbs else {}
+    commands = [
+        [command.kind, list(command.parts), command.text, command.count]
+        for command in instructions.commands
+    ]
+    added = {"verbs": commands} if commands else {}
     made_of = {"parent": source.sha256, **maker, "seed": seed, "clicks": clicks}
     return {**made_of, **added}

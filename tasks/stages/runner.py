@@ -1,7 +1,7 @@
 """What every stage shares: the segmenter it is given, its small result, and the fence around it.
 
-`attempt` turns whatever goes wrong with one asset into a row of the catalogue. Only faults of the
-surroundings (network, database, full disk) go up to the caller: they are no asset's fault.
+`run_stage_safely` turns whatever goes wrong with one asset into a row of the catalogue. Only faults
+of the surroundings (network, database, full disk) go up to the caller: they are no asset's fault.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from segvigen_model.errors import AssetRejected
 from tasks.catalogue import AssetState, Catalogue, IllegalMove, LeaseLost
-from tasks.errors import is_surroundings
+from tasks.errors import is_transient_error
 from tasks.workspace import Workspace
 
 log = logging.getLogger(__name__)
@@ -40,13 +40,13 @@ class StageResult:
     note: str = ""
 
 
-def not_needed(stage: str, catalogue: Catalogue, asset_id: str) -> StageResult:
+def make_not_needed_result(stage: str, catalogue: Catalogue, asset_id: str) -> StageResult:
     """Build the result of a stage that finds the asset already elsewhere."""
-    state = catalogue.asset(asset_id).state
+    state = catalogue.get_asset(asset_id).state
     return StageResult(asset_id, stage, state, False, note=f"asset is {state}")
 
 
-def attempt(
+def run_stage_safely(
     workspace: Workspace, stage: str, asset_id: str, action: Callable[[], StageResult]
 ) -> StageResult:
     """Run one stage on one leased asset so that no fault of the asset gets out.
@@ -61,7 +61,7 @@ def attempt(
         The stage's result, or what was recorded instead: rejected, failed or still waiting.
 
     Raises:
-        Exception: faults of the surroundings (`is_surroundings`); the lease is given back.
+        Exception: faults of the surroundings (`is_transient_error`); the lease is given back.
     """
     begin = time.perf_counter()
     catalogue, worker = workspace.catalogue, workspace.lease_owner
@@ -72,13 +72,13 @@ def attempt(
         catalogue.end(asset_id, worker)
         return result
     except Exception as err:
-        if is_surroundings(err):
+        if is_transient_error(err):
             catalogue.release([asset_id], worker)
             raise
         note = _record_fault(workspace, asset_id, err)
     seconds = time.perf_counter() - begin
     log.warning("stage=%s asset=%s seconds=%.2f note=%s", stage, asset_id[:12], seconds, note)
-    state = catalogue.asset(asset_id).state
+    state = catalogue.get_asset(asset_id).state
     return StageResult(asset_id, stage, state, False, seconds=seconds, note=note)
 
 

@@ -24,7 +24,7 @@ _STATUSES = frozenset([401, 403, 429])
 _LOST_RACES = frozenset(["PreconditionFailed", "ConditionalRequestConflict", "412"])
 
 
-def s3_answer(error: BaseException) -> tuple[str, int] | None:
+def find_s3_response(error: BaseException) -> tuple[str, int] | None:
     """Code and HTTP status of the answer behind an error; None if there is none."""
     link: BaseException | None = error
     while link is not None:
@@ -38,7 +38,7 @@ def s3_answer(error: BaseException) -> tuple[str, int] | None:
 
 def is_s3_outage(error: BaseException) -> bool:
     """Did the server refuse us, or all there is, and not one request for what it asks?"""
-    code, status = s3_answer(error) or ("", 0)
+    code, status = find_s3_response(error) or ("", 0)
     return code in _CODES or status in _STATUSES or status >= 500
 
 
@@ -47,5 +47,5 @@ def is_lost_race(error: BaseException) -> bool:
 
     s3fs says FileExistsError only where the server names the condition; MinIO and Ceph may not.
     """
-    code, _ = s3_answer(error) or ("", 0)
+    code, _ = find_s3_response(error) or ("", 0)
     return isinstance(error, FileExistsError) or code in _LOST_RACES

@@ -91,7 +91,7 @@ class Store:
     def from_settings(cls, settings: StoreSettings, *, raw: bool = False) -> Store:
         """Open the pipeline's store, or with `raw` the bucket of raw meshes."""
         url = settings.raw_url if raw else settings.root_url
-        return cls(url, _s3_options(settings) if url.startswith(("s3://", "s3a://")) else None)
+        return cls(url, _make_s3_options(settings) if url.startswith(("s3://", "s3a://")) else None)
 
     def __repr__(self) -> str:
         return f"Store({self.root_url!r})"
@@ -130,17 +130,17 @@ class Store:
         except OSError as err:
             log.warning("store=%s asked=%r", self.root_url, err)
 
-    def uri(self, key: str) -> str:
+    def get_uri(self, key: str) -> str:
         """Absolute URI of a key."""
         return f"{self.root_url}/{check_key(key)}"
 
     def exists(self, key: str) -> bool:
         """Is there an object at this key (a folder is none)?"""
-        return self.size(key) is not None
+        return self.get_size(key) is not None
 
-    def size(self, key: str) -> int | None:
+    def get_size(self, key: str) -> int | None:
         """Size in bytes, or None when there is no such object."""
-        path = self._path(key)
+        path = self._make_path(key)
         if not self._is_local and len(path.partition("/")[2].encode()) > MAX_S3_KEY_BYTES:
             return None  # a server answers this as it answers ended credentials
         try:
@@ -156,20 +156,20 @@ class Store:
     def get(self, key: str) -> bytes:
         """Read an object; raises BlobMissing."""
         try:
-            return bytes(self._fs.cat_file(self._path(key)))
+            return bytes(self._fs.cat_file(self._make_path(key)))
         except (FileNotFoundError, IsADirectoryError) as err:
-            raise BlobMissing(f"no object {self.uri(key)}") from err
+            raise BlobMissing(f"no object {self.get_uri(key)}") from err
 
     def get_range(self, key: str, start: int, length: int) -> bytes:
         """Read `length` bytes from byte `start`; raises BlobMissing, also for a short object."""
         if length == 0:
             return b""
         try:
-            data = bytes(self._fs.cat_file(self._path(key), start=start, end=start + length))
+            data = bytes(self._fs.cat_file(self._make_path(key), start=start, end=start + length))
         except (FileNotFoundError, IsADirectoryError) as err:
-            raise BlobMissing(f"no object {self.uri(key)}") from err
+            raise BlobMissing(f"no object {self.get_uri(key)}") from err
         if len(data) != length:
-            raise BlobMissing(f"{self.uri(key)} ends before byte {start + length}")
+            raise BlobMissing(f"{self.get_uri(key)} ends before byte {start + length}")
         return data
 
     def put(
@@ -187,43 +187,43 @@ class Store:
         Raises:
             BlobConflict: the key holds other bytes.
         """
-        path = self._path(key)
+        path = self._make_path(key)
         for _ in range(_NUM_TRIES):
             if self.exists(key):
                 break
             with suppress(FileExistsError):  # somebody was faster, or is about to be
                 self._create(path, data, content_type)
-                return self._blob(key, data)
+                return self._make_blob(key, data)
         return self._compare(key, data, keep_existing)
 
     def put_file(self, key: str, file: Path) -> Blob:
         """Create an object from a local file, without holding it in memory."""
-        digest = _file_sha256(file)
+        digest = _hash_file(file)
         if not self.exists(key):
-            path = self._path(key)
+            path = self._make_path(key)
             try:
                 if self._is_local:
                     _link_copy(file, Path(path))
                 else:
-                    with _telling_lost_races(path):
+                    with _raise_on_lost_race(path):
                         self._fs.put_file(str(file), path, mode="create")
             except FileExistsError:
                 pass
-        held = self._sha256(key)
+        held = self._compute_sha256(key)
         if held != digest:
-            raise BlobConflict(f"{self.uri(key)} holds other bytes (sha256 {held[:12]})")
-        return Blob(self.uri(key), key, digest, file.stat().st_size)
+            raise BlobConflict(f"{self.get_uri(key)} holds other bytes (sha256 {held[:12]})")
+        return Blob(self.get_uri(key), key, digest, file.stat().st_size)
 
     def list(self, prefix: str = "") -> Iterator[ObjectInfo]:
         """Every object below the folder `prefix`, in ascending key order."""
-        path = self._path(prefix.rstrip("/")) if prefix.strip("/") else self._root
+        path = self._make_path(prefix.rstrip("/")) if prefix.strip("/") else self._root
         found = self._fs.find(path, withdirs=False, detail=True)
         for name in sorted(found):
             info = found[name]
             key = name[len(self._root) :].removeprefix("/")
             if _is_temporary(key) or (key.endswith("/") or not key):
                 continue
-            yield ObjectInfo(key, int(info["size"]), _etag(info), _mtime(info))
+            yield ObjectInfo(key, int(info["size"]), _get_etag(info), _get_mtime(info))
 
     def check_listing(self) -> None:
         """Ask for one entry of the listing; raises what the server has against us."""
@@ -243,7 +243,7 @@ class Store:
 
     def probe_conditional_put(self) -> bool:
         """Does the server itself refuse to write a key twice? Leaves nothing behind."""
-        path = self._path(f".probe/{uuid4().hex}")
+        path = self._make_path(f".probe/{uuid4().hex}")
         try:
             self._create(path, b"1", None)
             self._create(path, b"2", None)
@@ -254,7 +254,7 @@ class Store:
                 self._fs.rm_file(path)
         return False
 
-    def _path(self, key: str) -> str:
+    def _make_path(self, key: str) -> str:
         return f"{self._root}/{check_key(key)}"
 
     def _create(self, path: str, data: bytes, content_type: str | None) -> None:
@@ -262,30 +262,30 @@ class Store:
             _link_new(Path(path), data)
             return
         extra = {"ContentType": content_type} if content_type and self._protocol == "s3" else {}
-        with _telling_lost_races(path):
+        with _raise_on_lost_race(path):
             self._fs.pipe_file(path, data, mode="create", **extra)
 
     def _compare(self, key: str, data: bytes, keep_existing: bool) -> Blob:
-        size = self.size(key)
+        size = self.get_size(key)
         if size == len(data) or keep_existing:
             held = self.get(key)
             if keep_existing or held == data:
-                return self._blob(key, held)
-        raise BlobConflict(f"{self.uri(key)} holds other bytes ({size} bytes, new {len(data)})")
+                return self._make_blob(key, held)
+        raise BlobConflict(f"{self.get_uri(key)} holds other bytes ({size} bytes, new {len(data)})")
 
-    def _blob(self, key: str, data: bytes) -> Blob:
-        return Blob(self.uri(key), key, hashlib.sha256(data).hexdigest(), len(data))
+    def _make_blob(self, key: str, data: bytes) -> Blob:
+        return Blob(self.get_uri(key), key, hashlib.sha256(data).hexdigest(), len(data))
 
-    def _sha256(self, key: str) -> str:
+    def _compute_sha256(self, key: str) -> str:
         digest = hashlib.sha256()
-        size = self.size(key) or 0
+        size = self.get_size(key) or 0
         for start in range(0, size, READ_CHUNK_BYTES):
             digest.update(self.get_range(key, start, min(READ_CHUNK_BYTES, size - start)))
         return digest.hexdigest()
 
 
 @contextmanager
-def _telling_lost_races(path: str) -> Iterator[None]:
+def _raise_on_lost_race(path: str) -> Iterator[None]:
     """Raise FileExistsError for every way in which a server refuses to write a key twice."""
     try:
         yield
@@ -301,7 +301,7 @@ def check_buckets(settings: StoreSettings) -> None:
         Store.from_settings(settings, raw=is_raw).check_bucket()
 
 
-def _s3_options(settings: StoreSettings) -> dict[str, Any]:
+def _make_s3_options(settings: StoreSettings) -> dict[str, Any]:
     secret = settings.s3_secret_key
     client = {"region_name": settings.s3_region} if settings.s3_region else {}
     config = {
@@ -353,7 +353,7 @@ def _link_copy(source: Path, path: Path) -> None:
         temporary.unlink()
 
 
-def _file_sha256(file: Path) -> str:
+def _hash_file(file: Path) -> str:
     with file.open("rb") as data:
         return hashlib.file_digest(data, "sha256").hexdigest()
 
@@ -362,13 +362,13 @@ def _is_temporary(key: str) -> bool:
     return key.rpartition("/")[2].startswith(".tmp-") or key.startswith(".probe/")
 
 
-def _etag(info: Mapping[str, Any]) -> str:
+def _get_etag(info: Mapping[str, Any]) -> str:
     etag = info.get("ETag") or info.get("etag") or info.get("md5Hash")
     if etag:
         return str(etag).strip('"')
     return f"{info.get('mtime', 0)!r}-{info['size']}-{info.get('ino', 0)}"
 
 
-def _mtime(info: Mapping[str, Any]) -> float:
+def _get_mtime(info: Mapping[str, Any]) -> float:
     value = info.get("LastModified") or info.get("mtime") or 0.0
     return value.timestamp() if isinstance(value, datetime) else float(value)

@@ -14,7 +14,7 @@ from tasks.catalogue import (
     FindingKind,
     FindingRow,
     LabelSetRow,
-    worker_id,
+    make_worker_id,
 )
 
 NUM_ASSETS = 400
@@ -32,7 +32,7 @@ def catalogue(tmp_path: Path) -> Catalogue:
 
 def test_claim_in_batches_of_20(benchmark: Any, catalogue: Catalogue) -> None:
     """One round claims everything and gives it back."""
-    worker = worker_id()
+    worker = make_worker_id()
 
     def claim_all() -> None:
         held: list[str] = []
@@ -58,7 +58,7 @@ def test_open_an_existing_catalogue(benchmark: Any, tmp_path: Path) -> None:
     benchmark.pedantic(lambda: Catalogue(url), rounds=50)
 
 
-def test_look_for_unmeasured_label_sets(benchmark: Any, catalogue: Catalogue) -> None:
+def test_crop_for_unmeasured_label_sets(benchmark: Any, catalogue: Catalogue) -> None:
     """One round asks for every label set whether a finding names it."""
     with catalogue.transaction():
         for number in range(NUM_MEASURED):
@@ -67,5 +67,5 @@ def test_look_for_unmeasured_label_sets(benchmark: Any, catalogue: Catalogue) ->
                 LabelSetRow(name, asset_id, "k", "s", "p", "q", 3, 0, 1, 1.0, "ann")
             )
             catalogue.quality.add_finding(FindingRow(asset_id, FindingKind.GAIN, name, "ann"))
-    benchmark.pedantic(lambda: catalogue.quality.unmeasured("gate"), rounds=5)
-    assert catalogue.quality.unmeasured("gate") == []
+    benchmark.pedantic(lambda: catalogue.quality.list_uncompared("gate"), rounds=5)
+    assert catalogue.quality.list_uncompared("gate") == []

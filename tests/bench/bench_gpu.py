@@ -19,15 +19,15 @@ import torch
 import trimesh
 from bench_ovoxel import textured
 
-from segvigen_model.model.offload import compile_flow, placed
+from segvigen_model.model.offload import compile_flow, on_device
 from segvigen_model.model.presets import PRESETS, ModelConfig
 from segvigen_model.ovoxel import mesh_to_ovoxel
 from segvigen_model.slat_flow import transformer
-from segvigen_model.slat_flow.sampler import SamplerOptions, sample
+from segvigen_model.slat_flow.sampler import SamplerOptions, sample_latents
 from segvigen_model.slat_flow.segmentation import SegmentationFlow
 from segvigen_model.slat_flow.transformer import FlowConfig
 from segvigen_model.sparse.conv import use_conv_backend
-from segvigen_model.sparse.structure import Structure, pyramid
+from segvigen_model.sparse.structure import Structure, fold_levels
 from segvigen_model.sparse.tensor import SparseTensor
 from segvigen_model.types import AssetMesh
 from segvigen_model.vae import encoder as vae
@@ -98,8 +98,8 @@ def bench_flow(config: ModelConfig, args: argparse.Namespace, device: torch.devi
     options = SamplerOptions(num_steps=args.steps)
 
     def run() -> None:
-        with placed(flow, device):
-            sample(flow, flow.prepare(structure, shape, tex, cond=cond), noise, options)
+        with on_device(flow, device):
+            sample_latents(flow, flow.prepare(structure, shape, tex, cond=cond), noise, options)
 
     if args.compile:
         compile_flow(flow)
@@ -131,13 +131,13 @@ def bench_autoencoders(
 
         def encode(feats: torch.Tensor = feats) -> None:
             structure = Structure(voxels.coords)
-            with placed(encoder, device):
+            with on_device(encoder, device):
                 encoder(SparseTensor(feats, structure))
 
         def decode() -> None:
-            top = pyramid(voxels.coords, config.num_levels, 1)
+            top = fold_levels(voxels.coords, config.num_levels, 1)
             latents = torch.zeros(len(top), config.latent_channels, device=device)
-            with placed(decoder, device):
+            with on_device(decoder, device):
                 decoder(SparseTensor(latents, top))
 
         for what, run in (("encode", encode), ("decode", decode)):

@@ -65,14 +65,14 @@ def push() -> list[Shown]:
     for seed, category in enumerate(CATEGORIES):
         made = make_asset(category, 100 + seed, textured=False)
         workspace.raw.put(f"{category}.glb", save_glb(made.mesh))
-        known = {asset.asset_id for asset in catalogue.assets()}
+        known = {asset.asset_id for asset in catalogue.list_assets()}
         for info in scan_raw(workspace):
             ingest_object(workspace, info)
-        (asset,) = [row for row in catalogue.assets() if row.asset_id not in known]
+        (asset,) = [row for row in catalogue.list_assets() if row.asset_id not in known]
         labels = np.unique(made.face_labels, return_inverse=True)[1].astype(np.int32)
         num_parts = int(labels.max()) + 1
         proposal = Proposal(labels, np.zeros(1, np.int32), np.ones(num_parts, np.float32), 0.5)
-        key = keys.proposal(asset.asset_id, 0, "hand")
+        key = keys.make_proposal_key(asset.asset_id, 0, "hand")
         sha = store.put(key, proposal_to_bytes(proposal)).sha256
         catalogue.move(asset.asset_id, AssetState.ENCODED)
         catalogue.add_proposal(ProposalRow(asset.asset_id, 0, key, sha, num_parts, 0.5, "hand"))
@@ -83,12 +83,12 @@ def push() -> list[Shown]:
         catalogue.move(asset.asset_id, AssetState.PROPOSED, round=0)
         catalogue.reviews.add_task(ReviewTaskRow(asset.asset_id, 0, 1, seed, key, "s", place))
         catalogue.move(asset.asset_id, AssetState.IN_REVIEW)
-        task = keys.review_key(asset.asset_id, 0)
+        task = keys.make_review_key(asset.asset_id, 0)
         shown.append(Shown(task, category, mesh.num_faces, buffers))
     return shown
 
 
-def body(task: Shown, user: str, number: int, rng: np.random.Generator) -> dict:
+def make_body(task: Shown, user: str, number: int, rng: np.random.Generator) -> dict:
     """A click on a random pixel of the object, in a request as Label Studio sends it."""
     rows, columns = np.nonzero(task.buffers.part >= 0)
     pick = int(rng.integers(len(rows)))
@@ -103,7 +103,7 @@ def body(task: Shown, user: str, number: int, rng: np.random.Generator) -> dict:
     return {"tasks": [data], "params": {"context": {"result": [click]}}}
 
 
-def ask(client: httpx.Client, url: str, sent: dict, tally: Tally) -> None:
+def send_request(client: httpx.Client, url: str, sent: dict, tally: Tally) -> None:
     """Send one click, and again whenever the service says so."""
     begin = time.perf_counter()
     for _ in range(MAX_TRIES):
@@ -118,13 +118,13 @@ def ask(client: httpx.Client, url: str, sent: dict, tally: Tally) -> None:
         tally.lost += 1
 
 
-def review(url: str, tasks: list[Shown], user: str, seed: int, num: int, tally: Tally) -> None:
+def run_review(url: str, tasks: list[Shown], user: str, seed: int, num: int, tally: Tally) -> None:
     """One reviewer: some clicks on one task after the other."""
     rng = np.random.default_rng(seed)
     with httpx.Client(auth=LOGIN, timeout=120, trust_env=False) as client:
         for number in range(num):
             task = tasks[(seed + number // 3) % len(tasks)]
-            ask(client, url, body(task, f"{user}@{task.name}", number, rng), tally)
+            send_request(client, url, make_body(task, f"{user}@{task.name}", number, rng), tally)
 
 
 def cpu_seconds(folder: Path) -> float:
@@ -134,7 +134,7 @@ def cpu_seconds(folder: Path) -> float:
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
-def row(name: str, tallies: list[Tally], cpu_s: float) -> str:
+def format_row(name: str, tallies: list[Tally], cpu_s: float) -> str:
     """A line of the table."""
     seconds = np.concatenate([tally.seconds for tally in tallies])
     p50, p95 = np.percentile(seconds, [50, 95])
@@ -188,21 +188,23 @@ def measure(url: str, folder: Path, tasks: list[Shown], chosen: argparse.Namespa
     cold = Tally()
     with httpx.Client(auth=LOGIN, timeout=120, trust_env=False) as client:
         for task in tasks:
-            ask(client, url, body(task, "cold", 0, np.random.default_rng(7)), cold)
-    print(row("first click on an asset nobody opened", [cold], spent()))
+            send_request(client, url, make_body(task, "cold", 0, np.random.default_rng(7)), cold)
+    print(format_row("first click on an asset nobody opened", [cold], spent()))
     warm = Tally()
-    review(url, tasks, "one", 1, chosen.clicks, warm)
-    print(row("one reviewer, assets warm", [warm], spent()))
+    run_review(url, tasks, "one", 1, chosen.clicks, warm)
+    print(format_row("one reviewer, assets warm", [warm], spent()))
     tallies = [Tally() for _ in range(chosen.reviewers)]
     threads = [
-        threading.Thread(target=review, args=(url, tasks, f"r{n}", n, chosen.clicks_each, tally))
+        threading.Thread(
+            target=run_review, args=(url, tasks, f"r{n}", n, chosen.clicks_each, tally)
+        )
         for n, tally in enumerate(tallies)
     ]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    print(row(f"{chosen.reviewers} reviewers at once", tallies, spent()))
+    print(format_row(f"{chosen.reviewers} reviewers at once", tallies, spent()))
 
 
 if __name__ == "__main__":

@@ -14,12 +14,17 @@ from itertools import pairwise
 import numpy as np
 import torch
 
-from segvigen_model.model.bundle import build
+from segvigen_model.model.bundle import build_model
 from segvigen_model.slat_flow.blocks import TokenLayout
-from segvigen_model.slat_flow.conditioning import click_tokens
-from segvigen_model.slat_flow.sampler import SamplerOptions, draw_noise, sample, schedule
-from segvigen_model.sparse.conv_native import conv_native
-from segvigen_model.sparse.structure import Structure, pyramid
+from segvigen_model.slat_flow.conditioning import make_click_tokens
+from segvigen_model.slat_flow.sampler import (
+    SamplerOptions,
+    compute_schedule,
+    draw_noise,
+    sample_latents,
+)
+from segvigen_model.sparse.conv_native import convolve_native
+from segvigen_model.sparse.structure import Structure, fold_levels
 
 
 def shell(grid: int, radius: float) -> Structure:
@@ -46,7 +51,7 @@ def best_ms(run: Callable[[], object], repeats: int) -> float:
 def naive_sample(flow, structure, shape, tex, cond, clicks, noise, steps: int) -> torch.Tensor:
     """Make inputs, rotations and condition keys anew per step; compute every token's output."""
     x = noise
-    times = schedule(steps, 3.0)
+    times = compute_schedule(steps, 3.0)
     for t, t_next in pairwise(times):
         inputs = flow.prepare(structure, shape, tex, cond=cond, clicks=clicks)
         rows = inputs.static.clone()
@@ -55,25 +60,25 @@ def naive_sample(flow, structure, shape, tex, cond, clicks, noise, steps: int) -
         tokens = torch.cat([model.input_layer(rows), inputs.click_feats])[inputs.order]
         coords = torch.cat([structure.coords[:, 1:]] * 2 + [clicks.coords])
         layout = TokenLayout(coords, (len(tokens),), model.config.head_dim)
-        modulation = model.modulation(torch.full((1,), float(t) * 1000))
-        out = model.run(tokens, modulation, inputs.context, layout)
+        modulation = model.compute_modulation(torch.full((1,), float(t) * 1000))
+        out = model.run_blocks(tokens, modulation, inputs.context, layout)
         x = x - float(t - t_next) * out[inputs.layout.kept]
     return x
 
 
 def bench_sampler(preset: str, steps: int, repeats: int) -> None:
-    bundle = build(preset)
-    channels = bundle.config.latent_channels
-    top = pyramid(shell(bundle.config.grid, bundle.config.grid / 3.2).coords, 2)
+    model = build_model(preset)
+    channels = model.config.latent_channels
+    top = fold_levels(shell(model.config.grid, model.config.grid / 3.2).coords, 2)
     shape, tex = (draw_noise(len(top), channels, seed) for seed in (0, 1))
-    cond = draw_noise(64, bundle.config.flow.flow.cond_channels, 2)[None]
-    clicks = click_tokens(np.array([[1, 2, 3]]), np.array([True]))
-    noise, flow = draw_noise(len(top), channels, 3), bundle.dit
+    cond = draw_noise(64, model.config.flow.flow.cond_channels, 2)[None]
+    clicks = make_click_tokens(np.array([[1, 2, 3]]), np.array([True]))
+    noise, flow = draw_noise(len(top), channels, 3), model.dit
     options = SamplerOptions(num_steps=steps)
 
     def reused() -> torch.Tensor:
         inputs = flow.prepare(top, shape, tex, cond=cond, clicks=clicks)
-        return sample(flow, inputs, noise, options)
+        return sample_latents(flow, inputs, noise, options)
 
     def naive() -> torch.Tensor:
         return naive_sample(flow, top, shape, tex, cond, clicks, noise, steps)
@@ -94,10 +99,10 @@ def bench_conv(repeats: int) -> None:
         weight = torch.randn(32, 3, 3, 3, 32, dtype=dtype, requires_grad=True)
 
         def both(feats=feats, weight=weight) -> None:
-            conv_native(feats, weight, neighbours).sum().backward()
+            convolve_native(feats, weight, neighbours).sum().backward()
 
         with torch.no_grad():
-            forward = best_ms(lambda f=feats, w=weight: conv_native(f, w, neighbours), repeats)
+            forward = best_ms(lambda f=feats, w=weight: convolve_native(f, w, neighbours), repeats)
         print(
             f"conv voxels={len(structure)} channels=32 dtype={dtype} "
             f"forward_cpu_ms={forward:.1f} both_cpu_ms={best_ms(both, repeats):.1f}"

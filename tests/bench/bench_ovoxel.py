@@ -78,8 +78,8 @@ def main() -> None:
     seconds, (_, faces) = timed(lambda: ovoxel_to_mesh(last))
     print(f"mesh of the last: {len(faces)} faces, {seconds:.2f} s")
     for options in ({}, {"compression": "zstd", "level": 3}, {"compression": "none"}):
-        write_s, data = timed(lambda options=options: vxz.from_ovoxel(last, **options))
-        read_s, _ = timed(lambda data=data: vxz.read(data))
+        write_s, data = timed(lambda options=options: vxz.write_ovoxel(last, **options))
+        read_s, _ = timed(lambda data=data: vxz.read_vxz(data))
         label = options.get("compression", "lzma")
         print(f"vxz {label:<5} {len(data):>10} bytes, write {write_s:.2f} s, read {read_s:.2f} s")
     sys.stdout.flush()

@@ -13,10 +13,10 @@ from collections.abc import Callable
 
 import numpy as np
 
-from segvigen_model.checkpoints.loading import load
-from segvigen_model.datasets.fuse import fused_skin
+from segvigen_model.checkpoints.loading import load_model
+from segvigen_model.datasets.fuse import fuse_mesh
 from segvigen_model.datasets.procedural import make_asset
-from segvigen_model.model.bundle import build
+from segvigen_model.model.bundle import build_model
 from segvigen_model.segmenter import Segmenter
 from segvigen_model.types import AssetMesh, Click, ClickKind
 
@@ -32,14 +32,14 @@ def timed(call: Callable[[], object], repeats: int = 3) -> float:
 
 def meshes() -> dict[str, AssetMesh]:
     made = make_asset("robot", 3)
-    return {"loose parts": made.mesh, "one skin": fused_skin(made.mesh, made.face_labels)[0]}
+    return {"loose parts": made.mesh, "one skin": fuse_mesh(made.mesh, made.face_labels)[0]}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--checkpoint", default="default")
     name = parser.parse_args().checkpoint
-    segmenter = Segmenter(build("tiny") if name == "tiny" else load(name))
+    segmenter = Segmenter(build_model("tiny") if name == "tiny" else load_model(name))
     columns = ("encode", "geometry", "propose", "again", "click", "again")
     print(f"{'mesh':12s} {'faces':>7s} " + " ".join(f"{name:>8s}" for name in columns))
     for kind, mesh in meshes().items():

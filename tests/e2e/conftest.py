@@ -22,7 +22,7 @@ from tasks.catalogue import AssetRow, AssetState, Catalogue, ProposalRow
 from tasks.ingest.ingest import ingest_object, scan_raw
 from tasks.labelling.loading import load_asset_mesh
 from tasks.rendering.pixel_buffers import Buffers, buffers_from_bytes
-from tasks.review.project import Desk, open_desk
+from tasks.review.project import ReviewProject, open_project
 from tasks.review.pull import Reply, pull_annotations
 from tasks.review.push import push_assets
 from tasks.settings import Settings, load_settings
@@ -40,11 +40,11 @@ LOAD_MS = 60_000  # then a page is asked for once more
 
 
 @dataclass
-class DeskWorld:
+class ReviewEnvironment:
     """A store in a bucket folder of its own, a fresh catalogue, a fresh project."""
 
     workspace: Workspace
-    desk: Desk
+    project: ReviewProject
     truth: dict[str, IntArray] = field(default_factory=dict)
 
     @property
@@ -63,23 +63,23 @@ class DeskWorld:
     def settings(self) -> Settings:
         return self.workspace.settings
 
-    def proposed(
+    def add_proposed(
         self, category: str, seed: int, change: Callable[[IntArray], IntArray] | None = None
     ) -> AssetRow:
         """An asset whose proposal is its true labels, changed by `change`."""
         made = make_asset(category, seed)
         shown = made.face_labels if change is None else change(made.face_labels.copy())
-        asset = self.ingested(made.mesh, f"{category}-{seed}.glb")
+        asset = self.ingest_mesh(made.mesh, f"{category}-{seed}.glb")
         self.truth[asset.asset_id] = made.face_labels
         return self.propose(asset, shown, 0)
 
-    def ingested(self, mesh: AssetMesh, name: str) -> AssetRow:
+    def ingest_mesh(self, mesh: AssetMesh, name: str) -> AssetRow:
         """An encoded asset."""
         self.raw.put(name, save_glb(mesh))
-        known = {asset.asset_id for asset in self.catalogue.assets()}
+        known = {asset.asset_id for asset in self.catalogue.list_assets()}
         for info in scan_raw(self.workspace):
             ingest_object(self.workspace, info)
-        (asset,) = [a for a in self.catalogue.assets() if a.asset_id not in known]
+        (asset,) = [a for a in self.catalogue.list_assets() if a.asset_id not in known]
         return self.catalogue.move(asset.asset_id, AssetState.ENCODED)
 
     def propose(
@@ -96,7 +96,7 @@ class DeskWorld:
             0.5,
             parts=replace(plain, names=tuple(names) or plain.names),
         )
-        key = keys.proposal(asset.asset_id, round_, "hand")
+        key = keys.make_proposal_key(asset.asset_id, round_, "hand")
         blob = self.store.put(key, proposal_to_bytes(proposal))
         self.catalogue.add_proposal(
             ProposalRow(asset.asset_id, round_, key, blob.sha256, num_parts, 0.5, "hand")
@@ -107,38 +107,38 @@ class DeskWorld:
         """Claim what is proposed and push it."""
         claimed = self.catalogue.claim([AssetState.PROPOSED], 50, WORKER)
         ids = [asset.asset_id for asset in claimed]
-        results = push_assets(self.workspace, self.desk, ids)
+        results = push_assets(self.workspace, self.project, ids)
         self.catalogue.release(ids, WORKER)
         return results
 
     def pull(self) -> list[Reply]:
         """Ask the desk once."""
-        return pull_annotations(self.workspace, self.desk)
+        return pull_annotations(self.workspace, self.project)
 
-    def tasks_of(self, asset: AssetRow) -> list[int]:
+    def list_task_ids(self, asset: AssetRow) -> list[int]:
         """Ids of the desk's tasks for the asset's round."""
-        key = keys.review_key(asset.asset_id, asset.round)
-        found = self.desk.client.find_tasks(self.desk.project_id, [key])
+        key = keys.make_review_key(asset.asset_id, asset.round)
+        found = self.project.client.find_tasks(self.project.project_id, [key])
         return [task.task_id for task in found]
 
-    def state(self, asset: AssetRow) -> AssetState:
+    def get_state(self, asset: AssetRow) -> AssetState:
         """Where the asset stands now."""
-        return self.catalogue.asset(asset.asset_id).state
+        return self.catalogue.get_asset(asset.asset_id).state
 
-    def num_faces(self, asset: AssetRow) -> int:
+    def count_faces(self, asset: AssetRow) -> int:
         """Faces of the stored mesh."""
         return load_asset_mesh(self.store, asset).num_faces
 
 
 @pytest.fixture
-def desk_world(
+def review_env(
     s3_server: S3Endpoint,
     label_studio: LabelStudioEndpoint,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
-) -> Iterator[DeskWorld]:
+) -> Iterator[ReviewEnvironment]:
     monkeypatch.chdir(tmp_path)
-    for name, value in {**s3_server.environment(), **label_studio.environment()}.items():
+    for name, value in {**s3_server.make_environment(), **label_studio.make_environment()}.items():
         monkeypatch.setenv(name, value)
     folder = uuid4().hex  # a kept home holds the folders of earlier sessions
     monkeypatch.setenv("SEGVIGEN_STORE_ROOT_URL", f"s3://{s3_server.store_bucket}/{folder}")
@@ -146,11 +146,11 @@ def desk_world(
     title = f"test {folder[:8]}"
     pixels = 1536 if "SEGVIGEN_SCREENSHOTS" in os.environ else 768
     settings = load_settings(None, {"review": {"project_title": title, "sheet_pixels": pixels}})
-    desk = open_desk(settings.review, settings.store)
+    project = open_project(settings.review, settings.store)
     opened = Workspace.from_settings(settings)
     catalogue = Catalogue(f"sqlite:///{tmp_path}/catalogue.db")
-    yield DeskWorld(replace(opened, catalogue=catalogue, worker=WORKER), desk)
-    desk.client.request("DELETE", f"/api/projects/{desk.project_id}/")
+    yield ReviewEnvironment(replace(opened, catalogue=catalogue, worker=WORKER), project)
+    project.client.request("DELETE", f"/api/projects/{project.project_id}/")
 
 
 @dataclass
@@ -158,7 +158,7 @@ class ReviewPage:
     """One task open in a real browser: what a person sees of it and does there."""
 
     page: Any
-    world: DeskWorld
+    environment: ReviewEnvironment
     buffers: Buffers
     mesh: AssetMesh
     box: Mapping[str, float]
@@ -178,7 +178,7 @@ class ReviewPage:
             (y - self.box["y"]) / self.box["height"] * self.buffers.size[1],
         )
 
-    def canvas(self) -> tuple[float, float, float, float]:
+    def measure_canvas(self) -> tuple[float, float, float, float]:
         """Left, top, width and height of the 3D view on the screen."""
         stage = self.page.query_selector("object").bounding_box()
         inner = self.frame.evaluate(
@@ -187,10 +187,10 @@ class ReviewPage:
         )
         return stage["x"] + inner[0], stage["y"] + inner[1], inner[2], inner[3]
 
-    def rays(self, pixels: FloatArray) -> tuple[FloatArray, FloatArray]:
+    def compute_rays(self, pixels: FloatArray) -> tuple[FloatArray, FloatArray]:
         """Eye (3,) and directions (N, 3), mesh frame, of the 3D view's screen pixels (N, 2)."""
         pose = self.frame.evaluate("() => viewer.camera()")
-        left, top, width, height = self.canvas()
+        left, top, width, height = self.measure_canvas()
         across = (pixels[:, 0] - left) / width * 2 - 1
         up = 1 - (pixels[:, 1] - top) / height * 2
         slope = pose["slope"]
@@ -202,21 +202,21 @@ class ReviewPage:
         frame = self.buffers.frame
         return np.array(pose["eye"]) / frame.scale + frame.center, directions
 
-    def seen(self, step: int = 6) -> tuple[FloatArray, IntArray, FloatArray]:
+    def find_visible(self, step: int = 6) -> tuple[FloatArray, IntArray, FloatArray]:
         """What a grid of screen pixels shows: pixels (N, 2), faces (N,) or -1, points (N, 3)."""
-        left, top, width, height = self.canvas()
+        left, top, width, height = self.measure_canvas()
         columns = np.arange(np.ceil(left) + 2, left + width - 2, step)
         rows = np.arange(np.ceil(top) + 2, top + height - 2, step)
         pixels = np.stack(np.meshgrid(columns, rows), axis=-1).reshape(-1, 2)
-        eye, directions = self.rays(pixels)
-        faces, points = first_hits(eye, directions, self.mesh.triangles)
+        eye, directions = self.compute_rays(pixels)
+        faces, points = find_first_hits(eye, directions, self.mesh.triangles)
         return pixels, faces, points
 
-    def told(self) -> str:
+    def read_status(self) -> str:
         """The viewer's line of words."""
         return str(self.frame.inner_text("#state"))
 
-    def lines(self) -> list[str]:
+    def read_lines(self) -> list[str]:
         """Command lines in the editor's own field."""
         return list(
             self.page.evaluate(
@@ -235,10 +235,10 @@ class ReviewPage:
         self.page.get_by_role("button", name="Submit").click()
         self.page.wait_for_function("() => Htx.annotationStore.selected.pk")
         number = self.page.evaluate("() => Htx.annotationStore.selected.pk")
-        return dict(self.world.desk.client.request("GET", f"/api/annotations/{number}/"))
+        return dict(self.environment.project.client.request("GET", f"/api/annotations/{number}/"))
 
 
-def first_hits(
+def find_first_hits(
     eye: FloatArray, directions: FloatArray, triangles: FloatArray
 ) -> tuple[IntArray, FloatArray]:
     """Nearest face (N,) and point (N, 3) of rays from one eye, by plain linear algebra."""
@@ -285,13 +285,13 @@ def _listen(page: Any) -> None:
     """Print what goes wrong in the browser: pytest shows it beside a failed test."""
     clock = time.monotonic()
 
-    def tell(text: str) -> None:
+    def report(text: str) -> None:
         print(f"browser +{time.monotonic() - clock:.1f}s: {text}")
 
-    page.on("console", lambda line: line.type == "error" and tell(line.text))
-    page.on("pageerror", lambda error: tell(f"uncaught {error}"))
-    page.on("requestfailed", lambda request: tell(f"{request.failure} {request.url}"))
-    page.on("response", lambda reply: reply.status >= 400 and tell(f"{reply.status} {reply.url}"))
+    page.on("console", lambda line: line.type == "error" and report(line.text))
+    page.on("pageerror", lambda error: report(f"uncaught {error}"))
+    page.on("requestfailed", lambda request: report(f"{request.failure} {request.url}"))
+    page.on("response", lambda reply: reply.status >= 400 and report(f"{reply.status} {reply.url}"))
 
 
 @dataclass(frozen=True)
@@ -315,13 +315,13 @@ class Visitor:
                 break
             except LateError:
                 shown = self.page.evaluate("() => document.body.innerText").split("\n")
-                told = [frame.inner_text("body")[:300] for frame in self.page.frames[1:]]
-                print(f"browser: {self.page.url} showed {shown[:40]}, its frames {told}")
+                errors = [frame.inner_text("body")[:300] for frame in self.page.frames[1:]]
+                print(f"browser: {self.page.url} showed {shown[:40]}, its frames {errors}")
         else:
             raise AssertionError(f"task {task_id} did not come: {is_ready}")
-        return self.settled_box()
+        return self.wait_for_box()
 
-    def settled_box(self) -> dict[str, float]:
+    def wait_for_box(self) -> dict[str, float]:
         """Where the sheet is drawn, once the editor has stopped laying it out."""
         script = """() => { const i = document.querySelector('img[alt=image]');
           if (!i || !i.naturalWidth) return null;
@@ -343,21 +343,21 @@ def visitor(browser_page: Any, label_studio: LabelStudioEndpoint) -> Visitor:
 
 
 @pytest.fixture
-def open_page(desk_world: DeskWorld, visitor: Visitor) -> Callable[[AssetRow], ReviewPage]:
+def open_page(review_env: ReviewEnvironment, visitor: Visitor) -> Callable[[AssetRow], ReviewPage]:
     """Opens the task of a pushed asset and waits until sheet and viewer stand still."""
 
-    def opened(asset: AssetRow) -> ReviewPage:
-        (task_id,) = desk_world.tasks_of(asset)
-        row = desk_world.catalogue.reviews.task(asset.asset_id, asset.round)
+    def open_asset(asset: AssetRow) -> ReviewPage:
+        (task_id,) = review_env.list_task_ids(asset)
+        row = review_env.catalogue.reviews.get_task(asset.asset_id, asset.round)
         box = visitor.open(
-            desk_world.desk.project_id,
+            review_env.project.project_id,
             task_id,
             "window.Htx && Htx.annotationStore.selected"
             " && document.querySelector('object')?.contentDocument?.querySelector('#state')"
             "?.textContent.startsWith('Click on the model')",
         )
-        buffers = buffers_from_bytes(desk_world.store.get(row.buffers_key))
-        mesh = load_asset_mesh(desk_world.store, asset)
-        return ReviewPage(visitor.page, desk_world, buffers, mesh, box)
+        buffers = buffers_from_bytes(review_env.store.get(row.buffers_key))
+        mesh = load_asset_mesh(review_env.store, asset)
+        return ReviewPage(visitor.page, review_env, buffers, mesh, box)
 
-    return opened
+    return open_asset

@@ -30,11 +30,11 @@ def site(tmp_path: Path) -> Path:
 
 
 def test_diagrams_and_search_work_without_a_server(site):
-    asked = []
+    requested = []
     with sync_playwright() as driver:
         browser = driver.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
         page = browser.new_page()
-        page.on("request", lambda request: asked.append(request.url))
+        page.on("request", lambda request: requested.append(request.url))
         page.goto((site / "architecture.html").as_uri())
         page.locator("div.mermaid").first.wait_for()
         assert page.locator("pre.mermaid").count() == 0, "a diagram was not drawn"
@@ -42,4 +42,4 @@ def test_diagrams_and_search_work_without_a_server(site):
         page.keyboard.type("lease")
         page.locator(".md-search-result__item").first.wait_for()
         browser.close()
-    assert asked and all(url.startswith(("file:", "data:", "blob:")) for url in asked)
+    assert requested and all(url.startswith(("file:", "data:", "blob:")) for url in requested)

@@ -14,13 +14,13 @@ import pytest
 from segvigen_model.datasets.procedural import make_asset
 from segvigen_model.types import Proposal, RefinementState
 from tasks.catalogue import AssetState
-from tasks.live.preview import Preview, preview_results
-from tasks.review.scripted_reviewer import wrong_spots
+from tasks.live.preview import Preview, make_preview_results
+from tasks.review.scripted_reviewer import find_wrong_spots
 
 pytestmark = pytest.mark.e2e
 
 
-def picture(review, name):
+def take_picture(review, name):
     """Record a screenshot for docs/review.md when SEGVIGEN_SCREENSHOTS names a folder."""
     folder = os.environ.get("SEGVIGEN_SCREENSHOTS")
     if folder:
@@ -28,28 +28,28 @@ def picture(review, name):
         review.page.screenshot(path=str(Path(folder) / f"review-{name}.png"))
 
 
-def parts_in_view(review, labels):
+def find_parts_in_view(review, labels):
     """Part -> (pixel, face, point) where most of its surface is seen around, largest first."""
-    pixels, faces, points = review.seen()
+    pixels, faces, points = review.find_visible()
     parts = np.where(faces >= 0, labels[faces], -1)
     spots = {}
     for part, count in zip(*np.unique(parts[parts >= 0], return_counts=True), strict=True):
-        mine, others = np.flatnonzero(parts == part), pixels[parts != part]
-        gaps = np.linalg.norm(pixels[mine][:, None] - others[None], axis=-1).min(axis=1)
-        best = mine[gaps.argmax()]
+        labels_in_view, others = np.flatnonzero(parts == part), pixels[parts != part]
+        gaps = np.linalg.norm(pixels[labels_in_view][:, None] - others[None], axis=-1).min(axis=1)
+        best = labels_in_view[gaps.argmax()]
         spots[int(part)] = (int(count), pixels[best], int(faces[best]), points[best])
     ordered = sorted(spots.items(), key=lambda item: -item[1][0])
     return {part: spot[1:] for part, spot in ordered}
 
 
-def suggestion(review, shown, gone, target):
+def make_suggestion(review, shown, gone, target):
     """What the refine service answers when one part shall come to another."""
     refined = np.where(shown == gone, target, shown).astype(np.int32)
     same = {part: part for part in range(shown.max() + 1) if part != gone}
     sure = np.ones(refined.max() + 1, np.float32)
     state = RefinementState(id_map=same)
     proposal = Proposal(refined, np.zeros(1, np.int32), sure, 0.5, refinement=state)
-    return preview_results(review.buffers, Preview(shown.astype(np.int32), proposal, target))
+    return make_preview_results(review.buffers, Preview(shown.astype(np.int32), proposal, target))
 
 
 def suggest(review, results):
@@ -60,38 +60,38 @@ def suggest(review, results):
     )
 
 
-def test_every_kind_of_answer_by_mouse_and_keys_reaches_the_pull(desk_world, open_page):
-    world = desk_world
-    asset = world.proposed("robot", 3, lambda labels: np.where(labels == 1, 0, labels))
+def test_every_kind_of_answer_by_mouse_and_keys_reaches_the_pull(review_env, open_page):
+    environment = review_env
+    asset = environment.add_proposed("robot", 3, lambda labels: np.where(labels == 1, 0, labels))
     shown = np.unique(
-        np.where(world.truth[asset.asset_id] == 1, 0, world.truth[asset.asset_id]),
+        np.where(environment.truth[asset.asset_id] == 1, 0, environment.truth[asset.asset_id]),
         return_inverse=True,
     )[1]
-    world.push()
+    environment.push()
     review = open_page(asset)
     page, frame, size = review.page, review.frame, 1 / review.buffers.frame.scale
-    picture(review, "page")
+    take_picture(review, "page")
 
     # A part's key, then the sheet.
-    spot = wrong_spots(review.buffers, world.truth[asset.asset_id], 1)[0]
+    spot = find_wrong_spots(review.buffers, environment.truth[asset.asset_id], 1)[0]
     assert spot.label == "new part"
     page.keyboard.press("n")
     hit_sheet = review.click_sheet(spot.column + 0.5, spot.row + 0.5)
     review.wait_for_regions(1)
-    picture(review, "sheet-click")
+    take_picture(review, "sheet-click")
 
     # A part's key over the model, then the model; then Alt-click.
-    spots = parts_in_view(review, shown)
+    spots = find_parts_in_view(review, shown)
     body, *others = spots
     page.mouse.move(*spots[body][0])
     page.keyboard.press("2")
     page.mouse.click(*spots[body][0])
     review.wait_for_regions(2)
-    assert review.told() == f'face {spots[body][1]}, part {body} -> "part 2"'
+    assert review.read_status() == f'face {spots[body][1]}, part {body} -> "part 2"'
     page.keyboard.press("Escape")
     # A suggestion that nobody answers leaves plain points alone.
-    suggest(review, suggestion(review, shown, others[0], body))
-    picture(review, "preview")
+    suggest(review, make_suggestion(review, shown, others[0], body))
+    take_picture(review, "preview")
     page.evaluate("() => Htx.annotationStore.selected.rejectAllSuggestions()")
     review.wait_for_regions(2)
 
@@ -100,8 +100,8 @@ def test_every_kind_of_answer_by_mouse_and_keys_reaches_the_pull(desk_world, ope
     page.mouse.click(*spots[others[0]][0])
     page.keyboard.up("Alt")
     review.wait_for_regions(3)
-    assert review.told().endswith(f'-> not "part {body}"')
-    picture(review, "model-clicks")
+    assert review.read_status().endswith(f'-> not "part {body}"')
+    take_picture(review, "model-clicks")
 
     # A point too many is undone.
     page.mouse.click(*spots[others[1]][0])
@@ -114,7 +114,7 @@ def test_every_kind_of_answer_by_mouse_and_keys_reaches_the_pull(desk_world, ope
         page.keyboard.press(key)
         if button:
             assert frame.get_attribute(f"#{button}", "aria-pressed") == "true"
-    picture(review, "explode")
+    take_picture(review, "explode")
     for key in "OWE":
         page.keyboard.press(key)
     frame.click(f'li[data-part="{body}"] button[title="this part alone"]')
@@ -127,10 +127,10 @@ def test_every_kind_of_answer_by_mouse_and_keys_reaches_the_pull(desk_world, ope
     for part in others[:2]:
         page.mouse.click(*spots[part][0])
     page.keyboard.up("Control")
-    picture(review, "merge")
+    take_picture(review, "merge")
     page.keyboard.press("M")
     frame.wait_for_selector("#said li")
-    assert review.lines() == [f"merge {others[0]} {others[1]}"]
+    assert review.read_lines() == [f"merge {others[0]} {others[1]}"]
     assert f"\u2192 {others[0]}" in frame.evaluate(f"() => viewer.title({others[1]})")
 
     # Name a part ticked in the list; split another, take that back, split it into two.
@@ -145,7 +145,7 @@ def test_every_kind_of_answer_by_mouse_and_keys_reaches_the_pull(desk_world, ope
     frame.click(f'li[data-part="{others[2]}"] input[type="checkbox"]')
     frame.fill("#pieces", "2")
     frame.click("#split")
-    picture(review, "verbs")
+    take_picture(review, "verbs")
 
     # A line typed by hand into the editor's own field counts the same.
     field = page.get_by_placeholder("merge 1 2")
@@ -158,7 +158,7 @@ def test_every_kind_of_answer_by_mouse_and_keys_reaches_the_pull(desk_world, ope
     page.mouse.move(review.box["x"] + 5, review.box["y"] + 5)
     page.evaluate("() => document.activeElement.blur()")
     page.keyboard.press("f")
-    picture(review, "verdict")
+    take_picture(review, "verdict")
     stored = review.submit()
 
     lines = [
@@ -167,8 +167,8 @@ def test_every_kind_of_answer_by_mouse_and_keys_reaches_the_pull(desk_world, ope
         f"split {others[2]} into 2",
         f"Name part {others[3]}: antenna",
     ]
-    (said,) = [one for one in stored["result"] if one["from_name"] == "verbs"]
-    assert said["value"]["text"] == lines
+    (message,) = [one for one in stored["result"] if one["from_name"] == "verbs"]
+    assert message["value"]["text"] == lines
     points = [one for one in stored["result"] if one["from_name"] == "click"]
     assert [one["value"]["keypointlabels"] for one in points] == [
         ["new part"],
@@ -178,16 +178,16 @@ def test_every_kind_of_answer_by_mouse_and_keys_reaches_the_pull(desk_world, ope
     assert points[2]["is_positive"] is False
     assert json.loads(points[2]["meta"]["text"][0])["is_positive"] is False
 
-    (reply,) = world.pull()
+    (reply,) = environment.pull()
     assert (reply.verdict, reply.num_clicks, reply.state) == ("refine", 3, AssetState.REFINING)
-    on_sheet, *on_model = world.catalogue.reviews.clicks(asset.asset_id, 0)
+    on_sheet, *on_model = environment.catalogue.reviews.list_clicks(asset.asset_id, 0)
     assert on_sheet.kind == "new_part"
     assert abs(on_sheet.pixel_x - hit_sheet[0]) < 1 and abs(on_sheet.pixel_y - hit_sheet[1]) < 1
     column, row = int(hit_sheet[0]), int(hit_sheet[1])
     assert on_sheet.face == review.buffers.face[row, column]
 
-    told = [(click.source, click.kind, click.part, click.is_positive) for click in on_model]
-    assert told == [("viewer", "belongs", 2, True), ("viewer", "belongs", body, False)]
+    reported = [(click.source, click.kind, click.part, click.is_positive) for click in on_model]
+    assert reported == [("viewer", "belongs", 2, True), ("viewer", "belongs", body, False)]
     views = list(review.buffers.meta["views"])
     for click, part in zip(on_model, (body, others[0]), strict=True):
         _, face, point = spots[part]
@@ -200,8 +200,11 @@ def test_every_kind_of_answer_by_mouse_and_keys_reaches_the_pull(desk_world, ope
         column, row = int(click.pixel_x), int(click.pixel_y)
         assert shown[review.buffers.face[row, column]] == part
 
-    verbs = world.catalogue.reviews.verbs(asset.asset_id, 0)
-    assert [(str(verb.kind), tuple(verb.parts), verb.text, verb.count) for verb in verbs] == [
+    commands = environment.catalogue.reviews.list_edit_commands(asset.asset_id, 0)
+    assert [
+        (str(command.kind), tuple(command.parts), command.text, command.count)
+        for command in commands
+    ] == [
         ("merge", (others[0], others[1]), "", None),
         ("name", (body,), "upper body", None),
         ("split", (others[2],), "", 2),
@@ -212,20 +215,22 @@ def test_every_kind_of_answer_by_mouse_and_keys_reaches_the_pull(desk_world, ope
 HOSTILE = "</script><script>top.hacked=1</script><img src=x onerror=top.hacked=1>"
 
 
-def test_names_are_only_text_and_a_suggestion_shows_on_the_model(desk_world, open_page):
-    world = desk_world
+def test_names_are_only_text_and_a_suggestion_shows_on_the_model(review_env, open_page):
+    environment = review_env
     made = make_asset("lamp", 2)
     materials = tuple(replace(material, name=HOSTILE) for material in made.mesh.materials)
-    asset = world.ingested(replace(made.mesh, materials=materials), '"><img src=x onerror=.glb')
+    asset = environment.ingest_mesh(
+        replace(made.mesh, materials=materials), '"><img src=x onerror=.glb'
+    )
     names = [HOSTILE, "{{constructor}}"] + [""] * (int(made.face_labels.max()) - 1)
-    world.propose(asset, made.face_labels, 0, names=names)
-    world.push()
-    review = open_page(world.catalogue.asset(asset.asset_id))
+    environment.propose(asset, made.face_labels, 0, names=names)
+    environment.push()
+    review = open_page(environment.catalogue.get_asset(asset.asset_id))
     page, frame = review.page, review.frame
     assert frame.inner_text('li[data-part="0"] .name') == f"part 0 {HOSTILE}"
-    verb = page.get_by_placeholder("merge 1 2")
-    verb.fill(f"name 1 {HOSTILE}")
-    verb.press("Enter")
+    command = page.get_by_placeholder("merge 1 2")
+    command.fill(f"name 1 {HOSTILE}")
+    command.press("Enter")
     frame.wait_for_selector("#said li")
     assert frame.inner_text('li[data-part="1"] .name') == f"part 1 {HOSTILE}"
     assert frame.evaluate("() => document.querySelectorAll('img, script').length") == 2
@@ -238,9 +243,9 @@ def test_names_are_only_text_and_a_suggestion_shows_on_the_model(desk_world, ope
     assert page.evaluate("() => window.hacked") is None
 
     shown = np.unique(made.face_labels, return_inverse=True)[1]
-    results = suggestion(review, shown, 1, 0)
+    results = make_suggestion(review, shown, 1, 0)
     suggest(review, results)
-    assert review.told().startswith(f"Suggested: {int((shown == 1).sum())} faces come to")
+    assert review.read_status().startswith(f"Suggested: {int((shown == 1).sum())} faces come to")
     broken = json.loads(json.dumps(results))
     broken[0].update(id="other", meta={"preview": {"version": 1, "num_faces": 3, "parts": 7}})
     page.evaluate("results => Htx.annotationStore.selected.setSuggestions(results)", broken)
@@ -248,10 +253,10 @@ def test_names_are_only_text_and_a_suggestion_shows_on_the_model(desk_world, ope
     assert frame.evaluate("() => viewer.camera().eye.length") == 3  # still alive
 
 
-def test_a_range_of_the_viewer_is_no_whole_page(desk_world, open_page):
+def test_a_range_of_the_viewer_is_no_whole_page(review_env, open_page):
     """A browser that resumes a broken-off load asks for one byte first (partial_content.py)."""
-    asset = desk_world.proposed("stool", 7)
-    desk_world.push()
+    asset = review_env.add_proposed("stool", 7)
+    review_env.push()
     page = open_page(asset).page
     address = urljoin(page.url, page.get_attribute("object[type='text/html']", "data"))
     whole = page.request.get(address)
@@ -260,12 +265,12 @@ def test_a_range_of_the_viewer_is_no_whole_page(desk_world, open_page):
     assert (part.status, part.body()) == (206, whole.body()[9:10])
 
 
-def test_accept_by_key(desk_world, open_page):
-    world = desk_world
-    asset = world.proposed("stool", 5)
-    world.push()
+def test_accept_by_key(review_env, open_page):
+    environment = review_env
+    asset = environment.add_proposed("stool", 5)
+    environment.push()
     review = open_page(asset)
     review.page.keyboard.press("a")
     review.submit()
-    (reply,) = world.pull()
+    (reply,) = environment.pull()
     assert (reply.verdict, reply.state) == ("accept", AssetState.ACCEPTED)

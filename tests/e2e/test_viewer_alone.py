@@ -57,7 +57,7 @@ def click_model(page, **options):
     page.click("#canvas", position=middle, **options)
 
 
-def test_without_an_editor_it_shows_and_says_so(viewer):
+def test_without_an_editor_it_shows_and_reports_it(viewer):
     alone = "View only: the editor cannot be reached from here. The sheet works."
     assert viewer.inner_text("#state") == alone
     assert viewer.inner_text("#title") == "a mug"
@@ -70,7 +70,7 @@ def test_without_an_editor_it_shows_and_says_so(viewer):
     assert viewer.get_attribute("#state", "class") == "warning"
 
 
-def test_an_editor_that_refuses_is_told_each_time(viewer):
+def test_an_editor_that_refuses_is_reported_each_time(viewer):
     viewer.evaluate(EDITOR)
     viewer.wait_for_function("() => state.textContent.startsWith('Click on the model')")
     click_model(viewer)
@@ -80,8 +80,8 @@ def test_an_editor_that_refuses_is_told_each_time(viewer):
     assert 'choose a part, not "new part"' in viewer.inner_text("#state")
     viewer.keyboard.press("0")
     click_model(viewer)
-    told = "The editor refused the point (TypeError); click on the sheet instead."
-    assert viewer.inner_text("#state") == told
+    reported = "The editor refused the point (TypeError); click on the sheet instead."
+    assert viewer.inner_text("#state") == reported
     for key, words in (("M", "Merge needs two parts: "), ("S", "Split needs a part: ")):
         viewer.keyboard.press(key)
         assert viewer.inner_text("#state").startswith(words)
@@ -109,7 +109,7 @@ def test_keys_list_parts_and_help(viewer):
     assert abs(sum(shares) - 100) < 1
 
 
-def test_a_browser_without_webgl_is_told(browser, file_url):
+def test_a_browser_without_webgl_is_reported(browser, file_url):
     page = browser.new_page()
     page.add_init_script("HTMLCanvasElement.prototype.getContext = () => null")
     page.goto(file_url)

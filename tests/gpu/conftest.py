@@ -9,7 +9,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from segvigen_model.model.bundle import Bundle, build
+from segvigen_model.model.bundle import SegviGenModel, build_model
 from segvigen_model.sparse.structure import Structure
 
 
@@ -31,18 +31,18 @@ def device() -> torch.device:
 
 
 @pytest.fixture
-def make_bundle() -> Callable[..., Bundle]:
+def make_model() -> Callable[..., SegviGenModel]:
     """Return a maker of a tiny random model with no silent layer; the same on every device."""
 
-    def make(device="cpu") -> Bundle:
-        bundle = build("tiny", seed=1)
+    def make(device="cpu") -> SegviGenModel:
+        model = build_model("tiny", seed=1)
         generator = torch.Generator().manual_seed(2)
-        for module in bundle.modules().values():
+        for module in model.list_modules().values():
             for parameter in module.parameters():
                 if not bool(parameter.any()):
                     parameter.data = 0.1 * torch.randn(parameter.shape, generator=generator)
             module.to(device)
-        return replace(bundle, normalization=bundle.normalization.to(device))
+        return replace(model, normalization=model.normalization.to(device))
 
     return make
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from segvigen_model.sparse.conv_native import conv_native
+from segvigen_model.sparse.conv_native import convolve_native
 from segvigen_model.sparse.structure import Structure
 
 TOLERANCES = {torch.float32: 1e-4, torch.float16: 1e-2, torch.bfloat16: 5e-2}
@@ -30,9 +30,9 @@ def test_neighbours_equal_the_cpus(device, shell):
 def test_native_equals_the_cpu(device, shell, dtype):
     structure = shell(32)
     feats, weight, _ = inputs(structure, torch.float32, "cpu")
-    wanted = conv_native(feats, weight, structure.neighbours)
+    wanted = convolve_native(feats, weight, structure.neighbours)
     feats, weight, moved = inputs(structure, dtype, device)
-    got = conv_native(feats, weight, moved.neighbours).float().cpu()
+    got = convolve_native(feats, weight, moved.neighbours).float().cpu()
     assert (got - wanted).abs().max() < TOLERANCES[dtype]
 
 
@@ -41,11 +41,11 @@ def test_spconv_equals_native(device, shell, dtype):
     pytest.importorskip("spconv")
     if device.type != "cuda":
         pytest.skip("spconv's CPU build is compared in the unit tests")
-    from segvigen_model.sparse.conv_spconv import conv_spconv
+    from segvigen_model.sparse.conv_spconv import convolve_spconv
 
     feats, weight, moved = inputs(shell(64), dtype, device)
-    native = conv_native(feats, weight, moved.neighbours)
-    foreign = conv_spconv(feats, weight, moved)
+    native = convolve_native(feats, weight, moved.neighbours)
+    foreign = convolve_spconv(feats, weight, moved)
     # spconv may round products to TF32 in float32
     tolerance = 5e-3 if dtype == torch.float32 else TOLERANCES[dtype]
     assert (native.float() - foreign.float()).abs().max() < tolerance
@@ -56,7 +56,7 @@ def test_native_gradients_equal_the_cpus(device, shell):
     for place in ("cpu", device):
         feats, weight, moved = inputs(shell(24), torch.float32, place)
         feats.requires_grad_(), weight.requires_grad_()
-        conv_native(feats, weight, moved.neighbours).square().sum().backward()
+        convolve_native(feats, weight, moved.neighbours).square().sum().backward()
         grads.append((feats.grad.cpu(), weight.grad.cpu()))
     for ours, wanted in zip(grads[1], grads[0], strict=True):
         assert torch.allclose(ours, wanted, rtol=1e-3, atol=1e-3)

@@ -27,13 +27,13 @@ CATEGORIES = ("chair", "lamp", "table")
 
 
 @dataclass(frozen=True)
-class World:
+class PipelineEnvironment:
     """One pipeline's places, and the variables that lead there."""
 
     folder: Path
     variables: dict[str, str]
 
-    def open(self, tag: str = "test") -> Workspace:
+    def open_context(self, tag: str = "test") -> Workspace:
         """A workspace as a flow opens it."""
         return open_workspace(tag=tag)
 
@@ -46,11 +46,11 @@ class World:
 @pytest.fixture(scope="session")
 def tiny_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A checkpoint with random weights of the smallest preset."""
-    from segvigen_model.checkpoints.native import save
-    from segvigen_model.model.bundle import build
+    from segvigen_model.checkpoints.native import save_model
+    from segvigen_model.model.bundle import build_model
 
     folder = tmp_path_factory.mktemp("checkpoints") / "tiny"
-    save(build("tiny"), folder)
+    save_model(build_model("tiny"), folder)
     return folder
 
 
@@ -88,37 +88,39 @@ def _make(folder: Path, checkpoint: Path) -> dict[str, str]:
 
 
 @pytest.fixture(scope="module")
-def world(tmp_path_factory: pytest.TempPathFactory, tiny_checkpoint: Path) -> Iterator[World]:
+def pipeline(
+    tmp_path_factory: pytest.TempPathFactory, tiny_checkpoint: Path
+) -> Iterator[PipelineEnvironment]:
     """Three meshes, everything in one folder, no desk."""
     folder = tmp_path_factory.mktemp("world")
     variables = _make(folder, tiny_checkpoint)
     with _settings(variables):
-        yield World(folder, variables)
+        yield PipelineEnvironment(folder, variables)
 
 
 @pytest.fixture(scope="module")
-def desk_world(
+def review_pipeline(
     tmp_path_factory: pytest.TempPathFactory,
     tiny_checkpoint: Path,
     s3_server: S3Endpoint,
     label_studio: LabelStudioEndpoint,
-) -> Iterator[World]:
+) -> Iterator[PipelineEnvironment]:
     """The same on S3, with a project of its own in the real Label Studio."""
     folder = tmp_path_factory.mktemp("desk-world")
     raw = f"file://{folder}/raw"
     variables = {
         **_make(folder, tiny_checkpoint),
-        **s3_server.environment(),
-        **label_studio.environment(),
+        **s3_server.make_environment(),
+        **label_studio.make_environment(),
         "SEGVIGEN_STORE_ROOT_URL": f"s3://{s3_server.store_bucket}/{folder.name}-{uuid4().hex[:8]}",
         "SEGVIGEN_STORE_RAW_URL": raw,
         "SEGVIGEN_REVIEW_PROJECT_TITLE": f"flows {uuid4().hex[:8]}",
     }
     with _settings(variables):
-        yield World(folder, variables)
+        yield PipelineEnvironment(folder, variables)
 
 
-def _answer(
+def _record_annotation(
     workspace: Workspace, asset: AssetRow, verdict: str, clicked_faces: tuple[int, ...] = ()
 ) -> None:
     """Record a reviewer's answer as the pull does, without any desk."""
@@ -149,7 +151,7 @@ def _answer(
     workspace.catalogue.reviews.interpret(unique, stamp, verdict=verdict, clicks=clicks)
 
 
-def module_of(flow: str) -> str:
+def get_flow_module(flow: str) -> str:
     """Where a flow is defined."""
     is_model_stage = flow in ("encode", "propose", "refine")
     return "flows.model_stages" if is_model_stage else f"flows.{flow}"
@@ -157,9 +159,9 @@ def module_of(flow: str) -> str:
 
 def _to_review(workspace: Workspace) -> list[AssetRow]:
     """Move everything proposed into review, without any desk."""
-    for asset in workspace.catalogue.assets(AssetState.PROPOSED):
+    for asset in workspace.catalogue.list_assets(AssetState.PROPOSED):
         workspace.catalogue.move(asset.asset_id, AssetState.IN_REVIEW)
-    return workspace.catalogue.assets(AssetState.IN_REVIEW)
+    return workspace.catalogue.list_assets(AssetState.IN_REVIEW)
 
 
 @pytest.fixture
@@ -167,7 +169,7 @@ def run_killed(prefect_api: str) -> Callable[..., None]:
     """`run_killed(flow, target, number, when)`: a process of its own that is killed there."""
 
     def run(flow: str, target: str, number: int, when: str) -> None:
-        argv = [sys.executable, str(RUNNER), module_of(flow), flow, target, str(number), when]
+        argv = [sys.executable, str(RUNNER), get_flow_module(flow), flow, target, str(number), when]
         ended = subprocess.run(
             argv,
             env={**os.environ, "PREFECT_API_URL": prefect_api, "PYTHONPATH": str(REPOSITORY)},
@@ -177,8 +179,8 @@ def run_killed(prefect_api: str) -> Callable[..., None]:
             timeout=300,
             check=False,
         )
-        told = ended.stdout[-2000:] + ended.stderr[-3000:]
-        assert ended.returncode == -signal.SIGKILL, told
+        output = ended.stdout[-2000:] + ended.stderr[-3000:]
+        assert ended.returncode == -signal.SIGKILL, output
 
     return run
 
@@ -186,13 +188,13 @@ def run_killed(prefect_api: str) -> Callable[..., None]:
 @pytest.fixture
 def run_whole(prefect_api: str) -> Callable[[str], dict[str, Any]]:
     """`run_whole(flow)`: the flow in this process, to its end."""
-    return lambda flow: getattr(importlib.import_module(module_of(flow)), flow)()
+    return lambda flow: getattr(importlib.import_module(get_flow_module(flow)), flow)()
 
 
 @pytest.fixture
-def answer() -> Callable[..., None]:
+def record_annotation() -> Callable[..., None]:
     """`answer(workspace, asset, verdict, clicked_faces)`."""
-    return _answer
+    return _record_annotation
 
 
 @pytest.fixture

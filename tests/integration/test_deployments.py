@@ -7,7 +7,7 @@ import pytest
 
 from deployments import apply
 from infra.local import start_worker, stop_service
-from infra.services import prefect_env
+from infra.services import make_prefect_env
 from tasks.catalogue import AssetState
 
 FLOWS = {
@@ -57,10 +57,10 @@ def test_every_flow_stands_in_its_pool_with_a_queueing_limit(applied):
 
 
 @pytest.mark.slow
-def test_a_worker_runs_a_deployment(applied, world, stack_home):
+def test_a_worker_runs_a_deployment(applied, pipeline, stack_home):
     from prefect.deployments import run_deployment
 
-    env = {**prefect_env(stack_home, applied), **world.variables}
+    env = {**make_prefect_env(stack_home, applied), **pipeline.variables}
     start_worker(stack_home, "cpu", env)
     try:
         run = run_deployment("ingest/cpu", timeout=120, poll_interval=1, as_subflow=False)
@@ -68,5 +68,5 @@ def test_a_worker_runs_a_deployment(applied, world, stack_home):
         stop_service(stack_home, "worker-cpu")
     log = (stack_home / "logs/worker-cpu.log").read_text()
     assert run.state.is_completed(), log[-3000:]
-    assert world.open().catalogue.counts()[AssetState.REGISTERED] == 3
+    assert pipeline.open_context().catalogue.count_assets()[AssetState.REGISTERED] == 3
     assert "SEGVIGEN_STORE_ROOT_URL" in os.environ

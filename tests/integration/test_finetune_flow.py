@@ -17,7 +17,7 @@ from segvigen_model.command.options import OK, WENT_WRONG
 from segvigen_model.datasets.procedural import make_asset
 from segvigen_model.mesh.io import load_mesh, save_glb
 from segvigen_model.training import promotion
-from tasks.checkpoints import load_segmenter, published, use
+from tasks.checkpoints import list_published, load_segmenter, use_checkpoint
 from tasks.labelling.label_sets import accept_asset
 from tasks.workspace import open_workspace
 
@@ -41,7 +41,7 @@ def variables(folder, monkeypatch, quick_tuning):
         "SEGVIGEN_MODEL_NUM_STEPS": "1",
     }.items():
         monkeypatch.setenv(name, text)
-    monkeypatch.setattr(promotion, "GUARD_OBJECTS", 1)
+    monkeypatch.setattr(promotion, "REGRESSION_OBJECTS", 1)
 
 
 def _label(folder: Path) -> None:
@@ -53,7 +53,7 @@ def _label(folder: Path) -> None:
     for flow in (ingest, encode, propose):
         flow()
     workspace = open_workspace()
-    for asset in workspace.catalogue.assets("proposed"):
+    for asset in workspace.catalogue.list_assets("proposed"):
         workspace.catalogue.move(asset.asset_id, "in_review")
         accept_asset(workspace, asset.asset_id, "ann")
     assert build_shards()["counts"]["samples"] == NUM_ASSETS
@@ -67,7 +67,7 @@ def test_accepted_labels_become_a_judged_checkpoint(folder, variables, prefect_a
     assert sum(first["counts"].values()) == NUM_ASSETS
     assert not first["is_in_use"] and "held-out objects say nothing" in first["note"]
     catalogue = open_workspace().catalogue
-    (row,) = published(catalogue)
+    (row,) = list_published(catalogue)
     assert row.alias == first["version"] and row.detail["own"]["objects"] < promotion.MIN_OBJECTS
 
     steps = next((folder / "checkpoints" / RUNS).glob("*/run/state.json"))
@@ -75,7 +75,7 @@ def test_accepted_labels_become_a_judged_checkpoint(folder, variables, prefect_a
     again = finetune(minutes=0.02)
     assert again["version"] == first["version"] and steps.read_text() == before, "found, not made"
 
-    use(catalogue, row.alias)
+    use_checkpoint(catalogue, row.alias)
     workspace = open_workspace()
     assert load_segmenter(workspace).weights["patch_network"] == row.sha256
     assert "accept more assets first" in finetune(minutes=0.02)["note"]
@@ -83,10 +83,10 @@ def test_accepted_labels_become_a_judged_checkpoint(folder, variables, prefect_a
 
 
 def test_people_see_and_choose_checkpoints(folder, variables, tmp_path):
-    (row,) = published(open_workspace().catalogue)
+    (row,) = list_published(open_workspace().catalogue)
     home = ["--home", str(tmp_path / "none")]
-    told = CliRunner().invoke(make_app(), ["use", "default", *home])
-    assert told.exit_code == OK and "in use now: default" in told.output
+    reported = CliRunner().invoke(make_app(), ["use", "default", *home])
+    assert reported.exit_code == OK and "in use now: default" in reported.output
     listed = CliRunner().invoke(make_app(), ["checkpoints", "--json", *home])
     rows = {each["version"]: each for each in json.loads(listed.stdout)}
     assert rows["default"]["is_in_use"] and not rows[row.alias]["is_in_use"]
@@ -100,19 +100,19 @@ def test_people_see_and_choose_checkpoints(folder, variables, tmp_path):
 def test_the_dataset_comes_out_as_a_labelled_folder(folder, variables, tmp_path):
     out = tmp_path / "labelled"
     home = ["--home", str(tmp_path / "none")]
-    told = CliRunner().invoke(make_app(), ["export", "--out", str(out), *home])
-    assert told.exit_code == OK, told.output
+    reported = CliRunner().invoke(make_app(), ["export", "--out", str(out), *home])
+    assert reported.exit_code == OK, reported.output
     rows = [json.loads(line) for line in (out / "manifest.jsonl").read_text().splitlines()]
     assert len(rows) == NUM_ASSETS and all((out / row["glb"]).is_file() for row in rows)
-    assert f"{sum(row['split'] == 'train' for row in rows)} train" in told.output
+    assert f"{sum(row['split'] == 'train' for row in rows)} train" in reported.output
 
 
 def test_one_asset_is_shown_whole_and_its_parts_come_out_as_a_glb(folder, variables, tmp_path):
     home = ["--home", str(tmp_path / "none")]
     out = tmp_path / "parts.glb"
-    told = CliRunner().invoke(make_app(), ["show", "stool-1.glb", "--glb", str(out), *home])
-    assert told.exit_code == OK, told.output
-    assert "sharded, round 0" in told.output and "Label sets" in told.output
+    reported = CliRunner().invoke(make_app(), ["show", "stool-1.glb", "--glb", str(out), *home])
+    assert reported.exit_code == OK, reported.output
+    assert "sharded, round 0" in reported.output and "Label sets" in reported.output
     held = json.loads(
         CliRunner().invoke(make_app(), ["show", "stool-1.glb", "--json", *home]).stdout
     )

@@ -9,9 +9,9 @@ from prefect import flow
 
 from flows.runtime import chunks
 from flows.runtime.chunks import Stage, asset_stage, run_stage
-from flows.runtime.report import Outcome, listening
+from flows.runtime.report import Outcome, listen_to_progress
 from segvigen_model.errors import AssetRejected
-from tasks.catalogue import AssetRow, AssetState, Catalogue, worker_id
+from tasks.catalogue import AssetRow, AssetState, Catalogue, make_worker_id
 from tasks.settings import load_settings
 from tasks.stages.runner import StageResult
 from tasks.storage.store import Store
@@ -28,7 +28,7 @@ def workspace(tmp_path, prefect_api, monkeypatch) -> Workspace:
         catalogue.register(AssetRow(asset_id, AssetState.REGISTERED, name=f"{asset_id[-1]}.glb"))
     store = Store(f"file://{tmp_path}/store")
     settings = load_settings(overrides={"work": {"chunk_size": 2, "max_attempts": 2}})
-    return Workspace(store, store, catalogue, settings, worker_id("test"))
+    return Workspace(store, store, catalogue, settings, make_worker_id("test"))
 
 
 def _stage(before=lambda asset_id: None) -> Stage:
@@ -49,14 +49,14 @@ def _run(workspace: Workspace, stage: Stage, limit: int | None = None) -> dict:
 
 
 def test_all_assets_in_chunks_then_nothing(workspace, prefect_api):
-    heard = []
-    with listening(lambda *progress: heard.append(progress)):
+    received = []
+    with listen_to_progress(lambda *progress: received.append(progress)):
         report = _run(workspace, _stage())
     assert report["counts"] == {"encoded": 5}
-    assert heard[0] == ("test_stage", 0, 5) and heard[-1] == ("test_stage", 5, 5)
-    events = len(workspace.catalogue.events())
+    assert received[0] == ("test_stage", 0, 5) and received[-1] == ("test_stage", 5, 5)
+    events = len(workspace.catalogue.list_events())
     assert _run(workspace, _stage())["counts"] == {}
-    assert len(workspace.catalogue.events()) == events, "a second run writes nothing"
+    assert len(workspace.catalogue.list_events()) == events, "a second run writes nothing"
     found = httpx.post(
         f"{prefect_api}/artifacts/latest/filter",
         json={"artifacts": {"key": {"any_": ["test-stage-assets", "test-stage-progress"]}}},
@@ -69,7 +69,7 @@ def test_all_assets_in_chunks_then_nothing(workspace, prefect_api):
 
 def test_limit_is_exact(workspace):
     assert _run(workspace, _stage(), limit=3)["counts"] == {"encoded": 3}
-    assert workspace.catalogue.counts()[AssetState.REGISTERED] == 2
+    assert workspace.catalogue.count_assets()[AssetState.REGISTERED] == 2
 
 
 def test_a_bad_asset_is_counted_then_parked_and_the_rest_goes_on(workspace):
@@ -79,9 +79,9 @@ def test_a_bad_asset_is_counted_then_parked_and_the_rest_goes_on(workspace):
 
     report = _run(workspace, _stage(refuse_one))
     assert report["counts"] == {"encoded": 4, "registered": 1}
-    assert workspace.catalogue.asset(IDS[1]).attempts == 1
+    assert workspace.catalogue.get_asset(IDS[1]).attempts == 1
     assert _run(workspace, _stage(refuse_one))["counts"] == {"failed": 1}
-    parked = workspace.catalogue.asset(IDS[1])
+    parked = workspace.catalogue.get_asset(IDS[1])
     assert parked.state is AssetState.FAILED and "negative volume" in parked.last_error
 
 
@@ -91,7 +91,7 @@ def test_a_rejected_asset_is_parked_with_its_reason(workspace):
             raise AssetRejected("no_faces", "the mesh has 0 faces; export it again")
 
     assert _run(workspace, _stage(reject_one))["counts"] == {"encoded": 4, "rejected": 1}
-    assert workspace.catalogue.asset(IDS[0]).reason == "no_faces"
+    assert workspace.catalogue.get_asset(IDS[0]).reason == "no_faces"
 
 
 def test_a_short_outage_costs_no_asset_an_attempt(workspace):
@@ -102,7 +102,7 @@ def test_a_short_outage_costs_no_asset_an_attempt(workspace):
             raise ConnectionError("store does not answer")
 
     assert _run(workspace, _stage(fail_once))["counts"] == {"encoded": 5}
-    assert not [asset for asset in workspace.catalogue.assets() if asset.attempts]
+    assert not [asset for asset in workspace.catalogue.list_assets() if asset.attempts]
 
 
 def test_a_long_outage_fails_the_flow_and_no_asset(workspace):
@@ -115,7 +115,7 @@ def test_a_long_outage_fails_the_flow_and_no_asset(workspace):
     with pytest.raises(ConnectionError):
         _run(workspace, _stage(fail))
     assert len(calls) == 3, "one try and two retries"
-    for asset in workspace.catalogue.assets():
+    for asset in workspace.catalogue.list_assets():
         assert asset.state is AssetState.REGISTERED
         assert asset.attempts == 0 and asset.lease_owner is None
 
@@ -135,7 +135,7 @@ def test_what_others_hold_is_left_alone(workspace):
     other = "elsewhere/1/1/other"
     workspace.catalogue.claim([AssetState.REGISTERED], 2, other)
     assert _run(workspace, _stage())["counts"] == {"encoded": 3}
-    held = workspace.catalogue.assets(AssetState.REGISTERED)
+    held = workspace.catalogue.list_assets(AssetState.REGISTERED)
     assert [asset.lease_owner for asset in held] == [other, other]
 
 
@@ -154,22 +154,22 @@ def test_leases_are_renewed_while_one_asset_takes_long(workspace):
     workspace = _short(workspace, 2.0)
 
     def wait_for_a_renewal(asset_id: str) -> None:
-        first = workspace.catalogue.asset(asset_id).lease_until
-        assert _until(lambda: workspace.catalogue.asset(asset_id).lease_until > first)
+        first = workspace.catalogue.get_asset(asset_id).lease_until
+        assert _until(lambda: workspace.catalogue.get_asset(asset_id).lease_until > first)
 
     assert _run(workspace, _stage(wait_for_a_renewal), limit=2)["counts"] == {"encoded": 2}
-    assert not [asset for asset in workspace.catalogue.assets() if asset.attempts]
+    assert not [asset for asset in workspace.catalogue.list_assets() if asset.attempts]
     assert not [thread for thread in threading.enumerate() if thread.name == "leases"]
 
 
-def test_leases_are_renewed_while_a_chunk_tells_nothing(workspace):
+def test_leases_are_renewed_while_a_chunk_reports_nothing(workspace):
     workspace = _short(workspace, 2.0)
 
     def push(workspace, asset_ids):
         """As the desk's push: every outcome at the end."""
         last = asset_ids[-1]
-        first = workspace.catalogue.asset(last).lease_until
-        assert _until(lambda: workspace.catalogue.asset(last).lease_until > first)
+        first = workspace.catalogue.get_asset(last).lease_until
+        assert _until(lambda: workspace.catalogue.get_asset(last).lease_until > first)
         for asset_id in asset_ids:
             workspace.catalogue.move(asset_id, AssetState.ENCODED, worker=workspace.worker)
         return [Outcome(asset_id, "encoded") for asset_id in asset_ids]
@@ -182,16 +182,16 @@ def test_leases_are_renewed_while_a_chunk_tells_nothing(workspace):
 
 
 def test_who_stalls_loses_its_leases(workspace, monkeypatch):
-    monkeypatch.setattr(chunks, "MAX_SILENT_LEASES", 1)
+    monkeypatch.setattr(chunks, "MAX_IDLE_LEASES", 1)
     workspace = _short(workspace, 0.5)
     other = "elsewhere/1/1/other"
 
     def stall(asset_id: str) -> None:
         def is_taken() -> bool:
             workspace.catalogue.claim([AssetState.REGISTERED], 5, other, max_attempts=9)
-            return workspace.catalogue.asset(asset_id).lease_owner == other
+            return workspace.catalogue.get_asset(asset_id).lease_owner == other
 
         assert _until(is_taken)
 
     assert _run(workspace, _stage(stall), limit=1)["counts"] == {"registered": 1}
-    assert workspace.catalogue.asset(IDS[0]).lease_owner == other
+    assert workspace.catalogue.get_asset(IDS[0]).lease_owner == other

@@ -45,8 +45,8 @@ def test_s3_keeps_data_over_a_kill_and_its_port(tmp_path):
 
 
 def test_s3_refuses_a_wrong_secret(s3_server):
-    answer = httpx.get(f"{s3_server.url}/{s3_server.raw_bucket}", trust_env=False)
-    assert answer.status_code >= 400
+    response = httpx.get(f"{s3_server.url}/{s3_server.raw_bucket}", trust_env=False)
+    assert response.status_code >= 400
     wrong = StoreSettings(
         root_url=f"s3://{s3_server.store_bucket}",
         s3_endpoint_url=s3_server.url,
@@ -67,29 +67,29 @@ def test_services_listen_on_this_machine_only(s3_server, stack_home):
 
 def test_environment_names_the_running_services(s3_server, stack_home, monkeypatch):
     monkeypatch.setenv("SEGVIGEN_MODEL_NUM_DRAWS", "2")
-    env = LocalStack(stack_home).environment()
+    env = LocalStack(stack_home).make_environment()
     assert env["SEGVIGEN_STORE_S3_ENDPOINT_URL"] == s3_server.url
     assert env["SEGVIGEN_STORE_ROOT_URL"] == f"s3://{s3_server.store_bucket}"
     assert env["SEGVIGEN_MODEL_NUM_DRAWS"] == "2"
     monkeypatch.setenv("SEGVIGEN_STORE_ROOT_URL", "file:///mine")
-    assert LocalStack(stack_home).environment()["SEGVIGEN_STORE_ROOT_URL"] == "file:///mine"
+    assert LocalStack(stack_home).make_environment()["SEGVIGEN_STORE_ROOT_URL"] == "file:///mine"
 
 
 def test_status_shows_what_runs(s3_server, stack_home):
-    status = {row.name: row for row in LocalStack(stack_home).status()}
+    status = {row.name: row for row in LocalStack(stack_home).list_status()}
     assert status["s3"].is_running and status["s3"].url == s3_server.url
     assert set(status) == {"s3", "prefect", "label-studio", "worker-cpu", "worker-gpu", "refine"}
 
 
 def test_prefect_answers(prefect_server):
-    answer = httpx.get(f"{prefect_server.api_url}/health", trust_env=False)
-    assert answer.status_code == 200
+    response = httpx.get(f"{prefect_server.api_url}/health", trust_env=False)
+    assert response.status_code == 200
 
 
 @pytest.mark.slow
 def test_label_studio_knows_its_user(label_studio):
     header = {"Authorization": f"Token {label_studio.token}"}
     url = f"{label_studio.url}/api/current-user/whoami"
-    answer = httpx.get(url, headers=header, trust_env=False)
-    assert answer.json()["email"] == label_studio.username
+    response = httpx.get(url, headers=header, trust_env=False)
+    assert response.json()["email"] == label_studio.username
     assert httpx.get(url, trust_env=False).status_code == 401

@@ -17,7 +17,7 @@ from segvigen_model.datasets.procedural.paint import (
     SCHEME_SHARES,
     SCHEMES,
     assign_materials,
-    box_uv,
+    project_box_uv,
 )
 from segvigen_model.types import AssetMesh
 
@@ -52,7 +52,7 @@ def make_asset(category: str, seed: int, *, textured: bool | None = None) -> Lab
     rng = np.random.default_rng([zlib.crc32(category.encode()), seed & 0xFFFFFFFF])
     builder = Builder(rng)
     MAKERS[category](builder)
-    return painted(builder, category, seed, choose_scheme(rng, textured))
+    return paint_builder(builder, category, seed, choose_scheme(rng, textured))
 
 
 def choose_scheme(rng: np.random.Generator, textured: bool | None) -> str:
@@ -65,9 +65,9 @@ def choose_scheme(rng: np.random.Generator, textured: bool | None) -> str:
     return str(rng.choice(SCHEMES, p=shares / shares.sum()))
 
 
-def painted(builder: Builder, category: str, seed: int, scheme: str) -> LabelledMesh:
+def paint_builder(builder: Builder, category: str, seed: int, scheme: str) -> LabelledMesh:
     """Give the collected solids materials and put faces in file order (by material)."""
-    vertices, faces, labels, names = builder.merged()
+    vertices, faces, labels, names = builder.merge_solids()
     part_material, materials = assign_materials(builder.rng, names, scheme)
     order = np.argsort(part_material[labels], kind="stable")
     faces, labels = faces[order], labels[order]
@@ -78,7 +78,7 @@ def painted(builder: Builder, category: str, seed: int, scheme: str) -> Labelled
         faces=faces,
         face_material=face_material,
         materials=materials,
-        corner_uv=box_uv(vertices[faces], uv_scale) if scheme == "texture" else None,
+        corner_uv=project_box_uv(vertices[faces], uv_scale) if scheme == "texture" else None,
         face_geometry=face_material.copy(),
         geometry_names=tuple(f"geom_{i:03d}" for i in range(len(materials))),
     )

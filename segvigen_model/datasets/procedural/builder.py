@@ -37,7 +37,7 @@ class LabelledMesh:
     seed: int
 
 
-def turn(axis: Vector, angle: float) -> FloatArray:
+def make_rotation(axis: Vector, angle: float) -> FloatArray:
     """(3, 3) rotation about `axis` by `angle` radians."""
     x, y, z = np.asarray(axis, float) / (np.linalg.norm(axis) + 1e-12)
     cross = np.array([[0, -z, y], [z, 0, -x], [-y, x, 0]])
@@ -52,15 +52,15 @@ class Builder:
     rng: np.random.Generator
     solids: list[tuple[str, Solid]] = field(default_factory=list)
 
-    def u(self, low: float, high: float) -> float:
+    def draw_uniform(self, low: float, high: float) -> float:
         """A uniform number."""
         return float(self.rng.uniform(low, high))
 
-    def n(self, low: int, high: int) -> int:
+    def draw_integer(self, low: int, high: int) -> int:
         """A uniform integer, both ends included."""
         return int(self.rng.integers(low, high + 1))
 
-    def chance(self, share: float) -> bool:
+    def draw_chance(self, share: float) -> bool:
         """True with probability `share`."""
         return bool(self.rng.random() < share)
 
@@ -68,9 +68,11 @@ class Builder:
         self, name: str, solid: Solid, at: Vector = (0, 0, 0), rot: FloatArray | None = None
     ) -> None:
         """Add a solid to part `name`, turned by `rot` and then moved to `at`."""
-        self.solids.append((name, primitives.moved(solid, IDENTITY if rot is None else rot, at)))
+        self.solids.append(
+            (name, primitives.transform_solid(solid, IDENTITY if rot is None else rot, at))
+        )
 
-    def box(
+    def add_box(
         self,
         name: str,
         at: Vector,
@@ -80,16 +82,16 @@ class Builder:
         rot: FloatArray | None = None,
     ) -> None:
         """A cuboid with its centre at `at`."""
-        self.add(name, primitives.box(list(size), bevel), at, rot)
+        self.add(name, primitives.make_box(list(size), bevel), at, rot)
 
-    def ball(
+    def add_ball(
         self, name: str, at: Vector, radii: Vector | float, *, rot: FloatArray | None = None
     ) -> None:
         """An ellipsoid with its centre at `at`."""
         triple = [radii] * 3 if isinstance(radii, int | float) else list(radii)
-        self.add(name, primitives.ball(triple, self.n(10, 18)), at, rot)
+        self.add(name, primitives.make_ball(triple, self.draw_integer(10, 18)), at, rot)
 
-    def rod(
+    def add_rod(
         self,
         name: str,
         a: Vector,
@@ -102,25 +104,25 @@ class Builder:
         start, end = np.asarray(a, float), np.asarray(b, float)
         axis = end - start
         height = float(np.linalg.norm(axis))
-        solid = primitives.cone(
-            radius, radius if tip is None else tip, height, sides or self.n(8, 16)
+        solid = primitives.make_cone(
+            radius, radius if tip is None else tip, height, sides or self.draw_integer(8, 16)
         )
-        self.add(name, solid, (start + end) / 2, primitives.axis_frame(axis))
+        self.add(name, solid, (start + end) / 2, primitives.make_axis_frame(axis))
 
-    def limb(self, name: str, a: Vector, b: Vector, radius: float) -> None:
+    def add_limb(self, name: str, a: Vector, b: Vector, radius: float) -> None:
         """A capsule from a to b."""
         start, end = np.asarray(a, float), np.asarray(b, float)
         axis = end - start
-        solid = primitives.capsule(radius, float(np.linalg.norm(axis)))
-        self.add(name, solid, (start + end) / 2, primitives.axis_frame(axis))
+        solid = primitives.make_capsule(radius, float(np.linalg.norm(axis)))
+        self.add(name, solid, (start + end) / 2, primitives.make_axis_frame(axis))
 
-    def ring(
+    def add_ring(
         self, name: str, at: Vector, major: float, minor: float, axis: Vector = (0, 1, 0)
     ) -> None:
         """A torus about `axis`."""
-        self.add(name, primitives.torus(major, minor), at, primitives.axis_frame(axis))
+        self.add(name, primitives.make_torus(major, minor), at, primitives.make_axis_frame(axis))
 
-    def lathe(
+    def add_lathe(
         self,
         name: str,
         profile: Sequence[tuple[float, float]],
@@ -130,15 +132,15 @@ class Builder:
         sides: int = 18,
     ) -> None:
         """A surface of revolution about `axis` through `at`."""
-        self.add(name, primitives.lathe(profile, sides), at, primitives.axis_frame(axis))
+        self.add(name, primitives.make_lathe(profile, sides), at, primitives.make_axis_frame(axis))
 
-    def tube(
+    def add_tube(
         self, name: str, points: Sequence[Vector], radius: float, *, closed: bool = False
     ) -> None:
         """A bent pipe through `points`."""
-        self.add(name, primitives.tube(np.asarray(points, float), radius, closed=closed))
+        self.add(name, primitives.make_tube(np.asarray(points, float), radius, closed=closed))
 
-    def plate(
+    def add_plate(
         self,
         name: str,
         polygon: Sequence[Sequence[float]] | FloatArray,
@@ -149,19 +151,19 @@ class Builder:
         taper: float = 1.0,
     ) -> None:
         """A star-shaped polygon (x, z) extruded along Y, then turned and moved."""
-        self.add(name, primitives.prism(np.asarray(polygon, float), thickness, taper), at, rot)
+        self.add(name, primitives.make_prism(np.asarray(polygon, float), thickness, taper), at, rot)
 
-    def names(self) -> tuple[str, ...]:
+    def list_names(self) -> tuple[str, ...]:
         """Part names in order of first use."""
         return tuple(dict.fromkeys(name for name, _ in self.solids))
 
-    def merged(self) -> tuple[FloatArray, IntArray, IntArray, tuple[str, ...]]:
+    def merge_solids(self) -> tuple[FloatArray, IntArray, IntArray, tuple[str, ...]]:
         """All solids as one soup.
 
         Returns:
             vertices (V, 3) float64, faces (F, 3) int64, labels (F,) int32, part names.
         """
-        names = self.names()
+        names = self.list_names()
         index = {name: i for i, name in enumerate(names)}
         offsets = np.cumsum([0, *(len(s.vertices) for _, s in self.solids)])
         pairs = list(zip(self.solids, offsets, strict=False))

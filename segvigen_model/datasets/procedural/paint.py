@@ -15,7 +15,7 @@ SCHEME_SHARES = (0.2, 0.35, 0.15, 0.1, 0.2)
 TEXTURE_SIZE = 64
 
 
-def random_color(rng: np.random.Generator) -> tuple[float, float, float, float]:
+def draw_random_color(rng: np.random.Generator) -> tuple[float, float, float, float]:
     """An opaque colour, muted or vivid."""
     value = rng.uniform(0.05, 0.98, 3)
     if rng.random() < 0.5:
@@ -23,7 +23,7 @@ def random_color(rng: np.random.Generator) -> tuple[float, float, float, float]:
     return float(value[0]), float(value[1]), float(value[2]), 1.0
 
 
-def pattern(rng: np.random.Generator, size: int = TEXTURE_SIZE) -> ByteArray:
+def draw_pattern(rng: np.random.Generator, size: int = TEXTURE_SIZE) -> ByteArray:
     """(size, size, 4) uint8 picture: noise, gradient, checks or stripes between two colours."""
     grid = np.stack(np.meshgrid(np.arange(size), np.arange(size), indexing="ij"), -1) / size
     kind = rng.integers(4)
@@ -37,11 +37,11 @@ def pattern(rng: np.random.Generator, size: int = TEXTURE_SIZE) -> ByteArray:
     else:
         mix = 0.5 + 0.5 * np.sin(grid @ rng.uniform(5, 40, 2))
     mix = np.clip(mix + rng.normal(0, 0.05, mix.shape), 0, 1)[..., None]
-    first, second = (np.array(random_color(rng)) for _ in range(2))
+    first, second = (np.array(draw_random_color(rng)) for _ in range(2))
     return (255 * (first * mix + second * (1 - mix))).round().astype(np.uint8)
 
 
-def box_uv(triangles: FloatArray, scale: float) -> FloatArray:
+def project_box_uv(triangles: FloatArray, scale: float) -> FloatArray:
     """(F, 3, 2) float32 texture coordinates by projection along each face's main axis."""
     low = triangles.reshape(-1, 3).min(0)
     unit = (triangles - low) / max(float(np.ptp(triangles)), 1e-9) * scale
@@ -86,8 +86,8 @@ def make_material(rng: np.random.Generator, number: int, scheme: str) -> Materia
     rough = float(rng.uniform(0.2, 1.0))
     if scheme == "texture":
         return Material(
-            name, metallic_factor=0.0, roughness_factor=rough, base_color_texture=pattern(rng)
+            name, metallic_factor=0.0, roughness_factor=rough, base_color_texture=draw_pattern(rng)
         )
     level = float(rng.uniform(0.3, 0.9))
-    color = (level, level, level, 1.0) if scheme == "grey" else random_color(rng)
+    color = (level, level, level, 1.0) if scheme == "grey" else draw_random_color(rng)
     return Material(name, color, metallic_factor=0.0, roughness_factor=rough)

@@ -27,7 +27,9 @@ class Solid:
     faces: IntArray
 
 
-def moved(solid: Solid, matrix: FloatArray, offset: Sequence[float] | FloatArray) -> Solid:
+def transform_solid(
+    solid: Solid, matrix: FloatArray, offset: Sequence[float] | FloatArray
+) -> Solid:
     """Apply x -> matrix @ x + offset; a mirroring matrix also flips the winding.
 
     Args:
@@ -42,7 +44,7 @@ def moved(solid: Solid, matrix: FloatArray, offset: Sequence[float] | FloatArray
     return Solid(solid.vertices @ np.asarray(matrix).T + np.asarray(offset, float), faces)
 
 
-def grid_faces(num_rows: int, num_columns: int, *, closed: bool) -> IntArray:
+def make_grid_faces(num_rows: int, num_columns: int, *, closed: bool) -> IntArray:
     """Triangles of a (rows x columns) vertex grid; `closed` joins the last column to the first."""
     last = num_columns if closed else num_columns - 1
     row, column = np.meshgrid(np.arange(num_rows - 1), np.arange(last), indexing="ij")
@@ -52,14 +54,14 @@ def grid_faces(num_rows: int, num_columns: int, *, closed: bool) -> IntArray:
     return np.concatenate([np.stack([a, c, b], 1), np.stack([b, c, d], 1)])
 
 
-def without_slivers(vertices: FloatArray, faces: IntArray) -> Solid:
+def remove_slivers(vertices: FloatArray, faces: IntArray) -> Solid:
     """Drop triangles of (almost) no area, as the poles of a lathe make them."""
     tri = vertices[faces]
     area = np.linalg.norm(np.cross(tri[:, 1] - tri[:, 0], tri[:, 2] - tri[:, 0]), axis=1)
     return Solid(vertices, faces[area > 1e-10 * max(float(np.ptp(vertices)), 1e-9) ** 2])
 
 
-def box(size: Sequence[float], bevel: float = 0.0) -> Solid:
+def make_box(size: Sequence[float], bevel: float = 0.0) -> Solid:
     """A cuboid about the origin, its vertical edges cut by `bevel` (length)."""
     half = np.asarray(size, float) / 2
     cut = min(bevel, 0.9 * half[0], 0.9 * half[2])
@@ -73,10 +75,10 @@ def box(size: Sequence[float], bevel: float = 0.0) -> Solid:
                 *[[x - cut, z], [-x + cut, z], [-x, z - cut], [-x, -z + cut]],
             ]
         )
-    return prism(corners, float(size[1]))
+    return make_prism(corners, float(size[1]))
 
 
-def prism(polygon: FloatArray, height: float, taper: float = 1.0) -> Solid:
+def make_prism(polygon: FloatArray, height: float, taper: float = 1.0) -> Solid:
     """Extrude a star-shaped polygon of the XZ plane along Y, centred on the origin's height.
 
     Args:
@@ -103,7 +105,7 @@ def prism(polygon: FloatArray, height: float, taper: float = 1.0) -> Solid:
     return Solid(np.concatenate(layers), np.concatenate([*sides, bottom, lid]))
 
 
-def lathe(profile: Sequence[tuple[float, float]], segments: int = 16) -> Solid:
+def make_lathe(profile: Sequence[tuple[float, float]], segments: int = 16) -> Solid:
     """Turn a profile of (radius, y) about +Y. Rising profiles face outwards.
 
     Args:
@@ -119,39 +121,41 @@ def lathe(profile: Sequence[tuple[float, float]], segments: int = 16) -> Solid:
     radius = points[:, :1, None] * ring[None]
     height = np.broadcast_to(points[:, 1:2], (len(points), segments))
     vertices = np.stack([radius[..., 0], height, radius[..., 1]], -1).reshape(-1, 3)
-    return without_slivers(vertices, grid_faces(len(points), segments, closed=True))
+    return remove_slivers(vertices, make_grid_faces(len(points), segments, closed=True))
 
 
-def cone(bottom: float, top: float, height: float, segments: int = 16) -> Solid:
+def make_cone(bottom: float, top: float, height: float, segments: int = 16) -> Solid:
     """A closed cylinder or frustum about the origin."""
     half = height / 2
-    return lathe([(0, -half), (bottom, -half), (top, half), (0, half)], segments)
+    return make_lathe([(0, -half), (bottom, -half), (top, half), (0, half)], segments)
 
 
-def ball(radii: Sequence[float], segments: int = 16) -> Solid:
+def make_ball(radii: Sequence[float], segments: int = 16) -> Solid:
     """An ellipsoid about the origin."""
     angle = np.linspace(-np.pi / 2, np.pi / 2, max(5, segments // 2 + 1))
     profile = [(float(np.cos(a)), float(np.sin(a))) for a in angle]
-    return moved(lathe(profile, segments), np.diag(np.asarray(radii, float)), (0, 0, 0))
+    return transform_solid(
+        make_lathe(profile, segments), np.diag(np.asarray(radii, float)), (0, 0, 0)
+    )
 
 
-def capsule(radius: float, height: float, segments: int = 14) -> Solid:
+def make_capsule(radius: float, height: float, segments: int = 14) -> Solid:
     """A cylinder of `height` between the centres of two half balls, about the origin."""
     angle = np.linspace(-np.pi / 2, np.pi / 2, 8)
     sign = np.where(angle < 0, -1, 1)
     y = radius * np.sin(angle) + sign * height / 2
     pairs = zip(radius * np.cos(angle), y, strict=True)
-    return lathe([(float(r), float(v)) for r, v in pairs], segments)
+    return make_lathe([(float(r), float(v)) for r, v in pairs], segments)
 
 
-def torus(major: float, minor: float, segments: int = 20, sides: int = 10) -> Solid:
+def make_torus(major: float, minor: float, segments: int = 20, sides: int = 10) -> Solid:
     """A ring about +Y."""
     angle = np.arange(segments) / segments * 2 * np.pi
     points = np.stack([major * np.cos(angle), np.zeros(segments), major * np.sin(angle)], 1)
-    return tube(points, minor, sides=sides, closed=True)
+    return make_tube(points, minor, sides=sides, closed=True)
 
 
-def tube(points: FloatArray, radius: float, *, sides: int = 8, closed: bool = False) -> Solid:
+def make_tube(points: FloatArray, radius: float, *, sides: int = 8, closed: bool = False) -> Solid:
     """Sweep a circle along a polyline (a bent pipe; ends are capped).
 
     Args:
@@ -166,9 +170,9 @@ def tube(points: FloatArray, radius: float, *, sides: int = 8, closed: bool = Fa
     line = np.asarray(points, float)
     around = np.roll(line, -1, 0) - np.roll(line, 1, 0)
     tangent = around if closed else np.gradient(line, axis=0)
-    frames = [axis_frame(t) for t in tangent]
+    frames = [make_axis_frame(t) for t in tangent]
     for i in range(1, len(frames)):
-        frames[i] = untwisted(frames[i], frames[i - 1])
+        frames[i] = untwist_frame(frames[i], frames[i - 1])
     angle = np.arange(sides) / sides * 2 * np.pi
     circle = np.stack([np.cos(angle), np.zeros(sides), np.sin(angle)], 1) * radius
     rings = np.stack([p + circle @ f.T for p, f in zip(line, frames, strict=True)])
@@ -177,10 +181,10 @@ def tube(points: FloatArray, radius: float, *, sides: int = 8, closed: bool = Fa
     else:
         ends = [np.repeat(p[None], sides, 0) for p in (line[0], line[-1])]
         rings = np.concatenate([ends[0][None], rings, ends[1][None]])
-    return without_slivers(rings.reshape(-1, 3), grid_faces(len(rings), sides, closed=True))
+    return remove_slivers(rings.reshape(-1, 3), make_grid_faces(len(rings), sides, closed=True))
 
 
-def untwisted(frame: FloatArray, previous: FloatArray) -> FloatArray:
+def untwist_frame(frame: FloatArray, previous: FloatArray) -> FloatArray:
     """Turn a frame about its own Y so that its X follows the previous frame's X."""
     y = frame[:, 1]
     x = previous[:, 0] - y * (previous[:, 0] @ y)
@@ -188,7 +192,7 @@ def untwisted(frame: FloatArray, previous: FloatArray) -> FloatArray:
     return np.stack([x, y, np.cross(x, y)], 1)
 
 
-def axis_frame(direction: Sequence[float] | FloatArray) -> FloatArray:
+def make_axis_frame(direction: Sequence[float] | FloatArray) -> FloatArray:
     """(3, 3) rotation that takes +Y to `direction`."""
     y = np.asarray(direction, float)
     y = y / (np.linalg.norm(y) + 1e-12)

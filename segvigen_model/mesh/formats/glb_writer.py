@@ -33,7 +33,7 @@ class _Blob:
     images: list[dict[str, Any]] = field(default_factory=list)
     image_of: dict[int, int] = field(default_factory=dict)
 
-    def view(self, data: bytes, target: int | None = None) -> int:
+    def add_view(self, data: bytes, target: int | None = None) -> int:
         """Append bytes, aligned to four, and give the view's number."""
         self.data.extend(b"\x00" * (-len(self.data) % 4))
         view = {"buffer": 0, "byteOffset": len(self.data), "byteLength": len(data)}
@@ -41,22 +41,22 @@ class _Blob:
         self.data.extend(data)
         return len(self.views) - 1
 
-    def accessor(self, values: Any, kind: str, component: int, **extra: Any) -> int:
+    def add_accessor(self, values: Any, kind: str, component: int, **extra: Any) -> int:
         """Append an array and give the accessor's number."""
         target = ELEMENT_BUFFER if kind == "SCALAR" else ARRAY_BUFFER
-        view = self.view(np.ascontiguousarray(values).tobytes(), target)
+        view = self.add_view(np.ascontiguousarray(values).tobytes(), target)
         entry = {"bufferView": view, "componentType": component, "count": len(values)}
         self.accessors.append(entry | {"type": kind} | extra)
         return len(self.accessors) - 1
 
-    def texture(self, texels: ByteArray) -> dict[str, int]:
+    def add_texture(self, texels: ByteArray) -> dict[str, int]:
         """Append a texture as PNG, once per array, and give its texture info."""
         if id(texels) not in self.image_of:
             stream = io.BytesIO()
             Image.fromarray(texels).save(stream, format="PNG")
             self.image_of[id(texels)] = len(self.images)
             self.images.append(
-                {"bufferView": self.view(stream.getvalue()), "mimeType": "image/png"}
+                {"bufferView": self.add_view(stream.getvalue()), "mimeType": "image/png"}
             )
         return {"index": self.image_of[id(texels)]}
 
@@ -76,12 +76,14 @@ def save_glb(
         The file's bytes.
     """
     if face_labels is None and colors is None:
-        return _pack(*_plain_scene(mesh))
-    per_face = colors if face_labels is None else _label_colors(np.asarray(face_labels), colors)
+        return _pack_glb(*_build_plain_scene(mesh))
+    per_face = (
+        colors if face_labels is None else _look_up_label_colors(np.asarray(face_labels), colors)
+    )
     assert per_face is not None
     if len(per_face) != mesh.num_faces:
         raise ValueError(f"{len(per_face)} face colours for {mesh.num_faces} faces")
-    return _pack(*_colored_scene(mesh, np.asarray(per_face, dtype=np.uint8)))
+    return _pack_glb(*_build_colored_scene(mesh, np.asarray(per_face, dtype=np.uint8)))
 
 
 def save_parts_glb(mesh: AssetMesh, face_labels: IntArray, colors: ByteArray) -> bytes:
@@ -101,7 +103,7 @@ def save_parts_glb(mesh: AssetMesh, face_labels: IntArray, colors: ByteArray) ->
     meshes = []
     for part in numbers:
         corners = mesh.triangles[face_labels == part].reshape(-1, 3)
-        primitive = {"attributes": {"POSITION": _positions(blob, corners)}, "material": part}
+        primitive = {"attributes": {"POSITION": _add_positions(blob, corners)}, "material": part}
         meshes.append({"name": f"part {part}", "primitives": [primitive]})
     header = {
         "materials": [
@@ -119,10 +121,10 @@ def save_parts_glb(mesh: AssetMesh, face_labels: IntArray, colors: ByteArray) ->
         "nodes": [{"mesh": part, "name": f"part {part}"} for part in numbers],
         "scenes": [{"nodes": [*numbers][::-1]}],  # readers take the last child first
     }
-    return _pack(header, blob)
+    return _pack_glb(header, blob)
 
 
-def part_colors(num_parts: int) -> ByteArray:
+def make_part_colors(num_parts: int) -> ByteArray:
     """Give well-separated colours, always the same: (num_parts, 3) uint8."""
     turn = 6.0 * ((np.arange(num_parts) * GOLDEN_SHARE) % 1.0)
     hue = np.clip(np.abs((turn[:, None] + np.array([0.0, 4.0, 2.0])) % 6.0 - 3.0) - 1.0, 0.0, 1.0)
@@ -131,26 +133,28 @@ def part_colors(num_parts: int) -> ByteArray:
     return table
 
 
-def _label_colors(labels: IntArray, colors: ByteArray | None) -> ByteArray:
-    table = part_colors(int(labels.max(initial=-1)) + 1) if colors is None else np.asarray(colors)
+def _look_up_label_colors(labels: IntArray, colors: ByteArray | None) -> ByteArray:
+    table = (
+        make_part_colors(int(labels.max(initial=-1)) + 1) if colors is None else np.asarray(colors)
+    )
     grey = np.full((1, table.shape[1]), 160, dtype=np.uint8)
     picked: ByteArray = np.concatenate([table, grey])[np.where(labels < 0, len(table), labels)]
     return picked
 
 
-def _colored_scene(mesh: AssetMesh, face_colors: ByteArray) -> tuple[dict[str, Any], _Blob]:
+def _build_colored_scene(mesh: AssetMesh, face_colors: ByteArray) -> tuple[dict[str, Any], _Blob]:
     blob = _Blob()
     rgba = np.full((mesh.num_faces, 4), 255, dtype=np.uint8)
     rgba[:, : face_colors.shape[1]] = face_colors
     attributes = {
-        "POSITION": _positions(blob, mesh.triangles.reshape(-1, 3)),
-        "COLOR_0": blob.accessor(
+        "POSITION": _add_positions(blob, mesh.triangles.reshape(-1, 3)),
+        "COLOR_0": blob.add_accessor(
             np.repeat(rgba, 3, axis=0), "VEC4", UNSIGNED_BYTE, normalized=True
         ),
     }
-    look = {"pbrMetallicRoughness": {"metallicFactor": 0.0}, "doubleSided": True}
+    material_index = {"pbrMetallicRoughness": {"metallicFactor": 0.0}, "doubleSided": True}
     header = {
-        "materials": [look],
+        "materials": [material_index],
         "meshes": [{"name": "parts", "primitives": [{"attributes": attributes, "material": 0}]}],
         "nodes": [{"mesh": 0}],
         "scenes": [{"nodes": [0]}],
@@ -158,16 +162,16 @@ def _colored_scene(mesh: AssetMesh, face_colors: ByteArray) -> tuple[dict[str, A
     return header, blob
 
 
-def _plain_scene(mesh: AssetMesh) -> tuple[dict[str, Any], _Blob]:
+def _build_plain_scene(mesh: AssetMesh) -> tuple[dict[str, Any], _Blob]:
     blob = _Blob()
     meshes = []
-    for number, (start, stop) in enumerate(_runs(mesh)):
-        primitive = _primitive(blob, mesh, slice(start, stop))
+    for number, (start, stop) in enumerate(_find_runs(mesh)):
+        primitive = _build_primitive(blob, mesh, slice(start, stop))
         geometry = 0 if mesh.face_geometry is None else int(mesh.face_geometry[start])
         names = mesh.geometry_names
         name = names[geometry] if geometry < len(names) else f"geometry_{number:06d}"
         meshes.append({"name": name, "primitives": [primitive]})
-    materials = [_material(blob, material) for material in mesh.materials]
+    materials = [_build_material(blob, material) for material in mesh.materials]
     header: dict[str, Any] = {
         "materials": materials,
         "meshes": meshes,
@@ -180,7 +184,7 @@ def _plain_scene(mesh: AssetMesh) -> tuple[dict[str, Any], _Blob]:
     return header, blob
 
 
-def _runs(mesh: AssetMesh) -> list[tuple[int, int]]:
+def _find_runs(mesh: AssetMesh) -> list[tuple[int, int]]:
     """Stretches of faces with one geometry and one material."""
     geometry = np.zeros(mesh.num_faces) if mesh.face_geometry is None else mesh.face_geometry
     is_new = (np.diff(geometry) != 0) | (np.diff(mesh.face_material) != 0)
@@ -188,7 +192,7 @@ def _runs(mesh: AssetMesh) -> list[tuple[int, int]]:
     return list(itertools.pairwise(edges))
 
 
-def _primitive(blob: _Blob, mesh: AssetMesh, rows: slice) -> dict[str, Any]:
+def _build_primitive(blob: _Blob, mesh: AssetMesh, rows: slice) -> dict[str, Any]:
     corners = mesh.faces[rows].reshape(-1)
     keys = corners[:, None]
     if mesh.corner_uv is not None:
@@ -197,29 +201,31 @@ def _primitive(blob: _Blob, mesh: AssetMesh, rows: slice) -> dict[str, Any]:
         keys = np.column_stack([corners, bits.view(np.int32).astype(np.int64)])
     _, first, inverse = np.unique(keys, axis=0, return_index=True, return_inverse=True)
     used = corners[first]
-    attributes = {"POSITION": _positions(blob, mesh.vertices[used])}
+    attributes = {"POSITION": _add_positions(blob, mesh.vertices[used])}
     if mesh.vertex_normals is not None:
-        attributes["NORMAL"] = blob.accessor(mesh.vertex_normals[used].astype("<f4"), "VEC3", FLOAT)
+        attributes["NORMAL"] = blob.add_accessor(
+            mesh.vertex_normals[used].astype("<f4"), "VEC3", FLOAT
+        )
     if mesh.corner_uv is not None:
         uv = mesh.corner_uv[rows].reshape(-1, 2)[first]
-        attributes["TEXCOORD_0"] = blob.accessor(uv.astype("<f4"), "VEC2", FLOAT)
+        attributes["TEXCOORD_0"] = blob.add_accessor(uv.astype("<f4"), "VEC2", FLOAT)
     if mesh.vertex_colors is not None:
-        attributes["COLOR_0"] = blob.accessor(
+        attributes["COLOR_0"] = blob.add_accessor(
             mesh.vertex_colors[used], "VEC4", UNSIGNED_BYTE, normalized=True
         )
-    indices = blob.accessor(inverse.reshape(-1).astype("<u4"), "SCALAR", UNSIGNED_INT)
+    indices = blob.add_accessor(inverse.reshape(-1).astype("<u4"), "SCALAR", UNSIGNED_INT)
     material = int(mesh.face_material[rows.start])
     return {"attributes": attributes, "indices": indices, "material": material}
 
 
-def _positions(blob: _Blob, vertices: FloatArray) -> int:
+def _add_positions(blob: _Blob, vertices: FloatArray) -> int:
     values = vertices.astype("<f4")
     # The standard asks for bounds of positions.
     bounds = {"min": values.min(axis=0).tolist(), "max": values.max(axis=0).tolist()}
-    return blob.accessor(values, "VEC3", FLOAT, **bounds)
+    return blob.add_accessor(values, "VEC3", FLOAT, **bounds)
 
 
-def _material(blob: _Blob, material: Material) -> dict[str, Any]:
+def _build_material(blob: _Blob, material: Material) -> dict[str, Any]:
     pbr: dict[str, Any] = {
         "baseColorFactor": list(material.base_color_factor),
         "metallicFactor": material.metallic_factor,
@@ -234,17 +240,17 @@ def _material(blob: _Blob, material: Material) -> dict[str, Any]:
     if material.alpha_mode == "MASK":
         entry["alphaCutoff"] = material.alpha_cutoff
     if material.base_color_texture is not None:
-        pbr["baseColorTexture"] = blob.texture(material.base_color_texture)
+        pbr["baseColorTexture"] = blob.add_texture(material.base_color_texture)
     if material.metallic_roughness_texture is not None:
-        pbr["metallicRoughnessTexture"] = blob.texture(material.metallic_roughness_texture)
+        pbr["metallicRoughnessTexture"] = blob.add_texture(material.metallic_roughness_texture)
     if material.emissive_texture is not None:
-        entry["emissiveTexture"] = blob.texture(material.emissive_texture)
+        entry["emissiveTexture"] = blob.add_texture(material.emissive_texture)
     if material.normal_texture is not None:
-        entry["normalTexture"] = blob.texture(material.normal_texture)
+        entry["normalTexture"] = blob.add_texture(material.normal_texture)
     return entry
 
 
-def _pack(header: dict[str, Any], blob: _Blob) -> bytes:
+def _pack_glb(header: dict[str, Any], blob: _Blob) -> bytes:
     body = bytes(blob.data) + b"\x00" * (-len(blob.data) % 4)
     header = {
         "asset": {"version": "2.0", "generator": "segvigen"},

@@ -20,14 +20,14 @@ from segvigen_model.errors import AssetRejected
 from segvigen_model.mesh.formats.gltf_materials import GltfMaterial, read_materials
 from segvigen_model.mesh.formats.gltf_source import (
     GltfSource,
-    count_of,
-    item,
+    get_item,
     open_glb,
     parse_header,
     read_accessor,
+    read_count,
 )
-from segvigen_model.mesh.formats.limits import MeshLimits, check_counts, unreadable
-from segvigen_model.mesh.formats.pieces import Piece, place
+from segvigen_model.mesh.formats.limits import MeshLimits, check_counts, make_unreadable_error
+from segvigen_model.mesh.formats.pieces import Piece, place_piece
 from segvigen_model.types import ByteArray, FloatArray, IntArray
 
 log = logging.getLogger(__name__)
@@ -44,7 +44,7 @@ KNOWN_EXTENSIONS = frozenset({
 
 
 @dataclass(frozen=True, slots=True)
-class Drawn:
+class DrawnPrimitive:
     """One primitive at one place of the scene."""
 
     primitive: Mapping[str, Any]
@@ -69,15 +69,15 @@ def read_gltf(
     else:
         source = GltfSource(parse_header(data), None, side_files, is_binary=False)
     _check_extensions(source)
-    drawn = _list_drawn(source, limits)
-    _check_announced(source, drawn, limits)
-    used = [_material_index(entry.primitive) for entry in drawn]
+    entries = _list_drawn_primitives(source, limits)
+    _check_announced(source, entries, limits)
+    used = [_get_material_index(entry.primitive) for entry in entries]
     materials = read_materials(source, used, limits.max_texture_pixels)
     pieces: dict[tuple[int, int], Piece] = {}
-    for entry in drawn:
+    for entry in entries:
         if entry.key not in pieces:
             pieces[entry.key] = _read_primitive(source, entry, materials)
-    return [place(pieces[entry.key], entry.matrix) for entry in drawn]
+    return [place_piece(pieces[entry.key], entry.matrix) for entry in entries]
 
 
 def _check_extensions(source: GltfSource) -> None:
@@ -92,40 +92,40 @@ def _check_extensions(source: GltfSource) -> None:
         )
 
 
-def _list_drawn(source: GltfSource, limits: MeshLimits) -> list[Drawn]:
-    drawn: list[Drawn] = []
-    stack: list[tuple[Any, FloatArray]] = [(root, np.eye(4)) for root in _roots(source)]
+def _list_drawn_primitives(source: GltfSource, limits: MeshLimits) -> list[DrawnPrimitive]:
+    entries: list[DrawnPrimitive] = []
+    stack: list[tuple[Any, FloatArray]] = [(root, np.eye(4)) for root in _find_roots(source)]
     seen: set[int] = set()
     while stack:
         index, parent = stack.pop()
-        node = item(source, "nodes", index)
+        node = get_item(source, "nodes", index)
         if index in seen:
-            raise unreadable(f"glTF node {index} has two parents or contains itself")
+            raise make_unreadable_error(f"glTF node {index} has two parents or contains itself")
         seen.add(index)
-        matrix = parent @ _local_matrix(node)
+        matrix = parent @ _compute_local_matrix(node)
         children = node.get("children", [])
         if not isinstance(children, list):
-            raise unreadable(f"glTF node {index} has no list of children")
+            raise make_unreadable_error(f"glTF node {index} has no list of children")
         stack.extend((child, matrix) for child in children)
         if "mesh" in node:
-            drawn.extend(_primitives(source, node["mesh"], matrix))
-        if len(drawn) > limits.max_nodes or len(seen) > limits.max_nodes:
+            entries.extend(_list_primitives(source, node["mesh"], matrix))
+        if len(entries) > limits.max_nodes or len(seen) > limits.max_nodes:
             raise AssetRejected(
                 "too_many_nodes",
                 f"the scene draws more than {limits.max_nodes} pieces; join its meshes",
             )
-    return drawn
+    return entries
 
 
-def _roots(source: GltfSource) -> list[Any]:
+def _find_roots(source: GltfSource) -> list[Any]:
     header = source.header
     nodes = header.get("nodes", [])
     if not isinstance(nodes, list):
-        raise unreadable("glTF nodes is no list")
+        raise make_unreadable_error("glTF nodes is no list")
     if header.get("scenes"):
-        roots = item(source, "scenes", header.get("scene", 0)).get("nodes", [])
+        roots = get_item(source, "scenes", header.get("scene", 0)).get("nodes", [])
         if not isinstance(roots, list):
-            raise unreadable("glTF scene has no list of nodes")
+            raise make_unreadable_error("glTF scene has no list of nodes")
         return roots
     # Without a scene every node that is nobody's child is one.
     lists = [n.get("children") for n in nodes if isinstance(n, dict)]
@@ -137,25 +137,25 @@ def _is_int(value: Any) -> bool:
     return isinstance(value, int) and not isinstance(value, bool)
 
 
-def _local_matrix(node: Mapping[str, Any]) -> FloatArray:
+def _compute_local_matrix(node: Mapping[str, Any]) -> FloatArray:
     matrix: FloatArray
     try:
         if "matrix" in node:
             matrix = np.array(node["matrix"], dtype=np.float64).reshape(4, 4).T
         else:
             matrix = np.eye(4)
-            turn = _rotation(np.array(node.get("rotation", (0, 0, 0, 1)), dtype=np.float64))
+            turn = _compute_rotation(np.array(node.get("rotation", (0, 0, 0, 1)), dtype=np.float64))
             scale = np.array(node.get("scale", (1, 1, 1)), dtype=np.float64).reshape(3)
             matrix[:3, :3] = turn * scale
             matrix[:3, 3] = np.array(node.get("translation", (0, 0, 0)), dtype=np.float64)
     except (TypeError, ValueError, OverflowError) as err:
-        raise unreadable(f"a glTF node's transform does not parse: {err}") from err
+        raise make_unreadable_error(f"a glTF node's transform does not parse: {err}") from err
     if not np.isfinite(matrix).all():
-        raise unreadable("a glTF node's transform is not finite")
+        raise make_unreadable_error("a glTF node's transform is not finite")
     return matrix
 
 
-def _rotation(quaternion: FloatArray) -> FloatArray:
+def _compute_rotation(quaternion: FloatArray) -> FloatArray:
     x, y, z, w = quaternion / max(float(np.linalg.norm(quaternion)), 1e-12)
     return np.array(
         [
@@ -166,11 +166,11 @@ def _rotation(quaternion: FloatArray) -> FloatArray:
     )
 
 
-def _primitives(source: GltfSource, index: Any, matrix: FloatArray) -> list[Drawn]:
-    mesh = item(source, "meshes", index)
+def _list_primitives(source: GltfSource, index: Any, matrix: FloatArray) -> list[DrawnPrimitive]:
+    mesh = get_item(source, "meshes", index)
     primitives = mesh.get("primitives", [])
     if not isinstance(primitives, list) or not all(isinstance(p, dict) for p in primitives):
-        raise unreadable(f"glTF mesh {index} has no list of primitives")
+        raise make_unreadable_error(f"glTF mesh {index} has no list of primitives")
     name = str(mesh.get("name") or f"mesh_{index}")
     found = []
     for number, primitive in enumerate(primitives):
@@ -178,29 +178,29 @@ def _primitives(source: GltfSource, index: Any, matrix: FloatArray) -> list[Draw
             log.info("primitive without triangles left out geometry=%r", name[:80])
             continue
         label = name if len(primitives) == 1 else f"{name}_{number}"
-        found.append(Drawn(primitive, (index, number), label, matrix))
+        found.append(DrawnPrimitive(primitive, (index, number), label, matrix))
     return found
 
 
-def _material_index(primitive: Mapping[str, Any]) -> int:
-    return count_of(primitive, "material") if "material" in primitive else -1
+def _get_material_index(primitive: Mapping[str, Any]) -> int:
+    return read_count(primitive, "material") if "material" in primitive else -1
 
 
-def _attributes(primitive: Mapping[str, Any]) -> Mapping[str, Any]:
+def _get_attributes(primitive: Mapping[str, Any]) -> Mapping[str, Any]:
     attributes = primitive.get("attributes")
     if not isinstance(attributes, dict) or "POSITION" not in attributes:
-        raise unreadable("a glTF primitive has no POSITION")
+        raise make_unreadable_error("a glTF primitive has no POSITION")
     return attributes
 
 
-def _check_announced(source: GltfSource, drawn: list[Drawn], limits: MeshLimits) -> None:
+def _check_announced(source: GltfSource, entries: list[DrawnPrimitive], limits: MeshLimits) -> None:
     num_faces = num_vertices = 0
-    for entry in drawn:
-        positions = item(source, "accessors", _attributes(entry.primitive)["POSITION"])
-        vertices = count_of(positions, "count")
+    for entry in entries:
+        positions = get_item(source, "accessors", _get_attributes(entry.primitive)["POSITION"])
+        vertices = read_count(positions, "count")
         corners = vertices
         if "indices" in entry.primitive:
-            corners = count_of(item(source, "accessors", entry.primitive["indices"]), "count")
+            corners = read_count(get_item(source, "accessors", entry.primitive["indices"]), "count")
         is_list = entry.primitive.get("mode", TRIANGLES) == TRIANGLES
         num_faces += corners // 3 if is_list else max(corners - 2, 0)
         num_vertices += vertices
@@ -208,26 +208,29 @@ def _check_announced(source: GltfSource, drawn: list[Drawn], limits: MeshLimits)
 
 
 def _read_primitive(
-    source: GltfSource, entry: Drawn, materials: Mapping[int, GltfMaterial]
+    source: GltfSource, entry: DrawnPrimitive, materials: Mapping[int, GltfMaterial]
 ) -> Piece:
-    attributes = _attributes(entry.primitive)
-    look = materials[_material_index(entry.primitive)]
-    vertices = _attribute(source, attributes, "POSITION", (3,))
+    attributes = _get_attributes(entry.primitive)
+    gltf_material = materials[_get_material_index(entry.primitive)]
+    vertices = _read_attribute(source, attributes, "POSITION", (3,))
     assert vertices is not None  # _attributes asked for it
     count = len(vertices)
-    normals = _attribute(source, attributes, "NORMAL", (3,), count)
+    normals = _read_attribute(source, attributes, "NORMAL", (3,), count)
     return Piece(
         vertices=vertices.astype(np.float64),
-        faces=_faces(source, entry.primitive, count),
-        material=look.material,
+        faces=_read_faces(source, entry.primitive, count),
+        material=gltf_material.material,
         name=entry.name,
-        uv=_uv(_attribute(source, attributes, f"TEXCOORD_{look.uv_set}", (2,), count), look),
-        colors=_colors(_attribute(source, attributes, "COLOR_0", (3, 4), count)),
+        uv=_transform_uv(
+            _read_attribute(source, attributes, f"TEXCOORD_{gltf_material.uv_set}", (2,), count),
+            gltf_material,
+        ),
+        colors=_convert_colors(_read_attribute(source, attributes, "COLOR_0", (3, 4), count)),
         normals=None if normals is None else normals.astype(np.float32),
     )
 
 
-def _attribute(
+def _read_attribute(
     source: GltfSource,
     attributes: Mapping[str, Any],
     name: str,
@@ -236,27 +239,31 @@ def _attribute(
 ) -> NDArray[Any] | None:
     if name not in attributes:
         return None
-    announced = count_of(item(source, "accessors", attributes[name]), "count")
+    announced = read_count(get_item(source, "accessors", attributes[name]), "count")
     if count is not None and announced != count:
-        raise unreadable(f"glTF {name} has {announced} rows, its primitive {count} vertices")
+        raise make_unreadable_error(
+            f"glTF {name} has {announced} rows, its primitive {count} vertices"
+        )
     values = read_accessor(source, attributes[name])
     if values.shape[1] not in widths:
-        raise unreadable(f"glTF {name} has {values.shape[1]} columns, not {widths}")
+        raise make_unreadable_error(f"glTF {name} has {values.shape[1]} columns, not {widths}")
     return values
 
 
-def _faces(source: GltfSource, primitive: Mapping[str, Any], num_vertices: int) -> IntArray:
+def _read_faces(source: GltfSource, primitive: Mapping[str, Any], num_vertices: int) -> IntArray:
     if "indices" in primitive:
         corners = read_accessor(source, primitive["indices"])
         if corners.shape[1] != 1 or corners.dtype.kind != "u":
-            raise unreadable("glTF indices are not whole numbers")
+            raise make_unreadable_error("glTF indices are not whole numbers")
         flat = corners.ravel().astype(np.int64)
     else:
         flat = np.arange(num_vertices, dtype=np.int64)
     mode = primitive.get("mode", TRIANGLES)
     if mode == TRIANGLES:
         if len(flat) % 3:
-            raise unreadable(f"glTF triangles have {len(flat)} corners, not a multiple of 3")
+            raise make_unreadable_error(
+                f"glTF triangles have {len(flat)} corners, not a multiple of 3"
+            )
         return flat.reshape(-1, 3)
     if len(flat) < 3:
         return np.zeros((0, 3), dtype=np.int64)
@@ -268,14 +275,14 @@ def _faces(source: GltfSource, primitive: Mapping[str, Any], num_vertices: int) 
     return strip
 
 
-def _uv(uv: NDArray[Any] | None, look: GltfMaterial) -> FloatArray | None:
-    if uv is None or look.uv_transform is None:
+def _transform_uv(uv: NDArray[Any] | None, material: GltfMaterial) -> FloatArray | None:
+    if uv is None or material.uv_transform is None:
         return None if uv is None else uv.astype(np.float32)
-    moved = uv.astype(np.float64) @ look.uv_transform[:2, :2].T + look.uv_transform[:2, 2]
+    moved = uv.astype(np.float64) @ material.uv_transform[:2, :2].T + material.uv_transform[:2, 2]
     return moved.astype(np.float32)
 
 
-def _colors(colors: NDArray[Any] | None) -> ByteArray | None:
+def _convert_colors(colors: NDArray[Any] | None) -> ByteArray | None:
     if colors is None:
         return None
     if colors.dtype.kind in "iu":  # the standard wants them normalised; some writers forget

@@ -13,9 +13,9 @@ import numpy as np
 from PIL import Image
 
 from segvigen_model.errors import AssetRejected
-from segvigen_model.mesh.formats.gltf_source import GltfSource, item, uri_bytes, view_bytes
-from segvigen_model.mesh.formats.images import check_pixels, open_image, pixels
-from segvigen_model.mesh.formats.limits import unreadable
+from segvigen_model.mesh.formats.gltf_source import GltfSource, get_item, read_uri, read_view_bytes
+from segvigen_model.mesh.formats.images import check_pixels, decode_pixels, open_image
+from segvigen_model.mesh.formats.limits import make_unreadable_error
 from segvigen_model.types import ByteArray, FloatArray, Material
 
 SPECULAR_GLOSSINESS = "KHR_materials_pbrSpecularGlossiness"
@@ -41,23 +41,25 @@ def read_materials(
     source: GltfSource, indices: Sequence[int], max_pixels: int
 ) -> dict[int, GltfMaterial]:
     """Read the materials with the given numbers; -1 stands for glTF's default material."""
-    slots = {i: _slots(item(source, "materials", i)) for i in sorted(set(indices)) if i >= 0}
-    wanted = {_image_index(source, info) for found in slots.values() for info in found.values()}
-    images = {i: _open(source, i) for i in sorted(wanted)}
+    slots = {
+        i: _find_slots(get_item(source, "materials", i)) for i in sorted(set(indices)) if i >= 0
+    }
+    wanted = {_get_image_index(source, info) for found in slots.values() for info in found.values()}
+    images = {i: _open_texture(source, i) for i in sorted(wanted)}
     check_pixels(images.values(), max_pixels)
     decoded: dict[tuple[int, str], ByteArray] = {}
     result = {i: _read_material(source, i, slots[i], images, decoded) for i in slots}
     return result | {-1: GltfMaterial(Material())}
 
 
-def _mapping(value: Any) -> Mapping[str, Any]:
+def _check_mapping(value: Any) -> Mapping[str, Any]:
     return value if isinstance(value, dict) else {}
 
 
-def _slots(entry: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
+def _find_slots(entry: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
     """Texture infos by our field name."""
-    pbr = _mapping(entry.get("pbrMetallicRoughness"))
-    gloss = _mapping(_mapping(entry.get("extensions")).get(SPECULAR_GLOSSINESS))
+    pbr = _check_mapping(entry.get("pbrMetallicRoughness"))
+    gloss = _check_mapping(_check_mapping(entry.get("extensions")).get(SPECULAR_GLOSSINESS))
     infos = {
         "base_color": pbr.get("baseColorTexture") or gloss.get("diffuseTexture"),
         "metallic_roughness": None if gloss else pbr.get("metallicRoughnessTexture"),
@@ -67,38 +69,42 @@ def _slots(entry: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
     return {name: info for name, info in infos.items() if isinstance(info, dict)}
 
 
-def _image_index(source: GltfSource, info: Mapping[str, Any]) -> int:
-    texture = item(source, "textures", info.get("index"))
+def _get_image_index(source: GltfSource, info: Mapping[str, Any]) -> int:
+    texture = get_item(source, "textures", info.get("index"))
     found: Any = texture.get("source")
-    for extension in _mapping(texture.get("extensions")).values():
+    for extension in _check_mapping(texture.get("extensions")).values():
         if found is None:  # EXT_texture_webp and its like keep the image there
-            found = _mapping(extension).get("source")
-    item(source, "images", found)
+            found = _check_mapping(extension).get("source")
+    get_item(source, "images", found)
     return int(found)
 
 
-def _open(source: GltfSource, index: int) -> Image.Image:
-    image = item(source, "images", index)
+def _open_texture(source: GltfSource, index: int) -> Image.Image:
+    image = get_item(source, "images", index)
     name = str(image.get("name") or f"image {index}")
     if "bufferView" in image:
-        return open_image(bytes(view_bytes(source, image["bufferView"])[0]), name)
+        return open_image(bytes(read_view_bytes(source, image["bufferView"])[0]), name)
     if "uri" in image:
-        return open_image(uri_bytes(source, image["uri"]), name)
+        return open_image(read_uri(source, image["uri"]), name)
     raise AssetRejected("bad_texture", f"texture {name[:80]!r} has no data; export it again")
 
 
-def _numbers(owner: Mapping[str, Any], key: str, default: tuple[float, ...]) -> tuple[float, ...]:
+def _read_numbers(
+    owner: Mapping[str, Any], key: str, default: tuple[float, ...]
+) -> tuple[float, ...]:
     value = owner.get(key, default)
     if not isinstance(value, list | tuple) or len(value) != len(default):
-        raise unreadable(f"glTF {key} is {str(value)[:40]!r}, not {len(default)} numbers")
-    return tuple(_number({key: part}, key, 0.0) for part in value)
+        raise make_unreadable_error(
+            f"glTF {key} is {str(value)[:40]!r}, not {len(default)} numbers"
+        )
+    return tuple(_read_number({key: part}, key, 0.0) for part in value)
 
 
-def _number(owner: Mapping[str, Any], key: str, default: float) -> float:
+def _read_number(owner: Mapping[str, Any], key: str, default: float) -> float:
     value = owner.get(key, default)
     is_number = isinstance(value, int | float) and not isinstance(value, bool)
     if not is_number or not abs(value) < 1e9:  # also catches NaN
-        raise unreadable(f"glTF {key} is {str(value)[:40]!r}, not a number")
+        raise make_unreadable_error(f"glTF {key} is {str(value)[:40]!r}, not a number")
     return float(value)
 
 
@@ -109,20 +115,20 @@ def _read_material(
     images: Mapping[int, Image.Image],
     decoded: dict[tuple[int, str], ByteArray],
 ) -> GltfMaterial:
-    entry = item(source, "materials", index)
+    entry = get_item(source, "materials", index)
     name = str(entry.get("name") or f"material_{index}")
 
-    def texture(slot: str, mode: str) -> ByteArray | None:
+    def load_texture(slot: str, mode: str) -> ByteArray | None:
         if slot not in slots:
             return None
-        key = (_image_index(source, slots[slot]), mode)
+        key = (_get_image_index(source, slots[slot]), mode)
         if key not in decoded:
-            decoded[key] = pixels(images[key[0]], mode, name)
+            decoded[key] = decode_pixels(images[key[0]], mode, name)
         return decoded[key]
 
-    color, metallic, roughness = _factors(entry)
+    color, metallic, roughness = _read_factors(entry)
     red, green, blue, alpha = color
-    glow = _numbers(entry, "emissiveFactor", (0.0, 0.0, 0.0))
+    glow = _read_numbers(entry, "emissiveFactor", (0.0, 0.0, 0.0))
     mode = entry.get("alphaMode", "OPAQUE")
     material = Material(
         name=name,
@@ -131,40 +137,44 @@ def _read_material(
         roughness_factor=roughness,
         emissive_factor=(glow[0], glow[1], glow[2]),
         alpha_mode=mode if mode in ("OPAQUE", "MASK", "BLEND") else "OPAQUE",
-        alpha_cutoff=_number(entry, "alphaCutoff", 0.5),
-        base_color_texture=texture("base_color", "RGBA"),
-        metallic_roughness_texture=texture("metallic_roughness", "RGB"),
-        emissive_texture=texture("emissive", "RGB"),
-        normal_texture=texture("normal", "RGB"),
+        alpha_cutoff=_read_number(entry, "alphaCutoff", 0.5),
+        base_color_texture=load_texture("base_color", "RGBA"),
+        metallic_roughness_texture=load_texture("metallic_roughness", "RGB"),
+        emissive_texture=load_texture("emissive", "RGB"),
+        normal_texture=load_texture("normal", "RGB"),
     )
     # One set of coordinates per surface: the colour's, or else the first texture's.
     leading = next(iter(slots.values()), {})
-    uv_set, transform = _uv_rule(leading)
+    uv_set, transform = _read_uv_rule(leading)
     return GltfMaterial(material, uv_set, transform)
 
 
-def _factors(entry: Mapping[str, Any]) -> tuple[tuple[float, ...], float, float]:
+def _read_factors(entry: Mapping[str, Any]) -> tuple[tuple[float, ...], float, float]:
     white = (1.0, 1.0, 1.0, 1.0)
-    gloss = _mapping(_mapping(entry.get("extensions")).get(SPECULAR_GLOSSINESS))
+    gloss = _check_mapping(_check_mapping(entry.get("extensions")).get(SPECULAR_GLOSSINESS))
     if gloss and "pbrMetallicRoughness" not in entry:
-        roughness = 1.0 - _number(gloss, "glossinessFactor", 1.0)
-        return _numbers(gloss, "diffuseFactor", white), 0.0, roughness
-    pbr = _mapping(entry.get("pbrMetallicRoughness"))
-    color = _numbers(pbr, "baseColorFactor", white)
-    return color, _number(pbr, "metallicFactor", 1.0), _number(pbr, "roughnessFactor", 1.0)
+        roughness = 1.0 - _read_number(gloss, "glossinessFactor", 1.0)
+        return _read_numbers(gloss, "diffuseFactor", white), 0.0, roughness
+    pbr = _check_mapping(entry.get("pbrMetallicRoughness"))
+    color = _read_numbers(pbr, "baseColorFactor", white)
+    return (
+        color,
+        _read_number(pbr, "metallicFactor", 1.0),
+        _read_number(pbr, "roughnessFactor", 1.0),
+    )
 
 
-def _uv_rule(info: Mapping[str, Any]) -> tuple[int, FloatArray | None]:
+def _read_uv_rule(info: Mapping[str, Any]) -> tuple[int, FloatArray | None]:
     uv_set = info.get("texCoord", 0)
-    extension = _mapping(_mapping(info.get("extensions")).get(TEXTURE_TRANSFORM))
+    extension = _check_mapping(_check_mapping(info.get("extensions")).get(TEXTURE_TRANSFORM))
     uv_set = extension.get("texCoord", uv_set)
     if not isinstance(uv_set, int) or not 0 <= uv_set < 16:
-        raise unreadable(f"glTF texCoord is {str(uv_set)[:20]!r}")
+        raise make_unreadable_error(f"glTF texCoord is {str(uv_set)[:20]!r}")
     if not extension:
         return uv_set, None
-    shift = _numbers(extension, "offset", (0.0, 0.0))
-    scale = _numbers(extension, "scale", (1.0, 1.0))
-    angle = _number(extension, "rotation", 0.0)
+    shift = _read_numbers(extension, "offset", (0.0, 0.0))
+    scale = _read_numbers(extension, "scale", (1.0, 1.0))
+    angle = _read_number(extension, "rotation", 0.0)
     cos, sin = np.cos(angle), np.sin(angle)
     turn = np.array([[cos, sin, 0.0], [-sin, cos, 0.0], [0.0, 0.0, 1.0]])
     move = np.array([[1.0, 0.0, shift[0]], [0.0, 1.0, shift[1]], [0.0, 0.0, 1.0]])

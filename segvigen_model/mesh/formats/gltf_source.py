@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from segvigen_model.errors import AssetRejected
-from segvigen_model.mesh.formats.limits import unreadable
+from segvigen_model.mesh.formats.limits import make_unreadable_error
 
 MAGIC = b"glTF"
 CHUNK_JSON, CHUNK_BIN = 0x4E4F534A, 0x004E4942
@@ -54,7 +54,7 @@ def open_glb(data: bytes) -> GltfSource:
         )
     _, version, length = struct.unpack_from("<4sII", data)
     if version != 2:
-        raise unreadable(f"GLB version {version} is not 2", "convert it to glTF 2.0")
+        raise make_unreadable_error(f"GLB version {version} is not 2", "convert it to glTF 2.0")
     if length > len(data):
         raise AssetRejected(
             "truncated", f"the GLB says {length} bytes and has {len(data)}; fetch it again"
@@ -76,7 +76,7 @@ def open_glb(data: bytes) -> GltfSource:
             blob = chunk
         offset += 8 + size
     if text is None:
-        raise unreadable("the GLB has no JSON chunk")
+        raise make_unreadable_error("the GLB has no JSON chunk")
     return GltfSource(parse_header(text), blob, {}, is_binary=True)
 
 
@@ -85,51 +85,53 @@ def parse_header(text: bytes) -> Mapping[str, Any]:
     try:
         header = json.loads(text.decode("utf-8-sig"))
     except (ValueError, RecursionError) as err:
-        raise unreadable(f"the glTF JSON does not parse: {err}") from err
+        raise make_unreadable_error(f"the glTF JSON does not parse: {err}") from err
     if not isinstance(header, dict) or not isinstance(header.get("asset"), dict):
-        raise unreadable("the glTF JSON has no `asset` object")
+        raise make_unreadable_error("the glTF JSON has no `asset` object")
     version = str(header["asset"].get("version", ""))
     if not version.startswith("2."):
-        raise unreadable(f"glTF version {version[:20]!r} is not 2.x", "convert it to glTF 2.0")
+        raise make_unreadable_error(
+            f"glTF version {version[:20]!r} is not 2.x", "convert it to glTF 2.0"
+        )
     return header
 
 
-def item(source: GltfSource, kind: str, index: Any) -> Mapping[str, Any]:
+def get_item(source: GltfSource, kind: str, index: Any) -> Mapping[str, Any]:
     """Give `header[kind][index]`, or say which reference is broken."""
     items = source.header.get(kind, [])
     is_index = isinstance(index, int) and not isinstance(index, bool)
     if not is_index or not isinstance(items, list) or not 0 <= index < len(items):
-        raise unreadable(f"glTF refers to {kind}[{str(index)[:20]}] that is not there")
+        raise make_unreadable_error(f"glTF refers to {kind}[{str(index)[:20]}] that is not there")
     if not isinstance(items[index], dict):
-        raise unreadable(f"glTF {kind}[{index}] is no object")
+        raise make_unreadable_error(f"glTF {kind}[{index}] is no object")
     found: Mapping[str, Any] = items[index]
     return found
 
 
-def count_of(owner: Mapping[str, Any], key: str, default: int | None = None) -> int:
+def read_count(owner: Mapping[str, Any], key: str, default: int | None = None) -> int:
     """Give a whole number >= 0 from the JSON."""
     value = owner.get(key, default)
     if isinstance(value, bool) or not isinstance(value, int) or value < 0:
-        raise unreadable(f"glTF {key} is {str(value)[:40]!r}, not a whole number >= 0")
+        raise make_unreadable_error(f"glTF {key} is {str(value)[:40]!r}, not a whole number >= 0")
     return value
 
 
-def uri_bytes(source: GltfSource, uri: Any) -> bytes:
+def read_uri(source: GltfSource, uri: Any) -> bytes:
     """Give the bytes behind a URI: inline data, or one of the given side files."""
     if not isinstance(uri, str):
-        raise unreadable(f"glTF uri is {type(uri).__name__}, not text")
+        raise make_unreadable_error(f"glTF uri is {type(uri).__name__}, not text")
     if uri.startswith("data:"):
         head, comma, body = uri.partition(",")
         if not comma or not head.endswith(";base64"):
-            raise unreadable(f"glTF data URI {uri[:40]!r} is not base64")
+            raise make_unreadable_error(f"glTF data URI {uri[:40]!r} is not base64")
         try:
             return base64.b64decode(body, validate=True)
         except binascii.Error as err:
-            raise unreadable(f"glTF data URI does not decode: {err}") from err
-    return side_file(unquote(uri), source.side_files, is_allowed=not source.is_binary)
+            raise make_unreadable_error(f"glTF data URI does not decode: {err}") from err
+    return get_side_file(unquote(uri), source.side_files, is_allowed=not source.is_binary)
 
 
-def side_file(name: str, side_files: Mapping[str, bytes], *, is_allowed: bool = True) -> bytes:
+def get_side_file(name: str, side_files: Mapping[str, bytes], *, is_allowed: bool = True) -> bytes:
     """Give one side file by the name that is written in the mesh file.
 
     Raises:
@@ -154,39 +156,39 @@ def side_file(name: str, side_files: Mapping[str, bytes], *, is_allowed: bool = 
     return side_files[clean]
 
 
-def view_bytes(source: GltfSource, index: Any) -> tuple[memoryview, int]:
+def read_view_bytes(source: GltfSource, index: Any) -> tuple[memoryview, int]:
     """Give a buffer view's bytes and its stride (0 = packed)."""
-    view = item(source, "bufferViews", index)
-    number = count_of(view, "buffer")
+    view = get_item(source, "bufferViews", index)
+    number = read_count(view, "buffer")
     if number not in source.buffers:
-        source.buffers[number] = _buffer(source, number)
+        source.buffers[number] = _read_buffer(source, number)
     data = source.buffers[number]
-    start, length = count_of(view, "byteOffset", 0), count_of(view, "byteLength")
+    start, length = read_count(view, "byteOffset", 0), read_count(view, "byteLength")
     if start + length > len(data):
         raise AssetRejected(
             "truncated",
             f"glTF buffer view {index} ends at {start + length}, its buffer at {len(data)}; fetch "
             "the file again",
         )
-    return memoryview(data)[start : start + length], count_of(view, "byteStride", 0)
+    return memoryview(data)[start : start + length], read_count(view, "byteStride", 0)
 
 
-def _buffer(source: GltfSource, number: int) -> bytes:
-    buffer = item(source, "buffers", number)
+def _read_buffer(source: GltfSource, number: int) -> bytes:
+    buffer = get_item(source, "buffers", number)
     if "uri" in buffer:
-        return uri_bytes(source, buffer["uri"])
+        return read_uri(source, buffer["uri"])
     if number == 0 and source.blob is not None:
         return source.blob
-    raise unreadable(f"glTF buffer {number} has no data")
+    raise make_unreadable_error(f"glTF buffer {number} has no data")
 
 
 def read_accessor(source: GltfSource, index: Any) -> NDArray[Any]:
     """Read an accessor to (count, width); normalised integers become float32."""
-    accessor = item(source, "accessors", index)
-    count = count_of(accessor, "count")
-    dtype, width = _layout(accessor, index)
+    accessor = get_item(source, "accessors", index)
+    count = read_count(accessor, "count")
+    dtype, width = _get_layout(accessor, index)
     if "bufferView" in accessor:
-        offset = count_of(accessor, "byteOffset", 0)
+        offset = read_count(accessor, "byteOffset", 0)
         values = _read_view(source, accessor["bufferView"], offset, count, dtype, width)
     else:
         values = np.zeros((count, width), dtype=dtype)
@@ -198,10 +200,10 @@ def read_accessor(source: GltfSource, index: Any) -> NDArray[Any]:
     return values
 
 
-def _layout(accessor: Mapping[str, Any], index: Any) -> tuple[np.dtype[Any], int]:
+def _get_layout(accessor: Mapping[str, Any], index: Any) -> tuple[np.dtype[Any], int]:
     component, shape = accessor.get("componentType"), accessor.get("type")
     if component not in DTYPES or shape not in WIDTHS:
-        raise unreadable(
+        raise make_unreadable_error(
             f"glTF accessor {index} has componentType {str(component)[:20]} and type "
             f"{str(shape)[:20]}"
         )
@@ -211,7 +213,7 @@ def _layout(accessor: Mapping[str, Any], index: Any) -> tuple[np.dtype[Any], int
 def _read_view(
     source: GltfSource, view: Any, offset: int, count: int, dtype: np.dtype[Any], width: int
 ) -> NDArray[Any]:
-    data, stride = view_bytes(source, view)
+    data, stride = read_view_bytes(source, view)
     stride = stride or dtype.itemsize * width
     needed = offset + (count - 1) * stride + dtype.itemsize * width if count else 0
     if needed > len(data):
@@ -226,24 +228,24 @@ def _read_view(
 
 def _apply_sparse(source: GltfSource, sparse: Any, values: NDArray[Any]) -> NDArray[Any]:
     if not isinstance(sparse, dict):
-        raise unreadable("glTF sparse accessor is no object")
-    count = count_of(sparse, "count")
+        raise make_unreadable_error("glTF sparse accessor is no object")
+    count = read_count(sparse, "count")
     where, what = sparse.get("indices"), sparse.get("values")
     if not isinstance(where, dict) or not isinstance(what, dict):
-        raise unreadable("glTF sparse accessor lacks indices or values")
-    kind, _ = _layout({"componentType": where.get("componentType"), "type": "SCALAR"}, "sparse")
+        raise make_unreadable_error("glTF sparse accessor lacks indices or values")
+    kind, _ = _get_layout({"componentType": where.get("componentType"), "type": "SCALAR"}, "sparse")
     rows = _read_view(
-        source, where.get("bufferView"), count_of(where, "byteOffset", 0), count, kind, 1
+        source, where.get("bufferView"), read_count(where, "byteOffset", 0), count, kind, 1
     ).ravel()
     new = _read_view(
         source,
         what.get("bufferView"),
-        count_of(what, "byteOffset", 0),
+        read_count(what, "byteOffset", 0),
         count,
         values.dtype,
         values.shape[1],
     )
     if count and (int(rows.min()) < 0 or int(rows.max()) >= len(values)):
-        raise unreadable("glTF sparse accessor writes outside its range")
+        raise make_unreadable_error("glTF sparse accessor writes outside its range")
     values[rows.astype(np.int64)] = new
     return values

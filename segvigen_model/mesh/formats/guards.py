@@ -11,7 +11,7 @@ import struct
 from collections.abc import Mapping
 
 from segvigen_model.errors import AssetRejected
-from segvigen_model.mesh.formats.limits import MeshLimits, check_counts, unreadable
+from segvigen_model.mesh.formats.limits import MeshLimits, check_counts, make_unreadable_error
 
 SUFFIXES = ("glb", "gltf", "obj", "ply", "stl", "off")
 # First bytes of kinds that turn up under a mesh's name.
@@ -72,7 +72,7 @@ def _check_kind(data: bytes, kind: str) -> None:
         "gltf": lambda: head.startswith(b"{"),
         "ply": lambda: data.startswith(b"ply"),
         "stl": lambda: head.lower().startswith(b"solid") or _is_binary_stl(data),
-        "off": lambda: bool(OFF_HEADER.match(_without_comments(head))),
+        "off": lambda: bool(OFF_HEADER.match(_strip_comments(head))),
         "obj": lambda: b"\x00" not in head and any(word in data for word in OBJ_LINES),
     }
     found = next((name for magic, name in MAGICS if data.startswith(magic)), None)
@@ -93,14 +93,15 @@ def _is_binary_stl(data: bytes) -> bool:
     return len(data) >= 84 and b"\x00" in data[:84] + data[84 : 84 + STL_RECORD]
 
 
-def _without_comments(head: bytes) -> bytes:
+def _strip_comments(head: bytes) -> bytes:
     lines = (line.split(b"#")[0].strip() for line in head.splitlines())
     return next((line for line in lines if line), b"")
 
 
-def _truncated(what: str, says: int, has: int) -> AssetRejected:
+def _make_truncated_error(what: str, announced: int, found: int) -> AssetRejected:
     return AssetRejected(
-        "truncated", f"the {what} announces {says} bytes or lines and has {has}; fetch it again"
+        "truncated",
+        f"the {what} announces {announced} bytes or lines and has {found}; fetch it again",
     )
 
 
@@ -114,7 +115,7 @@ def _count_ply(data: bytes) -> tuple[int, int]:
     # Text needs a line, binary at least a byte per element: a cheap bound on what is claimed.
     total, rest = sum(counts.values()), len(data) - end
     if total > rest:
-        raise _truncated("PLY", total, rest)
+        raise _make_truncated_error("PLY", total, rest)
     return counts["face"], counts["vertex"]
 
 
@@ -123,10 +124,10 @@ def _count_stl(data: bytes) -> tuple[int, int]:
         count = data.count(b"endfacet")
         return count, 3 * count
     if len(data) < 84:
-        raise _truncated("STL", 84, len(data))
+        raise _make_truncated_error("STL", 84, len(data))
     count = struct.unpack_from("<I", data, 80)[0]
     if 84 + STL_RECORD * count > len(data):
-        raise _truncated("STL", 84 + STL_RECORD * count, len(data))
+        raise _make_truncated_error("STL", 84 + STL_RECORD * count, len(data))
     return count, 3 * count
 
 
@@ -136,10 +137,10 @@ def _count_off(data: bytes) -> tuple[int, int]:
         words.extend(re.split(rb"\s+", line.split(b"#")[0].strip()))
     numbers = [word for word in words if word.isdigit()][:2]
     if len(numbers) < 2 or any(len(number) > 18 for number in numbers):
-        raise unreadable("the OFF header has no vertex and face counts")
+        raise make_unreadable_error("the OFF header has no vertex and face counts")
     num_vertices, num_faces = (int(number) for number in numbers)
     if num_vertices + num_faces > len(data):
-        raise _truncated("OFF", num_vertices + num_faces, len(data))
+        raise _make_truncated_error("OFF", num_vertices + num_faces, len(data))
     return num_faces, num_vertices
 
 

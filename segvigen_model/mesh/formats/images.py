@@ -18,7 +18,7 @@ SAFE_FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "TGA", "GIF", "TIFF", "DDS")
 
 
 def open_image(data: bytes, name: str) -> Image.Image:
-    """Read an image's header; pixels are decoded later, by `pixels`."""
+    """Read an image's header; pixels are decoded later, by `decode_pixels`."""
     try:
         with warnings.catch_warnings():
             # Our own limit speaks; PIL's warning about the same size would be noise.
@@ -47,7 +47,7 @@ def check_pixels(images: Iterable[Image.Image], max_pixels: int) -> None:
         )
 
 
-def pixels(image: Image.Image, mode: str, name: str) -> ByteArray:
+def decode_pixels(image: Image.Image, mode: str, name: str) -> ByteArray:
     """Decode an image to (H, W, C) uint8; `mode` is "RGB" or "RGBA"."""
     try:
         converted: Any = image.convert(mode)

@@ -44,6 +44,8 @@ def check_counts(num_faces: int, num_vertices: int, limits: MeshLimits) -> None:
         )
 
 
-def unreadable(what: str, cure: str = "export the mesh again, best as GLB") -> AssetRejected:
+def make_unreadable_error(
+    what: str, hint: str = "export the mesh again, best as GLB"
+) -> AssetRejected:
     """Make the error for bytes that are not a readable mesh."""
-    return AssetRejected("unreadable", f"{what}; {cure}")
+    return AssetRejected("unreadable", f"{what}; {hint}")

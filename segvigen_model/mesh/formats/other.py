@@ -14,9 +14,9 @@ import numpy as np
 import trimesh
 
 from segvigen_model.errors import AssetRejected
-from segvigen_model.mesh.formats.images import pixels
-from segvigen_model.mesh.formats.limits import unreadable
-from segvigen_model.mesh.formats.pieces import Piece, place
+from segvigen_model.mesh.formats.images import decode_pixels
+from segvigen_model.mesh.formats.limits import make_unreadable_error
+from segvigen_model.mesh.formats.pieces import Piece, place_piece
 from segvigen_model.types import ByteArray, FloatArray, Material
 
 
@@ -54,14 +54,16 @@ def _clean_name(name: str) -> str:
 def read_with_trimesh(data: bytes, suffix: str, side_files: Mapping[str, bytes]) -> list[Piece]:
     """Read a mesh into pieces, in the order of trimesh's `load(force="scene").to_geometry()`."""
     try:
-        return _read(data, suffix, side_files)
+        return _read_scene(data, suffix, side_files)
     except AssetRejected:
         raise
     except Exception as err:  # parsers of untrusted text raise whatever they meet
-        raise unreadable(f"{suffix.upper()} does not parse: {type(err).__name__}: {err}") from err
+        raise make_unreadable_error(
+            f"{suffix.upper()} does not parse: {type(err).__name__}: {err}"
+        ) from err
 
 
-def _read(data: bytes, suffix: str, side_files: Mapping[str, bytes]) -> list[Piece]:
+def _read_scene(data: bytes, suffix: str, side_files: Mapping[str, bytes]) -> list[Piece]:
     scene: Any = trimesh.load(
         io.BytesIO(data),
         file_type=suffix,
@@ -75,16 +77,18 @@ def _read(data: bytes, suffix: str, side_files: Mapping[str, bytes]) -> list[Pie
         matrix, name = scene.graph[node]
         geometry = scene.geometry[name]
         if isinstance(geometry, trimesh.Trimesh):
-            pieces.append(place(_piece(geometry, str(name), materials), np.asarray(matrix)))
+            pieces.append(
+                place_piece(_build_piece(geometry, str(name), materials), np.asarray(matrix))
+            )
     return pieces
 
 
-def _piece(mesh: Any, name: str, materials: dict[int, Material]) -> Piece:
+def _build_piece(mesh: Any, name: str, materials: dict[int, Material]) -> Piece:
     visual = mesh.visual
     vertices = np.array(mesh.vertices, dtype=np.float64)
     faces = np.array(mesh.faces, dtype=np.int64).reshape(-1, 3)
     if vertices.ndim != 2 or vertices.shape[1] != 3:
-        raise unreadable(f"{name[:80]!r} has vertices of shape {vertices.shape}")
+        raise make_unreadable_error(f"{name[:80]!r} has vertices of shape {vertices.shape}")
     normals = mesh._cache.cache.get("vertex_normals")  # only what the file itself gave
     if normals is not None and np.shape(normals) != vertices.shape:
         normals = None
@@ -94,29 +98,29 @@ def _piece(mesh: Any, name: str, materials: dict[int, Material]) -> Piece:
         return Piece(
             vertices[faces.ravel()],
             np.arange(faces.size).reshape(-1, 3),
-            _plain_material(materials),
+            _make_plain_material(materials),
             name,
             colors=colors,
             normals=None if normals is None else normals[faces.ravel()],
         )
     if visual.kind == "vertex":
         colors = np.asarray(visual.vertex_colors, dtype=np.uint8)
-        material = _plain_material(materials)
+        material = _make_plain_material(materials)
         return Piece(vertices, faces, material, name, colors=colors, normals=normals)
     if visual.kind == "texture":
         key = id(visual.material)
         if key not in materials:
-            materials[key] = _simple_material(visual.material)
-        return Piece(vertices, faces, materials[key], name, uv=_uv(visual.uv), normals=normals)
-    return Piece(vertices, faces, _plain_material(materials), name, normals=normals)
+            materials[key] = _convert_simple_material(visual.material)
+        return Piece(vertices, faces, materials[key], name, uv=_get_uv(visual.uv), normals=normals)
+    return Piece(vertices, faces, _make_plain_material(materials), name, normals=normals)
 
 
-def _plain_material(materials: dict[int, Material]) -> Material:
+def _make_plain_material(materials: dict[int, Material]) -> Material:
     """Give the one material of all surfaces that name none: white, rough, not metallic."""
     return materials.setdefault(0, Material(name="plain", metallic_factor=0.0))
 
 
-def _uv(uv: Any) -> FloatArray | None:
+def _get_uv(uv: Any) -> FloatArray | None:
     if uv is None or len(uv) == 0:
         return None
     flipped = np.array(uv, dtype=np.float64)[:, :2]
@@ -124,10 +128,10 @@ def _uv(uv: Any) -> FloatArray | None:
     return flipped.astype(np.float32)
 
 
-def _simple_material(source: Any) -> Material:
+def _convert_simple_material(source: Any) -> Material:
     name = str(source.name or "")
     image = getattr(source, "image", None)
-    texture: ByteArray | None = None if image is None else pixels(image, "RGBA", name)
+    texture: ByteArray | None = None if image is None else decode_pixels(image, "RGBA", name)
     diffuse = np.asarray(source.diffuse, dtype=np.float64) / 255.0
     if texture is not None and (not diffuse[:3].any() or "kd" not in source.kwargs):
         # Exporters write Kd 0 or none beside a texture and mean the texture alone.

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from segvigen_model.errors import AssetRejected
-from segvigen_model.mesh.formats.limits import unreadable
+from segvigen_model.mesh.formats.limits import make_unreadable_error
 from segvigen_model.types import AssetMesh, ByteArray, FloatArray, IntArray, Material
 
 log = logging.getLogger(__name__)
@@ -42,7 +42,7 @@ class Piece:
     normals: FloatArray | None = None
 
 
-def place(piece: Piece, matrix: FloatArray) -> Piece:
+def place_piece(piece: Piece, matrix: FloatArray) -> Piece:
     """Move a piece by a (4, 4) transform; a mirroring one turns the winding, as glTF asks."""
     linear = matrix[:3, :3]
     if np.array_equal(matrix, np.eye(4)):
@@ -55,7 +55,7 @@ def place(piece: Piece, matrix: FloatArray) -> Piece:
         name=piece.name,
         uv=piece.uv,
         colors=piece.colors,
-        normals=None if piece.normals is None else _turn_normals(piece.normals, linear),
+        normals=None if piece.normals is None else _rotate_normals(piece.normals, linear),
     )
 
 
@@ -76,7 +76,7 @@ def join_pieces(pieces: Sequence[Piece]) -> AssetMesh:
         materials=materials,
         corner_uv=_join_uv(full),
         vertex_colors=_join_colors(full),
-        vertex_normals=np.concatenate([_normals(piece) for piece in full]),
+        vertex_normals=np.concatenate([_get_normals(piece) for piece in full]),
         face_geometry=np.repeat(np.arange(len(full), dtype=np.int32), sizes),
         geometry_names=tuple(piece.name for piece in full),
     )
@@ -84,7 +84,7 @@ def join_pieces(pieces: Sequence[Piece]) -> AssetMesh:
     return mesh
 
 
-def vertex_normals(vertices: FloatArray, faces: IntArray) -> FloatArray:
+def compute_vertex_normals(vertices: FloatArray, faces: IntArray) -> FloatArray:
     """Average the face normals round each vertex, weighted by the corner's angle.
 
     Args:
@@ -95,35 +95,39 @@ def vertex_normals(vertices: FloatArray, faces: IntArray) -> FloatArray:
         (V, 3) float32 unit normals; zero where no face of positive area touches.
     """
     corners = vertices[faces]
-    normal = _unit(np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]))
-    sides = _unit(np.roll(corners, -1, axis=1) - corners)  # (F, 3, 3), side i leaves corner i
+    normal = _normalize_vectors(
+        np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
+    )
+    sides = _normalize_vectors(
+        np.roll(corners, -1, axis=1) - corners
+    )  # (F, 3, 3), side i leaves corner i
     angle = np.arccos(np.clip(-(sides * np.roll(sides, 1, axis=1)).sum(-1), -1.0, 1.0))
     total = np.zeros((len(vertices), 3))
     for axis in range(3):
         weights = (angle * normal[:, axis, None]).ravel()
         total[:, axis] = np.bincount(faces.ravel(), weights=weights, minlength=len(vertices))
-    normals: FloatArray = _unit(total).astype(np.float32)
+    normals: FloatArray = _normalize_vectors(total).astype(np.float32)
     return normals
 
 
-def _unit(vectors: FloatArray) -> FloatArray:
+def _normalize_vectors(vectors: FloatArray) -> FloatArray:
     length = np.linalg.norm(vectors, axis=-1, keepdims=True)
     unit: FloatArray = np.divide(vectors, length, out=np.zeros_like(vectors), where=length > 0)
     return unit
 
 
-def _turn_normals(normals: FloatArray, linear: FloatArray) -> FloatArray:
+def _rotate_normals(normals: FloatArray, linear: FloatArray) -> FloatArray:
     # The cofactor matrix is the inverse transpose times the determinant: right for normals up to
     # sign and length, and defined for flattening transforms as well.
     cofactor = np.stack([np.cross(linear[(i + 1) % 3], linear[(i + 2) % 3]) for i in range(3)])
     sign = -1.0 if np.linalg.det(linear) < 0 else 1.0
-    return _unit(normals.astype(np.float64) @ cofactor.T * sign).astype(np.float32)
+    return _normalize_vectors(normals.astype(np.float64) @ cofactor.T * sign).astype(np.float32)
 
 
-def _normals(piece: Piece) -> FloatArray:
+def _get_normals(piece: Piece) -> FloatArray:
     if piece.normals is not None and np.isfinite(piece.normals).all():
         return piece.normals.astype(np.float32)
-    return vertex_normals(piece.vertices, piece.faces)
+    return compute_vertex_normals(piece.vertices, piece.faces)
 
 
 def _check_piece(piece: Piece) -> None:
@@ -135,13 +139,13 @@ def _check_piece(piece: Piece) -> None:
         )
     for values in (piece.uv, piece.colors, piece.normals):
         if values is not None and len(values) != len(piece.vertices):
-            raise unreadable(
+            raise make_unreadable_error(
                 f"{piece.name[:80]!r} has {len(values)} attribute rows for "
                 f"{len(piece.vertices)} vertices"
             )
     low, high = int(piece.faces.min()), int(piece.faces.max())
     if low < 0 or high >= len(piece.vertices):
-        raise unreadable(
+        raise make_unreadable_error(
             f"a face of {piece.name[:80]!r} names vertex {low if low < 0 else high} of "
             f"{len(piece.vertices)}"
         )

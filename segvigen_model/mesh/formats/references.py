@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from PIL import Image
 
 from segvigen_model.errors import AssetRejected
-from segvigen_model.mesh.formats.gltf_source import side_file
+from segvigen_model.mesh.formats.gltf_source import get_side_file
 from segvigen_model.mesh.formats.images import check_pixels, open_image
 from segvigen_model.mesh.formats.limits import MeshLimits
 
@@ -39,28 +39,30 @@ def gather_side_files(
     Raises:
         AssetRejected: external_reference, missing_side_file, bad_texture or texture_too_large.
     """
-    given = {_spell(name): content for name, content in side_files.items()}
+    given = {_normalize_name(name): content for name, content in side_files.items()}
     found: dict[str, bytes] = {}
     textures: list[str] = []
     if kind == "ply":
-        textures = [_text(name) for name in PLY_TEXTURE.findall(data[:65536])]
-    for name in [_text(match) for match in MTL_LIBRARY.findall(data)] if kind == "obj" else []:
-        content = _look_up(name, given, limits)
+        textures = [_decode_text(name) for name in PLY_TEXTURE.findall(data[:65536])]
+    for name in (
+        [_decode_text(match) for match in MTL_LIBRARY.findall(data)] if kind == "obj" else []
+    ):
+        content = _find_side_file(name, given, limits)
         if content is not None:
-            plain = MTL_TEXTURE.sub(_without_options, content)
-            found[_spell(name)] = plain
-            textures += [_text(match[1]) for match in MTL_TEXTURE.findall(plain)]
+            plain = MTL_TEXTURE.sub(_strip_options, content)
+            found[_normalize_name(name)] = plain
+            textures += [_decode_text(match[1]) for match in MTL_TEXTURE.findall(plain)]
     images: dict[str, Image.Image] = {}
     for name in dict.fromkeys(textures):
-        content = _look_up(name, given, limits)
+        content = _find_side_file(name, given, limits)
         if content is not None:
-            found[_spell(name)] = content
+            found[_normalize_name(name)] = content
             images[name] = open_image(content, name)
     check_pixels(images.values(), limits.max_texture_pixels)
     return found
 
 
-def _texture_name(rest: str) -> str:
+def _parse_texture_name(rest: str) -> str:
     """Give the file name of an MTL texture line, which may hold options and spaces."""
     words = rest.split()
     while words and words[0].lower() in MTL_OPTIONS:
@@ -76,26 +78,30 @@ def _is_number(word: str) -> bool:
     return bool(re.fullmatch(r"[-+]?\d*\.?\d+(?:[eE][-+]?\d+)?", word))
 
 
-def _without_options(match: re.Match[bytes]) -> bytes:
+def _strip_options(match: re.Match[bytes]) -> bytes:
     rest = match.group(2)
-    name = _texture_name(_text(rest)) if rest.lstrip().startswith(b"-") else _text(rest)
+    name = (
+        _parse_texture_name(_decode_text(rest))
+        if rest.lstrip().startswith(b"-")
+        else _decode_text(rest)
+    )
     return match.group(1) + b"map_Kd " + name.encode()
 
 
-def _text(name: bytes) -> str:
+def _decode_text(name: bytes) -> str:
     return name.decode("utf-8", "replace").strip()
 
 
-def _spell(name: str) -> str:
+def _normalize_name(name: str) -> str:
     clean = name.strip().strip('"').replace("\\", "/")
     while clean.startswith("./"):
         clean = clean[2:]
     return clean
 
 
-def _look_up(name: str, given: Mapping[str, bytes], limits: MeshLimits) -> bytes | None:
+def _find_side_file(name: str, given: Mapping[str, bytes], limits: MeshLimits) -> bytes | None:
     try:
-        return side_file(name.strip('"'), given)
+        return get_side_file(name.strip('"'), given)
     except AssetRejected as err:
         if err.reason != "missing_side_file" or limits.is_side_file_required:
             raise

@@ -14,18 +14,18 @@ MAX_NAME_CHARS = 4096  # more than any object's key; the rest of a longer name i
 PLY_HEAD_BYTES = 4096
 
 
-def _lines_with(words: bytes) -> re.Pattern[bytes]:
+def _compile_line_pattern(words: bytes) -> re.Pattern[bytes]:
     """Lines that begin with one of the words, and what stands behind it."""
     rest = rb")\S*[ \t]+([^\r\n]{1,%d})" % MAX_NAME_CHARS
     return re.compile(rb"(?:\A|[\r\n])[ \t]*(?:" + words + rest, re.IGNORECASE)
 
 
-_LIBRARY = _lines_with(rb"mtllib")
-_TEXTURE = _lines_with(rb"map_|bump|disp|decal|norm|refl")
-_PLY_TEXTURE = _lines_with(rb"comment[ \t]+texturefile")
+_LIBRARY = _compile_line_pattern(rb"mtllib")
+_TEXTURE = _compile_line_pattern(rb"map_|bump|disp|decal|norm|refl")
+_PLY_TEXTURE = _compile_line_pattern(rb"comment[ \t]+texturefile")
 
 
-def names_in(data: bytes, kind: str, most: int) -> list[str]:
+def find_names(data: bytes, kind: str, most: int) -> list[str]:
     """Different names in the order of the file.
 
     Args:
@@ -35,13 +35,13 @@ def names_in(data: bytes, kind: str, most: int) -> list[str]:
     """
     found: dict[str, None] = {}
     for name in _NAMES[kind](data) if kind in _NAMES else ():
-        found[_clean(name)[:MAX_NAME_CHARS]] = None
+        found[_normalize_name(name)[:MAX_NAME_CHARS]] = None
         if len(found) >= most:
             break
     return list(found)
 
 
-def _gltf(data: bytes) -> Iterator[str]:
+def _find_gltf_names(data: bytes) -> Iterator[str]:
     try:
         document = json.loads(data)
     except (ValueError, RecursionError):
@@ -56,28 +56,28 @@ def _gltf(data: bytes) -> Iterator[str]:
                 yield unquote(uri)
 
 
-def _obj(data: bytes) -> Iterator[str]:
-    return _rests(_LIBRARY, data)
+def _find_obj_names(data: bytes) -> Iterator[str]:
+    return _find_rests(_LIBRARY, data)
 
 
-def _mtl(data: bytes) -> Iterator[str]:
+def _find_mtl_names(data: bytes) -> Iterator[str]:
     # Options stand before the name ("-bm 1.0 name.png"): the last word is the file, unless the
     # name itself has spaces; then the whole rest is tried too.
-    for rest in _rests(_TEXTURE, data):
+    for rest in _find_rests(_TEXTURE, data):
         yield rest
         if " " in rest:
             yield rest.rpartition(" ")[2]
 
 
-def _ply(data: bytes) -> Iterator[str]:
-    return _rests(_PLY_TEXTURE, data[:PLY_HEAD_BYTES].split(b"end_header")[0])
+def _find_ply_names(data: bytes) -> Iterator[str]:
+    return _find_rests(_PLY_TEXTURE, data[:PLY_HEAD_BYTES].split(b"end_header")[0])
 
 
-def _rests(pattern: re.Pattern[bytes], data: bytes) -> Iterator[str]:
+def _find_rests(pattern: re.Pattern[bytes], data: bytes) -> Iterator[str]:
     return (match[1].decode("utf-8", "replace").strip() for match in pattern.finditer(data))
 
 
-def _clean(name: str) -> str:
+def _normalize_name(name: str) -> str:
     """Spell a name as the loader does: forward slashes, no leading "./"."""
     clean = name.strip().strip('"').replace("\\", "/")
     while clean.startswith("./"):
@@ -86,8 +86,8 @@ def _clean(name: str) -> str:
 
 
 _NAMES: Mapping[str, Callable[[bytes], Iterator[str]]] = {
-    "gltf": _gltf,
-    "obj": _obj,
-    "mtl": _mtl,
-    "ply": _ply,
+    "gltf": _find_gltf_names,
+    "obj": _find_obj_names,
+    "mtl": _find_mtl_names,
+    "ply": _find_ply_names,
 }

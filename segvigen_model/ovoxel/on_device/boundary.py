@@ -11,7 +11,12 @@ import torch
 from torch import Tensor
 
 from segvigen_model.ovoxel.dual_grid import MIN_EDGE
-from segvigen_model.ovoxel.on_device.ragged import add_in_order, expand, root, slices
+from segvigen_model.ovoxel.on_device.ragged import (
+    add_in_order,
+    compute_root,
+    expand_counts,
+    split_slices,
+)
 from segvigen_model.ovoxel.on_device.scan import ActiveVoxels
 
 
@@ -33,25 +38,25 @@ def add_boundary(
         weight: of a line.
         budget: rows worked on at once.
     """
-    segments = triangles.reshape(-1, 3)[boundary_corners(faces)]  # (E, 2, 3)
-    start, way = segments[:, 0], segments[:, 1] - segments[:, 0]
-    squares = way * way
-    length = root(squares[:, 0] + squares[:, 1] + squares[:, 2])
+    segments = triangles.reshape(-1, 3)[find_boundary_corners(faces)]  # (E, 2, 3)
+    start, direction = segments[:, 0], segments[:, 1] - segments[:, 0]
+    squares = direction * direction
+    length = compute_root(squares[:, 0] + squares[:, 1] + squares[:, 2])
     kept = torch.nonzero(length >= MIN_EDGE * voxels.grid)[:, 0]
-    start, length, way = start[kept], length[kept], way[kept] / length[kept, None]
+    start, length, direction = start[kept], length[kept], direction[kept] / length[kept, None]
     # Walls along each axis, with room for rounding; and the voxel that the edge starts in.
-    span = (way * length[:, None]).abs().ceil().long() + 2
-    for run, total in slices(span.sum(dim=1) + 1, budget):
-        passed, cells = _walk(start[run], way[run], length[run], span[run], total)
+    span = (direction * length[:, None]).abs().ceil().long() + 2
+    for run, total in split_slices(span.sum(dim=1) + 1, budget):
+        passed, cells = _walk_edges(start[run], direction[run], length[run], span[run], total)
         is_inside = ((cells >= 0) & (cells < voxels.grid)).all(dim=1)
-        rows = voxels.rows_of(cells.clamp(0, voxels.grid - 1))
+        rows = voxels.find_rows(cells.clamp(0, voxels.grid - 1))
         hit = torch.nonzero(is_inside & (rows >= 0))[:, 0]
         of = passed[hit] + run.start
-        lines = _lines(way[of], start[of] - cells[hit], weight)
+        lines = _build_line_quadrics(direction[of], start[of] - cells[hit], weight)
         add_in_order(sums[:, 4:], rows[hit], lines)
 
 
-def boundary_corners(faces: Tensor) -> Tensor:
+def find_boundary_corners(faces: Tensor) -> Tensor:
     """Edges used by exactly one face, as (E, 2) numbers of corners (face * 3 + corner)."""
     start = torch.arange(faces.numel(), device=faces.device).reshape(-1, 3)
     ends = torch.stack([start, start.roll(-1, dims=1)], dim=-1).reshape(-1, 2)
@@ -61,41 +66,43 @@ def boundary_corners(faces: Tensor) -> Tensor:
     return ends[uses[edge] == 1]
 
 
-def _walk(
-    start: Tensor, way: Tensor, length: Tensor, span: Tensor, total: int
+def _walk_edges(
+    start: Tensor, direction: Tensor, length: Tensor, span: Tensor, total: int
 ) -> tuple[Tensor, Tensor]:
     """List the voxels along edges: (H,) edge and (H, 3) int64 cell, in the order of the walk."""
     counts = span.reshape(-1)
     num_walls = total - len(start)
-    unit, _ = expand(counts, num_walls)
+    unit, _ = expand_counts(counts, num_walls)
     edge, axis = unit // 3, unit % 3
-    distance = _distances(start, way, counts, num_walls)
-    taken = torch.nonzero(distance <= length[edge])[:, 0]
-    edge, axis, distance = edge[taken], axis[taken], distance[taken]
+    distance = _compute_wall_distances(start, direction, counts, num_walls)
+    num_taken = torch.nonzero(distance <= length[edge])[:, 0]
+    edge, axis, distance = edge[num_taken], axis[num_taken], distance[num_taken]
     # Equal distances: the lower axis first. Stable sorts, so listing order decides.
     order = torch.argsort(distance, stable=True)
     order = order[torch.argsort(edge[order], stable=True)]
     edge, axis = edge[order], axis[order]
-    sign = torch.where(way > 0, 1, -1)
+    sign = torch.where(direction > 0, 1, -1)
     steps = torch.nn.functional.one_hot(axis, 3) * sign[edge]
     # The voxel each edge starts in stands before its steps.
     edges = torch.arange(len(start), device=edge.device)
     passed = torch.cat([edges, edge])
     moves = torch.cat([start.floor().long(), steps])
     ranked = torch.argsort(passed, stable=True)
-    passed, gone = passed[ranked], torch.cumsum(moves[ranked], 0)
+    passed, walked = passed[ranked], torch.cumsum(moves[ranked], 0)
     first = torch.searchsorted(passed, edges)
-    before = gone[first] - start.floor().long()
-    return passed, gone - before[passed]
+    before = walked[first] - start.floor().long()
+    return passed, walked - before[passed]
 
 
-def _distances(start: Tensor, way: Tensor, counts: Tensor, num_walls: int) -> Tensor:
+def _compute_wall_distances(
+    start: Tensor, direction: Tensor, counts: Tensor, num_walls: int
+) -> Tensor:
     """(W,) float64 distance of each wall from its edge's start; infinite along still axes."""
     cell = start.floor()
-    wall = cell + (way > 0).double()
-    is_still = way == 0.0
-    ahead = torch.where(is_still, torch.inf, (wall - start) / way).reshape(-1)
-    stride = torch.where(is_still, torch.inf, (1.0 / way).abs()).reshape(-1)
+    wall = cell + (direction > 0).double()
+    is_still = direction == 0.0
+    ahead = torch.where(is_still, torch.inf, (wall - start) / direction).reshape(-1)
+    stride = torch.where(is_still, torch.inf, (1.0 / direction).abs()).reshape(-1)
     table = torch.zeros(num_walls, dtype=torch.float64, device=start.device)
     begin = torch.cumsum(counts, 0) - counts
     # Longest lists first: those that still have a wall are always the front of the list.
@@ -109,17 +116,17 @@ def _distances(start: Tensor, way: Tensor, counts: Tensor, num_walls: int) -> Te
     return table
 
 
-def _lines(way: Tensor, start: Tensor, weight: float) -> Tensor:
+def _build_line_quadrics(direction: Tensor, start: Tensor, weight: float) -> Tensor:
     """(H, 3) directions and starts in the voxel -> (H, 10) entries of the lines' quadrics."""
-    products = way * start
+    products = direction * start
     along = products[:, 0] + products[:, 1] + products[:, 2]
     entries = []
     for i in range(3):
         for j in range(i, 3):
             unit = 1.0 if i == j else 0.0
-            entries.append(weight * (unit - way[:, i] * way[:, j]))
+            entries.append(weight * (unit - direction[:, i] * direction[:, j]))
     for i in range(3):
-        entries.append(-(weight * (start[:, i] - way[:, i] * along)))
+        entries.append(-(weight * (start[:, i] - direction[:, i] * along)))
     square = start * start
     entries.append(weight * (square[:, 0] + square[:, 1] + square[:, 2] - along * along))
     return torch.stack(entries, dim=1)

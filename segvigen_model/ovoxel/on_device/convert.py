@@ -8,13 +8,18 @@ import numpy as np
 import torch
 
 from segvigen_model.ovoxel.attributes import Surface
-from segvigen_model.ovoxel.on_device.attributes import sample_attributes, surface_to
-from segvigen_model.ovoxel.on_device.dual_grid import dual_grid
+from segvigen_model.ovoxel.on_device.attributes import copy_surface, sample_attributes
+from segvigen_model.ovoxel.on_device.dual_grid import compute_dual_grid
 from segvigen_model.ovoxel.on_device.ragged import BUDGET
 from segvigen_model.ovoxel.on_device.scan import find_active
-from segvigen_model.ovoxel.on_device.textures import to_device
+from segvigen_model.ovoxel.on_device.textures import copy_materials
 from segvigen_model.ovoxel.textures import pack_materials
-from segvigen_model.ovoxel.voxel_set import MAX_CROSSINGS, Voxelised, check_grid, too_dense
+from segvigen_model.ovoxel.voxel_set import (
+    MAX_CROSSINGS,
+    VoxelAttributes,
+    check_grid,
+    make_too_dense_error,
+)
 from segvigen_model.types import IntArray, Material
 
 
@@ -28,7 +33,7 @@ def voxelise(
     device: torch.device,
     budget: int = BUDGET,
     max_crossings: int = MAX_CROSSINGS,
-) -> Voxelised:
+) -> VoxelAttributes:
     """Convert a surface in voxel units by torch.
 
     Args:
@@ -41,26 +46,26 @@ def voxelise(
         max_crossings: refuse a mesh that crosses more grid edges.
     """
     check_grid(grid)
-    given = surface_to(surface, device)
+    given = copy_surface(surface, device)
     voxels = find_active(given.triangles, grid, max_crossings, budget)
     if voxels is None:
-        raise too_dense(grid, max_crossings)
+        raise make_too_dense_error(grid, max_crossings)
     if not len(voxels):
-        return _no_voxels()
-    dual, intersected = dual_grid(
+        return _make_empty()
+    dual, intersected = compute_dual_grid(
         given.triangles, torch.from_numpy(faces).to(device), voxels, budget
     )
     attributes = sample_attributes(
-        given, to_device(pack_materials(materials), device), voxels, budget
+        given, copy_materials(pack_materials(materials), device), voxels, budget
     )
-    return Voxelised(
-        coords=voxels.coords().cpu().numpy(),
+    return VoxelAttributes(
+        coords=voxels.list_coords().cpu().numpy(),
         dual=dual.cpu().numpy(),
         intersected=intersected.cpu().numpy(),
         attributes={name: values.contiguous().cpu().numpy() for name, values in attributes.items()},
     )
 
 
-def _no_voxels() -> Voxelised:
+def _make_empty() -> VoxelAttributes:
     none = np.zeros((0, 3))
-    return Voxelised(none.astype(np.int32), none, none.astype(np.bool_), {})
+    return VoxelAttributes(none.astype(np.int32), none, none.astype(np.bool_), {})

@@ -9,14 +9,20 @@ from torch import Tensor
 
 from segvigen_model.ovoxel.dual_grid import BOUNDARY_WEIGHT, REGULARIZATION
 from segvigen_model.ovoxel.on_device.boundary import add_boundary
-from segvigen_model.ovoxel.on_device.ragged import BUDGET, add_in_order, expand, root, slices
-from segvigen_model.ovoxel.on_device.scan import ActiveVoxels, crossings
+from segvigen_model.ovoxel.on_device.ragged import (
+    BUDGET,
+    add_in_order,
+    compute_root,
+    expand_counts,
+    split_slices,
+)
+from segvigen_model.ovoxel.on_device.scan import ActiveVoxels, list_crossings
 from segvigen_model.ovoxel.on_device.solve import solve
 
 UPPER = ((0, 0), (0, 1), (0, 2), (1, 1), (1, 2), (2, 2))  # stored half of a symmetric matrix
 
 
-def dual_grid(
+def compute_dual_grid(
     triangles: Tensor, faces: Tensor, voxels: ActiveVoxels, budget: int = BUDGET
 ) -> tuple[Tensor, Tensor]:
     """Place the dual vertices and flag the crossed edges.
@@ -44,7 +50,7 @@ def dot3(a: Tensor, b: Tensor) -> Tensor:
     return a[..., 0] * b[..., 0] + a[..., 1] * b[..., 1] + a[..., 2] * b[..., 2]
 
 
-def unit_normals(triangles: Tensor) -> tuple[Tensor, Tensor]:
+def compute_unit_normals(triangles: Tensor) -> tuple[Tensor, Tensor]:
     """(F, 3, 3) -> (F, 3) unit normals, zero without area, and (F,) lengths before scaling."""
     one, two = triangles[:, 1] - triangles[:, 0], triangles[:, 2] - triangles[:, 0]
     entries = []
@@ -52,12 +58,12 @@ def unit_normals(triangles: Tensor) -> tuple[Tensor, Tensor]:
         i, j = (k + 1) % 3, (k + 2) % 3
         entries.append(one[:, i] * two[:, j] - one[:, j] * two[:, i])
     normal = torch.stack(entries, dim=1)
-    length = root(dot3(normal, normal))
+    length = compute_root(dot3(normal, normal))
     scaled = normal / torch.where(length > 0.0, length, 1.0)[:, None]
     return scaled, length
 
 
-def _plane(normal: Tensor, offset: Tensor) -> Tensor:
+def _build_plane_quadrics(normal: Tensor, offset: Tensor) -> Tensor:
     """(H, 3) normals and (H,) offsets -> (H, 10) entries of the plane's quadric."""
     matrix = [normal[:, i] * normal[:, j] for i, j in UPPER]
     vector = [normal[:, k] * offset for k in range(3)]
@@ -67,18 +73,18 @@ def _plane(normal: Tensor, offset: Tensor) -> Tensor:
 def _add_crossings(
     triangles: Tensor, voxels: ActiveVoxels, sums: Tensor, flags: Tensor, budget: int
 ) -> None:
-    for found in crossings(triangles, voxels.grid, budget // 4):
+    for found in list_crossings(triangles, voxels.grid, budget // 4):
         corners = triangles[found.face]
-        normal, _ = unit_normals(corners)
+        normal, _ = compute_unit_normals(corners)
         plane = -dot3(normal, corners[:, 0])
-        cells = found.around()  # (H, 4, 3)
-        rows = voxels.rows_of(cells)
-        local = found.points()[:, None, :] - cells
+        cells = found.find_voxels_around()  # (H, 4, 3)
+        rows = voxels.find_rows(cells)
+        local = found.compute_points()[:, None, :] - cells
         offset = plane[:, None]
         for k in range(3):
             offset = offset + normal[:, None, k] * cells[:, :, k]
         normals = normal[:, None, :].expand(-1, 4, -1).reshape(-1, 3)
-        quadric = _plane(normals, offset.reshape(-1))
+        quadric = _build_plane_quadrics(normals, offset.reshape(-1))
         hit = torch.cat([local.reshape(-1, 3), torch.ones_like(quadric[:, :1]), quadric], dim=1)
         add_in_order(sums, rows.reshape(-1), hit)
         flags[rows[:, 0], found.axis] = True
@@ -110,21 +116,21 @@ class _Planes:
     columns: Tensor
 
 
-def _planes(triangles: Tensor, grid: int) -> _Planes:
-    normal, length = unit_normals(triangles)
+def _prepare_planes(triangles: Tensor, grid: int) -> _Planes:
+    normal, length = compute_unit_normals(triangles)
     offset = -dot3(normal, triangles[:, 0])
     near, far = offset, offset
     for k in range(3):
         near = near + normal[:, k].clamp(max=0.0)
         far = far + normal[:, k].clamp(min=0.0)
     axes = torch.arange(3, device=triangles.device)
-    turn = (_steepest(normal)[:, None] + axes) % 3
+    turn = (_find_steepest_axis(normal)[:, None] + axes) % 3
     box = torch.stack([triangles.amin(dim=1), triangles.amax(dim=1)]).floor()
     low, high = box.clamp(-1.0, float(grid)).long().unbind()
     low = torch.gather(low.clamp_(min=0), 1, turn)
     high = torch.gather(high.clamp_(max=grid - 1), 1, turn)
     sides = (high - low + 1).clamp_(min=0)
-    edges = _edge_functions(triangles, normal)
+    edges = _compute_edge_functions(triangles, normal)
     return _Planes(
         turn=turn,
         slope=torch.gather(normal, 1, turn),
@@ -145,9 +151,9 @@ def _add_faces(triangles: Tensor, voxels: ActiveVoxels, sums: Tensor, budget: in
     Columns run along the plane's steepest axis, as in the compiled kernel.
     """
     for part in torch.split(triangles, budget):
-        planes = _planes(part, voxels.grid)
-        for run, total in slices(planes.columns, budget):
-            face, place = expand(planes.columns[run], total)
+        planes = _prepare_planes(part, voxels.grid)
+        for run, total in split_slices(planes.columns, budget):
+            face, place = expand_counts(planes.columns[run], total)
             face = face + run.start
             low, width = planes.low[face], (planes.high - planes.low + 1)[face, 2]
             i, j = low[:, 1] + place // width, low[:, 2] + place % width
@@ -171,8 +177,8 @@ def _add_columns(
     reach = reach.clamp_(-2.0, voxels.grid + 1.0).long()
     start = torch.maximum(reach[0] - 1, planes.low[face, 0])
     depths = (torch.minimum(reach[1] + 1, planes.high[face, 0]) - start + 1).clamp_(min=0)
-    for run, total in slices(depths, budget):
-        at, k = expand(depths[run], total)
+    for run, total in split_slices(depths, budget):
+        at, k = expand_counts(depths[run], total)
         at = at + run.start
         k, of, a, b = k + start[at], face[at], i[at], j[at]
         level = base[at] + planes.slope[of, 0] * k
@@ -180,20 +186,20 @@ def _add_columns(
         is_met &= _is_inside(planes.edges[of, 1], b, k) & _is_inside(planes.edges[of, 2], k, a)
         cells = torch.zeros(total, 3, dtype=torch.int64, device=k.device)
         cells.scatter_(1, planes.turn[of], torch.stack([k, a, b], dim=1))
-        rows = voxels.rows_of(cells)
+        rows = voxels.find_rows(cells)
         hit = torch.nonzero(is_met & (rows >= 0))[:, 0]
-        quadric = _plane(planes.normal[of[hit]], (level + planes.offset[of])[hit])
+        quadric = _build_plane_quadrics(planes.normal[of[hit]], (level + planes.offset[of])[hit])
         add_in_order(sums[:, 4:], rows[hit], quadric)
 
 
-def _steepest(normal: Tensor) -> Tensor:
+def _find_steepest_axis(normal: Tensor) -> Tensor:
     """(F, 3) -> (F,) axis of the largest component, the first of equals."""
     size = normal.abs()
     deep = (size[:, 1] > size[:, 0]).long()
     return torch.where(size[:, 2] > torch.maximum(size[:, 0], size[:, 1]), 2, deep)
 
 
-def _edge_functions(triangles: Tensor, normal: Tensor) -> Tensor:
+def _compute_edge_functions(triangles: Tensor, normal: Tensor) -> Tensor:
     """(F, dropped axis, edge, 3): inward edge functions, grown by a voxel's extent."""
     projections = []
     for dropped in range(3):

@@ -8,8 +8,8 @@ from torch import Tensor
 
 from segvigen_model.ovoxel.mesh import QUAD_OFFSETS, SPLIT_02, SPLIT_13, Split
 from segvigen_model.ovoxel.on_device.dual_grid import dot3
-from segvigen_model.ovoxel.on_device.ragged import root
-from segvigen_model.ovoxel.on_device.scan import ActiveVoxels, linear
+from segvigen_model.ovoxel.on_device.ragged import compute_root
+from segvigen_model.ovoxel.on_device.scan import ActiveVoxels, compute_linear_index
 from segvigen_model.types import FloatArray, IntArray, OVoxel
 
 
@@ -36,7 +36,7 @@ def ovoxel_to_mesh_on(
     vertices = (coords.float() + dual) * float(np.float32(1.0 / ovoxel.grid)) - 0.5
     quads = find_quads(coords.long(), torch.from_numpy(ovoxel.intersected).to(device), ovoxel.grid)
     if split is Split.ANGLE:
-        faces = _split_by(quads, _bends_less_along_02(vertices[quads]))
+        faces = _split_by(quads, _is_flatter_along_02(vertices[quads]))
     elif split is Split.FIXED:
         faces = _split_by(quads, _has_area(vertices[quads]))
     elif split_weight is None:
@@ -63,11 +63,11 @@ def find_quads(coords: Tensor, intersected: Tensor, grid: int) -> Tensor:
     Returns:
         (Q, 4) int64 rows, by voxel row and then axis.
     """
-    voxels = ActiveVoxels(grid, linear(coords, grid))
+    voxels = ActiveVoxels(grid, compute_linear_index(coords, grid))
     rows, axes = torch.nonzero(intersected).unbind(dim=1)
     offsets = torch.from_numpy(QUAD_OFFSETS).to(coords.device)
     corners = coords[rows][:, None, :] + offsets[axes]  # (Q, 4, 3)
-    found = voxels.rows_of(corners)
+    found = voxels.find_rows(corners)
     is_there = (found >= 0) & (corners < grid).all(dim=2)
     return found[is_there.all(dim=1)]
 
@@ -77,25 +77,25 @@ def _split_by(quads: Tensor, is_along_02: Tensor) -> Tensor:
     return faces.reshape(-1, 3)
 
 
-def _cross(a: Tensor, b: Tensor) -> Tensor:
+def _compute_cross(a: Tensor, b: Tensor) -> Tensor:
     turned = [(a[:, i] * b[:, j] - a[:, j] * b[:, i]) for i, j in ((1, 2), (2, 0), (0, 1))]
     return torch.stack(turned, dim=1)
 
 
 def _has_area(corners: Tensor) -> Tensor:
     a, b, c, _ = corners.unbind(dim=1)
-    return dot3(_cross(b - a, c - a), _cross(c - b, a - b)).abs() > 0
+    return dot3(_compute_cross(b - a, c - a), _compute_cross(c - b, a - b)).abs() > 0
 
 
-def _bends_less_along_02(corners: Tensor) -> Tensor:
-    first, second = (_alignment(corners, split) for split in (SPLIT_02, SPLIT_13))
+def _is_flatter_along_02(corners: Tensor) -> Tensor:
+    first, second = (_compute_alignment(corners, split) for split in (SPLIT_02, SPLIT_13))
     return first >= second
 
 
-def _alignment(corners: Tensor, split: IntArray) -> Tensor:
+def _compute_alignment(corners: Tensor, split: IntArray) -> Tensor:
     a, b, c, d, e, f = corners[:, torch.from_numpy(split)].unbind(dim=1)
-    first, second = _cross(b - a, c - a), _cross(e - d, f - d)
-    lengths = root(dot3(first, first)) * root(dot3(second, second))
+    first, second = _compute_cross(b - a, c - a), _compute_cross(e - d, f - d)
+    lengths = compute_root(dot3(first, first)) * compute_root(dot3(second, second))
     return dot3(first, second).abs() / lengths.clamp(min=1e-30)
 
 

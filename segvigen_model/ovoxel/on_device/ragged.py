@@ -11,7 +11,7 @@ from torch import Tensor
 BUDGET = 1 << 19  # rows worked on at once; the widest step holds about 2 kB for each
 
 
-def expand(counts: Tensor, total: int) -> tuple[Tensor, Tensor]:
+def expand_counts(counts: Tensor, total: int) -> tuple[Tensor, Tensor]:
     """Number the items of ragged lists.
 
     Args:
@@ -27,7 +27,7 @@ def expand(counts: Tensor, total: int) -> tuple[Tensor, Tensor]:
     return owner, torch.arange(total, device=counts.device) - start[owner]
 
 
-def slices(counts: Tensor, budget: int) -> Iterator[tuple[slice, int]]:
+def split_slices(counts: Tensor, budget: int) -> Iterator[tuple[slice, int]]:
     """Cut lists into runs of at most `budget` items, or one list; runs without items are left out.
 
     Args:
@@ -68,7 +68,7 @@ def add_in_order(sums: Tensor, rows: Tensor, values: Tensor) -> None:
     sums[touched] = torch.segment_reduce(listed, "sum", lengths=counts + 1, unsafe=True)
 
 
-def root(values: Tensor) -> Tensor:
+def compute_root(values: Tensor) -> Tensor:
     """Take square roots, correctly rounded on every device; the compiled kernels' are.
 
     torch's own may be off by one bit on a CPU, which turns ties between voxels the other way.

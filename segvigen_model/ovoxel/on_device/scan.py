@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from segvigen_model.ovoxel.on_device.ragged import BUDGET, expand, slices
+from segvigen_model.ovoxel.on_device.ragged import BUDGET, expand_counts, split_slices
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -31,14 +31,14 @@ class Crossings:
     cell: Tensor
     depth: Tensor
 
-    def around(self) -> Tensor:
+    def find_voxels_around(self) -> Tensor:
         """(H, 4, 3) int64: the voxels round each edge, the lowest first."""
         corner = torch.arange(4, device=self.cell.device)
         steps = torch.stack([torch.zeros_like(corner), corner & 1, corner >> 1], dim=1)  # (4, 3)
         turned = torch.stack([steps.roll(axis, dims=1) for axis in range(3)])
         return self.cell[:, None, :] + turned[self.axis]
 
-    def points(self) -> Tensor:
+    def compute_points(self) -> Tensor:
         """(H, 3) float64: where the edges are crossed, voxel units."""
         point = self.cell.double() + 1.0
         return point.scatter(1, self.axis[:, None], self.depth[:, None])
@@ -60,19 +60,19 @@ class ActiveVoxels:
         """Number of voxels."""
         return len(self.keys)
 
-    def coords(self) -> Tensor:
+    def list_coords(self) -> Tensor:
         """(N, 3) int32, ascending (x, y, z)."""
         x, rest = self.keys // self.grid**2, self.keys % self.grid**2
         return torch.stack([x, rest // self.grid, rest % self.grid], dim=1).int()
 
-    def rows_of(self, cells: Tensor) -> Tensor:
+    def find_rows(self, cells: Tensor) -> Tensor:
         """(..., 3) int64 cells inside the grid -> (...) int64 row, -1 where not active."""
-        wanted = linear(cells, self.grid)
+        wanted = compute_linear_index(cells, self.grid)
         rows = torch.searchsorted(self.keys, wanted).clamp_(max=max(len(self) - 1, 0))
         return torch.where(self.keys[rows] == wanted, rows, -1)
 
 
-def linear(cells: Tensor, grid: int) -> Tensor:
+def compute_linear_index(cells: Tensor, grid: int) -> Tensor:
     """(..., 3) int64 -> (...) int64 linear index, ascending with (x, y, z)."""
     return (cells[..., 0] * grid + cells[..., 1]) * grid + cells[..., 2]
 
@@ -93,15 +93,17 @@ def find_active(
     """
     keys = torch.zeros(0, dtype=torch.int64, device=triangles.device)
     total = 0
-    for found in crossings(triangles, grid, budget // 4):
+    for found in list_crossings(triangles, grid, budget // 4):
         total += len(found.face)
         if total > max_crossings:
             return None
-        keys = torch.unique(torch.cat([keys, linear(found.around(), grid).reshape(-1)]))
+        keys = torch.unique(
+            torch.cat([keys, compute_linear_index(found.find_voxels_around(), grid).reshape(-1)])
+        )
     return ActiveVoxels(grid, keys)
 
 
-def crossings(triangles: Tensor, grid: int, budget: int = BUDGET) -> Iterator[Crossings]:
+def list_crossings(triangles: Tensor, grid: int, budget: int = BUDGET) -> Iterator[Crossings]:
     """List where triangles cross grid edges, in slices.
 
     Args:
@@ -112,17 +114,17 @@ def crossings(triangles: Tensor, grid: int, budget: int = BUDGET) -> Iterator[Cr
     budget = max(1, budget)
     step = max(1, budget // 3)  # a triangle makes a unit per axis
     for first in range(0, len(triangles), step):
-        corners = _rotated(triangles[first : first + step])
-        start, middle, stop = _line_range(corners, grid)
-        for units, total in slices((stop - start).clamp_(min=0), budget):
-            unit, line = expand((stop - start).clamp_(min=0)[units], total)
+        corners = _rotate_axes(triangles[first : first + step])
+        start, middle, stop = _find_line_range(corners, grid)
+        for units, total in split_slices((stop - start).clamp_(min=0), budget):
+            unit, line = expand_counts((stop - start).clamp_(min=0)[units], total)
             line = line + start[units][unit]
-            x0, x1, z0, z1 = _ends(corners[units][unit], line, middle[units][unit])
+            x0, x1, z0, z1 = _find_line_ends(corners[units][unit], line, middle[units][unit])
             unit = unit + (3 * first + units.start)
-            yield from _columns(unit, line, (x0, x1, z0, z1), grid, budget)
+            yield from _list_columns(unit, line, (x0, x1, z0, z1), grid, budget)
 
 
-def _rotated(triangles: Tensor) -> Tensor:
+def _rotate_axes(triangles: Tensor) -> Tensor:
     """(F, 3, 3) -> (3F, 3, 3): per axis, columns (axis, across, along), corners by rising along."""
     turned = torch.stack([triangles.roll(-axis, dims=2) for axis in range(3)], dim=1)
     units = turned.reshape(-1, 3, 3)
@@ -130,33 +132,35 @@ def _rotated(triangles: Tensor) -> Tensor:
     return torch.gather(units, 1, order[:, :, None].expand(-1, -1, 3))
 
 
-def _line_range(corners: Tensor, grid: int) -> tuple[Tensor, Tensor, Tensor]:
+def _find_line_range(corners: Tensor, grid: int) -> tuple[Tensor, Tensor, Tensor]:
     """Lines that each unit's corners lie behind, as (3F,) int64 first, middle and last."""
-    first, middle, last = _cut(corners[:, :, 2], grid).unbind(dim=1)
+    first, middle, last = _truncate(corners[:, :, 2], grid).unbind(dim=1)
     return first, middle, last
 
 
-def _cut(values: Tensor, grid: int) -> Tensor:
+def _truncate(values: Tensor, grid: int) -> Tensor:
     """Truncate to a cell; clamped first, as far numbers have no integer."""
     return values.clamp(-1.0, float(grid)).long().clamp_(0, grid - 1)
 
 
-def _ends(corners: Tensor, line: Tensor, middle: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+def _find_line_ends(
+    corners: Tensor, line: Tensor, middle: Tensor
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Where lines enter and leave their triangle: across and axis coordinates, entering first."""
     low, mid, high = corners.unbind(dim=1)
     is_low = (line < middle)[:, None]
     # Below the middle corner both sides start at the lowest corner, above it at the highest.
     tip, far = torch.where(is_low, low, high), torch.where(is_low, high, low)
     at = line.double() + 1.0
-    z0, x0 = _lerp(tip[:, 2], mid[:, 2], at, tip, mid)
-    z1, x1 = _lerp(tip[:, 2], far[:, 2], at, tip, far)
+    z0, x0 = _interpolate(tip[:, 2], mid[:, 2], at, tip, mid)
+    z1, x1 = _interpolate(tip[:, 2], far[:, 2], at, tip, far)
     is_turned = x0 > x1
     x0, x1 = torch.where(is_turned, x1, x0), torch.where(is_turned, x0, x1)
     z0, z1 = torch.where(is_turned, z1, z0), torch.where(is_turned, z0, z1)
     return x0, x1, z0, z1
 
 
-def _lerp(
+def _interpolate(
     start: Tensor, end: Tensor, at: Tensor, low: Tensor, high: Tensor
 ) -> tuple[Tensor, Tensor]:
     """Interpolate the first two columns of points; an empty way takes its start."""
@@ -166,7 +170,7 @@ def _lerp(
     return axis, across
 
 
-def _columns(
+def _list_columns(
     unit: Tensor,
     line: Tensor,
     ends: tuple[Tensor, Tensor, Tensor, Tensor],
@@ -175,10 +179,10 @@ def _columns(
 ) -> Iterator[Crossings]:
     """List the grid edges between the ends of lines."""
     x0, x1, z0, z1 = ends
-    first = _cut(x0, grid)
-    counts = (_cut(x1, grid) - first).clamp_(min=0)
-    for lines, total in slices(counts, budget):
-        row, column = expand(counts[lines], total)
+    first = _truncate(x0, grid)
+    counts = (_truncate(x1, grid) - first).clamp_(min=0)
+    for lines, total in split_slices(counts, budget):
+        row, column = expand_counts(counts[lines], total)
         row = row + lines.start
         column = column + first[row]
         start, end = x0[row], x1[row]

@@ -34,19 +34,19 @@ def solve(sums: Tensor, regularization: float, budget: int) -> Tensor:
     Returns:
         (N, 3) float64, 0..1.
     """
-    return torch.cat([_solved(part, regularization) for part in torch.split(sums, budget)])
+    return torch.cat([_solve_slice(part, regularization) for part in torch.split(sums, budget)])
 
 
-def _solved(sums: Tensor, regularization: float) -> Tensor:
-    quadrics = _with_pull(sums, regularization)
-    dual = _free_minimum(quadrics)
+def _solve_slice(sums: Tensor, regularization: float) -> Tensor:
+    quadrics = _add_regularization(sums, regularization)
+    dual = _find_free_minimum(quadrics)
     is_out = ~((dual.amin(dim=1) >= 0.0) & (dual.amax(dim=1) <= 1.0))
     rows = torch.nonzero(is_out)[:, 0]
-    dual[rows] = _bounded_minimum(Quadrics(*(each[rows] for each in quadrics)))
+    dual[rows] = _find_bounded_minimum(Quadrics(*(each[rows] for each in quadrics)))
     return dual
 
 
-def _with_pull(sums: Tensor, regularization: float) -> Quadrics:
+def _add_regularization(sums: Tensor, regularization: float) -> Quadrics:
     pull = regularization * sums[:, 3]
     mean = sums[:, :3] / sums[:, 3:4]
     a = sums[:, 4:10][:, [0, 1, 2, 1, 3, 4, 2, 4, 5]].reshape(-1, 3, 3).clone()
@@ -58,7 +58,7 @@ def _with_pull(sums: Tensor, regularization: float) -> Quadrics:
     return Quadrics(a, b, c)
 
 
-def _free_minimum(quadrics: Quadrics) -> Tensor:
+def _find_free_minimum(quadrics: Quadrics) -> Tensor:
     a, b = quadrics.a, quadrics.b
     a00, a01, a02 = a[:, 0].unbind(dim=1)
     a11, a12, a22 = a[:, 1, 1], a[:, 1, 2], a[:, 2, 2]
@@ -72,19 +72,19 @@ def _free_minimum(quadrics: Quadrics) -> Tensor:
     return torch.stack([x0, x1, x2], dim=1)
 
 
-def _bounded_minimum(quadrics: Quadrics) -> Tensor:
+def _find_bounded_minimum(quadrics: Quadrics) -> Tensor:
     """(N, 3) least of the minima on faces, edges and corners, the first of equals."""
     best = torch.zeros_like(quadrics.b)
     least = torch.full_like(quadrics.c, torch.inf)
-    for x, is_allowed in _candidates(quadrics):
-        value = _value(quadrics, x)
+    for x, is_allowed in _list_candidates(quadrics):
+        value = _evaluate(quadrics, x)
         is_better = is_allowed & (value < least)
         best = torch.where(is_better[:, None], x, best)
         least = torch.where(is_better, value, least)
     return best
 
 
-def _candidates(quadrics: Quadrics) -> Iterator[tuple[Tensor, Tensor]]:
+def _list_candidates(quadrics: Quadrics) -> Iterator[tuple[Tensor, Tensor]]:
     a, b = quadrics.a, quadrics.b
     always = torch.ones(len(b), dtype=torch.bool, device=b.device)
     for fixed in range(3):  # faces
@@ -113,7 +113,7 @@ def _is_unit(values: Tensor) -> Tensor:
     return (values >= 0.0) & (values <= 1.0)
 
 
-def _value(quadrics: Quadrics, x: Tensor) -> Tensor:
+def _evaluate(quadrics: Quadrics, x: Tensor) -> Tensor:
     total = quadrics.c
     for i in range(3):
         total = total + 2.0 * quadrics.b[:, i] * x[:, i]

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from segvigen_model.ovoxel.on_device.ragged import root
+from segvigen_model.ovoxel.on_device.ragged import compute_root
 from segvigen_model.ovoxel.textures import PackedMaterials
 
 MIN_DETERMINANT = 1e-6  # official: below it texture coordinates have no direction
@@ -38,7 +38,7 @@ class Materials:
     alpha: Tensor
 
 
-def to_device(packed: PackedMaterials, device: torch.device) -> Materials:
+def copy_materials(packed: PackedMaterials, device: torch.device) -> Materials:
     """Copy packed materials over."""
     num_levels = [int(side).bit_length() for side in packed.sides]
     return Materials(
@@ -53,7 +53,7 @@ def to_device(packed: PackedMaterials, device: torch.device) -> Materials:
     )
 
 
-def tangent_frames(triangles: Tensor, uvs: Tensor, grid: int) -> tuple[Tensor, Tensor]:
+def compute_tangent_frames(triangles: Tensor, uvs: Tensor, grid: int) -> tuple[Tensor, Tensor]:
     """Give dP/du and dP/dv of triangles, and texture widths per voxel.
 
     Args:
@@ -75,7 +75,7 @@ def tangent_frames(triangles: Tensor, uvs: Tensor, grid: int) -> tuple[Tensor, T
     side1 = (triangles[:, 2] - triangles[:, 0]) / grid
     safe = torch.where(has_area, det, 1.0)[:, None]
     along_u, along_v = (side0 * v1 - side1 * v0) / safe, (side1 * u0 - side0 * u1) / safe
-    scale = root(_length(along_u) * _length(along_v))
+    scale = compute_root(_compute_length(along_u) * _compute_length(along_v))
     is_sound = has_area & (scale != 0.0)
     widths = torch.where(is_sound, 1.0 / (grid * torch.where(is_sound, scale, 1.0)), 0.0)
     return torch.stack([along_u, along_v], dim=1) * has_area[:, None, None], widths
@@ -98,12 +98,12 @@ def sample(materials: Materials, texture: Tensor, uv: Tensor, widths: Tensor) ->
     level = torch.log2(torch.where(widths > 0.0, widths * sides, 1.0)).clamp(min=0.0)
     low = torch.minimum(level, last.double()).long()
     share = torch.where(low < last, level - low, 0.0)[:, None]
-    fine = _bilinear(materials, texture, uv, low)
-    coarse = _bilinear(materials, texture, uv, torch.minimum(low + 1, last))
+    fine = _sample_bilinear(materials, texture, uv, low)
+    coarse = _sample_bilinear(materials, texture, uv, torch.minimum(low + 1, last))
     return fine * (1.0 - share) + coarse * share
 
 
-def to_tangent(texel: Tensor, frames: Tensor, normal: Tensor) -> Tensor:
+def rotate_normals(texel: Tensor, frames: Tensor, normal: Tensor) -> Tensor:
     """Turn surface normals by normal-map texels.
 
     The frame is dP/du and dP/dv as they are, not made orthogonal to the normal: official.
@@ -114,14 +114,14 @@ def to_tangent(texel: Tensor, frames: Tensor, normal: Tensor) -> Tensor:
         normal: (H, 3) float64.
     """
     x, y, z = torch.split(texel[:, :3] * 2.0 - 1.0, 1, dim=1)
-    lengths = [_length(frames[:, k])[:, None] for k in range(2)]
+    lengths = [_compute_length(frames[:, k])[:, None] for k in range(2)]
     turned = x * frames[:, 0] / lengths[0] + y * frames[:, 1] / lengths[1] + z * normal
-    length = _length(turned)[:, None]
+    length = _compute_length(turned)[:, None]
     unit: Tensor = turned / torch.where(length > 0.0, length, 1.0)
     return unit
 
 
-def _bilinear(materials: Materials, texture: Tensor, uv: Tensor, level: Tensor) -> Tensor:
+def _sample_bilinear(materials: Materials, texture: Tensor, uv: Tensor, level: Tensor) -> Tensor:
     side = materials.sides[texture] >> level
     place = uv * side[:, None] - 0.5
     floor = place.floor()
@@ -131,7 +131,7 @@ def _bilinear(materials: Materials, texture: Tensor, uv: Tensor, level: Tensor) 
     x1, y1 = (x0 + 1) & (side - 1), (y0 + 1) & (side - 1)
     start, channels = materials.levels[texture, level], materials.channels[texture]
     a, b, c, d = (
-        _texels(materials.texels, start + (y * side + x) * channels, channels)
+        _read_texels(materials.texels, start + (y * side + x) * channels, channels)
         for y, x in ((y0, x0), (y0, x1), (y1, x0), (y1, x1))
     )
     upper = a * (1.0 - fx) + b * fx
@@ -140,7 +140,7 @@ def _bilinear(materials: Materials, texture: Tensor, uv: Tensor, level: Tensor) 
     return value
 
 
-def _texels(texels: Tensor, first: Tensor, channels: Tensor) -> Tensor:
+def _read_texels(texels: Tensor, first: Tensor, channels: Tensor) -> Tensor:
     """(H,) place of each first byte -> (H, 4) float64 0..1; a missing fourth channel is 1."""
     places = first[:, None] + torch.arange(4, device=first.device)
     found = texels[places.clamp_(max=len(texels) - 1)].double() / 255.0
@@ -148,6 +148,6 @@ def _texels(texels: Tensor, first: Tensor, channels: Tensor) -> Tensor:
     return torch.where(has_alpha, found, 1.0)
 
 
-def _length(vectors: Tensor) -> Tensor:
+def _compute_length(vectors: Tensor) -> Tensor:
     square = vectors * vectors
-    return root(square[:, 0] + square[:, 1] + square[:, 2])
+    return compute_root(square[:, 0] + square[:, 1] + square[:, 2])

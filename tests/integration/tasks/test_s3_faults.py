@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from tasks.catalogue import AssetRow, AssetState, Catalogue
-from tasks.errors import is_surroundings
+from tasks.errors import is_transient_error
 from tasks.settings import load_settings
-from tasks.stages.runner import StageResult, attempt
+from tasks.stages.runner import StageResult, run_stage_safely
 from tasks.storage.store import BlobConflict, BlobMissing
 from tasks.workspace import Workspace
 
@@ -36,13 +36,13 @@ def test_a_closed_or_busy_server_is_no_assets_fault(faulty_s3: Any, status: int,
     for use in (
         lambda: store.get("held"),
         lambda: store.get_range("held", 0, 1),
-        lambda: store.size("held"),
+        lambda: store.get_size("held"),
         lambda: store.put("new", b"2"),
         lambda: list(store.list()),
     ):
         with pytest.raises(Exception, match=r".") as caught:
             use()
-        assert is_surroundings(caught.value), repr(caught.value)
+        assert is_transient_error(caught.value), repr(caught.value)
 
 
 def test_a_bucket_that_is_gone_is_no_assets_fault(faulty_s3: Any) -> None:
@@ -51,7 +51,7 @@ def test_a_bucket_that_is_gone_is_no_assets_fault(faulty_s3: Any) -> None:
     for use in (lambda: store.get("a"), lambda: store.put("a", b"1")):
         with pytest.raises(Exception, match=r".") as caught:
             use()
-        assert is_surroundings(caught.value), repr(caught.value)
+        assert is_transient_error(caught.value), repr(caught.value)
 
 
 def test_what_a_server_has_against_one_object_is_no_outage(faulty_s3: Any) -> None:
@@ -61,7 +61,7 @@ def test_what_a_server_has_against_one_object_is_no_outage(faulty_s3: Any) -> No
     faulty_s3.rule = lambda method, path: (400, "InvalidArgument") if method == "PUT" else None
     with pytest.raises(OSError, match="as you asked") as wrong:
         store.put("a", b"1")
-    assert not is_surroundings(gone.value) and not is_surroundings(wrong.value)
+    assert not is_transient_error(gone.value) and not is_transient_error(wrong.value)
 
 
 def test_ended_credentials_cost_no_asset_an_attempt(faulty_s3: Any, tmp_path: Path) -> None:
@@ -77,8 +77,8 @@ def test_ended_credentials_cost_no_asset_an_attempt(faulty_s3: Any, tmp_path: Pa
         raise AssertionError("was written")
 
     with pytest.raises(OSError, match=r"Bad Request|as you asked"):
-        attempt(workspace, "test", "a" * 64, encode)
-    row = catalogue.asset("a" * 64)
+        run_stage_safely(workspace, "test", "a" * 64, encode)
+    row = catalogue.get_asset("a" * 64)
     assert (row.attempts, row.lease_owner, row.state) == (0, None, "registered")
 
 
@@ -94,10 +94,10 @@ def test_a_lost_race_needs_no_named_condition(
     file = tmp_path / "file"
     file.write_bytes(b"first")
     for write in (lambda: store.put("race", b"first"), lambda: store.put_file("race", file)):
-        looks = iter([False, True])
-        monkeypatch.setattr(store, "exists", lambda key, looks=looks: next(looks))
+        crops = iter([False, True])
+        monkeypatch.setattr(store, "exists", lambda key, crops=crops: next(crops))
         assert write().size == 5
-    looks = iter([False, True])
+    crops = iter([False, True])
     with pytest.raises(BlobConflict):
         store.put("race", b"other")
     monkeypatch.undo()
@@ -115,5 +115,5 @@ def test_a_refused_write_that_nobody_made_is_tried_again(faulty_s3: Any) -> None
 def test_a_key_that_s3_cannot_hold_is_absent(faulty_s3: Any) -> None:
     store = faulty_s3.new_store()
     faulty_s3.requests.clear()
-    assert store.size("/".join(["é" * 100] * 6)) is None
+    assert store.get_size("/".join(["é" * 100] * 6)) is None
     assert faulty_s3.requests == []

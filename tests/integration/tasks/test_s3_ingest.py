@@ -34,7 +34,7 @@ def test_a_store_that_cannot_be_written_parks_nothing(faulty_s3: Any, place: Wor
     faulty_s3.rule = lambda method, path: (403, "AccessDenied") if method == "PUT" else None
     with pytest.raises(PermissionError):
         ingest_all(place)
-    assert place.catalogue.assets() == [] and place.catalogue.raw.all() == []
+    assert place.catalogue.list_assets() == [] and place.catalogue.raw.list_all() == []
     faulty_s3.rule = lambda method, path: None
     assert ingest_all(place) == {"a.glb": "registered"}
 
@@ -52,12 +52,12 @@ def test_an_object_that_may_not_be_read_parks_itself_until_it_may(
     faulty_s3.rule = lambda method, path: (
         (403, code) if path.endswith(f"/{file}") and method == "GET" else None
     )
-    told = ingest_all(place)
-    assert told.pop(shut) == "not_readable"
-    assert told["a.glb"] == "registered" and "not_readable" not in told.values()
-    events = len(place.catalogue.events())
+    reported = ingest_all(place)
+    assert reported.pop(shut) == "not_readable"
+    assert reported["a.glb"] == "registered" and "not_readable" not in reported.values()
+    events = len(place.catalogue.list_events())
     assert ingest_all(place) == {shut: "not_readable"}
-    assert len(place.catalogue.events()) == events, "the same again is no news"
+    assert len(place.catalogue.list_events()) == events, "the same again is no news"
     faulty_s3.rule = lambda method, path: None
     assert ingest_all(place) == {shut: "registered"}
     assert ingest_all(place) == {}
@@ -70,14 +70,14 @@ def test_a_raw_bucket_that_is_closed_parks_nothing(faulty_s3: Any, place: Worksp
     faulty_s3.rule = lambda method, path: (403, "ExpiredToken") if bucket in path else None
     with pytest.raises(PermissionError):
         ingest_object(place, info)
-    assert place.catalogue.raw.all() == []
+    assert place.catalogue.raw.list_all() == []
 
 
 def test_keys_that_no_store_of_ours_takes_are_parked(place: Workspace) -> None:
     place.raw.put("b.glb", GLB)
     for odd in ("a//b.glb", "/b.glb", "c/../b.glb"):
         place.raw._fs.pipe_file(f"{place.raw._root}/{odd}", GLB)
-    told = ingest_all(place)
-    assert told.pop("b.glb") == "registered"
-    assert set(told.values()) == {"bad_key"} and len(told) == 3
+    reported = ingest_all(place)
+    assert reported.pop("b.glb") == "registered"
+    assert set(reported.values()) == {"bad_key"} and len(reported) == 3
     assert ingest_all(place) == {}

@@ -104,7 +104,7 @@ def _settings(store: Store) -> StoreSettings:
     )
 
 
-def test_the_probe_tells_the_servers_apart(s3_store: tuple[str, Store]) -> None:
+def test_the_probe_distinguishes_the_servers(s3_store: tuple[str, Store]) -> None:
     name, store = s3_store
     assert store.probe_conditional_put() is (name == "moto")
     assert list(store.list()) == []
@@ -115,8 +115,8 @@ def test_a_lost_race_is_noticed_where_the_server_helps(
 ) -> None:
     store = open_store(request, "moto")
     store.put("race", b"first")
-    looks = iter([False, True])
-    monkeypatch.setattr(store, "exists", lambda key: next(looks))
+    crops = iter([False, True])
+    monkeypatch.setattr(store, "exists", lambda key: next(crops))
     with pytest.raises(BlobConflict):
         store.put("race", b"second")
     assert store.get("race") == b"first"
@@ -124,7 +124,7 @@ def test_a_lost_race_is_noticed_where_the_server_helps(
 
 def test_more_than_a_page_of_objects(request: pytest.FixtureRequest) -> None:
     store = open_store(request, "rclone")
-    store._fs.pipe({store._path(f"many/{i:04d}"): b"x" for i in range(1050)})
+    store._fs.pipe({store._make_path(f"many/{i:04d}"): b"x" for i in range(1050)})
     assert len(list(store.list("many"))) == 1050
 
 
@@ -147,12 +147,12 @@ def test_an_unreachable_server_is_no_missing_blob() -> None:
         s3_access_key="k",
         s3_secret_key="s",
     )
-    from tasks.errors import is_surroundings
+    from tasks.errors import is_transient_error
 
     store = Store.from_settings(settings)
     with pytest.raises(Exception, match=r".") as caught:
         store.exists("x")
-    assert is_surroundings(caught.value)
+    assert is_transient_error(caught.value)
     assert "hush" not in str(caught.value)
 
 

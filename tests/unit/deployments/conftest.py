@@ -21,7 +21,7 @@ from segvigen_model.types import Proposal
 from tasks.catalogue import AssetRow, AssetState, Catalogue, ProposalRow, ReviewTaskRow
 from tasks.ingest.ingest import ingest_object, scan_raw
 from tasks.labelling.loading import load_asset_mesh
-from tasks.live.session import LiveDesk
+from tasks.live.session import LiveSession
 from tasks.rendering.contact_sheet import render_sheet
 from tasks.rendering.pixel_buffers import Buffers, buffers_from_bytes, buffers_to_bytes
 from tasks.settings import Settings, load_settings
@@ -33,7 +33,7 @@ TOKEN = "0123456789abcdef"
 
 
 @dataclass
-class LiveWorld:
+class LiveEnvironment:
     """An asset on the desk, without any desk."""
 
     folder: Path
@@ -46,13 +46,15 @@ class LiveWorld:
     @property
     def key(self) -> str:
         """Of the task."""
-        return keys.review_key(self.asset.asset_id, 0)
+        return keys.make_review_key(self.asset.asset_id, 0)
 
-    def catalogue(self) -> Catalogue:
+    def open_catalogue(self) -> Catalogue:
         """Opened anew."""
         return Catalogue(self.settings.catalogue.url.get_secret_value())
 
-    def point(self, label: str, part: int, name: str = "c1", nth: int = 0, **more: Any) -> dict:
+    def make_keypoint(
+        self, label: str, part: int, name: str = "c1", nth: int = 0, **more: Any
+    ) -> dict:
         """A keypoint on a pixel that shows a part."""
         rows, columns = np.nonzero(self.buffers.part == part)
         pick = (len(rows) // 2 + 37 * nth) % len(rows)
@@ -63,7 +65,7 @@ class LiveWorld:
         ends = {"from_name": "click", "to_name": "sheet", "type": "keypointlabels"}
         return {"id": name, **ends, **place, "value": value, "is_positive": True, **more}
 
-    def body(self, *points: dict, saved: tuple = (), key: str | None = None) -> dict:
+    def make_body(self, *points: dict, saved: tuple = (), key: str | None = None) -> dict:
         """An interactive request as Label Studio sends it, with what the draft has."""
         draft = {"user": self.user, "updated_at": "2026-01-01T00:00:00Z", "result": list(saved)}
         task = {"id": 1, "data": {"key": key or self.key}, "drafts": [draft]}
@@ -73,22 +75,22 @@ class LiveWorld:
 @pytest.fixture(autouse=True)
 def _another_reviewer(request: pytest.FixtureRequest) -> None:
     """Every test is somebody else: clicks of other tests do not count."""
-    if "live_world" in request.fixturenames:
-        request.getfixturevalue("live_world").user = f"{uuid4().hex}@local.test"
+    if "live_env" in request.fixturenames:
+        request.getfixturevalue("live_env").user = f"{uuid4().hex}@local.test"
 
 
 @pytest.fixture(scope="session")
-def live_world(tmp_path_factory: pytest.TempPathFactory) -> LiveWorld:
-    return make_live_world(tmp_path_factory.mktemp("live"))
+def live_env(tmp_path_factory: pytest.TempPathFactory) -> LiveEnvironment:
+    return make_live_env(tmp_path_factory.mktemp("live"))
 
 
 @pytest.fixture
-def fresh_world(tmp_path: Path) -> LiveWorld:
+def fresh_env(tmp_path: Path) -> LiveEnvironment:
     """For tests that move the asset."""
-    return make_live_world(tmp_path)
+    return make_live_env(tmp_path)
 
 
-def make_live_world(folder: Path) -> LiveWorld:
+def make_live_env(folder: Path) -> LiveEnvironment:
     """One asset, proposed by hand, drawn and in review."""
     settings = load_settings(
         overrides={
@@ -104,12 +106,12 @@ def make_live_world(folder: Path) -> LiveWorld:
     workspace.raw.put("table.glb", save_glb(made.mesh))
     (info,) = scan_raw(workspace)
     ingest_object(workspace, info)
-    (asset,) = catalogue.assets()
+    (asset,) = catalogue.list_assets()
     catalogue.move(asset.asset_id, AssetState.ENCODED)
     shown = np.unique(made.face_labels, return_inverse=True)[1].astype(np.int32)
     num_parts = int(shown.max()) + 1
     proposal = Proposal(shown, np.zeros(1, np.int32), np.ones(num_parts, np.float32), 0.5)
-    key = keys.proposal(asset.asset_id, 0, "hand")
+    key = keys.make_proposal_key(asset.asset_id, 0, "hand")
     blob = store.put(key, proposal_to_bytes(proposal))
     row = ProposalRow(asset.asset_id, 0, key, blob.sha256, num_parts, 0.5, "hand")
     catalogue.add_proposal(row)
@@ -120,33 +122,35 @@ def make_live_world(folder: Path) -> LiveWorld:
     catalogue.reviews.add_task(task)
     asset = catalogue.move(asset.asset_id, AssetState.IN_REVIEW)
     buffers = buffers_from_bytes(store.get("review/buffers.npz"))
-    return LiveWorld(folder, settings, asset, buffers, shown)
+    return LiveEnvironment(folder, settings, asset, buffers, shown)
 
 
 @pytest.fixture
-def open_fresh_desk(fresh_world: LiveWorld) -> Callable[[], LiveDesk]:
-    """The same for `fresh_world`."""
-    return lambda: desk_on(fresh_world)
+def open_fresh_session(fresh_env: LiveEnvironment) -> Callable[[], LiveSession]:
+    """The same for `fresh_env`."""
+    return lambda: make_opener(fresh_env)
 
 
 @pytest.fixture(scope="session")
-def open_live_desk(live_world: LiveWorld) -> Callable[[], LiveDesk]:
+def open_live_session(live_env: LiveEnvironment) -> Callable[[], LiveSession]:
     """Loads the tiny model."""
-    return lambda: desk_on(live_world)
+    return lambda: make_opener(live_env)
 
 
-def desk_on(world: LiveWorld) -> LiveDesk:
+def make_opener(environment: LiveEnvironment) -> LiveSession:
     """A world's desk with the tiny model."""
-    from segvigen_model.model.bundle import build
+    from segvigen_model.model.bundle import build_model
     from segvigen_model.segmenter import Segmenter
 
-    return LiveDesk(Workspace.from_settings(world.settings), Segmenter(build("tiny")))
+    return LiveSession(
+        Workspace.from_settings(environment.settings), Segmenter(build_model("tiny"))
+    )
 
 
 @pytest.fixture(scope="session")
-def live_client(live_world: LiveWorld, open_live_desk: Callable) -> Iterator[TestClient]:
+def live_client(live_env: LiveEnvironment, open_live_session: Callable) -> Iterator[TestClient]:
     """The service, ready, as Label Studio logs in."""
-    with TestClient(create_app(live_world.settings, open_live_desk)) as client:
+    with TestClient(create_app(live_env.settings, open_live_session)) as client:
         client.auth = LOGIN
         wait_until_ready(client)
         yield client

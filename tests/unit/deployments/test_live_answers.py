@@ -13,10 +13,10 @@ from fastapi.testclient import TestClient
 from deployments.refine_service.app import create_app
 from segvigen_model.serialization import proposal_to_bytes
 from segvigen_model.types import PartTable
-from tasks.catalogue import AssetState, VerbRow
+from tasks.catalogue import AssetState, EditCommandRow
 from tasks.labelling.loading import load_asset_mesh, load_proposal
-from tasks.labelling.rounds import Said, next_proposal
-from tasks.live.session import model_click, read_said
+from tasks.labelling.rounds import ReviewerInstructions, make_next_proposal
+from tasks.live.session import make_model_click, parse_instructions
 from tasks.rendering.contact_sheet import render_sheet
 from tasks.rendering.pixel_buffers import buffers_to_bytes
 from tasks.review.rle import rle_to_mask
@@ -25,7 +25,7 @@ from tasks.storage.store import Store
 LOGIN, STRANGER = ("label-studio", "live-secret"), ("label-studio", "wrong")
 
 
-def answer(client, body) -> dict:
+def request_preview(client, body) -> dict:
     """The one result of a request that must succeed."""
     got = client.post("/predict", json=body)
     assert got.status_code == 200, got.text
@@ -33,9 +33,9 @@ def answer(client, body) -> dict:
     return result
 
 
-def faces_after(world, about) -> np.ndarray:
+def decode_faces(environment, about) -> np.ndarray:
     """Part ids as the viewer rebuilds them from a suggestion's meta."""
-    labels = world.shown.copy()
+    labels = environment.shown.copy()
     for part, runs in about["parts"].items():
         end = 0
         for gap, length in zip(runs[::2], runs[1::2], strict=True):
@@ -44,107 +44,111 @@ def faces_after(world, about) -> np.ndarray:
     return labels
 
 
-def test_a_click_lights_the_part_in_every_view(live_client, live_world):
-    world = live_world
-    click = world.point("part 0", 1)
-    result = answer(live_client, world.body(click))
+def test_a_click_lights_the_part_in_every_view(live_client, live_env):
+    environment = live_env
+    click = environment.make_keypoint("part 0", 1)
+    result = request_preview(live_client, environment.make_body(click))
     brush, echo = result["result"]
     about = brush["meta"]["preview"]
-    after = faces_after(world, about)
-    width, height = world.buffers.size
+    after = decode_faces(environment, about)
+    width, height = environment.buffers.size
     mask = rle_to_mask(brush["value"]["rle"], height, width)
-    wanted = (world.buffers.face >= 0) & (after[world.buffers.face] == about["part"])
+    wanted = (environment.buffers.face >= 0) & (after[environment.buffers.face] == about["part"])
     assert (mask == wanted).all()
-    assert len(np.unique(world.buffers.view[mask])) > 1, "seen in one view only"
+    assert len(np.unique(environment.buffers.view[mask])) > 1, "seen in one view only"
     column, row = click["value"]["x"] / 100 * width, click["value"]["y"] / 100 * height
     assert mask[int(row), int(column)] and about["part"] == 0
     assert (brush["from_name"], brush["to_name"]) == ("preview", "sheet")
     assert 0 <= result["score"] <= 1
     assert echo["id"] != click["id"] and echo["value"]["keypointlabels"] == ["part 0"]
-    assert (after != world.shown).any()
+    assert (after != environment.shown).any()
 
 
-def test_the_same_clicks_give_the_same_answer_from_memory(live_client, live_world):
-    body = live_world.body(live_world.point("new part", 2, name="same"))
+def test_the_same_clicks_give_the_same_answer_from_memory(live_client, live_env):
+    body = live_env.make_body(live_env.make_keypoint("new part", 2, name="same"))
     first = live_client.post("/predict", json=body)
-    hits = metric(live_client, "segvigen_live_cache_hits_total")
+    hits = read_metric(live_client, "segvigen_live_cache_hits_total")
     assert live_client.post("/predict", json=body).content == first.content
-    assert metric(live_client, "segvigen_live_cache_hits_total") == hits + 1
+    assert read_metric(live_client, "segvigen_live_cache_hits_total") == hits + 1
 
 
-def test_alt_click_takes_the_point_away_and_its_echo_remembers_that(live_client, live_world):
-    world = live_world
-    click = world.point("part 1", 1, name="alt", is_positive=False)
-    brush, echo = answer(live_client, world.body(click))["result"]
+def test_alt_click_takes_the_point_away_and_its_echo_remembers_that(live_client, live_env):
+    environment = live_env
+    click = environment.make_keypoint("part 1", 1, name="alt", is_positive=False)
+    brush, echo = request_preview(live_client, environment.make_body(click))["result"]
     about = brush["meta"]["preview"]
     point = json.loads(echo["meta"]["text"][0])
     assert about["is_positive"] is False and point["is_positive"] is False
-    after = faces_after(world, about)
+    after = decode_faces(environment, about)
     assert after[point["face"]] != about["part"], "the point still belongs to the part"
 
 
-def test_earlier_clicks_of_the_draft_count(live_client, live_world):
-    world = live_world
-    other = world.point("new part 2", 2, name="before")
-    body = world.body(world.point("part 0", 1, name="now"), saved=(other,))
-    about = answer(live_client, body)["result"][0]["meta"]["preview"]
-    num_shown = int(world.shown.max()) + 1
+def test_earlier_clicks_of_the_draft_count(live_client, live_env):
+    environment = live_env
+    other = environment.make_keypoint("new part 2", 2, name="before")
+    body = environment.make_body(environment.make_keypoint("part 0", 1, name="now"), saved=(other,))
+    about = request_preview(live_client, body)["result"][0]["meta"]["preview"]
+    num_shown = int(environment.shown.max()) + 1
     assert str(num_shown) in about["parts"], "the new part of the draft is not there"
 
 
-def lines(*texts: str) -> dict:
+def make_lines(*texts: str) -> dict:
     """Command lines as the draft holds them."""
     ends = {"from_name": "verbs", "to_name": "sheet", "type": "textarea"}
     return {"id": "lines", **ends, "value": {"text": list(texts)}}
 
 
 def test_merges_and_splits_of_the_draft_count_as_in_the_next_round(
-    live_client, live_world, open_live_desk
+    live_client, live_env, open_live_session
 ):
-    world = live_world
-    click = world.point("new part", 1, name="after verbs")
-    said = lines("merge 3 2", "nonsense 4", "split 0 into 2", "name 3 legs")
-    brush = answer(live_client, world.body(click, saved=(said,)))["result"][0]
-    live = faces_after(world, brush["meta"]["preview"])
-    merged = np.isin(world.shown, (2, 3))
-    assert set(live[merged]) == {3}, "merged parts go by the first that was named"
-    assert len(np.unique(live[world.shown == 0])) == 2, "the split is not there"
-
-    desk = open_live_desk()
-    asset = desk.load(world.key)
-    reply = read_said(asset, [click], [said], 100)
-    rows = [
-        VerbRow("u", "t", v.number, asset.asset.asset_id, 0, "r", v.kind, v.parts, v.text, v.count)
-        for v in reply.verbs
+    environment = live_env
+    click = environment.make_keypoint("new part", 1, name="after verbs")
+    message = make_lines("merge 3 2", "nonsense 4", "split 0 into 2", "name 3 legs")
+    brush = request_preview(live_client, environment.make_body(click, saved=(message,)))["result"][
+        0
     ]
-    after = next_proposal(
+    live = decode_faces(environment, brush["meta"]["preview"])
+    merged = np.isin(environment.shown, (2, 3))
+    assert set(live[merged]) == {3}, "merged parts go by the first that was named"
+    assert len(np.unique(live[environment.shown == 0])) == 2, "the split is not there"
+
+    session = open_live_session()
+    asset = session.load(environment.key)
+    reply = parse_instructions(asset, [click], [message], 100)
+    rows = [
+        EditCommandRow(
+            "u", "t", v.number, asset.asset.asset_id, 0, "r", v.kind, v.parts, v.text, v.count
+        )
+        for v in reply.commands
+    ]
+    after = make_next_proposal(
         asset.shown,
-        Said(tuple(model_click(point) for point in reply.clicks), tuple(rows)),
+        ReviewerInstructions(tuple(make_model_click(point) for point in reply.clicks), tuple(rows)),
         asset.mesh,
-        session=desk.segmenter.open(asset.mesh),
-        seed=world.settings.model.seed,
+        session=session.segmenter.open(asset.mesh),
+        seed=environment.settings.model.seed,
     )
     pairs = np.unique(np.stack([live, after.face_labels]), axis=1)
     assert pairs.shape[1] == after.num_parts == len(np.unique(live)), "another partition"
 
 
-def test_without_a_context_nothing_is_stored(live_client, live_world):
-    task = {"id": 1, "data": {"key": live_world.key}}
+def test_without_a_context_nothing_is_stored(live_client, live_env):
+    task = {"id": 1, "data": {"key": live_env.key}}
     for context in (None, {}):
         body = {"tasks": [task, task][:1], "params": {"context": context}}
         assert live_client.post("/predict", json=body).json()["results"] == []
     assert live_client.post("/predict", json={"tasks": [{}, {}]}).json()["results"] == []
 
 
-def test_the_last_click_taken_back_shows_nothing(live_client, live_world):
-    assert answer(live_client, live_world.body())["result"] == []
+def test_the_last_click_taken_back_shows_nothing(live_client, live_env):
+    assert request_preview(live_client, live_env.make_body())["result"] == []
 
 
 NAN = b'{"params": {"context": {"result": [NaN]}}, "tasks": [{}]}'
 
 
 @pytest.mark.parametrize(
-    ("content", "status", "said"),
+    ("content", "status", "message"),
     [
         (b"", 400, "no JSON"),
         (b"[1]", 400, "send an object"),
@@ -159,14 +163,14 @@ NAN = b'{"params": {"context": {"result": [NaN]}}, "tasks": [{}]}'
         (b'{"params": {"context": {"result": []}}, "tasks": [{}]}', 404, "no data.key"),
     ],
 )
-def test_hostile_bodies_are_refused_with_a_reason(live_client, content, status, said):
+def test_hostile_bodies_are_refused_with_a_reason(live_client, content, status, message):
     got = live_client.post("/predict", content=content)
-    assert (got.status_code, said in got.json()["error"]) == (status, True), got.text
+    assert (got.status_code, message in got.json()["error"]) == (status, True), got.text
 
 
-def test_too_much_is_refused(live_client, live_world):
-    many = [live_world.point("part 0", 1, name=f"m{number}") for number in range(101)]
-    got = live_client.post("/predict", json=live_world.body(*many))
+def test_too_much_is_refused(live_client, live_env):
+    many = [live_env.make_keypoint("part 0", 1, name=f"m{number}") for number in range(101)]
+    got = live_client.post("/predict", json=live_env.make_body(*many))
     assert got.status_code == 400 and "101 clicks > 100" in got.text
     got = live_client.post("/predict", content=b" " * (16 * 2**20 + 1))
     assert got.status_code == 413 and "too large" in got.text
@@ -183,10 +187,10 @@ def test_too_much_is_refused(live_client, live_world):
         {"x": 0.01, "y": 0.01},
     ],
 )
-def test_clicks_without_sense_are_told(live_client, live_world, change):
-    click = live_world.point("part 0", 1, name=f"odd {change}")
+def test_clicks_without_sense_are_reported(live_client, live_env, change):
+    click = live_env.make_keypoint("part 0", 1, name=f"odd {change}")
     click["value"].update(change)
-    got = live_client.post("/predict", json=live_world.body(click, key=live_world.key))
+    got = live_client.post("/predict", json=live_env.make_body(click, key=live_env.key))
     # Earlier clicks of this task may still be good: then the odd one only has no answer.
     assert got.status_code in (200, 422), got.text
     if got.status_code == 200:
@@ -195,15 +199,15 @@ def test_clicks_without_sense_are_told(live_client, live_world, change):
         assert "dropped" in got.json()["error"]
 
 
-def test_foreign_and_finished_tasks_are_refused(live_client, live_world):
-    click = live_world.point("part 0", 1, name="foreign")
-    unknown = f"{live_world.asset.asset_id}:7"
+def test_foreign_and_finished_tasks_are_refused(live_client, live_env):
+    click = live_env.make_keypoint("part 0", 1, name="foreign")
+    unknown = f"{live_env.asset.asset_id}:7"
     for key in ("nonsense", "a:b", "../../etc:0", f"{'0' * 64}:0", unknown, "x:" + "9" * 5000):
-        got = live_client.post("/predict", json=live_world.body(click, key=key))
+        got = live_client.post("/predict", json=live_env.make_body(click, key=key))
         assert got.status_code == 404, (key[:20], got.text)
 
 
-def ready(client):
+def is_ready(client):
     client.auth = LOGIN
     for _ in range(600):
         if client.get("/readyz").status_code == 200:
@@ -212,27 +216,27 @@ def ready(client):
     raise AssertionError(client.get("/readyz").text)
 
 
-def test_a_closed_task_gets_no_answer_from_memory(fresh_world, open_fresh_desk):
-    world = fresh_world
-    body = world.body(world.point("part 0", 1))
-    with TestClient(create_app(world.settings, open_fresh_desk)) as client:
-        ready(client)
-        assert answer(client, body)["result"]
-        world.catalogue().move(world.asset.asset_id, AssetState.REFINING)
+def test_a_closed_task_gets_no_answer_from_memory(fresh_env, open_fresh_session):
+    environment = fresh_env
+    body = environment.make_body(environment.make_keypoint("part 0", 1))
+    with TestClient(create_app(environment.settings, open_fresh_session)) as client:
+        is_ready(client)
+        assert request_preview(client, body)["result"]
+        environment.open_catalogue().move(environment.asset.asset_id, AssetState.REFINING)
         got = client.post("/predict", json=body)
         assert (got.status_code, "round 0 is over" in got.text) == (409, True), got.text
 
 
-def test_a_round_that_is_proposed_again_is_answered_anew(fresh_world, open_fresh_desk):
+def test_a_round_that_is_proposed_again_is_answered_anew(fresh_env, open_fresh_session):
     """Part 1 is joined to part 0: a click that joins it changes nothing any more."""
-    world = fresh_world
-    catalogue, store = world.catalogue(), Store.from_settings(world.settings.store)
-    old = catalogue.proposal(world.asset.asset_id, 0)
-    body = world.body(world.point("part 0", 1))
-    with TestClient(create_app(world.settings, open_fresh_desk)) as client:
-        ready(client)
-        before = answer(client, body)["result"][0]["meta"]["preview"]
-        merged = np.where(world.shown == 1, 0, world.shown)
+    environment = fresh_env
+    catalogue, store = environment.open_catalogue(), Store.from_settings(environment.settings.store)
+    old = catalogue.get_proposal(environment.asset.asset_id, 0)
+    body = environment.make_body(environment.make_keypoint("part 0", 1))
+    with TestClient(create_app(environment.settings, open_fresh_session)) as client:
+        is_ready(client)
+        before = request_preview(client, body)["result"][0]["meta"]["preview"]
+        merged = np.where(environment.shown == 1, 0, environment.shown)
         merged = np.unique(merged, return_inverse=True)[1].astype(np.int32)
         proposal = load_proposal(store, old)
         count = int(merged.max()) + 1
@@ -243,45 +247,52 @@ def test_a_round_that_is_proposed_again_is_answered_anew(fresh_world, open_fresh
             parts=PartTable.plain(count),
         )
         blob = store.put("again.npz", proposal_to_bytes(again))
-        sheet = render_sheet(load_asset_mesh(store, world.asset), merged, width=512, meta={})
+        sheet = render_sheet(load_asset_mesh(store, environment.asset), merged, width=512, meta={})
         store.put("review/again.npz", buffers_to_bytes(sheet.buffers))
-        task = catalogue.reviews.task(world.asset.asset_id, 0)
-        catalogue.move(world.asset.asset_id, AssetState.PROPOSED, round=0)
+        task = catalogue.reviews.get_task(environment.asset.asset_id, 0)
+        catalogue.move(environment.asset.asset_id, AssetState.PROPOSED, round=0)
         row = replace(old, key=blob.key, sha256=blob.sha256, num_parts=count)
         catalogue.add_proposal(row)
         catalogue.reviews.add_task(replace(task, buffers_key="review/again.npz"))
-        catalogue.move(world.asset.asset_id, AssetState.IN_REVIEW)
-        after = answer(client, body)["result"][0]["meta"]["preview"]
+        catalogue.move(environment.asset.asset_id, AssetState.IN_REVIEW)
+        after = request_preview(client, body)["result"][0]["meta"]["preview"]
         assert after != before, "the old proposal was shown"
-        assert metric(client, "segvigen_live_asset_loads_total") == 2
+        assert read_metric(client, "segvigen_live_asset_loads_total") == 2
 
-        def asked(sha256):
+        def request_again(sha256):
             body["tasks"][0]["data"]["proposal_sha256"] = sha256
             return client.post("/predict", json=body)
 
-        assert asked(row.sha256).status_code == 200
-        stale = asked(old.sha256)
+        assert request_again(row.sha256).status_code == 200
+        stale = request_again(old.sha256)
         assert (stale.status_code, "proposed again" in stale.text) == (409, True)
 
 
-def test_more_clicks_than_count_are_cut_as_the_pull_cuts_them(fresh_world, open_fresh_desk):
-    world = fresh_world
-    review = world.settings.review.model_copy(update={"max_clicks": 2})
-    settings = world.settings.model_copy(update={"review": review})
-    a, b = world.point("part 0", 1, name="a"), world.point("new part", 2, name="b")
-    late = world.point("new part 2", 3, name="c")
+def test_more_clicks_than_count_are_cut_as_the_pull_cuts_them(fresh_env, open_fresh_session):
+    environment = fresh_env
+    review = environment.settings.review.model_copy(update={"max_clicks": 2})
+    settings = environment.settings.model_copy(update={"review": review})
+    a, b = (
+        environment.make_keypoint("part 0", 1, name="a"),
+        environment.make_keypoint("new part", 2, name="b"),
+    )
+    late = environment.make_keypoint("new part 2", 3, name="c")
     late.pop("is_positive")  # stands in the draft, after the others
-    with TestClient(create_app(settings, open_fresh_desk)) as client:
-        ready(client)
-        two = answer(client, world.body(b, saved=(a,)))["result"][0]["meta"]["preview"]
-        three = answer(client, world.body(late, saved=(a, b)))
+    with TestClient(create_app(settings, open_fresh_session)) as client:
+        is_ready(client)
+        two = request_preview(client, environment.make_body(b, saved=(a,)))["result"][0]["meta"][
+            "preview"
+        ]
+        three = request_preview(client, environment.make_body(late, saved=(a, b)))
         assert three["result"] == [], "the newest is cut, so it has no answer"
-        again = answer(client, world.body(b, saved=(a, b)))["result"][0]["meta"]["preview"]
+        again = request_preview(client, environment.make_body(b, saved=(a, b)))["result"][0][
+            "meta"
+        ]["preview"]
         assert again["parts"] == two["parts"], "a click that does not count moved faces"
 
 
-def test_strangers_hear_nothing(live_client, live_world):
-    body = live_world.body(live_world.point("part 0", 1))
+def test_unauthorized_callers_learn_nothing(live_client, live_env):
+    body = live_env.make_body(live_env.make_keypoint("part 0", 1))
     for path in ("/predict", "/setup"):
         assert live_client.post(path, json=body, auth=STRANGER).status_code == 401
         odd = {"Authorization": "Basic %%%"}
@@ -293,7 +304,7 @@ def test_strangers_hear_nothing(live_client, live_world):
             live_client.auth = kept
 
 
-def metric(client, name: str) -> float:
+def read_metric(client, name: str) -> float:
     """Value of a metric without labels."""
     lines = client.get("/metrics").text.splitlines()
     return next(float(line.split()[-1]) for line in lines if line.startswith(f"{name} "))

@@ -15,137 +15,137 @@ from deployments.refine_service import engine as engine_module
 from deployments.refine_service.app import create_app
 from deployments.refine_service.engine import Engine, Job, LiveFailed, Refused
 from deployments.refine_service.metrics import Metrics
-from deployments.refine_service.model import desk_opener
-from segvigen_model.checkpoints.native import save
-from segvigen_model.model.bundle import build
+from deployments.refine_service.model import make_session_opener
+from segvigen_model.checkpoints.native import save_model
+from segvigen_model.model.bundle import build_model
 from segvigen_model.session import Session
-from tasks.live.session import LiveDesk
+from tasks.live.session import LiveSession
 from tasks.settings import LiveSettings
 
 SETTINGS = LiveSettings(max_waiting=2, timeout_s=5.0, max_assets=1, max_answers=2)
 
 
-class SlowDesk(LiveDesk):
+class SlowSession(LiveSession):
     """The real desk behind a gate."""
 
-    def __init__(self, inner: LiveDesk) -> None:
+    def __init__(self, inner: LiveSession) -> None:
         self.__dict__.update(inner.__dict__)
         self.gate = threading.Event()
         self.entered = threading.Event()
         self.error: Exception | None = None
 
-    def refine(self, asset, said):
+    def refine(self, asset, instructions):
         self.entered.set()
         assert self.gate.wait(30)
         if self.error is not None:
             raise self.error
-        return super().refine(asset, said)
+        return super().refine(asset, instructions)
 
 
 @pytest.fixture
-def desk(open_live_desk) -> SlowDesk:
-    return SlowDesk(open_live_desk())
+def session(open_live_session) -> SlowSession:
+    return SlowSession(open_live_session())
 
 
 @pytest.fixture
-def engine(desk):
-    made = Engine(lambda: desk, SETTINGS, Metrics())
+def engine(session):
+    made = Engine(lambda: session, SETTINGS, Metrics())
     made.start()
     for _ in range(500):
         if not made.problem:
             break
         time.sleep(0.01)
     yield made
-    desk.gate.set()
+    session.gate.set()
     made.stop()
 
 
-def job(world, name: str) -> Job:
-    click = world.point("part 0", 1, name=name)
-    return Job(world.key, (click,), frozenset([name]))
+def make_job(environment, name: str) -> Job:
+    click = environment.make_keypoint("part 0", 1, name=name)
+    return Job(environment.key, (click,), frozenset([name]))
 
 
-def test_a_full_queue_refuses_and_says_when_to_come_again(engine, desk, live_world):
-    futures = [engine.submit(job(live_world, "a"))]
-    assert desk.entered.wait(30), "the worker did not start"
-    futures += [engine.submit(job(live_world, name)) for name in "bc"]
+def test_a_full_queue_refuses_and_reports_when_to_come_again(engine, session, live_env):
+    futures = [engine.submit(make_job(live_env, "a"))]
+    assert session.entered.wait(30), "the worker did not start"
+    futures += [engine.submit(make_job(live_env, name)) for name in "bc"]
     with pytest.raises(Refused, match="2 requests are waiting; click again in") as caught:
-        engine.submit(job(live_world, "d"))
+        engine.submit(make_job(live_env, "d"))
     assert caught.value.reason == "queue_full" and caught.value.retry_after_s >= 1
-    assert engine.submit(job(live_world, "b")) is futures[1], "an equal request is the same one"
-    desk.gate.set()
+    assert engine.submit(make_job(live_env, "b")) is futures[1], "an equal request is the same one"
+    session.gate.set()
     assert all(future.result(30)["result"] for future in futures), "an accepted one was lost"
 
 
-def test_memory_of_answers_is_bounded(engine, desk, live_world):
-    desk.gate.set()
+def test_memory_of_answers_is_bounded(engine, session, live_env):
+    session.gate.set()
     for name in "abc":
-        engine.submit(job(live_world, name)).result(30)
-    assert engine.submit(job(live_world, "c")).done()
-    again = engine.submit(job(live_world, "a"))
+        engine.submit(make_job(live_env, name)).result(30)
+    assert engine.submit(make_job(live_env, "c")).done()
+    again = engine.submit(make_job(live_env, "a"))
     assert again.result(30)["result"]
 
 
-def test_a_stop_finishes_what_runs_and_refuses_the_rest(engine, desk, live_world):
-    running = engine.submit(job(live_world, "a"))
-    assert desk.entered.wait(30)
-    waiting = engine.submit(job(live_world, "b"))
+def test_a_stop_finishes_what_runs_and_refuses_the_rest(engine, session, live_env):
+    running = engine.submit(make_job(live_env, "a"))
+    assert session.entered.wait(30)
+    waiting = engine.submit(make_job(live_env, "b"))
     stopping = threading.Thread(target=engine.stop)
     stopping.start()
     with pytest.raises(Refused, match="stopping; click again"):
         waiting.result(30)
     with pytest.raises(Refused, match="stopping"):
-        engine.submit(job(live_world, "c"))
-    desk.gate.set()
+        engine.submit(make_job(live_env, "c"))
+    session.gate.set()
     stopping.join(30)
     assert running.result(1)["result"]
 
 
 @pytest.mark.parametrize(
-    ("error", "wanted", "said"),
+    ("error", "wanted", "parsed"),
     [
         (ConnectionError("no route"), Refused, "store or catalogue cannot be reached"),
         (RuntimeError("secret detail"), LiveFailed, "failed on this task: RuntimeError"),
     ],
 )
-def test_a_broken_model_costs_one_answer_only(engine, desk, live_world, error, wanted, said):
-    desk.gate.set()
-    desk.error = error
-    with pytest.raises(wanted, match=said):
-        engine.submit(job(live_world, "a")).result(30)
-    desk.error = None
-    assert engine.submit(job(live_world, "a")).result(30)["result"], "the failure was remembered"
+def test_a_broken_model_costs_one_answer_only(engine, session, live_env, error, wanted, parsed):
+    session.gate.set()
+    session.error = error
+    with pytest.raises(wanted, match=parsed):
+        engine.submit(make_job(live_env, "a")).result(30)
+    session.error = None
+    assert engine.submit(make_job(live_env, "a")).result(30)["result"], "the failure was remembered"
 
 
-def test_a_request_that_waited_too_long_is_not_computed(desk, live_world):
+def test_a_request_that_waited_too_long_is_not_computed(session, live_env):
     short = SETTINGS.model_copy(update={"timeout_s": 0.05})
-    engine = Engine(lambda: desk, short, Metrics())
+    engine = Engine(lambda: session, short, Metrics())
     engine.start()
     while engine.problem:
         time.sleep(0.01)
-    first = engine.submit(job(live_world, "a"))
-    assert desk.entered.wait(30)
-    late = engine.submit(job(live_world, "b"))
+    first = engine.submit(make_job(live_env, "a"))
+    assert session.entered.wait(30)
+    late = engine.submit(make_job(live_env, "b"))
     time.sleep(0.1)
-    desk.gate.set()
+    session.gate.set()
     assert first.result(30)["result"], "what runs is finished and remembered"
     with pytest.raises(Refused, match="too long; click again"):
         late.result(30)
     engine.stop()
 
 
-def test_not_ready_before_the_model_and_told_why_when_it_cannot_load(live_world):
+def test_not_ready_before_the_model_and_reports_why_when_it_cannot_load(live_env):
     gate = threading.Event()
 
-    def never() -> LiveDesk:
+    def never() -> LiveSession:
         gate.wait(30)
         raise FileNotFoundError("no checkpoint 'x'")
 
-    with TestClient(create_app(live_world.settings, never)) as client:
+    with TestClient(create_app(live_env.settings, never)) as client:
         client.auth = ("label-studio", "live-secret")
         assert client.get("/health").status_code == 200
         assert client.get("/readyz").json()["status"] == "the model is being loaded"
-        got = client.post("/predict", json=live_world.body(live_world.point("part 0", 1)))
+        got = client.post("/predict", json=live_env.make_body(live_env.make_keypoint("part 0", 1)))
         assert got.status_code == 503 and int(got.headers["Retry-After"]) > 0
         assert 'segvigen_live_refusals_total{reason="not_ready"} 1.0' in client.get("/metrics").text
         gate.set()
@@ -158,17 +158,17 @@ def test_not_ready_before_the_model_and_told_why_when_it_cannot_load(live_world)
         assert health.status_code == 503 and "no checkpoint 'x'" in health.json()["problem"]
 
 
-def test_a_load_that_failed_is_tried_again(live_world, desk, monkeypatch):
+def test_a_load_that_failed_is_tried_again(live_env, session, monkeypatch):
     monkeypatch.setattr(engine_module, "RETRY_S", 0.01)
     loads = []
 
-    def third_time() -> LiveDesk:
+    def third_time() -> LiveSession:
         loads.append(1)
         if len(loads) < 3:
             raise ConnectionError("the store does not answer")
-        return desk
+        return session
 
-    with TestClient(create_app(live_world.settings, third_time)) as client:
+    with TestClient(create_app(live_env.settings, third_time)) as client:
         for _ in range(500):
             if client.get("/readyz").status_code == 200:
                 break
@@ -177,7 +177,7 @@ def test_a_load_that_failed_is_tried_again(live_world, desk, monkeypatch):
         assert client.get("/health").json() == {"status": "UP"} and len(loads) == 3
 
 
-def test_sessions_are_held_for_as_many_assets_as_configured_and_dropped_before_the_next(desk):
+def test_sessions_are_held_for_as_many_assets_as_configured_and_dropped_before_the_next():
     opened: list[weakref.ref] = []
     alive: list[int] = []
 
@@ -185,7 +185,7 @@ def test_sessions_are_held_for_as_many_assets_as_configured_and_dropped_before_t
         """Stands for a loaded asset, which takes no weak reference."""
 
     class Loads:
-        def proposal(self, key, shown):
+        def get_proposal(self, key, shown):
             return SimpleNamespace(sha256="s")
 
         def load(self, key, shown):
@@ -195,26 +195,26 @@ def test_sessions_are_held_for_as_many_assets_as_configured_and_dropped_before_t
             opened.append(weakref.ref(held))
             return held
 
-    engine = Engine(lambda: desk, SETTINGS.model_copy(update={"max_assets": 2}), Metrics())
+    engine = Engine(lambda: None, SETTINGS.model_copy(update={"max_assets": 2}), Metrics())
     for key in "abcdd":
-        engine._asset(Loads(), key)
+        engine._get_asset(Loads(), key)
     assert alive == [0, 1, 1, 1], "an asset was held while the next one was opened"
     assert [key for key, _ in engine._assets] == ["c", "d"]
 
 
-def test_the_service_opens_a_sample_before_it_is_ready(live_world, tmp_path, monkeypatch):
+def test_the_service_opens_a_sample_before_it_is_ready(live_env, tmp_path, monkeypatch):
     folder = tmp_path / "tiny"
-    save(build("tiny"), folder)
-    world = live_world.settings
-    model = world.model.model_copy(update={"checkpoint": str(folder)})
+    save_model(build_model("tiny"), folder)
+    environment = live_env.settings
+    model = environment.model.model_copy(update={"checkpoint": str(folder)})
     prepared = []
     monkeypatch.setattr(Session, "prepare", lambda self: prepared.append(self.mesh.num_faces))
-    desk_opener(world.model_copy(update={"model": model}))()
+    make_session_opener(environment.model_copy(update={"model": model}))()
     assert len(prepared) == 1 and prepared[0] > 100
 
 
 def test_a_service_that_cannot_load_stops_at_once():
-    def never() -> LiveDesk:
+    def never() -> LiveSession:
         raise FileNotFoundError("no checkpoint")
 
     engine = Engine(never, SETTINGS, Metrics())
@@ -225,17 +225,17 @@ def test_a_service_that_cannot_load_stops_at_once():
     assert not engine._thread.is_alive()
 
 
-def test_a_slow_answer_times_out_with_503_and_is_there_later(live_world, desk):
-    live = live_world.settings.live.model_copy(update={"timeout_s": 0.2})
-    settings = live_world.settings.model_copy(update={"live": live})
-    with TestClient(create_app(settings, lambda: desk)) as client:
+def test_a_slow_answer_times_out_with_503_and_is_there_later(live_env, session):
+    live = live_env.settings.live.model_copy(update={"timeout_s": 0.2})
+    settings = live_env.settings.model_copy(update={"live": live})
+    with TestClient(create_app(settings, lambda: session)) as client:
         client.auth = ("label-studio", "live-secret")
         while client.get("/readyz").status_code != 200:
             time.sleep(0.01)
-        body = live_world.body(live_world.point("part 0", 1, name="slow"))
+        body = live_env.make_body(live_env.make_keypoint("part 0", 1, name="slow"))
         got = client.post("/predict", json=body)
         assert got.status_code == 503 and "no result within 0.2 s" in got.json()["error"]
-        desk.gate.set()
+        session.gate.set()
         for _ in range(200):
             got = client.post("/predict", json=body)
             if got.status_code == 200:
@@ -244,10 +244,10 @@ def test_a_slow_answer_times_out_with_503_and_is_there_later(live_world, desk):
         assert got.json()["results"][0]["result"]
 
 
-def test_opening_a_task_makes_its_asset_warm(live_world, open_live_desk):
-    with TestClient(create_app(live_world.settings, open_live_desk)) as client:
+def test_opening_a_task_makes_its_asset_warm(live_env, open_live_session):
+    with TestClient(create_app(live_env.settings, open_live_session)) as client:
         client.auth = ("label-studio", "live-secret")
-        task = {"id": 1, "data": {"key": live_world.key}}
+        task = {"id": 1, "data": {"key": live_env.key}}
         body = {"tasks": [task], "params": {"context": None}}
         assert client.post("/predict", json=body).json()["results"] == []
         for _ in range(500):

@@ -20,14 +20,14 @@ def url(tmp_path) -> str:
 
 
 @pytest.fixture
-def client(url, open_live_desk):
+def client(url, open_live_session):
     settings = load_settings(
         overrides={
             "catalogue": {"url": SecretStr(url)},
             "review": {"webhook_token": SecretStr(TOKEN), "live_password": SecretStr("pass")},
         }
     )
-    with TestClient(service.create_app(settings, open_live_desk)) as running:
+    with TestClient(service.create_app(settings, open_live_session)) as running:
         while "loaded" in running.get("/readyz").text:
             time.sleep(0.02)
         yield running
@@ -42,7 +42,7 @@ def test_not_ready_without_a_catalogue(client, monkeypatch):
     def broken() -> None:
         raise ConnectionError("database is gone")
 
-    monkeypatch.setattr(client.app.state.catalogue, "counts", broken)
+    monkeypatch.setattr(client.app.state.catalogue, "count_assets", broken)
     assert client.get("/readyz").status_code == 503
     assert client.get("/health").status_code == 200
 
@@ -50,8 +50,8 @@ def test_not_ready_without_a_catalogue(client, monkeypatch):
 def test_backend_protocol_stores_nothing(client):
     body = {"project": "1.1", "schema": "<View/>", "access_token": "secret"}
     login = ("label-studio", "pass")
-    answer = client.post("/setup", json=body, auth=login)
-    assert answer.json() == {"model_version": service.MODEL_VERSION}
+    response = client.post("/setup", json=body, auth=login)
+    assert response.json() == {"model_version": service.MODEL_VERSION}
     batch = {"tasks": [{"id": 1, "data": {"key": "x:0"}}], "params": {"context": None}}
     assert client.post("/predict", json=batch, auth=login).json()["results"] == []
     assert client.post("/predict", json=batch, headers=HEADER).json()["results"] == []
@@ -62,27 +62,27 @@ def test_without_a_password_live_answers_are_off(url):
     settings = load_settings(overrides={"catalogue": catalogue})
     app = service.create_app(settings, lambda: None)
     with TestClient(app) as running:
-        answer = running.post("/predict", json={}, auth=("label-studio", ""))
-    assert answer.status_code == 401 and "SEGVIGEN_REVIEW_LIVE_PASSWORD" in answer.text
+        response = running.post("/predict", json={}, auth=("label-studio", ""))
+    assert response.status_code == 401 and "SEGVIGEN_REVIEW_LIVE_PASSWORD" in response.text
 
 
 def test_a_webhook_wakes_whoever_waits(client, url):
     catalogue = Catalogue(url)
-    assert catalogue.raw.cursor(service.WAKE_UP) is None
-    answer = client.post("/webhook", json={"action": "ANNOTATION_CREATED"}, headers=HEADER)
-    assert answer.status_code == 200
-    first = catalogue.raw.cursor(service.WAKE_UP)
+    assert catalogue.raw.get_cursor(service.WAKE_UP) is None
+    response = client.post("/webhook", json={"action": "ANNOTATION_CREATED"}, headers=HEADER)
+    assert response.status_code == 200
+    first = catalogue.raw.get_cursor(service.WAKE_UP)
     assert first is not None
     client.post("/webhook", json={"action": "ANNOTATION_CREATED"}, headers=HEADER)
-    assert catalogue.raw.cursor(service.WAKE_UP) > first, "the same word twice wakes twice"
+    assert catalogue.raw.get_cursor(service.WAKE_UP) > first, "the same word twice wakes twice"
 
 
 @pytest.mark.parametrize("headers", [{}, {"X-Segvigen-Token": "wrong"}, {"X-Segvigen-Token": "ü"}])
-def test_a_stranger_is_refused(client, url, headers):
+def test_an_unauthorized_caller_is_refused(client, url, headers):
     raw = {name: text.encode() for name, text in headers.items()}
-    answer = client.post("/webhook", json={"action": "ANNOTATION_CREATED"}, headers=raw)
-    assert answer.status_code == 401
-    assert Catalogue(url).raw.cursor(service.WAKE_UP) is None
+    response = client.post("/webhook", json={"action": "ANNOTATION_CREATED"}, headers=raw)
+    assert response.status_code == 401
+    assert Catalogue(url).raw.get_cursor(service.WAKE_UP) is None
 
 
 def test_odd_bodies_are_noted_all_the_same(client):

@@ -52,7 +52,7 @@ def gated(monkeypatch):
         seen.append(asset_id)
         catalogue = workspace.catalogue
         catalogue.update(asset_id, priority=0.9)
-        row = GateRow(asset_id, 0, flow.gate_rules(workspace.settings.gate), False, False)
+        row = GateRow(asset_id, 0, flow.hash_gate_rules(workspace.settings.gate), False, False)
         catalogue.quality.add_decision(row)
         return GateDecision(asset_id, False, False)
 
@@ -63,7 +63,7 @@ def gated(monkeypatch):
 def run_without_prefect(monkeypatch):
     from flows.runtime import chunks
 
-    monkeypatch.setattr(chunks, "io_task", lambda _name: lambda work: work)
+    monkeypatch.setattr(chunks, "make_io_task", lambda _name: lambda work: work)
 
 
 def test_every_asset_is_gated_once_although_it_stays_where_it_is(workspace, gated, monkeypatch):
@@ -73,7 +73,7 @@ def test_every_asset_is_gated_once_although_it_stays_where_it_is(workspace, gate
     assert run_stage(workspace, flow.GATE).total == 0 and len(gated) == NUM_ASSETS
 
 
-def test_the_least_sure_come_to_the_desk_and_the_rest_waits(workspace, gated, monkeypatch):
+def test_the_least_sure_come_to_review_and_the_rest_waits(workspace, gated, monkeypatch):
     run_without_prefect(monkeypatch)
     pushed = []
 
@@ -87,7 +87,7 @@ def test_the_least_sure_come_to_the_desk_and_the_rest_waits(workspace, gated, mo
     monkeypatch.setattr(flow, "open_workspace", lambda *_: workspace)
     flow.push_review.fn()
     assert [int(name, 16) for name in pushed] == [0, 1, 2, 3]
-    assert not loop.has_work(workspace) and not loop.is_settled(workspace)
+    assert not loop.has_work(workspace) and not loop.is_finished(workspace)
     flow.push_review.fn()
     assert len(pushed) == 4, "the desk is full"
     workspace.catalogue.move(pushed[0], "rejected", reason="reviewer_rejected")

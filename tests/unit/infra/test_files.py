@@ -8,8 +8,8 @@ import yaml
 
 from infra import services as local_services
 from infra.home import Secrets
-from infra.services import RAW_BUCKET, STORE_BUCKET, label_studio_spec
-from tasks.settings import settings_variables
+from infra.services import RAW_BUCKET, STORE_BUCKET, make_label_studio_spec
+from tasks.settings import list_settings_variables
 
 SECRETS = Secrets("a", "b", "c", "d", "e", "f")
 REPOSITORY = Path(__file__).resolve().parents[3]
@@ -22,7 +22,7 @@ def compose() -> dict:
 
 
 def test_only_known_settings_are_set(compose):
-    known = settings_variables()
+    known = list_settings_variables()
     for name, service in compose["services"].items():
         used = {key for key in service.get("environment", {}) if key.startswith("SEGVIGEN_")}
         assert used <= set(known), f"{name}: {used - set(known)}"
@@ -42,7 +42,7 @@ def test_every_service_named_exists(compose):
     assert hosts - {"localhost"} <= set(services)
 
 
-def test_the_buckets_are_there_before_anybody_asks_for_them(compose):
+def test_the_buckets_are_there_before_anybody_requires_them(compose):
     services = compose["services"]
     used = [url for name, url in services["worker-cpu"]["environment"].items() if "_URL" in name]
     buckets = {url.removeprefix("s3://") for url in used if url.startswith("s3://")}
@@ -66,9 +66,9 @@ def test_the_raw_bucket_can_be_filled_from_this_machine(compose):
 
 def test_label_studio_has_the_settings_of_the_local_stack(compose, monkeypatch):
     # Needs no Label Studio here: only its variables are asked for.
-    monkeypatch.setattr(local_services, "label_studio_program", lambda: Path("label-studio"))
+    monkeypatch.setattr(local_services, "find_label_studio", lambda: Path("label-studio"))
     label_studio = compose["services"]["label-studio"]
-    local = label_studio_spec(Path("/home"), SECRETS).env(8080)
+    local = make_label_studio_spec(Path("/home"), SECRETS).env(8080)
     environment = label_studio["environment"]
     module = environment["DJANGO_SETTINGS_MODULE"]
     assert module == local["DJANGO_SETTINGS_MODULE"]

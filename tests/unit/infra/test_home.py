@@ -6,7 +6,7 @@ import threading
 
 import pytest
 
-from infra.home import ServiceRecord, load_secrets, read_record, service_lock, write_record
+from infra.home import ServiceRecord, load_secrets, lock_service, read_record, write_record
 from infra.processes import StackError
 
 
@@ -26,7 +26,7 @@ def test_two_homes_share_no_secret(tmp_path):
     assert same == {"label_studio_username"}
 
 
-def test_broken_secrets_say_what_to_do(tmp_path):
+def test_broken_secrets_report_what_to_do(tmp_path):
     (tmp_path / "secrets.json").write_text("{}")
     with pytest.raises(StackError, match="remove the folder"):
         load_secrets(tmp_path)
@@ -45,10 +45,10 @@ def test_the_lock_lets_one_in_at_a_time(tmp_path):
     order = []
 
     def late() -> None:
-        with service_lock(tmp_path, "s3"):
+        with lock_service(tmp_path, "s3"):
             order.append("late")
 
-    with service_lock(tmp_path, "s3"):
+    with lock_service(tmp_path, "s3"):
         thread = threading.Thread(target=late)
         thread.start()
         thread.join(0.2)

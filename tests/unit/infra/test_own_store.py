@@ -2,7 +2,14 @@
 
 import pytest
 
-from infra.own_store import ACCESS_KEY, ENDPOINT_URL, RAW_URL, ROOT_URL, is_own_store, note_on_keys
+from infra.own_store import (
+    ACCESS_KEY,
+    ENDPOINT_URL,
+    RAW_URL,
+    ROOT_URL,
+    describe_key_source,
+    is_own_store,
+)
 from infra.processes import StackError
 
 LOCAL = "http://127.0.0.1:9000"
@@ -38,11 +45,11 @@ def test_a_bucket_is_the_callers_unless_it_is_one_of_the_stacks(own, is_own):
         ({ENDPOINT_URL: MINE, ROOT_URL: "s3://a"}, RAW_URL),
     ],
 )
-def test_half_here_and_half_there_is_refused_with_the_cure(own, missing):
+def test_half_here_and_half_there_is_refused_with_the_hint(own, missing):
     with pytest.raises(StackError, match=f"set {missing} to a bucket on your server"):
         is_own_store(own, LOCAL)
 
 
 def test_label_studio_needs_keys_that_are_named():
-    assert ACCESS_KEY in note_on_keys({ROOT_URL: "s3://a"})
-    assert note_on_keys({ROOT_URL: "s3://a", ACCESS_KEY: "x"}) == ""
+    assert ACCESS_KEY in describe_key_source({ROOT_URL: "s3://a"})
+    assert describe_key_source({ROOT_URL: "s3://a", ACCESS_KEY: "x"}) == ""

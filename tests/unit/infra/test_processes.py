@@ -22,7 +22,7 @@ PARENT = (
 
 def _spawn(tmp_path: Path, code: str) -> ProcessId:
     argv = [sys.executable, "-c", code]
-    return processes.spawn(argv, dict(os.environ), tmp_path, tmp_path / "x.log")
+    return processes.spawn_process(argv, dict(os.environ), tmp_path, tmp_path / "x.log")
 
 
 def _wait_for(condition, what: str) -> None:
@@ -35,9 +35,9 @@ def _wait_for(condition, what: str) -> None:
 def test_stop_ends_the_process(tmp_path):
     process = _spawn(tmp_path, SLEEPER)
     assert processes.is_running(process)
-    assert processes.stop(process)
+    assert processes.stop_process(process)
     assert not processes.is_running(process)
-    assert not processes.stop(process), "a second stop has nothing to do"
+    assert not processes.stop_process(process), "a second stop has nothing to do"
 
 
 def test_stop_ends_children_in_other_sessions(tmp_path):
@@ -45,29 +45,29 @@ def test_stop_ends_children_in_other_sessions(tmp_path):
     log = tmp_path / "x.log"
     _wait_for(lambda: log.read_text().strip(), "the parent told no child")
     child = int(log.read_text())
-    started = processes.start_time(child)
+    started = processes.read_start_time(child)
     assert started
-    processes.stop(process)
-    assert processes.start_time(child) != started
+    processes.stop_process(process)
+    assert processes.read_start_time(child) != started
 
 
 def test_stop_kills_what_ignores_the_polite_signal(tmp_path):
     code = "import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN); print(1, flush=True);"
     process = _spawn(tmp_path, code + SLEEPER)
     _wait_for((tmp_path / "x.log").read_text, "it did not start")
-    assert processes.stop(process, grace_s=0.3)
+    assert processes.stop_process(process, grace_s=0.3)
     assert not processes.is_running(process)
 
 
 def test_a_reused_pid_is_never_signalled():
-    with subprocess.Popen([sys.executable, "-c", SLEEPER]) as stranger:
+    with subprocess.Popen([sys.executable, "-c", SLEEPER]) as other_process:
         try:
-            stale = ProcessId(stranger.pid, "another time")
+            stale = ProcessId(other_process.pid, "another time")
             assert not processes.is_running(stale)
-            assert not processes.stop(stale)
-            assert stranger.poll() is None
+            assert not processes.stop_process(stale)
+            assert other_process.poll() is None
         finally:
-            stranger.kill()
+            other_process.kill()
 
 
 def test_an_early_end_shows_the_log(tmp_path):
@@ -78,13 +78,13 @@ def test_an_early_end_shows_the_log(tmp_path):
         )
 
 
-def test_a_time_out_says_so(tmp_path):
+def test_a_time_out_reports_it(tmp_path):
     process = _spawn(tmp_path, SLEEPER)
     with pytest.raises(StackError, match=r"did not answer within 0\.3 s"):
         processes.wait_until_ready(
             process, lambda: False, name="x", log=tmp_path / "x.log", timeout_s=0.3
         )
-    processes.stop(process)
+    processes.stop_process(process)
 
 
 def test_the_log_of_the_start_before_is_kept(tmp_path):
@@ -96,5 +96,5 @@ def test_the_log_of_the_start_before_is_kept(tmp_path):
 
 
 def test_free_port_prefers_the_old_one():
-    port = processes.free_port()
-    assert processes.free_port(port) == port
+    port = processes.find_free_port()
+    assert processes.find_free_port(port) == port

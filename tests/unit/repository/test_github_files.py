@@ -85,7 +85,7 @@ def test_the_gpu_job_runs_on_its_label_only_and_the_others_not_again():
 
 
 @pytest.mark.parametrize("path", FORMS, ids=lambda path: path.name)
-def test_issue_forms_have_what_github_asks_for(path):
+def test_issue_forms_have_what_github_requires(path):
     form = load(path)
     if path.name == "config.yml":
         assert set(form) == {"blank_issues_enabled"}

@@ -9,10 +9,10 @@ import pytest
 import torch
 
 from segvigen_model.coords import fit_frame, mesh_to_unit, unit_to_grid
-from segvigen_model.model.bundle import Bundle, build
+from segvigen_model.model.bundle import SegviGenModel, build_model
 from segvigen_model.segmenter import Segmenter
 from segvigen_model.sparse.structure import Structure
-from segvigen_model.surface.geometry import surface_of
+from segvigen_model.surface.geometry import measure_surface
 from segvigen_model.surface.sampling import sample_faces
 from segvigen_model.types import AssetMesh, Click, Frame, IntArray, Material
 
@@ -27,11 +27,11 @@ BOX_CORNERS = np.array(
 )
 
 
-def box(low: tuple[float, float, float], size: tuple[float, float, float]) -> AssetMesh:
-    return mesh_of(np.array(low) + BOX_CORNERS * np.array(size), BOX_FACES)
+def make_box(low: tuple[float, float, float], size: tuple[float, float, float]) -> AssetMesh:
+    return make_mesh(np.array(low) + BOX_CORNERS * np.array(size), BOX_FACES)
 
 
-def mesh_of(vertices, faces, materials=None) -> AssetMesh:
+def make_mesh(vertices, faces, materials=None) -> AssetMesh:
     ids = np.zeros(len(faces), np.int32) if materials is None else np.asarray(materials, np.int32)
     return AssetMesh(
         vertices=np.asarray(vertices, np.float64),
@@ -41,13 +41,13 @@ def mesh_of(vertices, faces, materials=None) -> AssetMesh:
     )
 
 
-def joined(*meshes: AssetMesh) -> AssetMesh:
+def join_meshes(*meshes: AssetMesh) -> AssetMesh:
     offsets = np.cumsum([0] + [len(mesh.vertices) for mesh in meshes])
     faces = [mesh.faces + offset for mesh, offset in zip(meshes, offsets[:-1], strict=True)]
-    return mesh_of(np.concatenate([mesh.vertices for mesh in meshes]), np.concatenate(faces))
+    return make_mesh(np.concatenate([mesh.vertices for mesh in meshes]), np.concatenate(faces))
 
 
-def bumpy_grid(side: int) -> AssetMesh:
+def make_bumpy_grid(side: int) -> AssetMesh:
     """One sheet of 2 * side^2 triangles with gentle waves."""
     x, y = np.meshgrid(np.arange(side + 1.0), np.arange(side + 1.0), indexing="ij")
     z = 2.0 * np.sin(x / 9.0) * np.cos(y / 7.0)
@@ -55,50 +55,50 @@ def bumpy_grid(side: int) -> AssetMesh:
     corner = (np.arange(side)[:, None] * (side + 1) + np.arange(side)).reshape(-1)
     first = np.stack([corner, corner + 1, corner + side + 2], axis=1)
     second = np.stack([corner, corner + side + 2, corner + side + 1], axis=1)
-    return mesh_of(vertices, np.concatenate([first, second]))
+    return make_mesh(vertices, np.concatenate([first, second]))
 
 
 @pytest.fixture(scope="session")
 def sheet_of() -> Callable[[int], AssetMesh]:
     """Make a wavy sheet of 2 * side^2 faces."""
-    return bumpy_grid
+    return make_bumpy_grid
 
 
 @pytest.fixture
 def two_boxes() -> AssetMesh:
     """Two separate boxes of different size, 24 faces."""
-    return joined(box((0, 0, 0), (1, 1, 1)), box((1.5, 0, 0), (0.5, 1, 1)))
+    return join_meshes(make_box((0, 0, 0), (1, 1, 1)), make_box((1.5, 0, 0), (0.5, 1, 1)))
 
 
 @pytest.fixture
 def table() -> tuple[AssetMesh, IntArray]:
     """A top on four legs that touch it, 60 faces, and the part of each face."""
-    legs = [box((x, 0, z), (0.1, 0.9, 0.1)) for x in (0.1, 1.8) for z in (0.1, 0.8)]
-    mesh = joined(box((0, 0.9, 0), (2, 0.1, 1)), *legs)
+    legs = [make_box((x, 0, z), (0.1, 0.9, 0.1)) for x in (0.1, 1.8) for z in (0.1, 0.8)]
+    mesh = join_meshes(make_box((0, 0.9, 0), (2, 0.1, 1)), *legs)
     return mesh, np.repeat(np.arange(5), 12)
 
 
 @pytest.fixture
 def single_face() -> AssetMesh:
-    return mesh_of([[0, 0, 0], [1, 0, 0], [0, 1, 0]], [[0, 1, 2]])
+    return make_mesh([[0, 0, 0], [1, 0, 0], [0, 1, 0]], [[0, 1, 2]])
 
 
 @pytest.fixture
 def big_sheet() -> AssetMesh:
-    return bumpy_grid(316)
+    return make_bumpy_grid(316)
 
 
 @pytest.fixture
 def split_box() -> AssetMesh:
     """A box whose every triangle has its own three vertices."""
-    whole = box((0, 0, 0), (1, 2, 1))
-    return mesh_of(whole.triangles.reshape(-1, 3), np.arange(36).reshape(-1, 3))
+    whole = make_box((0, 0, 0), (1, 2, 1))
+    return make_mesh(whole.triangles.reshape(-1, 3), np.arange(36).reshape(-1, 3))
 
 
 @pytest.fixture(scope="session")
 def segmenter() -> Segmenter:
     """An untrained tiny model: answers are arbitrary, guarantees must hold all the same."""
-    return Segmenter(build("tiny"))
+    return Segmenter(build_model("tiny"))
 
 
 @pytest.fixture
@@ -111,9 +111,9 @@ def click_at() -> Callable[..., Click]:
     return make
 
 
-def voxels_of(mesh: AssetMesh, grid: int) -> tuple[IntArray, Frame]:
+def make_voxels(mesh: AssetMesh, grid: int) -> tuple[IntArray, Frame]:
     """Voxels that the surface passes through, ascending."""
-    surface, frame = surface_of(mesh), fit_frame(mesh.vertices)
+    surface, frame = measure_surface(mesh), fit_frame(mesh.vertices)
     points = sample_faces(surface.triangles, surface.areas, 0.3 / (grid * frame.scale))
     cells = unit_to_grid(mesh_to_unit(points.xyz, frame), grid)
     return np.unique(cells, axis=0).astype(np.int32), frame
@@ -121,19 +121,19 @@ def voxels_of(mesh: AssetMesh, grid: int) -> tuple[IntArray, Frame]:
 
 @pytest.fixture
 def voxelize() -> Callable[[AssetMesh, int], tuple[IntArray, Frame]]:
-    return voxels_of
+    return make_voxels
 
 
 @pytest.fixture(scope="session")
-def tiny_bundle() -> Bundle:
+def tiny_model() -> SegviGenModel:
     """Return a random model whose zero-initialised layers were drawn too; do not change it."""
-    bundle = build("tiny", seed=1)
+    model = build_model("tiny", seed=1)
     generator = torch.Generator().manual_seed(2)
-    for module in bundle.modules().values():
+    for module in model.list_modules().values():
         for parameter in module.parameters():
             if not bool(parameter.any()):
                 parameter.data = 0.1 * torch.randn(parameter.shape, generator=generator)
-    return bundle
+    return model
 
 
 @pytest.fixture

@@ -22,16 +22,16 @@ from segvigen_model.config import (
 )
 from segvigen_model.errors import CheckpointMismatch
 from segvigen_model.interactive.patch_network import PatchNetwork
-from segvigen_model.model.bundle import build
-from segvigen_model.model.inference import ClickSet, _slot_groups
-from segvigen_model.partition.view_guided import map_colors
+from segvigen_model.model.bundle import build_model
+from segvigen_model.model.inference import ClickSet, _split_click_slots
+from segvigen_model.partition.view_guided import find_map_colors
 from segvigen_model.segmenter import Segmenter
 from segvigen_model.serialization import proposal_to_bytes
 from segvigen_model.training.train_patch_network import save_weights
 from segvigen_model.types import Proposal
 
 
-def same(left: Proposal, right: Proposal) -> bool:
+def is_same(left: Proposal, right: Proposal) -> bool:
     return proposal_to_bytes(left) == proposal_to_bytes(right)
 
 
@@ -39,13 +39,13 @@ def test_propose_is_a_partition_fixed_by_its_seed(table, segmenter):
     mesh, _ = table
     encoding = segmenter.encode(mesh)
     first = segmenter.open(mesh, encoding).propose(num_draws=2, num_steps=2, seed=3)
-    again = Segmenter(segmenter.bundle).open(mesh).propose(num_draws=2, num_steps=2, seed=3)
-    assert same(first, again)
+    again = Segmenter(segmenter.model).open(mesh).propose(num_draws=2, num_steps=2, seed=3)
+    assert is_same(first, again)
     assert first.face_labels.shape == (60,)
     assert first.voxel_labels.shape == (len(encoding.coords),)
     assert np.unique(first.face_labels).tolist() == list(range(first.num_parts))
     assert first.provenance["labels_source"] == "draw_consensus"
-    assert first.provenance["checkpoint"] == segmenter.bundle.sha256
+    assert first.provenance["checkpoint"] == segmenter.model.sha256
     assert segmenter.weights.items() <= first.provenance.items()
     assert first.provenance["algorithm"] == ALGORITHM_VERSION
     assert first.provenance["config"] == {"digest": SegmenterConfig().digest, "changed": {}}
@@ -53,7 +53,7 @@ def test_propose_is_a_partition_fixed_by_its_seed(table, segmenter):
 
 def test_a_checkpoint_may_be_used_with_another_configuration(table, segmenter, tmp_path):
     mesh, _ = table
-    native.save(segmenter.bundle, tmp_path)
+    native.save_model(segmenter.model, tmp_path)
     apart = GranularityConfig(merge_threshold=0.001, min_part_area=0.0)
     config = SegmenterConfig(merging=MergingConfig(apart, apart, apart))
     plain = Segmenter.from_checkpoint(tmp_path)
@@ -67,7 +67,9 @@ def test_a_checkpoint_may_be_used_with_another_configuration(table, segmenter, t
 
 
 def test_the_shipped_checkpoint_shows_every_setting():
-    header = json.loads((native.folder_of("default") / native.CONFIG_FILE).read_text())
+    header = json.loads(
+        (native.resolve_checkpoint_folder("default") / native.CONFIG_FILE).read_text()
+    )
     assert header["model"]["segmenter"] == json.loads(json.dumps(asdict(SegmenterConfig())))
 
 
@@ -76,17 +78,17 @@ def test_a_patch_network_of_its_own_answers_and_leaves_encodings_as_they_are(
 ):
     torch.manual_seed(5)
     save_weights(PatchNetwork(width=32, heads=2, depth=(1, 1), pair_width=8), tmp_path / "p")
-    other = Segmenter(replace(segmenter.bundle, patch_weights=tmp_path / "p"))
+    other = Segmenter(replace(segmenter.model, patch_weights=tmp_path / "p"))
     mesh, _ = table
     encoding = segmenter.encode(mesh)
     changed = {k for k in segmenter.weights if segmenter.weights[k] != other.weights[k]}
     assert changed == {"patch_network"} and other.encode(mesh).checkpoint == encoding.checkpoint
     clicks = [click_at(mesh, 0, part=0)]
-    own, theirs = (each.open(mesh, encoding).click(clicks) for each in (segmenter, other))
-    assert not np.allclose(own, theirs), "the other network was asked"
+    own, by_other_network = (each.open(mesh, encoding).click(clicks) for each in (segmenter, other))
+    assert not np.allclose(own, by_other_network), "the other network was asked"
 
 
-def test_a_session_encodes_and_measures_once_and_only_when_asked(
+def test_a_session_encodes_and_measures_once_and_only_when_requested(
     table, segmenter, click_at, monkeypatch
 ):
     mesh, _ = table
@@ -113,7 +115,7 @@ def test_a_session_encodes_and_measures_once_and_only_when_asked(
     session.refine(first.face_labels, clicks)
     again = segmenter.open(mesh, session.encoding)
     assert calls == {"encode_voxels": 1, "measure_asset": 1}
-    assert same(again.propose(num_draws=1, num_steps=1), first)
+    assert is_same(again.propose(num_draws=1, num_steps=1), first)
     assert calls == {"encode_voxels": 1, "measure_asset": 2}
 
 
@@ -169,10 +171,10 @@ def test_no_click_is_lost_beyond_ten():
     cells = np.arange(36, dtype=np.int32).reshape(-1, 1).repeat(3, axis=1)
     is_positive = np.ones(36, bool)
     is_positive[[0, 35]] = False
-    groups = _slot_groups(ClickSet(cells, is_positive), knows_negatives=True)
+    groups = _split_click_slots(ClickSet(cells, is_positive), knows_negatives=True)
     assert all(len(group.cells) <= 10 for group in groups)
     assert {int(cell) for group in groups for cell in group.cells[:, 0]} == set(range(36))
-    plain = _slot_groups(ClickSet(cells, is_positive), knows_negatives=False)
+    plain = _split_click_slots(ClickSet(cells, is_positive), knows_negatives=False)
     assert {int(cell) for group in plain for cell in group.cells[:, 0]} == set(range(1, 35))
 
 
@@ -184,7 +186,7 @@ def test_many_clicks_all_hold(table, segmenter, click_at):
 
 
 def test_an_encoding_of_another_model_is_refused(two_boxes, segmenter):
-    other = Segmenter(build("tiny", seed=1))
+    other = Segmenter(build_model("tiny", seed=1))
     with pytest.raises(CheckpointMismatch, match="encode again"):
         other.open(two_boxes, segmenter.encode(two_boxes))
 
@@ -194,14 +196,14 @@ def test_guided_uses_the_colours_of_the_view(table, segmenter):
     view = np.zeros((32, 32, 3), np.uint8)
     view[:16] = [255, 0, 0]
     view[20:] = [0, 0, 255]
-    answer = segmenter.open(mesh).guided(view, num_steps=1)
-    assert answer.provenance["num_map_colors"] == 2
-    assert len(answer.face_labels) == 60
+    proposal = segmenter.open(mesh).guided(view, num_steps=1)
+    assert proposal.provenance["num_map_colors"] == 2
+    assert len(proposal.face_labels) == 60
 
 
 def test_a_view_without_flat_colours_is_refused():
     with pytest.raises(ValueError, match="has 0"):
-        map_colors(np.zeros((8, 8, 3), np.uint8), GuidedConfig())
+        find_map_colors(np.zeros((8, 8, 3), np.uint8), GuidedConfig())
     noise = np.random.default_rng(0).integers(1, 255, (32, 32, 3)).astype(np.uint8)
     with pytest.raises(ValueError, match="without shading"):
-        map_colors(noise, GuidedConfig())
+        find_map_colors(noise, GuidedConfig())

@@ -159,7 +159,7 @@ def test_a_first_proposal_of_format_1_has_plain_parts_and_nothing_settled():
 
 
 @pytest.mark.parametrize(
-    ("members", "said"),
+    ("members", "message"),
     [
         ({"format": "segvigen-proposal/9"}, "segvigen-proposal/9"),
         ({"parts": "{}"}, "names"),
@@ -174,11 +174,11 @@ def test_a_first_proposal_of_format_1_has_plain_parts_and_nothing_settled():
         ({"checkpoint": None}, "checkpoint"),
     ],
 )
-def test_broken_members_of_a_proposal_are_refused(members, said):
+def test_broken_members_of_a_proposal_are_refused(members, message):
     made = Proposal(
         np.arange(2, dtype=np.int32), np.zeros(1, np.int32), np.ones(2, np.float32), 1.0
     )
-    with pytest.raises(CorruptBlob, match=said):
+    with pytest.raises(CorruptBlob, match=message):
         proposal_from_bytes(changed(proposal_to_bytes(made), **members))
 
 

@@ -11,24 +11,24 @@ import numpy as np
 import pytest
 import trimesh
 
-from segvigen_model.model.bundle import build
+from segvigen_model.model.bundle import build_model
 from segvigen_model.segmenter import Segmenter
 from segvigen_model.serialization import proposal_to_bytes
-from segvigen_model.surface.geometry import surface_of
+from segvigen_model.surface.geometry import measure_surface
 from segvigen_model.types import AssetMesh, IntArray, Material, Proposal
 from tasks.catalogue import (
     AnnotationRow,
     AssetRow,
     Catalogue,
     ClickRow,
+    EditCommandRow,
     ProposalRow,
     ReviewTaskRow,
-    VerbRow,
 )
 from tasks.ingest.sandbox import Parser
 from tasks.labelling.label_sets import accept_asset
 from tasks.labelling.loading import load_asset_mesh
-from tasks.quality.adjudication import settle
+from tasks.quality.adjudication import adjudicate
 from tasks.rendering.contact_sheet import Sheet, render_sheet
 from tasks.settings import QualitySettings, Settings, load_settings
 from tasks.storage import keys
@@ -36,7 +36,7 @@ from tasks.storage.store import Store
 from tasks.workspace import Workspace
 
 
-def box_glb(num_boxes: int = 2, shift: float = 0.0) -> bytes:
+def make_box_glb(num_boxes: int = 2, shift: float = 0.0) -> bytes:
     """A row of separate boxes as GLB; `shift` makes different bytes."""
     scene = trimesh.Scene()
     for number in range(num_boxes):
@@ -47,7 +47,7 @@ def box_glb(num_boxes: int = 2, shift: float = 0.0) -> bytes:
 
 
 @dataclass(frozen=True)
-class World:
+class PipelineEnvironment:
     """A workspace without a worker, and a tiny model."""
 
     workspace: Workspace
@@ -89,27 +89,27 @@ class World:
         results = [ingest_object(self.workspace, info, parser) for info in found]
         return {result.key: result.reason or result.outcome for result in results}
 
-    def proposed(self, num_boxes: int = 2, shift: float = 0.0) -> AssetRow:
+    def add_proposed(self, num_boxes: int = 2, shift: float = 0.0) -> AssetRow:
         """A fresh asset with its first proposal."""
         from tasks.stages.encode import encode_asset
         from tasks.stages.propose import propose_asset
 
-        self.raw.put(f"boxes-{num_boxes}-{shift}.glb", box_glb(num_boxes, shift))
-        before = {asset.asset_id for asset in self.catalogue.assets()}
+        self.raw.put(f"boxes-{num_boxes}-{shift}.glb", make_box_glb(num_boxes, shift))
+        before = {asset.asset_id for asset in self.catalogue.list_assets()}
         self.ingest()
-        (asset,) = [a for a in self.catalogue.assets() if a.asset_id not in before]
+        (asset,) = [a for a in self.catalogue.list_assets() if a.asset_id not in before]
         encode_asset(self.workspace, asset.asset_id, self.segmenter)
         propose_asset(self.workspace, asset.asset_id, self.segmenter)
-        return self.catalogue.asset(asset.asset_id)
+        return self.catalogue.get_asset(asset.asset_id)
 
-    def reviewed(self, asset: AssetRow, verdict: str, clicks: list[ClickRow]) -> str:
+    def add_reviewed(self, asset: AssetRow, verdict: str, clicks: list[ClickRow]) -> str:
         """A reviewer's answer to the asset's present round, as pull would record it."""
         unique_id = f"u-{asset.asset_id[:8]}-{asset.round}"
         self.catalogue.reviews.add_task(
             ReviewTaskRow(asset.asset_id, asset.round, 1, 7, "p", "s", "b")
         )
         self.catalogue.move(asset.asset_id, "in_review")
-        answer = AnnotationRow(
+        annotation = AnnotationRow(
             unique_id=unique_id,
             updated_at=f"2026-11-22T10:0{asset.round}:00Z",
             annotation_id=3,
@@ -120,29 +120,31 @@ class World:
             raw={"id": 3},
             lead_time_s=12.5,
         )
-        self.catalogue.reviews.record_annotation(answer)
+        self.catalogue.reviews.record_annotation(annotation)
         mine = [
-            replace(c, unique_id=unique_id, updated_at=answer.updated_at, round=asset.round)
+            replace(c, unique_id=unique_id, updated_at=annotation.updated_at, round=asset.round)
             for c in clicks
         ]
         self.catalogue.reviews.interpret(
-            unique_id, answer.updated_at, verdict=verdict, note="", clicks=mine
+            unique_id, annotation.updated_at, verdict=verdict, note="", clicks=mine
         )
         return unique_id
 
 
 @pytest.fixture(scope="session")
 def segmenter() -> Segmenter:
-    return Segmenter(build("tiny"))
+    return Segmenter(build_model("tiny"))
 
 
 @pytest.fixture
 def make_boxes() -> Callable[..., bytes]:
-    return box_glb
+    return make_box_glb
 
 
 @pytest.fixture
-def world(tmp_path: Path, segmenter: Segmenter, monkeypatch: pytest.MonkeyPatch) -> World:
+def pipeline(
+    tmp_path: Path, segmenter: Segmenter, monkeypatch: pytest.MonkeyPatch
+) -> PipelineEnvironment:
     monkeypatch.chdir(tmp_path)  # no segvigen.toml of the working folder
     overrides = {"model": {"num_draws": 2, "num_steps": 2}}
     workspace = Workspace(
@@ -151,14 +153,16 @@ def world(tmp_path: Path, segmenter: Segmenter, monkeypatch: pytest.MonkeyPatch)
         catalogue=Catalogue(f"sqlite:///{tmp_path}/catalogue.db"),
         settings=load_settings(None, overrides),
     )
-    return World(workspace, segmenter)
+    return PipelineEnvironment(workspace, segmenter)
 
 
 QUALITY = QualitySettings(double_share=1.0, known_share=0.0)
 BOXES = 3
 
 
-def mesh_of(boxes: Sequence[tuple[Sequence[float], Sequence[float]]]) -> tuple[AssetMesh, IntArray]:
+def make_box_mesh(
+    boxes: Sequence[tuple[Sequence[float], Sequence[float]]],
+) -> tuple[AssetMesh, IntArray]:
     """One part per (extents, centre) box."""
     parts = []
     for extents, center in boxes:
@@ -185,12 +189,12 @@ TABLE = (
 
 @pytest.fixture(scope="session")
 def make_mesh() -> Callable[..., tuple[AssetMesh, IntArray]]:
-    return mesh_of
+    return make_box_mesh
 
 
 @pytest.fixture(scope="session")
 def table() -> tuple[AssetMesh, IntArray]:
-    return mesh_of(TABLE)
+    return make_box_mesh(TABLE)
 
 
 @pytest.fixture(scope="session")
@@ -199,33 +203,33 @@ def table_sheet(table) -> Sheet:
 
 
 @dataclass
-class Desk:
+class ReviewScenario:
     """The catalogue after people answered, without any Label Studio."""
 
-    world: object
+    pipeline: object
     number: int = 0
     made: dict = field(default_factory=dict)
 
     @property
     def workspace(self):
-        return self.world.workspace
+        return self.pipeline.workspace
 
-    def asset(self, asset_id):
-        return self.world.catalogue.asset(asset_id)
+    def get_asset(self, asset_id):
+        return self.pipeline.catalogue.get_asset(asset_id)
 
-    def proposed(self, make_boxes, shown=None, confidence=0.9):
+    def add_proposed(self, make_boxes, shown=None, confidence=0.9):
         """A row of boxes, one part each unless shown otherwise."""
         self.number += 1
-        self.world.raw.put(f"{self.number}.glb", make_boxes(BOXES, float(self.number)))
-        known = {row.asset_id for row in self.world.catalogue.assets()}
-        self.world.ingest()
-        (asset,) = [a for a in self.world.catalogue.assets() if a.asset_id not in known]
-        self.world.catalogue.move(asset.asset_id, "encoded")
-        labels = self.true_labels(asset) if shown is None else shown
+        self.pipeline.raw.put(f"{self.number}.glb", make_boxes(BOXES, float(self.number)))
+        known = {row.asset_id for row in self.pipeline.catalogue.list_assets()}
+        self.pipeline.ingest()
+        (asset,) = [a for a in self.pipeline.catalogue.list_assets() if a.asset_id not in known]
+        self.pipeline.catalogue.move(asset.asset_id, "encoded")
+        labels = self.compute_true_labels(asset) if shown is None else shown
         return self.propose(asset.asset_id, labels, 0, confidence)
 
-    def true_labels(self, asset):
-        surface = surface_of(load_asset_mesh(self.world.store, asset))
+    def compute_true_labels(self, asset):
+        surface = measure_surface(load_asset_mesh(self.pipeline.store, asset))
         return surface.components.astype(np.int32)
 
     def propose(self, asset_id, labels, round_, confidence=0.9):
@@ -238,20 +242,20 @@ class Desk:
             checkpoint="hand",
             num_draws=4,
         )
-        key = keys.proposal(asset_id, round_, f"hand{confidence}")
-        blob = self.world.store.put(key, proposal_to_bytes(proposal))
+        key = keys.make_proposal_key(asset_id, round_, f"hand{confidence}")
+        blob = self.pipeline.store.put(key, proposal_to_bytes(proposal))
         row = ProposalRow(asset_id, round_, key, blob.sha256, num_parts, confidence, "hand")
-        self.world.catalogue.add_proposal(row)
-        return self.world.catalogue.move(asset_id, "proposed", round=round_)
+        self.pipeline.catalogue.add_proposal(row)
+        return self.pipeline.catalogue.move(asset_id, "proposed", round=round_)
 
-    def answer(self, asset_id, verdict, reviewer, labels=None, merge=()):
+    def record_annotation(self, asset_id, verdict, reviewer, labels=None, merge=()):
         """What push, the person and pull do together; `labels`: refined to these first."""
-        catalogue = self.world.catalogue
+        catalogue = self.pipeline.catalogue
         if labels is not None:
             catalogue.move(asset_id, "in_review")
             catalogue.move(asset_id, "refining")
-            self.propose(asset_id, labels, self.asset(asset_id).round + 1)
-        asset = self.asset(asset_id)
+            self.propose(asset_id, labels, self.get_asset(asset_id).round + 1)
+        asset = self.get_asset(asset_id)
         catalogue.reviews.add_task(ReviewTaskRow(asset_id, asset.round, 1, 7, "p", "s", "b"))
         catalogue.move(asset_id, "in_review")
         self.number += 1
@@ -261,8 +265,10 @@ class Desk:
         )
         catalogue.reviews.record_annotation(row)
         key = (row.unique_id, row.updated_at)
-        verbs = [VerbRow(*key, 0, asset_id, asset.round, "r", "merge", merge)] if merge else []
-        catalogue.reviews.interpret(*key, verdict=verdict, verbs=verbs)
+        commands = (
+            [EditCommandRow(*key, 0, asset_id, asset.round, "r", "merge", merge)] if merge else []
+        )
+        catalogue.reviews.interpret(*key, verdict=verdict, commands=commands)
         if verdict == "reject":
             catalogue.move(asset_id, "rejected", reason="reviewer_rejected", detail="broken")
         elif verdict == "skip":
@@ -270,23 +276,23 @@ class Desk:
         elif not catalogue.quality.is_held(asset_id):
             accept_asset(self.workspace, asset_id, reviewer)
 
-    def settle(self, rules=QUALITY):
-        workspace = self.world.with_settings(quality=rules)
-        return [(row.result, row.asset_id) for row in settle(workspace)]
+    def adjudicate(self, rules=QUALITY):
+        workspace = self.pipeline.with_settings(quality=rules)
+        return [(row.result, row.asset_id) for row in adjudicate(workspace)]
 
-    def settled_twice(self, rules=QUALITY):
+    def adjudicate_twice(self, rules=QUALITY):
         """Settle, and see that doing it again does nothing."""
-        told = self.settle(rules)
-        events = len(self.world.catalogue.events())
-        assert self.settle(rules) == []
-        assert len(self.world.catalogue.events()) == events
-        return told
+        results = self.adjudicate(rules)
+        events = len(self.pipeline.catalogue.list_events())
+        assert self.adjudicate(rules) == []
+        assert len(self.pipeline.catalogue.list_events()) == events
+        return results
 
-    def finding(self, asset, kind):
-        (found,) = self.world.catalogue.quality.findings(kind, asset.asset_id)
+    def get_finding(self, asset, kind):
+        (found,) = self.pipeline.catalogue.quality.list_findings(kind, asset.asset_id)
         return found
 
 
 @pytest.fixture
-def desk(world) -> Desk:
-    return Desk(world)
+def scenario(pipeline) -> ReviewScenario:
+    return ReviewScenario(pipeline)

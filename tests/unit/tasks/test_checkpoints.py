@@ -9,11 +9,18 @@ import pytest
 
 from segvigen_model.checkpoints import native
 from segvigen_model.interactive.patch_network import PATCHES_FILE, PatchNetwork
-from segvigen_model.model.bundle import build
+from segvigen_model.model.bundle import build_model
 from segvigen_model.segmenter import Segmenter
-from segvigen_model.training.export import with_patches
+from segvigen_model.training.export import write_with_patch_network
 from segvigen_model.training.train_patch_network import save_weights
-from tasks.checkpoints import CURRENT, SHIPPED, checkpoint_in_use, publish, published, use
+from tasks.checkpoints import (
+    CURRENT,
+    SHIPPED,
+    checkpoint_in_use,
+    list_published,
+    publish_checkpoint,
+    use_checkpoint,
+)
 from tasks.errors import StageError
 from tasks.storage import keys
 from tasks.workspace import Workspace
@@ -22,73 +29,85 @@ from tasks.workspace import Workspace
 @pytest.fixture
 def tuned(tmp_path: Path) -> Path:
     """A checkpoint folder with a patch network of its own."""
-    native.save(build("tiny"), tmp_path / "tiny")
+    native.save_model(build_model("tiny"), tmp_path / "tiny")
     save_weights(PatchNetwork(32, 2, (1, 1), 8), tmp_path / "p.safetensors")
     made = tmp_path / "tuned"
-    with_patches(tmp_path / "tiny", tmp_path / "p.safetensors", made, {})
+    write_with_patch_network(tmp_path / "tiny", tmp_path / "p.safetensors", made, {})
     return made
 
 
 @pytest.fixture
-def workspace(world: Any, tmp_path: Path) -> Workspace:
+def workspace(pipeline: Any, tmp_path: Path) -> Workspace:
     model = {"checkpoint": CURRENT, "checkpoint_cache": tmp_path / "cache"}
-    return world.with_settings(model=model)
+    return pipeline.with_settings(model=model)
 
 
 def test_the_shipped_one_works_until_another_is_used(
-    world: Any, tuned: Path, workspace: Workspace
+    pipeline: Any, tuned: Path, workspace: Workspace
 ) -> None:
     assert checkpoint_in_use(workspace) == SHIPPED
-    row = publish(world.workspace, tuned, {"is_better": True, "reason": "better"})
+    row = publish_checkpoint(pipeline.workspace, tuned, {"is_better": True, "reason": "better"})
     assert checkpoint_in_use(workspace) == SHIPPED, "published is not used"
-    use(world.catalogue, row.alias[:6])
+    use_checkpoint(pipeline.catalogue, row.alias[:6])
     folder = Path(checkpoint_in_use(workspace))
     assert (folder / PATCHES_FILE).read_bytes() == (tuned / PATCHES_FILE).read_bytes()
     assert Segmenter.from_checkpoint(folder).weights["patch_network"] == row.sha256
-    use(world.catalogue, SHIPPED)
+    use_checkpoint(pipeline.catalogue, SHIPPED)
     assert checkpoint_in_use(workspace) == SHIPPED
 
 
-def test_publishing_again_changes_nothing(world: Any, tuned: Path) -> None:
-    first = publish(world.workspace, tuned, {"reason": "a"})
-    events = len(world.catalogue.events())
-    assert publish(world.workspace, tuned, {"reason": "b"}).detail == first.detail
-    assert len(world.catalogue.events()) == events and len(published(world.catalogue)) == 1
-    assert world.store.get_json(keys.checkpoint_file(first.alias, "verdict.json")) == first.detail
+def test_publishing_again_changes_nothing(pipeline: Any, tuned: Path) -> None:
+    first = publish_checkpoint(pipeline.workspace, tuned, {"reason": "a"})
+    events = len(pipeline.catalogue.list_events())
+    assert publish_checkpoint(pipeline.workspace, tuned, {"reason": "b"}).detail == first.detail
+    assert (
+        len(pipeline.catalogue.list_events()) == events
+        and len(list_published(pipeline.catalogue)) == 1
+    )
+    assert (
+        pipeline.store.get_json(keys.make_checkpoint_file_key(first.alias, "verdict.json"))
+        == first.detail
+    )
 
 
 def test_a_named_checkpoint_comes_before_the_one_in_use(
-    world: Any, tuned: Path, workspace: Workspace
+    pipeline: Any, tuned: Path, workspace: Workspace
 ) -> None:
-    use(world.catalogue, publish(world.workspace, tuned, {}).alias)
-    named = world.with_settings(model={"checkpoint": str(tuned)})
+    use_checkpoint(pipeline.catalogue, publish_checkpoint(pipeline.workspace, tuned, {}).alias)
+    named = pipeline.with_settings(model={"checkpoint": str(tuned)})
     assert checkpoint_in_use(named) == str(tuned)
 
 
-def test_it_is_fetched_once_a_machine(world: Any, tuned: Path, workspace: Workspace) -> None:
-    row = publish(world.workspace, tuned, {})
-    use(world.catalogue, row.alias)
+def test_it_is_fetched_once_a_machine(pipeline: Any, tuned: Path, workspace: Workspace) -> None:
+    row = publish_checkpoint(pipeline.workspace, tuned, {})
+    use_checkpoint(pipeline.catalogue, row.alias)
     first = checkpoint_in_use(workspace)
-    Path(world.store.uri(keys.checkpoint_file(row.alias, PATCHES_FILE))[7:]).unlink()
+    Path(
+        pipeline.store.get_uri(keys.make_checkpoint_file_key(row.alias, PATCHES_FILE))[7:]
+    ).unlink()
     assert checkpoint_in_use(workspace) == first
 
 
 @pytest.mark.parametrize("file", ["model.safetensors", PATCHES_FILE])
 def test_other_bytes_than_were_published_are_refused(
-    world: Any, tuned: Path, workspace: Workspace, file: str
+    pipeline: Any, tuned: Path, workspace: Workspace, file: str
 ) -> None:
-    row = publish(world.workspace, tuned, {})
-    use(world.catalogue, row.alias)
-    held = Path(world.store.uri(keys.checkpoint_file(row.alias, file)).removeprefix("file://"))
+    row = publish_checkpoint(pipeline.workspace, tuned, {})
+    use_checkpoint(pipeline.catalogue, row.alias)
+    held = Path(
+        pipeline.store.get_uri(keys.make_checkpoint_file_key(row.alias, file)).removeprefix(
+            "file://"
+        )
+    )
     held.write_bytes(held.read_bytes() + b"\0")
     with pytest.raises(StageError, match="is not what was published; publish it again or run"):
         checkpoint_in_use(workspace)
     assert not list(workspace.settings.model.checkpoint_cache.iterdir()), "nothing half there"
 
 
-def test_an_unknown_version_is_told_with_the_known_ones(world: Any, tuned: Path) -> None:
+def test_an_unknown_version_is_reported_with_the_known_ones(pipeline: Any, tuned: Path) -> None:
     with pytest.raises(StageError, match=r"0 checkpoints begin with 'abc'; there are: none"):
-        use(world.catalogue, "abc")
-    row = publish(world.workspace, tuned, {})
+        use_checkpoint(pipeline.catalogue, "abc")
+    row = publish_checkpoint(pipeline.workspace, tuned, {})
     with pytest.raises(StageError, match=f"there are: {row.alias}, and default"):
-        use(world.catalogue, "zzz")
+        use_checkpoint(pipeline.catalogue, "zzz")

@@ -6,7 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from tasks.settings import SettingsError, file_variables, load_settings, settings_variables
+from tasks.settings import (
+    SettingsError,
+    list_settings_variables,
+    load_settings,
+    read_file_variables,
+)
 
 
 @pytest.fixture
@@ -32,7 +37,7 @@ def test_config_variable_names_the_file(toml: Path, monkeypatch: pytest.MonkeyPa
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "message"),
     [
         ("[modle]\nseed = 1\n", "unknown settings section 'modle'"),
         ("[model]\nsede = 1\n", "[model] sede"),
@@ -43,12 +48,12 @@ def test_config_variable_names_the_file(toml: Path, monkeypatch: pytest.MonkeyPa
         ("[model\n", "cannot read settings file"),
     ],
 )
-def test_wrong_files_are_refused(tmp_path: Path, text: str, said: str) -> None:
+def test_wrong_files_are_refused(tmp_path: Path, text: str, message: str) -> None:
     path = tmp_path / "s.toml"
     path.write_text(text)
     with pytest.raises(SettingsError) as caught:
         load_settings(path)
-    assert said in str(caught.value)
+    assert message in str(caught.value)
 
 
 def test_missing_file_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -90,7 +95,7 @@ def test_secrets_do_not_show(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
 
 def test_every_variable_is_listed_and_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    variables = settings_variables()
+    variables = list_settings_variables()
     assert variables["SEGVIGEN_MODEL_SEED"] == "0"
     for name, default in variables.items():
         if default and name != "SEGVIGEN_CONFIG":
@@ -104,7 +109,7 @@ def test_every_variable_is_listed_and_read(tmp_path: Path, monkeypatch: pytest.M
 def test_a_file_as_variables_means_the_same(toml: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     toml.write_text(f"{toml.read_text()}[store]\ns3_secret_key = 'x'\n[modle]\nseed = 1\n")
     monkeypatch.setenv("SEGVIGEN_CONFIG", str(toml))
-    assert file_variables() == {
+    assert read_file_variables() == {
         "SEGVIGEN_MODEL_NUM_DRAWS": "5",
         "SEGVIGEN_MODEL_SEED": "1",
         "SEGVIGEN_CATALOGUE_URL": "sqlite:///x.db",
@@ -116,7 +121,7 @@ OUTSIDE_SETTINGS = {"SEGVIGEN_HOME": ".segvigen", "SEGVIGEN_LABEL_STUDIO_PROGRAM
 
 def test_the_example_lists_every_variable_with_its_default() -> None:
     lines = (Path(__file__).resolve().parents[3] / ".env.example").read_text().splitlines()
-    wanted = settings_variables() | OUTSIDE_SETTINGS
+    wanted = list_settings_variables() | OUTSIDE_SETTINGS
     for name, default in wanted.items():
         assert f"#{name}={default}" in lines, name
     named = {line.strip("#").partition("=")[0] for line in lines if "SEGVIGEN_" in line}

@@ -16,18 +16,20 @@ def places(folder: Path) -> dict[str, dict[str, str]]:
     }
 
 
-def test_settings_say_where_everything_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_settings_report_where_everything_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     opened = open_workspace(None, places(tmp_path), "encode")
     assert opened.store.root_url == f"file://{tmp_path}/store"
     assert opened.raw.root_url == f"file://{tmp_path}/raw"
-    assert opened.catalogue.assets() == []
+    assert opened.catalogue.list_assets() == []
     assert opened.settings.store.root_url == opened.store.root_url
     assert opened.lease_owner == opened.worker
     assert opened.lease_owner.endswith("/encode")
 
 
-def test_a_lease_needs_a_worker(world) -> None:
+def test_a_lease_needs_a_worker(pipeline) -> None:
     with pytest.raises(ValueError, match="holds no leases; open it with a worker's name"):
-        _ = world.workspace.lease_owner
-    assert world.with_settings(worker="w").lease_owner == "w"
+        _ = pipeline.workspace.lease_owner
+    assert pipeline.with_settings(worker="w").lease_owner == "w"

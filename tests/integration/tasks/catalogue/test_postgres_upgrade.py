@@ -78,7 +78,7 @@ def test_row_classes_and_migrations_make_the_same_tables(fresh_url: str) -> None
 def test_a_new_database_gets_the_newest_tables(fresh_url: str) -> None:
     catalogue = Catalogue(fresh_url)
     assert differences(fresh_url) == []
-    assert catalogue.raw.cursor("schema_version") == "alembic"
+    assert catalogue.raw.get_cursor("schema_version") == "alembic"
     assert upgrade_catalogue(fresh_url).before == HEAD
 
 
@@ -98,10 +98,14 @@ def test_work_goes_on_in_an_upgraded_database(old_url: str) -> None:
     catalogue = Catalogue(old_url)
     (claimed,) = catalogue.claim(["registered"], 5, "w")
     assert catalogue.move(claimed.asset_id, "encoded", worker="w").state is AssetState.ENCODED
-    rows = catalogue.reviews.annotations("07" * 32)
+    rows = catalogue.reviews.list_annotations("07" * 32)
     assert [row.is_late for row in rows] == [False, True, False]
-    catalogue.reviews.set_aside("07" * 32, rows[-1].unique_id)
-    assert [row.is_late for row in catalogue.reviews.annotations("07" * 32)] == [False, True, True]
+    catalogue.reviews.mark_late("07" * 32, rows[-1].unique_id)
+    assert [row.is_late for row in catalogue.reviews.list_annotations("07" * 32)] == [
+        False,
+        True,
+        True,
+    ]
 
 
 def test_a_failed_upgrade_changes_nothing(old_url: str) -> None:

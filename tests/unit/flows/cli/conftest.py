@@ -11,7 +11,7 @@ from flows.cli.main import make_app
 
 
 @pytest.fixture(autouse=True)
-def world(tmp_path, monkeypatch):
+def environment(tmp_path, monkeypatch):
     """A home and a catalogue of their own, and no settings of this machine."""
     for name in [name for name in os.environ if name.startswith(("SEGVIGEN_", "PREFECT_"))]:
         monkeypatch.delenv(name)

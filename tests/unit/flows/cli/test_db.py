@@ -9,11 +9,11 @@ from segvigen_model.command import options
 
 def test_an_old_catalogue_is_upgraded_after_a_backup(run, tmp_path, old_catalogue):
     old_catalogue.write(tmp_path / "catalogue.db")
-    answer = run("db", "upgrade")
-    assert answer.exit_code == options.OK, answer.output
-    assert "from schema 0001 to 0002" in answer.output
+    response = run("db", "upgrade")
+    assert response.exit_code == options.OK, response.output
+    assert "from schema 0001 to 0002" in response.output
     (backup,) = tmp_path.glob("*.bak")
-    assert f"backup: {backup}" in answer.output
+    assert f"backup: {backup}" in response.output
     assert "newest schema, 0002" in run("db", "upgrade").output
 
 
@@ -26,6 +26,6 @@ def test_a_newer_catalogue_is_refused_in_one_line(run, tmp_path):
     run("db", "upgrade")
     with sqlite3.connect(tmp_path / "catalogue.db") as connection:
         connection.execute("UPDATE alembic_version SET version_num = '0099'")
-    answer = run("db", "upgrade")
-    assert answer.exit_code == options.WENT_WRONG
-    assert "schema revision 0099, newer than this code's 0002" in answer.output
+    response = run("db", "upgrade")
+    assert response.exit_code == options.WENT_WRONG
+    assert "schema revision 0099, newer than this code's 0002" in response.output

@@ -9,26 +9,30 @@ import pytest
 
 from flows.cli import doctor
 from segvigen_model.command import options
-from segvigen_model.command.doctor import Check, Verdict
+from segvigen_model.command.doctor import Check, CheckVerdict
 
 
 @pytest.mark.parametrize(
     ("verdict", "code"),
-    [(Verdict.OK, options.OK), (Verdict.WARNING, options.OK), (Verdict.PROBLEM, options.NOT_READY)],
+    [
+        (CheckVerdict.OK, options.OK),
+        (CheckVerdict.WARNING, options.OK),
+        (CheckVerdict.PROBLEM, options.NOT_READY),
+    ],
 )
-def test_doctor_says_what_to_do(run, monkeypatch, verdict, code):
+def test_doctor_reports_what_to_do(run, monkeypatch, verdict, code):
     checks = [Check("rclone", verdict, "not found", "pip install it")]
     monkeypatch.setattr(doctor, "check_machine", lambda home, checkpoint: iter(checks))
-    answer = run("doctor")
-    assert answer.exit_code == code
-    assert "pip install it" in answer.output
-    told = json.loads(run("doctor", "--json").output)
-    assert told == [asdict(checks[0])]
+    response = run("doctor")
+    assert response.exit_code == code
+    assert "pip install it" in response.output
+    reported = json.loads(run("doctor", "--json").output)
+    assert reported == [asdict(checks[0])]
 
 
-def test_doctor_examines_this_machine(world):
-    names = {check.name: check for check in doctor.check_machine(world)}
-    assert names["python"].verdict is Verdict.OK
+def test_doctor_examines_this_machine(environment):
+    names = {check.name: check for check in doctor.check_machine(environment)}
+    assert names["python"].verdict is CheckVerdict.OK
     assert {"torch", "embreex", "rclone", "label-studio", "disk", "ports"} <= set(names)
     for check in names.values():
-        assert check.verdict is Verdict.OK or check.cure, check
+        assert check.verdict is CheckVerdict.OK or check.hint, check

@@ -24,9 +24,9 @@ def test_help_names_every_command_and_the_exit_codes(run):
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_every_command_has_help(run, command):
-    answer = run(command, "--help")
-    assert answer.exit_code == 0
-    assert len(answer.output) > 100
+    response = run(command, "--help")
+    assert response.exit_code == 0
+    assert len(response.output) > 100
 
 
 def test_wrong_usage_is_two(run):
@@ -36,7 +36,7 @@ def test_wrong_usage_is_two(run):
     assert run("evaluate", "--data", "nowhere").exit_code == options.USAGE
 
 
-def test_without_the_extras_the_library_is_left_and_says_what_to_install(tmp_path):
+def test_without_the_extras_the_library_is_left_and_reports_what_to_install(tmp_path):
     call = (
         "import sys; sys.modules['dotenv'] = None; "
         "from segvigen_model.command.main import make_app; "

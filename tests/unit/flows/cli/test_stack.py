@@ -12,10 +12,10 @@ def test_up_without_label_studio_is_three(run, monkeypatch):
         raise StackError("Label Studio is not installed; run `make setup`")
 
     monkeypatch.setattr("infra.local.LocalStack.start", refuse)
-    answer = run("up")
-    assert answer.exit_code == options.NOT_READY
-    assert "make setup" in answer.output
+    response = run("up")
+    assert response.exit_code == options.NOT_READY
+    assert "make setup" in response.output
 
 
-def test_down_of_nothing_is_fine(run, world):
-    assert run("down", "--home", str(world / "none")).exit_code == 0
+def test_down_of_nothing_is_fine(run, environment):
+    assert run("down", "--home", str(environment / "none")).exit_code == 0

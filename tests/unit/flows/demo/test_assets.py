@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from flows.demo import assets
-from flows.demo.assets import labels_in_file_order, make_objects
+from flows.demo.assets import make_objects, sort_labels_by_file
 from segvigen_model.datasets.procedural import make_asset
 from segvigen_model.errors import AssetRejected, SegvigenError
 from segvigen_model.mesh.io import load_mesh, save_glb
@@ -51,4 +51,4 @@ def test_another_mesh_is_noticed():
     chair, table = make_asset("chair", 1), make_asset("table", 1)
     loaded = load_mesh(save_glb(table.mesh), ".glb")
     with pytest.raises(SegvigenError, match="differs from its mesh"):
-        labels_in_file_order(chair, loaded)
+        sort_labels_by_file(chair, loaded)

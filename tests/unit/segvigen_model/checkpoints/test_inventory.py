@@ -9,8 +9,8 @@ import torch
 
 from segvigen_model.checkpoints import inventory, native
 from segvigen_model.checkpoints.inventory import WeightsState, check_weights, is_runnable
-from segvigen_model.checkpoints.weights import file_sha256
-from segvigen_model.model.bundle import build
+from segvigen_model.checkpoints.weights import hash_file
+from segvigen_model.model.bundle import build_model
 from segvigen_model.slat_flow.image_tokens import MODEL_FOLDER
 
 
@@ -36,7 +36,7 @@ def test_only_headers_are_read(released_folder, monkeypatch):
         raise AssertionError("loaded a whole file")
 
     monkeypatch.setattr(native, "load_file", refuse)
-    monkeypatch.setattr(inventory, "file_sha256", refuse)
+    monkeypatch.setattr(inventory, "hash_file", refuse)
     real = torch.load  # noqa: TID251
     seen = []
     monkeypatch.setattr(torch, "load", lambda *a, **k: (seen.append(k), real(*a, **k))[1])
@@ -86,13 +86,13 @@ def test_other_sizes_are_noticed(released_folder):
 
 def test_hashes_on_request(released_folder):
     rows = {row.name: row for row in check_weights(released_folder, has_sha256=True)}
-    wanted = file_sha256(released_folder / "full_seg.ckpt")
+    wanted = hash_file(released_folder / "full_seg.ckpt")
     assert rows["segvigen full"].sha256 == wanted
     assert len(rows["image model"].sha256) == 64
 
 
 def test_own_checkpoints_are_known(tmp_path):
-    native.save(build("tiny"), tmp_path)
+    native.save_model(build_model("tiny"), tmp_path)
     (row,) = check_weights(tmp_path)
     assert row.state == WeightsState.OK, row
     (tmp_path / "model.safetensors").write_bytes(b"cut")

@@ -10,19 +10,19 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from segvigen_model.checkpoints import native
-from segvigen_model.checkpoints.loading import load
-from segvigen_model.checkpoints.native import CONFIG_FILE, WEIGHTS_FILE, config_from_json
+from segvigen_model.checkpoints.loading import load_model
+from segvigen_model.checkpoints.native import CONFIG_FILE, WEIGHTS_FILE, parse_config
 from segvigen_model.config import CropConfig, FusionWeights, SegmenterConfig
 from segvigen_model.errors import CheckpointMismatch
 from segvigen_model.interactive.patch_network import PATCHES_FILE, read_patch_network
 from segvigen_model.interactive.patch_network import WEIGHTS_FILE as SHIPPED_PATCHES
-from segvigen_model.model.bundle import build, normalization_of
+from segvigen_model.model.bundle import build_model, build_normalization
 from segvigen_model.model.presets import PRESETS
 
 
 @pytest.fixture
-def saved(tiny_bundle, tmp_path):
-    return native.save(replace(tiny_bundle, card={"steps": 3}), tmp_path / "mine")
+def saved(tiny_model, tmp_path):
+    return native.save_model(replace(tiny_model, card={"steps": 3}), tmp_path / "mine")
 
 
 @pytest.fixture
@@ -30,53 +30,55 @@ def folder(saved, tmp_path):
     return tmp_path / "mine"
 
 
-def test_a_saved_model_comes_back(tiny_bundle, saved, folder):
-    again = load(folder)
-    assert again.sha256 == saved.sha256 != tiny_bundle.sha256
+def test_a_saved_model_comes_back(tiny_model, saved, folder):
+    again = load_model(folder)
+    assert again.sha256 == saved.sha256 != tiny_model.sha256
     assert again.card == {"steps": 3}
-    assert again.config == tiny_bundle.config
-    for name, value in again.state().items():
-        assert torch.equal(value, tiny_bundle.state()[name].half().float()), name
-    assert not any(module.training for module in again.modules().values())
+    assert again.config == tiny_model.config
+    for name, value in again.collect_state().items():
+        assert torch.equal(value, tiny_model.collect_state()[name].half().float()), name
+    assert not any(module.training for module in again.list_modules().values())
 
 
-def test_full_precision_is_exact_and_saving_is_deterministic(tiny_bundle, tmp_path):
-    shas = {native.save(tiny_bundle, tmp_path / n, is_half=False).sha256 for n in "ab"}
-    again = load(tmp_path / "a")
+def test_full_precision_is_exact_and_saving_is_deterministic(tiny_model, tmp_path):
+    shas = {native.save_model(tiny_model, tmp_path / n, is_half=False).sha256 for n in "ab"}
+    again = load_model(tmp_path / "a")
     assert len(shas) == 1
-    assert all(torch.equal(v, tiny_bundle.state()[n]) for n, v in again.state().items())
+    assert all(
+        torch.equal(v, tiny_model.collect_state()[n]) for n, v in again.collect_state().items()
+    )
 
 
-def test_normalisation_round_trips(tiny_bundle, tmp_path):
+def test_normalisation_round_trips(tiny_model, tmp_path):
     values = {
         "shape_mean": [1.0] * 8,
         "shape_std": [2.0] * 8,
         "tex_mean": [3.0] * 8,
         "tex_std": [4.0] * 8,
     }
-    bundle = replace(tiny_bundle, normalization=normalization_of(values))
-    native.save(bundle, tmp_path)
-    again = load(tmp_path).normalization
+    model = replace(tiny_model, normalization=build_normalization(values))
+    native.save_model(model, tmp_path)
+    again = load_model(tmp_path).normalization
     slat = torch.randn(5, 8)
     assert torch.allclose(again.denormalize_tex(again.normalize_tex(slat)), slat, atol=1e-5)
     assert torch.allclose(again.normalize_shape(slat), (slat - 1) / 2)
 
 
-def test_a_patch_network_of_its_own_goes_where_the_checkpoint_goes(tiny_bundle, tmp_path):
+def test_a_patch_network_of_its_own_goes_where_the_checkpoint_goes(tiny_model, tmp_path):
     mine, copy = tmp_path / "mine", tmp_path / "copy"
-    native.save(tiny_bundle, mine)
-    assert load(mine).patch_weights == SHIPPED_PATCHES
+    native.save_model(tiny_model, mine)
+    assert load_model(mine).patch_weights == SHIPPED_PATCHES
     (mine / PATCHES_FILE).write_bytes(SHIPPED_PATCHES.read_bytes())
-    loaded = load(mine)
+    loaded = load_model(mine)
     assert loaded.patch_weights == mine / PATCHES_FILE
-    assert native.save(loaded, copy).patch_weights == copy / PATCHES_FILE
-    assert native.save(loaded, mine).patch_weights == mine / PATCHES_FILE
-    native.save(tiny_bundle, copy)
-    assert load(copy).patch_weights == SHIPPED_PATCHES, "the file before is gone"
+    assert native.save_model(loaded, copy).patch_weights == copy / PATCHES_FILE
+    assert native.save_model(loaded, mine).patch_weights == mine / PATCHES_FILE
+    native.save_model(tiny_model, copy)
+    assert load_model(copy).patch_weights == SHIPPED_PATCHES, "the file before is gone"
 
 
 @pytest.mark.parametrize("content", [None, b"", b"\x08\x00\x00\x00\x00\x00\x00\x00{broken}"])
-def test_what_is_no_patch_network_is_told(tmp_path, content):
+def test_what_is_no_patch_network_is_reported(tmp_path, content):
     file = tmp_path / PATCHES_FILE
     if content is not None:
         file.write_bytes(content)
@@ -92,33 +94,33 @@ def test_other_tensors_are_no_patch_network(tmp_path):
 
 @pytest.mark.parametrize("name", PRESETS)
 def test_sizes_survive_json(name):
-    assert config_from_json(json.loads(json.dumps(asdict(PRESETS[name])))) == PRESETS[name]
+    assert parse_config(json.loads(json.dumps(asdict(PRESETS[name])))) == PRESETS[name]
 
 
-def test_the_configuration_is_stored_with_the_model(tiny_bundle, tmp_path):
+def test_the_configuration_is_stored_with_the_model(tiny_model, tmp_path):
     config = SegmenterConfig(crops=CropConfig(num_patches=100))
-    native.save(
-        replace(tiny_bundle, config=replace(tiny_bundle.config, segmenter=config)), tmp_path
+    native.save_model(
+        replace(tiny_model, config=replace(tiny_model.config, segmenter=config)), tmp_path
     )
     stored = json.loads((tmp_path / CONFIG_FILE).read_text())["model"]["segmenter"]
     assert stored["crops"]["num_patches"] == 100
-    assert load(tmp_path).config.segmenter == config
+    assert load_model(tmp_path).config.segmenter == config
 
 
 def test_files_from_before_there_was_a_configuration_are_read(folder):
     edit_header(folder, lambda h: h["model"].pop("segmenter"))
-    assert load(folder).config.segmenter == SegmenterConfig()
+    assert load_model(folder).config.segmenter == SegmenterConfig()
     edit_header(folder, lambda h: h["model"].update(trust={"mask": 1.5, "draws": 0.2}))
-    assert load(folder).config.segmenter == SegmenterConfig(fusion=FusionWeights(1.5, 0.2))
+    assert load_model(folder).config.segmenter == SegmenterConfig(fusion=FusionWeights(1.5, 0.2))
 
 
 def test_random_weights_depend_on_the_seed_only():
     torch.manual_seed(7)
-    first = build("tiny")
+    first = build_model("tiny")
     state = torch.random.get_rng_state()
-    second = build("tiny")
+    second = build_model("tiny")
     assert torch.equal(state, torch.random.get_rng_state())
-    assert first.sha256 == second.sha256 != build("tiny", seed=1).sha256
+    assert first.sha256 == second.sha256 != build_model("tiny", seed=1).sha256
 
 
 def edit_weights(folder, change):
@@ -161,7 +163,7 @@ def bend_layer(state):
 def test_weights_that_do_not_fit_are_named(folder, change, match):
     edit_weights(folder, change)
     with pytest.raises(CheckpointMismatch, match=match):
-        load(folder)
+        load_model(folder)
 
 
 @pytest.mark.parametrize(
@@ -176,20 +178,20 @@ def test_weights_that_do_not_fit_are_named(folder, change, match):
         (lambda h: h["model"].update(trust={}), "both trust and segmenter"),
     ],
 )
-def test_a_wrong_header_says_what_is_wrong(folder, change, match):
+def test_a_wrong_header_reports_what_is_wrong(folder, change, match):
     edit_header(folder, change)
     with pytest.raises(CheckpointMismatch, match=match):
-        load(folder)
+        load_model(folder)
 
 
-def test_damaged_and_absent_files_say_what_to_do(folder, tmp_path):
+def test_damaged_and_absent_files_report_what_to_do(folder, tmp_path):
     (folder / WEIGHTS_FILE).write_bytes(b"\x08\x00\x00\x00\x00\x00\x00\x00{broken}")
     with pytest.raises(CheckpointMismatch, match="fetch the file again"):
-        load(folder)
+        load_model(folder)
     (folder / CONFIG_FILE).write_text("{")
     with pytest.raises(CheckpointMismatch, match="is no JSON"):
-        load(folder)
+        load_model(folder)
     with pytest.raises(CheckpointMismatch, match="no checkpoint at"):
-        load(tmp_path / "nowhere")
+        load_model(tmp_path / "nowhere")
     with pytest.raises(CheckpointMismatch, match="choose one of tiny, default"):
-        build("huge")
+        build_model("huge")

@@ -9,17 +9,17 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from segvigen_model.checkpoints.loading import load
+from segvigen_model.checkpoints.loading import load_model
 from segvigen_model.checkpoints.official import (
     AUTOENCODERS,
     find_official,
-    flow_config_of,
+    infer_flow_config,
     load_official,
     load_pair,
-    official_sampler,
+    read_official_sampler,
     read_segvigen,
 )
-from segvigen_model.checkpoints.weights import file_sha256
+from segvigen_model.checkpoints.weights import hash_file
 from segvigen_model.errors import CheckpointMismatch
 from segvigen_model.slat_flow.segmentation import SegmentationConfig, SegmentationFlow
 from segvigen_model.slat_flow.transformer import FlowConfig, SLatFlowModel
@@ -74,33 +74,33 @@ def released(tmp_path) -> Path:
 
 
 def test_released_weights_load_and_run(released):
-    bundle = load(released)
-    assert bundle.config.factor == 2
-    assert bundle.config.flow.num_click_embeddings == 1
-    assert bundle.sha256 == file_sha256(released)
+    model = load_model(released)
+    assert model.config.factor == 2
+    assert model.config.flow.num_click_embeddings == 1
+    assert model.sha256 == hash_file(released)
     wanted = read_segvigen(released)
-    for name, value in bundle.dit.state_dict().items():
+    for name, value in model.dit.state_dict().items():
         assert torch.equal(value, wanted[name]), name
     latent = torch.ones(3, 8)
-    assert torch.allclose(bundle.normalization.normalize_tex(latent), torch.full((3, 8), 0.25))
+    assert torch.allclose(model.normalization.normalize_tex(latent), torch.full((3, 8), 0.25))
 
 
 def test_half_torso_is_stored_in_sixteen_bits(released):
-    bundle = load_official(find_official(released), is_half=True)
-    assert bundle.dit.flow_model.dtype == torch.bfloat16
-    assert bundle.tex_encoder.blocks[1][0].conv.weight.dtype == torch.float16
-    assert bundle.tex_encoder.to_latent.weight.dtype == torch.float32
+    model = load_official(find_official(released), is_half=True)
+    assert model.dit.flow_model.dtype == torch.bfloat16
+    assert model.tex_encoder.blocks[1][0].conv.weight.dtype == torch.float16
+    assert model.tex_encoder.to_latent.weight.dtype == torch.float32
 
 
 def test_sizes_are_read_off_the_weights(released):
-    found = flow_config_of(read_segvigen(released), "flow_model.")
+    found = infer_flow_config(read_segvigen(released), "flow_model.")
     hidden = int(found.mlp_ratio * found.model_channels)
     assert hidden == int(FLOW.mlp_ratio * FLOW.model_channels)
     assert (found.num_blocks, found.num_heads, found.cond_channels) == (2, 2, 12)
 
 
 def test_the_released_sampler_is_read(released):
-    options = official_sampler(find_official(released).trellis)
+    options = read_official_sampler(find_official(released).trellis)
     assert (options.num_steps, options.rescale_t) == (12, 3.0)
     assert not options.needs_null
 
@@ -118,27 +118,27 @@ class Malicious:
 def test_a_checkpoint_cannot_run_code(released, tmp_path):
     torch.save({"state_dict": {}, "callback": Malicious(tmp_path / "ran")}, released)
     with pytest.raises(CheckpointMismatch, match="tensors only"):
-        load(released)
+        load_model(released)
     assert not (tmp_path / "ran").exists()
 
 
 def test_wrong_and_absent_files_are_named(released, tmp_path):
     torch.save({"weights": {}}, tmp_path / "other.ckpt")
     with pytest.raises(CheckpointMismatch, match="holds no 'state_dict'"):
-        load(tmp_path / "other.ckpt")
+        load_model(tmp_path / "other.ckpt")
     torch.save({"state_dict": {"a": torch.zeros(1)}}, tmp_path / "other.ckpt")
     with pytest.raises(CheckpointMismatch, match="no weights of a SegviGen flow"):
-        load(tmp_path / "other.ckpt")
+        load_model(tmp_path / "other.ckpt")
     ckpts = tmp_path / "TRELLIS.2" / "ckpts"
     (ckpts / f"{AUTOENCODERS['tex_encoder']}.json").unlink()
     with pytest.raises(CheckpointMismatch, match="lacks tex_enc"):
-        load(released)
+        load_model(released)
     (tmp_path / "TRELLIS.2" / "pipeline.json").write_text("{}")
     with pytest.raises(CheckpointMismatch, match=r"cannot read .*pipeline.json"):
-        load(released)
+        load_model(released)
     (tmp_path / "TRELLIS.2" / "pipeline.json").unlink()
     with pytest.raises(CheckpointMismatch, match="no TRELLIS"):
-        load(released)
+        load_model(released)
 
 
 def edit_json(path, change):
@@ -180,7 +180,7 @@ def drop_norms(state):
 def test_flow_weights_that_do_not_fit_are_named(released, change, match):
     edit_flow(released, change)
     with pytest.raises(CheckpointMismatch, match=match):
-        load(released)
+        load_model(released)
 
 
 @pytest.mark.parametrize(
@@ -196,11 +196,11 @@ def test_flow_weights_that_do_not_fit_are_named(released, change, match):
         ),
     ],
 )
-def test_a_wrong_pipeline_says_what_is_wrong(released, change, match):
+def test_a_wrong_pipeline_reports_what_is_wrong(released, change, match):
     pipeline = released.parent / "TRELLIS.2" / "pipeline.json"
     edit_json(pipeline, lambda data: change(data["args"]))
     with pytest.raises(CheckpointMismatch, match=match):
-        load(released)
+        load_model(released)
 
 
 @pytest.mark.parametrize(
@@ -216,33 +216,33 @@ def test_a_wrong_pipeline_says_what_is_wrong(released, change, match):
         (lambda d: d["args"].update(model_channels=[16, 16]), "wrong shape: "),
     ],
 )
-def test_a_wrong_autoencoder_config_says_what_is_wrong(released, change, match):
+def test_a_wrong_autoencoder_config_reports_what_is_wrong(released, change, match):
     name = f"{AUTOENCODERS['tex_encoder']}.json"
     edit_json(released.parent / "TRELLIS.2" / "ckpts" / name, change)
     with pytest.raises(CheckpointMismatch, match=match):
-        load(released)
+        load_model(released)
 
 
-def test_damaged_autoencoder_weights_say_what_to_do(released):
+def test_damaged_autoencoder_weights_report_what_to_do(released):
     name = f"{AUTOENCODERS['shape_decoder']}.safetensors"
     (released.parent / "TRELLIS.2" / "ckpts" / name).write_bytes(b"cut short")
     with pytest.raises(CheckpointMismatch, match=rf"cannot read .*{name}.*fetch it again"):
-        load(released)
+        load_model(released)
 
 
-def test_absent_checkpoints_are_told_apart(released):
+def test_absent_checkpoints_are_distinguished(released):
     with pytest.raises(CheckpointMismatch, match=r"no file .*nowhere\.ckpt; give a SegviGen"):
-        load(released.parent / "nowhere.ckpt")
+        load_model(released.parent / "nowhere.ckpt")
     with pytest.raises(CheckpointMismatch, match=r"a SegviGen \.ckpt or a folder of them"):
-        load(released.parent / "TRELLIS.2")
+        load_model(released.parent / "TRELLIS.2")
 
 
 def test_every_file_that_was_used_is_recorded(released):
-    bundle = load(released)
+    model = load_model(released)
     name = f"{AUTOENCODERS['tex_decoder']}.safetensors"
-    wanted = file_sha256(released.parent / "TRELLIS.2" / "ckpts" / name)
-    assert bundle.card["autoencoder_sha256"]["tex_decoder"] == wanted
-    assert set(bundle.card["autoencoder_sha256"]) == set(AUTOENCODERS)
+    wanted = hash_file(released.parent / "TRELLIS.2" / "ckpts" / name)
+    assert model.card["autoencoder_sha256"]["tex_decoder"] == wanted
+    assert set(model.card["autoencoder_sha256"]) == set(AUTOENCODERS)
 
 
 def test_one_official_network_loads_by_itself(released, tmp_path):

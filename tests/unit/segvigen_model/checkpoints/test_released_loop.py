@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 import torch
 
-from segvigen_model.checkpoints.loading import load
+from segvigen_model.checkpoints.loading import load_model
 from segvigen_model.checkpoints.official import load_released
 from segvigen_model.datasets.procedural import CATEGORIES, make_asset
 from segvigen_model.errors import CheckpointMismatch
-from segvigen_model.model.image_condition import condition_of, guide_condition
+from segvigen_model.model.image_condition import encode_condition, encode_guide_condition
 from segvigen_model.model.inference import ClickSet, draw_colorings, draw_masks
 from segvigen_model.rendering.condition_view import paint_parts
 from segvigen_model.segmenter import Segmenter
@@ -28,10 +28,10 @@ def asset():
 
 def test_a_folder_is_one_model_for_all_tasks(released_folder, asset):
     segmenter = Segmenter.from_checkpoint(released_folder)
-    bundle = segmenter.bundle
-    assert set(bundle.flows) == set(Task)
-    assert bundle.flow_for(Task.FULL) is not bundle.flow_for(Task.GUIDED)
-    assert bundle.flow_for(Task.INTERACTIVE).config.num_click_embeddings == 1
+    model = segmenter.model
+    assert set(model.flows) == set(Task)
+    assert model.select_flow(Task.FULL) is not model.select_flow(Task.GUIDED)
+    assert model.select_flow(Task.INTERACTIVE).config.num_click_embeddings == 1
 
     session = segmenter.open(asset.mesh)
     encoding = session.encoding
@@ -54,25 +54,25 @@ def test_a_folder_is_one_model_for_all_tasks(released_folder, asset):
 
 def test_the_picture_and_the_seed_reach_the_answer(released_folder, asset):
     segmenter = Segmenter.from_checkpoint(released_folder)
-    bundle, encoding = segmenter.bundle, segmenter.encode(asset.mesh)
+    model, encoding = segmenter.model, segmenter.encode(asset.mesh)
     blind = replace(encoding, condition=np.zeros_like(encoding.condition))
     clicks = [ClickSet(encoding.latent_coords[:2], np.ones(2, bool))]
-    seen = draw_masks(bundle, encoding, clicks)
-    assert np.array_equal(seen, draw_masks(bundle, encoding, clicks))
-    assert not np.allclose(seen, draw_masks(bundle, blind, clicks), atol=1e-4)
-    assert not np.allclose(seen, draw_masks(bundle, encoding, clicks, seed=1), atol=1e-4)
+    seen = draw_masks(model, encoding, clicks)
+    assert np.array_equal(seen, draw_masks(model, encoding, clicks))
+    assert not np.allclose(seen, draw_masks(model, blind, clicks), atol=1e-4)
+    assert not np.allclose(seen, draw_masks(model, encoding, clicks, seed=1), atol=1e-4)
     draws = {"num_draws": 1, "num_steps": 2, "seed": 0}
-    full = draw_colorings(bundle, encoding, **draws)
-    assert not np.allclose(full, draw_colorings(bundle, blind, **draws), atol=1e-4)
+    full = draw_colorings(model, encoding, **draws)
+    assert not np.allclose(full, draw_colorings(model, blind, **draws), atol=1e-4)
 
 
 def test_masks_follow_the_released_sampler(released_folder, asset):
-    bundle = load(released_folder)
-    assert bundle.sampler.num_steps == 3
-    encoding = Segmenter(bundle).encode(asset.mesh)
+    model = load_model(released_folder)
+    assert model.sampler.num_steps == 3
+    encoding = Segmenter(model).encode(asset.mesh)
     clicks = [ClickSet(encoding.latent_coords[:1], np.ones(1, bool))]
-    guided = replace(bundle, sampler=replace(bundle.sampler, guidance_strength=3.0))
-    difference = draw_masks(guided, encoding, clicks) - draw_masks(bundle, encoding, clicks)
+    guided = replace(model, sampler=replace(model.sampler, guidance_strength=3.0))
+    difference = draw_masks(guided, encoding, clicks) - draw_masks(model, encoding, clicks)
     assert np.abs(difference).max() > 1e-4
 
 
@@ -86,10 +86,10 @@ def test_one_checkpoint_knows_its_task_only(released_folder, asset):
 
 
 def test_a_folder_has_its_own_fingerprint(released_folder):
-    whole = load(released_folder)
-    single = load(released_folder / "full_seg.ckpt")
+    whole = load_model(released_folder)
+    single = load_model(released_folder / "full_seg.ckpt")
     assert len({whole.sha256, single.sha256}) == 2
-    assert load(released_folder).sha256 == whole.sha256
+    assert load_model(released_folder).sha256 == whole.sha256
 
 
 def test_two_checkpoints_of_one_task_are_refused(released_folder):
@@ -97,33 +97,33 @@ def test_two_checkpoints_of_one_task_are_refused(released_folder):
         (released_folder / "full_seg.ckpt").read_bytes()
     )
     with pytest.raises(CheckpointMismatch, match="second one for full"):
-        load(released_folder)
+        load_model(released_folder)
 
 
-def test_without_the_image_model_encoding_says_what_is_missing(write_released, tmp_path, asset):
-    bundle = load(write_released(tmp_path, has_image_model=False))
-    assert bundle.card["image_model"].startswith("absent")
+def test_without_the_image_model_encoding_reports_what_is_missing(write_released, tmp_path, asset):
+    model = load_model(write_released(tmp_path, has_image_model=False))
+    assert model.card["image_model"].startswith("absent")
     with pytest.raises(CheckpointMismatch, match="accept the licence"):
-        condition_of(bundle, asset.mesh)
+        encode_condition(model, asset.mesh)
     with pytest.raises(CheckpointMismatch, match="image model"):
-        guide_condition(bundle, np.full((8, 8, 3), 200, np.uint8))
+        encode_guide_condition(model, np.full((8, 8, 3), 200, np.uint8))
 
 
 def test_an_image_model_of_another_width_is_refused(released_folder, asset):
-    bundle = load(released_folder)
+    model = load_model(released_folder)
     from segvigen_model.slat_flow.image_tokens import build_tokenizer
 
     other = build_tokenizer(32, hidden_size=32, num_hidden_layers=1, num_attention_heads=2)
     with pytest.raises(CheckpointMismatch, match="32 channels, the flow wants 16"):
-        condition_of(replace(bundle, image_tokenizer=other), asset.mesh)
+        encode_condition(replace(model, image_tokenizer=other), asset.mesh)
 
 
-def test_own_checkpoints_need_no_picture(tiny_bundle, asset):
-    assert condition_of(tiny_bundle, asset.mesh) is None
+def test_own_checkpoints_need_no_picture(tiny_model, asset):
+    assert encode_condition(tiny_model, asset.mesh) is None
 
 
 def test_offloaded_weights_give_the_same_answer(released_folder, asset):
-    straight = load(released_folder)
+    straight = load_model(released_folder)
     offloaded = load_released(released_folder, is_offloaded=True)
     assert offloaded.compute_device == torch.device("cpu")
     one, other = (

@@ -8,9 +8,9 @@ from typer.testing import CliRunner
 
 from segvigen_model.checkpoints import native
 from segvigen_model.command import options
-from segvigen_model.command.doctor import Verdict, check_library, check_package
+from segvigen_model.command.doctor import CheckVerdict, check_library, check_package
 from segvigen_model.command.main import make_app
-from segvigen_model.model.bundle import build
+from segvigen_model.model.bundle import build_model
 
 
 def run(*arguments: str):
@@ -18,26 +18,26 @@ def run(*arguments: str):
 
 
 def test_a_machine_with_everything_passes(tmp_path):
-    native.save(build("tiny"), tmp_path)
-    answer = run("--checkpoint", str(tmp_path), "--json")
-    assert answer.exit_code == options.OK
-    checks = {check["name"]: check for check in json.loads(answer.stdout)}
-    assert checks["torch"]["verdict"] == "ok" and checks["python"]["cure"] == ""
+    native.save_model(build_model("tiny"), tmp_path)
+    response = run("--checkpoint", str(tmp_path), "--json")
+    assert response.exit_code == options.OK
+    checks = {check["name"]: check for check in json.loads(response.stdout)}
+    assert checks["torch"]["verdict"] == "ok" and checks["python"]["hint"] == ""
     assert checks[f"checkpoint {tmp_path}"]["found"].startswith("sha256 ")
 
 
 def test_a_checkpoint_that_is_absent_is_three(tmp_path):
-    answer = run("--checkpoint", str(tmp_path / "none"))
-    assert answer.exit_code == options.NOT_READY
-    assert "problem" in answer.output and "see the model card" in answer.output
+    response = run("--checkpoint", str(tmp_path / "none"))
+    assert response.exit_code == options.NOT_READY
+    assert "problem" in response.output and "see the model card" in response.output
 
 
-def test_every_warning_and_problem_says_what_to_do(tmp_path):
+def test_every_warning_and_problem_reports_what_to_do(tmp_path):
     for check in check_library(str(tmp_path / "none")):
-        assert check.verdict is Verdict.OK or check.cure, check
+        assert check.verdict is CheckVerdict.OK or check.hint, check
 
 
 def test_an_optional_package_is_a_warning_only():
     check = check_package("no_such_package", "pip install it", is_needed=False)
-    assert check.verdict is Verdict.WARNING and check.cure == "pip install it"
-    assert check_package("no_such_package", "pip install it").verdict is Verdict.PROBLEM
+    assert check.verdict is CheckVerdict.WARNING and check.hint == "pip install it"
+    assert check_package("no_such_package", "pip install it").verdict is CheckVerdict.PROBLEM

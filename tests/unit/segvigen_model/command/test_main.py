@@ -44,8 +44,8 @@ def test_help_names_the_subcommands_and_the_exit_codes():
 
 @pytest.mark.parametrize("name", SUBCOMMANDS)
 def test_every_subcommand_has_help(name):
-    answer = run(make_app(), name, "--help")
-    assert answer.exit_code == options.OK and len(answer.output) > 100
+    response = run(make_app(), name, "--help")
+    assert response.exit_code == options.OK and len(response.output) > 100
 
 
 def test_an_addition_adds_and_replaces_subcommands(install):
@@ -98,6 +98,6 @@ def test_modules_are_found_without_an_import_error(module, is_there):
 
 
 def test_parity_of_a_folder_without_sets_is_two(tmp_path):
-    answer = run(make_app(), "parity", str(tmp_path))
-    assert answer.exit_code == options.USAGE
+    response = run(make_app(), "parity", str(tmp_path))
+    assert response.exit_code == options.USAGE
     assert run(make_app(), "parity", str(tmp_path / "none")).exit_code == options.USAGE

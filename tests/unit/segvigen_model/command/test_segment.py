@@ -13,7 +13,7 @@ from segvigen_model.checkpoints import native
 from segvigen_model.command import options
 from segvigen_model.command.main import make_app
 from segvigen_model.mesh.files import load_mesh_file
-from segvigen_model.model.bundle import build
+from segvigen_model.model.bundle import build_model
 
 ON_A_LEG = "0.4,-0.9,0.35"
 
@@ -39,7 +39,7 @@ def folder(tmp_path, monkeypatch):
 def tiny(tmp_path_factory):
     """An untrained checkpoint, for what does not depend on the parts found."""
     path = tmp_path_factory.mktemp("tiny")
-    native.save(build("tiny"), path)
+    native.save_model(build_model("tiny"), path)
     return path
 
 
@@ -56,10 +56,10 @@ def run(*arguments: object):
 
 def test_a_table_is_five_parts_in_every_file(folder):
     files = ("--labels", "l.npz", "--json", "j.json", "--picture", "p.png", "--out", "t.glb")
-    answer = run("table.glb", *files)
-    assert answer.exit_code == options.OK, answer.output
-    assert "table.glb: 5 parts, 60 faces" in answer.stdout
-    assert all(f"{name}: " in answer.stdout for name in files[1::2])
+    response = run("table.glb", *files)
+    assert response.exit_code == options.OK, response.output
+    assert "table.glb: 5 parts, 60 faces" in response.stdout
+    assert all(f"{name}: " in response.stdout for name in files[1::2])
     mesh, pieces = make_table(), np.repeat(np.arange(5), 12)
     arrays = np.load(folder / "l.npz")
     labels = arrays["face_labels"]
@@ -83,8 +83,8 @@ def test_a_table_is_five_parts_in_every_file(folder):
 
 
 def test_points_alone_show_one_part(folder):
-    answer = run("table.glb", "--clicks", ON_A_LEG, "--json", "-")
-    result = json.loads(answer.stdout)
+    response = run("table.glb", "--clicks", ON_A_LEG, "--json", "-")
+    result = json.loads(response.stdout)
     assert [row["name"] for row in result["parts"]] == ["clicked part", "rest"]
     assert np.flatnonzero(np.array(result["face_labels"]) == 0).tolist() == [*range(48, 60)]
     shown = run("table.glb", "--clicks", ON_A_LEG).stdout
@@ -137,15 +137,15 @@ def test_wrong_input_is_one_line_and_an_exit_code(folder, tiny, arguments, code,
     line = [[0, 0, 0], [1, 0, 0], [2, 0, 0]]
     trimesh.Trimesh(line, [[0, 1, 2]], process=False).export(folder / "flat.ply")
     before = sorted(folder.iterdir())
-    answer = run(*arguments, *(() if "--checkpoint" in arguments else ("--checkpoint", tiny)))
-    shown = " ".join(answer.output.replace("│", " ").split())
-    assert answer.exit_code == code, answer.output
+    response = run(*arguments, *(() if "--checkpoint" in arguments else ("--checkpoint", tiny)))
+    shown = " ".join(response.output.replace("│", " ").split())
+    assert response.exit_code == code, response.output
     assert words in shown and "Traceback" not in shown
     assert sorted(folder.iterdir()) == before, "nothing is written"
 
 
 def test_a_file_that_cannot_be_written_is_reported(folder, tiny):
     (folder / "l.npz").mkdir()
-    answer = run("table.glb", "--labels", "l.npz", "--checkpoint", tiny)
-    assert answer.exit_code == options.WENT_WRONG
-    assert "cannot write l.npz: Is a directory" in answer.output
+    response = run("table.glb", "--labels", "l.npz", "--checkpoint", tiny)
+    assert response.exit_code == options.WENT_WRONG
+    assert "cannot write l.npz: Is a directory" in response.output

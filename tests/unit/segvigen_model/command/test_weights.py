@@ -8,7 +8,7 @@ from typer.testing import CliRunner
 
 from segvigen_model.checkpoints import native
 from segvigen_model.command.main import make_app
-from segvigen_model.model.bundle import build
+from segvigen_model.model.bundle import build_model
 
 
 def run(*arguments):
@@ -16,18 +16,18 @@ def run(*arguments):
 
 
 def test_a_whole_checkpoint_is_shown(tmp_path):
-    native.save(build("tiny"), tmp_path)
-    answer = run(tmp_path, "--sha256")
-    assert answer.exit_code == 0, answer.output
-    assert "ok" in answer.output and "sha256" in answer.output
+    native.save_model(build_model("tiny"), tmp_path)
+    response = run(tmp_path, "--sha256")
+    assert response.exit_code == 0, response.output
+    assert "ok" in response.output and "sha256" in response.output
     (row,) = json.loads(run(tmp_path, "--json").output)
     assert row["state"] == "ok"
 
 
 def test_what_is_missing_is_shown_and_fails(tmp_path):
-    answer = run(tmp_path)
-    assert answer.exit_code == 3
-    assert "interactive_seg.ckpt" in answer.output
+    response = run(tmp_path)
+    assert response.exit_code == 3
+    assert "interactive_seg.ckpt" in response.output
     assert all(row["licence"] for row in json.loads(run(tmp_path, "--json").output))
 
 

@@ -9,8 +9,8 @@ import pytest
 import trimesh
 
 from segvigen_model.datasets import scenes
-from segvigen_model.datasets.scenes import NotAnObject, import_scenes, labelled_scene
-from segvigen_model.datasets.voxel_samples import load_labelled, pack_rows
+from segvigen_model.datasets.scenes import NotAnObject, import_scenes, label_scene
+from segvigen_model.datasets.voxel_samples import load_labelled, read_pack_rows
 from segvigen_model.mesh.io import load_mesh
 
 RED, BLUE = ([200, 30, 30, 255], [30, 30, 200, 255])
@@ -43,8 +43,8 @@ def table():
     return scene_of(top=box((3, 0.3, 2), color=BLUE), legs=legs)
 
 
-def test_pieces_of_a_scene_are_parts_and_loose_pieces_instances(table):
-    made = labelled_scene(loaded(table))
+def test_pieces_of_a_scene_are_parts_and_components_instances(table):
+    made = label_scene(loaded(table))
     assert made.part_source == "node+mat"
     assert len(made.part_names) == 2
     assert sorted(made.part_names) == sorted(made.mesh.geometry_names)
@@ -58,7 +58,7 @@ def test_pieces_of_a_scene_are_parts_and_loose_pieces_instances(table):
 
 
 def test_parts_come_by_falling_area(table):
-    made = labelled_scene(loaded(table))
+    made = label_scene(loaded(table))
     corners = made.mesh.triangles
     cross = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
     areas = np.bincount(made.face_part, 0.5 * np.linalg.norm(cross, axis=1))
@@ -67,7 +67,7 @@ def test_parts_come_by_falling_area(table):
 
 def test_components_are_the_parts_of_a_single_piece():
     both = trimesh.util.concatenate([box((1, 1, 1)), box((1, 1, 1), (3, 0, 0))])
-    made = labelled_scene(loaded(scene_of(both=both)))
+    made = label_scene(loaded(scene_of(both=both)))
     assert made.part_source == "components"
     assert len(made.part_names) == 2
 
@@ -75,7 +75,7 @@ def test_components_are_the_parts_of_a_single_piece():
 def test_a_tiny_part_joins_the_nearest():
     knob = box((0.05, 0.05, 0.05), (1.55, 0, 0))
     far = box((1, 1, 1), (-3, 0, 0), BLUE)
-    made = labelled_scene(loaded(scene_of(body=box((3, 1, 1)), knob=knob, far=far)))
+    made = label_scene(loaded(scene_of(body=box((3, 1, 1)), knob=knob, far=far)))
     assert len(made.part_names) == 2
     centers = made.mesh.triangles.mean(axis=1)
     rightmost = made.face_part[centers[:, 0].argmax()]
@@ -93,9 +93,9 @@ def test_a_tiny_part_joins_the_nearest():
         ),
     ],
 )
-def test_what_is_no_labelled_object_says_why(make, message):
+def test_what_is_no_labelled_object_reports_why(make, message):
     with pytest.raises(NotAnObject, match=message):
-        labelled_scene(loaded(make()))
+        label_scene(loaded(make()))
 
 
 def test_a_folder_is_added_to_and_read_back(table, tmp_path):
@@ -109,9 +109,9 @@ def test_a_folder_is_added_to_and_read_back(table, tmp_path):
     assert import_scenes(folder.parent, pack, **about) == {"taken": 1, "left out": 2}
     two = scene_of(a=box((1, 1, 1)), b=box((2, 1, 1), (4, 0, 0)))
     (folder / "two.glb").write_bytes(two.export(file_type="glb"))
-    told = import_scenes(folder.parent, pack, **about)
-    assert told == {"there before": 1, "taken": 1, "left out": 2}
-    rows = pack_rows(pack, split="train") + pack_rows(pack, split="validation")
+    reported = import_scenes(folder.parent, pack, **about)
+    assert reported == {"there before": 1, "taken": 1, "left out": 2}
+    rows = read_pack_rows(pack, split="train") + read_pack_rows(pack, split="validation")
     assert len(rows) == 2
     for row in rows:
         mesh, labels = load_labelled(pack, row)
@@ -128,8 +128,8 @@ def test_shapes_of_other_folders_are_left_out(table, tmp_path, caplog):
     (folder / "table.glb").write_bytes(table.export(file_type="glb"))
     about = {"source": "someone/models", "licence": "CC0-1.0", "category": "furniture"}
     import_scenes(folder, tmp_path / "first", **about)
-    told = import_scenes(folder, tmp_path / "second", **about, unlike=[tmp_path / "first"])
-    assert told == {"left out": 1}
+    reported = import_scenes(folder, tmp_path / "second", **about, unlike=[tmp_path / "first"])
+    assert reported == {"left out": 1}
     assert "the same shape is there already" in caplog.text
 
 

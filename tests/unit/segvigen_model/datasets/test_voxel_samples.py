@@ -7,16 +7,16 @@ import pytest
 from scipy.spatial import cKDTree
 
 from segvigen_model.datasets import augment, voxel_samples
-from segvigen_model.datasets.fuse import fused_skin
+from segvigen_model.datasets.fuse import fuse_mesh
 from segvigen_model.datasets.procedural import CATEGORIES, make_asset
-from segvigen_model.surface.geometry import surface_of
+from segvigen_model.surface.geometry import measure_surface
 
 GRID = 24
 
 
 def test_held_out_rows_are_never_trained_on():
-    table = voxel_samples.holdout()
-    assert not set(voxel_samples.procedural_categories(split="train")) & set(
+    table = voxel_samples.load_holdout()
+    assert not set(voxel_samples.list_procedural_categories(split="train")) & set(
         table["procedural_categories"]
     )
     assert set(table["procedural_categories"]) <= set(CATEGORIES)
@@ -56,23 +56,23 @@ def test_samples_repeat_by_seed_and_differ_by_index():
 
 
 def test_shards_round_trip_and_are_not_made_twice(tmp_path):
-    voxel_samples.build(tmp_path, grid=GRID, count=3, parts=None, seed=0, split="train")
-    (path,) = voxel_samples.shard_paths(tmp_path, "train")
+    voxel_samples.build_shards(tmp_path, grid=GRID, count=3, parts=None, seed=0, split="train")
+    (path,) = voxel_samples.list_shards(tmp_path, "train")
     stamp = path.stat().st_mtime_ns
     loaded = voxel_samples.load_shard(path)
-    fresh = list(voxel_samples.samples_of(range(3), 0, GRID, None, "train"))
+    fresh = list(voxel_samples.make_samples(range(3), 0, GRID, None, "train"))
     assert len(loaded) == len(fresh)
     for a, b in zip(loaded, fresh, strict=True):
         for name in ("coords", "dual", "flags", "attributes", "labels"):
             assert np.array_equal(getattr(a, name), getattr(b, name)), name
-    voxel_samples.build(tmp_path, grid=GRID, count=3, parts=None, seed=0, split="train")
+    voxel_samples.build_shards(tmp_path, grid=GRID, count=3, parts=None, seed=0, split="train")
     assert path.stat().st_mtime_ns == stamp
 
 
 @pytest.mark.parametrize("seed", range(4))
 def test_augmentation_keeps_labels_on_their_faces(seed):
     made = make_asset("car", seed)
-    mesh, labels = augment.augmented(
+    mesh, labels = augment.augment_mesh(
         made.mesh, made.face_labels, np.random.default_rng(seed), fuse_grid=32
     )
     assert len(labels) == mesh.num_faces
@@ -81,21 +81,21 @@ def test_augmentation_keeps_labels_on_their_faces(seed):
 
 
 def test_mirrored_meshes_still_face_outwards():
-    mesh = augment.posed(make_asset("bottle", 0).mesh, np.diag([-1.0, 1, 1]))
+    mesh = augment.pose_mesh(make_asset("bottle", 0).mesh, np.diag([-1.0, 1, 1]))
     a, b, c = np.moveaxis(mesh.triangles, 1, 0)
     assert (a * np.cross(b, c)).sum() > 0
 
 
-def test_fused_skin_is_closed_labelled_and_in_place():
+def test_fused_shell_is_closed_labelled_and_in_place():
     made = make_asset("hammer", 2)
-    skin, labels = fused_skin(made.mesh, made.face_labels, grid=48)
-    surface = surface_of(skin)
-    assert len(labels) == skin.num_faces
+    shell, labels = fuse_mesh(made.mesh, made.face_labels, grid=48)
+    surface = measure_surface(shell)
+    assert len(labels) == shell.num_faces
     assert np.unique(surface.components).size == 1
     edges, counts = np.unique(
-        np.sort(skin.faces[:, [0, 1, 1, 2, 2, 0]].reshape(-1, 2), 1), axis=0, return_counts=True
+        np.sort(shell.faces[:, [0, 1, 1, 2, 2, 0]].reshape(-1, 2), 1), axis=0, return_counts=True
     )
     assert (counts % 2 == 0).all() and len(edges)
-    gap = np.abs(skin.vertices.min(0) - made.mesh.vertices.min(0)).max()
+    gap = np.abs(shell.vertices.min(0) - made.mesh.vertices.min(0)).max()
     assert gap < 3 * np.ptp(made.mesh.vertices, axis=0).max() / 48
     assert len(np.unique(labels)) == len(made.part_names)

@@ -9,7 +9,7 @@ import pytest
 
 from segvigen_model.errors import SegvigenError
 from segvigen_model.evaluation.comparison import check_comparable, compare, read_results
-from segvigen_model.evaluation.tables import comparison_text
+from segvigen_model.evaluation.tables import render_comparison
 
 
 def result(ious, surface="fused", **more):
@@ -49,17 +49,19 @@ def test_the_table_shows_both_runs_and_the_paired_interval():
     before = result([("a", [0.2]), ("b", [0.4])])
     now = result([("a", [0.3]), ("b", [0.5])])
     comparison = compare(before, now)
-    text = comparison_text("fused", comparison)
+    text = render_comparison("fused", comparison)
     assert text.startswith("fused, 2 objects in both runs, 0 in one only:")
     assert "| IoU@1   | 0.300  | 0.400 | +0.100 [+0.100, +0.100] |" in text
-    told = json.loads(json.dumps(comparison.as_json()))
-    assert told["objects"] == 2 and told["interactive"]["iou@1"]["difference"] == pytest.approx(0.1)
+    reported = json.loads(json.dumps(comparison.as_json()))
+    assert reported["objects"] == 2 and reported["interactive"]["iou@1"][
+        "difference"
+    ] == pytest.approx(0.1)
 
 
 def test_one_common_object_has_no_interval():
     one = result([("a", [0.2])])
     assert compare(one, one).changes["interactive|iou@1"].interval is None
-    assert comparison_text("fused", compare(one, one)).split("|")[-2].strip() == "+0.000"
+    assert render_comparison("fused", compare(one, one)).split("|")[-2].strip() == "+0.000"
 
 
 def test_no_common_object_leaves_an_empty_table():
@@ -105,7 +107,7 @@ def test_files_of_one_or_both_regimes_are_read(tmp_path):
     ("text", "words"),
     [(None, "cannot be read"), ("{", "cannot be read"), ("[1]", "holds no result")],
 )
-def test_what_is_no_result_is_told_by_name(tmp_path, text, words):
+def test_what_is_no_result_is_reported_by_name(tmp_path, text, words):
     file = tmp_path / "r.json"
     if text is not None:
         file.write_text(text)

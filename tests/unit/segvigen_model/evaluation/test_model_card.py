@@ -8,7 +8,7 @@ import pytest
 
 from segvigen_model.errors import SegvigenError
 from segvigen_model.evaluation import model_card
-from segvigen_model.evaluation.tables import markdown
+from segvigen_model.evaluation.tables import render_markdown
 
 RESULT = {
     "surface": "fused",
@@ -38,7 +38,7 @@ def cells(text, title):
 
 
 def test_headline_shows_mean_interval_bar_and_margin():
-    text = markdown({"fused": RESULT})
+    text = render_markdown({"fused": RESULT})
     assert cells(text, "IoU@1") == [
         "0.250 [0.200, 0.300]",
         "0.200 ball 0.1",
@@ -51,7 +51,7 @@ def test_headline_shows_mean_interval_bar_and_margin():
 
 def test_regimes_stand_side_by_side_and_what_is_missing_is_a_dash():
     other = {**RESULT, "surface": "as-is", "interactive": {"iou@1": 0.75}, "margins": {}}
-    text = markdown({"as-is": other, "fused": RESULT})
+    text = render_markdown({"as-is": other, "fused": RESULT})
     row = cells(text, "IoU@1")
     assert row[0].startswith("0.750") and row[3].startswith("0.250") and len(row) == 6
     assert cells(text, "IoU@10")[:3] == ["-", "-", "-"]
@@ -71,10 +71,10 @@ def test_tables_are_replaced_and_the_rest_stays(tmp_path):
 
 def test_a_table_without_a_place_is_an_error_with_advice():
     with pytest.raises(SegvigenError, match=r"no lines <!-- table b --> .* add them"):
-        model_card.with_table("text", "b", "x")
+        model_card.replace_table("text", "b", "x")
 
 
-def test_a_wrong_table_option_is_told(capsys):
+def test_a_wrong_table_option_is_reported(capsys):
     with pytest.raises(SystemExit):
         model_card.main(["--card", "x", "--table", "heldout"])
     assert "'heldout' is not of the form NAME=FILE.json" in capsys.readouterr().err

@@ -9,8 +9,8 @@ import pytest
 
 from segvigen_model import segmenter as segmenter_module
 from segvigen_model.checkpoints import native
-from segvigen_model.checkpoints.weights import file_sha256
-from segvigen_model.datasets.labelled_folder import chosen_rows, labelled_object, load_object
+from segvigen_model.checkpoints.weights import hash_file
+from segvigen_model.datasets.labelled_folder import choose_rows, load_object, wrap_labelled_mesh
 from segvigen_model.datasets.procedural import make_asset, primitives
 from segvigen_model.datasets.synthetic_pack import write_object
 from segvigen_model.datasets.voxel_samples import load_labelled
@@ -22,15 +22,15 @@ from segvigen_model.evaluation.protocol import (
     ObjectScores,
     Protocol,
     add_partition,
-    clicked_voronoi,
     evaluate,
     measure_row,
+    partition_by_random_clicks,
 )
-from segvigen_model.evaluation.simulated_clicks import surface_clicks
-from segvigen_model.evaluation.tables import markdown
+from segvigen_model.evaluation.simulated_clicks import draw_surface_clicks
+from segvigen_model.evaluation.tables import render_markdown
 from segvigen_model.interactive.mask_selector import WEIGHTS_FILE as CHOICE
 from segvigen_model.interactive.patch_network import WEIGHTS_FILE as PATCHES
-from segvigen_model.model.bundle import build
+from segvigen_model.model.bundle import build_model
 from segvigen_model.segmenter import Segmenter
 from segvigen_model.session import Session
 from segvigen_model.types import AssetMesh, Material
@@ -46,7 +46,7 @@ def pack(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def segmenter():
-    return Segmenter(build("tiny"))
+    return Segmenter(build_model("tiny"))
 
 
 @pytest.mark.parametrize("textured", [False, True])
@@ -85,15 +85,15 @@ def test_all_promised_keys_are_there(pack, segmenter, surface):
 def test_error_clicks_count_up_to_the_limit(pack, segmenter):
     result = evaluate(pack, modes=("error_clicks",), limit=1, segmenter=segmenter)
     assert 1 <= result["error_clicks"]["clicks_to_0.8"] <= 11
-    told = result["error_clicks"]
-    assert told["clicks_to_0.9"] >= told["clicks_to_0.8"]
-    assert 0 <= told["share_to_0.9"] <= told["share_to_0.8"] <= 1
-    assert {"iou@1", "iou@10"} <= set(told)
+    reported = result["error_clicks"]
+    assert reported["clicks_to_0.9"] >= reported["clicks_to_0.8"]
+    assert 0 <= reported["share_to_0.9"] <= reported["share_to_0.8"] <= 1
+    assert {"iou@1", "iou@10"} <= set(reported)
 
 
 def test_limit_spreads_over_the_manifest(pack):
-    assert [row["category"] for row in chosen_rows(pack, None, 2)] == ["mug", "sword"]
-    assert len(chosen_rows(pack, None, None)) == 3
+    assert [row["category"] for row in choose_rows(pack, None, 2)] == ["mug", "sword"]
+    assert len(choose_rows(pack, None, None)) == 3
 
 
 def test_unknown_modes_are_refused(pack, segmenter):
@@ -128,7 +128,7 @@ def test_one_object_has_means_but_no_intervals(pack, segmenter):
     assert result["intervals"] == {} and result["margins"] == {}
 
 
-def test_more_seeds_ask_more_but_keep_the_first(pack, segmenter):
+def test_more_seeds_sample_more_but_keep_the_first(pack, segmenter):
     once = measure(pack, segmenter, seeds=1)
     twice = measure(pack, segmenter, seeds=2)
     (name,) = (n for n in once.values if n.startswith("interactive"))
@@ -138,12 +138,12 @@ def test_more_seeds_ask_more_but_keep_the_first(pack, segmenter):
 
 def measure(pack, segmenter, seeds):
     protocol = Protocol(modes=("interactive",), clicks=(1,), seeds=seeds)
-    return measure_row(pack, chosen_rows(pack, None, 1)[0], protocol, segmenter)
+    return measure_row(pack, choose_rows(pack, None, 1)[0], protocol, segmenter)
 
 
 def damaged(pack, tmp_path, **changes):
     """A pack whose first object's labels are as told, and whose other objects are well."""
-    rows = chosen_rows(pack, None, None)
+    rows = choose_rows(pack, None, None)
     (tmp_path / "objects").mkdir()
     for row in rows:
         for file in (row["glb"], row["parts"]):
@@ -164,13 +164,15 @@ def damaged(pack, tmp_path, **changes):
         (lambda ids: ids[:-1], "labels must follow the file's face order"),
     ],
 )
-def test_objects_that_cannot_be_used_are_counted_and_told(pack, segmenter, tmp_path, labels, word):
+def test_objects_that_cannot_be_used_are_counted_and_reported(
+    pack, segmenter, tmp_path, labels, word
+):
     folder = damaged(pack, tmp_path, labels=labels, more='{"id": "ghost"}\n')
     result = evaluate(folder, modes=("interactive",), clicks=(1,), segmenter=segmenter)
     assert result["objects"] == 2 and result["refused"] == 2
-    told = {name: " ".join(reasons) for name, reasons in result["refusals"].items()}
-    assert word in told[chosen_rows(pack, None, 1)[0]["id"]]
-    assert "KeyError: 'glb'" in told["ghost"]
+    reported = {name: " ".join(reasons) for name, reasons in result["refusals"].items()}
+    assert word in reported[choose_rows(pack, None, 1)[0]["id"]]
+    assert "KeyError: 'glb'" in reported["ghost"]
 
 
 def test_a_folder_without_a_manifest_is_an_error_with_advice(tmp_path, segmenter):
@@ -179,12 +181,12 @@ def test_a_folder_without_a_manifest_is_an_error_with_advice(tmp_path, segmenter
 
 
 def test_unlabelled_faces_count_nowhere(pack, segmenter):
-    row = chosen_rows(pack, None, 1)[0]
+    row = choose_rows(pack, None, 1)[0]
     whole = load_object(pack, row, "face_inst", "as-is")
-    half = labelled_object(
+    half = wrap_labelled_mesh(
         "half", whole.mesh, np.where(whole.labels == 1, -1, whole.labels), "as-is"
     )
-    assert len(half.parts()) == len(whole.parts()) - 1
+    assert len(half.list_part_masks()) == len(whole.list_part_masks()) - 1
     assert half.areas[whole.labels == 1].sum() == 0
     assert not (half.labels[half.judged_surface.pairs] == -1).any()
     scores = ObjectScores("half", {})
@@ -206,7 +208,7 @@ def test_nasty_labels_do_not_stop_any_mode(pack, segmenter, tmp_path, surface):
         folder = damaged(pack, tmp_path / name, labels=labels)
         modes = MODES if name == "gaps" else ("interactive", "full", "guided")
         protocol = Protocol(surface=surface, modes=modes, clicks=(1,))
-        row = chosen_rows(folder, None, 1)[0]
+        row = choose_rows(folder, None, 1)[0]
         scores = measure_row(folder, row, protocol, segmenter)
         assert scores.num_parts >= 1, name
         assert all(text.startswith("guided") for text in scores.refusals), scores.refusals
@@ -214,19 +216,19 @@ def test_nasty_labels_do_not_stop_any_mode(pack, segmenter, tmp_path, surface):
         assert scores.values["full|miou_matched"][0] > 0
 
 
-def test_too_many_colours_for_a_painted_view_are_a_told_refusal(pack, segmenter, monkeypatch):
+def test_too_many_colours_for_a_painted_view_are_a_reported_refusal(pack, segmenter, monkeypatch):
     class Refuses(Session):
         def guided(self, *args, **kwargs):
             raise ValueError("a painted view needs 1..64 flat colours")
 
     monkeypatch.setattr(segmenter_module, "Session", Refuses)
-    row = chosen_rows(pack, None, 1)[0]
+    row = choose_rows(pack, None, 1)[0]
     scores = measure_row(pack, row, Protocol(modes=("guided",)), segmenter)
     assert scores.refusals == ["guided: no_part_map: a painted view needs 1..64 flat colours"]
 
 
 def test_workers_give_the_same_numbers_in_the_same_order(pack, tmp_path):
-    saved = native.save(build("tiny"), tmp_path / "tiny")
+    saved = native.save_model(build_model("tiny"), tmp_path / "tiny")
     wanted = {
         "modes": ("interactive",),
         "clicks": (1,),
@@ -236,8 +238,8 @@ def test_workers_give_the_same_numbers_in_the_same_order(pack, tmp_path):
     alone, together = evaluate(pack, **wanted), evaluate(pack, **wanted, workers=2)
     assert together["workers"] == 2 and together["checkpoint"] == saved.sha256
     for name, path in (("patch_network", PATCHES), ("mask_choice", CHOICE)):
-        assert together[name] == file_sha256(path)
-        assert together[name][:12] in markdown({"fused": together})
+        assert together[name] == hash_file(path)
+        assert together[name][:12] in render_markdown({"fused": together})
     for key in ("interactive", "baselines", "intervals", "margins", "parts"):
         assert alone[key] == together[key], key
 
@@ -249,18 +251,18 @@ def test_workers_need_a_checkpoint(pack, segmenter):
 
 def test_baselines_and_scores_keep_up_with_large_meshes():
     """Ten thousand loose boxes, 10^5 faces, 300 parts."""
-    box = primitives.box((0.01, 0.01, 0.01))
+    box = primitives.make_box((0.01, 0.01, 0.01))
     count = 100_000 // len(box.faces)
     places = np.random.default_rng(0).uniform(-0.5, 0.5, (count, 1, 3))
     vertices = (box.vertices[None] + places).reshape(-1, 3)
     faces = (box.faces[None] + len(box.vertices) * np.arange(count)[:, None, None]).reshape(-1, 3)
     mesh = AssetMesh(vertices, faces, np.zeros(len(faces), np.int32), (Material(),))
     labels = np.repeat(np.arange(count) % 300, len(box.faces))
-    item = labelled_object("boxes", mesh, labels, "as-is")
+    item = wrap_labelled_mesh("boxes", mesh, labels, "as-is")
     scores = ObjectScores("boxes", {})
-    add_partition(scores, "voronoi", clicked_voronoi(item, 0), item)
+    add_partition(scores, "voronoi", partition_by_random_clicks(item, 0), item)
     assert scores.values["voronoi|miou_matched"][0] > 1 / 300
-    clicks = surface_clicks(item.surface, labels == 3, 10, np.random.default_rng(0))
-    masks = baselines.click_masks(baselines.prepare(item.surface), clicks)
+    clicks = draw_surface_clicks(item.surface, labels == 3, 10, np.random.default_rng(0))
+    masks = baselines.predict_click_masks(baselines.prepare_baselines(item.surface), clicks)
     for name in ("components", "geodesic ball 0.1"):
         assert masks[name].sum() % len(box.faces) == 0, "loose boxes are whole or not at all"

@@ -12,18 +12,18 @@ from torch import nn
 
 from segvigen_model.config import LimitConfig, SegmenterConfig
 from segvigen_model.model import inference, offload
-from segvigen_model.model.offload import compile_flow, is_offload_needed, placed
-from segvigen_model.slat_flow.sampler import SamplerOptions, sample
+from segvigen_model.model.offload import compile_flow, is_offload_needed, on_device
+from segvigen_model.slat_flow.sampler import SamplerOptions, sample_latents
 
 
 def where(module: nn.Module) -> set[str]:
     return {value.device.type for value in [*module.parameters(), *module.buffers()]}
 
 
-def test_all_weights_visit_and_return(tiny_bundle):
-    module = tiny_bundle.dit
+def test_all_weights_visit_and_return(tiny_model):
+    module = tiny_model.dit
     before = dict(module.named_parameters())
-    with placed(module, "meta") as visiting:
+    with on_device(module, "meta") as visiting:
         assert visiting is module
         assert where(module) == {"meta"}
     after = dict(module.named_parameters())
@@ -34,17 +34,17 @@ def test_all_weights_visit_and_return(tiny_bundle):
 def test_they_return_after_an_error():
     module = nn.BatchNorm1d(3)
     weight, mean = module.weight, module.running_mean
-    with pytest.raises(ZeroDivisionError), placed(module, "meta"):
+    with pytest.raises(ZeroDivisionError), on_device(module, "meta"):
         assert where(module) == {"meta"}
         _ = 1 / 0
     assert module.weight is weight
     assert module.running_mean is mean
 
 
-def test_a_network_at_home_is_left_alone():
+def test_a_network_on_its_device_is_left_alone():
     module = nn.Linear(2, 2)
     weight = module.weight
-    with placed(module, "cpu"):
+    with on_device(module, "cpu"):
         assert module.weight is weight
 
 
@@ -59,20 +59,20 @@ def test_half_a_move_is_undone(monkeypatch):
             raise torch.cuda.OutOfMemoryError
         return value.to(device)
 
-    monkeypatch.setattr(offload, "_copy", failing)
-    with pytest.raises(torch.cuda.OutOfMemoryError), placed(module, "meta"):
+    monkeypatch.setattr(offload, "_copy_to_device", failing)
+    with pytest.raises(torch.cuda.OutOfMemoryError), on_device(module, "meta"):
         pass
     assert all(a is b for a, b in zip(module.parameters(), before, strict=True))
 
 
-def test_only_one_network_at_a_time_is_placed(tiny_bundle, monkeypatch):
+def test_only_one_network_at_a_time_is_on_the_device(tiny_model, monkeypatch):
     """Record which networks are out while an asset is encoded and drawn."""
     from contextlib import contextmanager
 
     from segvigen_model.datasets.procedural import CATEGORIES, make_asset
     from segvigen_model.ovoxel import mesh_to_ovoxel
 
-    names = {id(module): name for name, module in tiny_bundle.modules().items()}
+    names = {id(module): name for name, module in tiny_model.list_modules().items()}
     out, log = [], []
 
     @contextmanager
@@ -82,23 +82,23 @@ def test_only_one_network_at_a_time_is_placed(tiny_bundle, monkeypatch):
         yield module
         out.pop()
 
-    monkeypatch.setattr(inference, "placed", recorded)
+    monkeypatch.setattr(inference, "on_device", recorded)
     mesh = make_asset(CATEGORIES[0], 0).mesh
-    encoding = inference.encode_voxels(tiny_bundle, mesh_to_ovoxel(mesh, 32))
-    inference.draw_colorings(tiny_bundle, encoding, num_draws=2, num_steps=1, seed=0)
+    encoding = inference.encode_voxels(tiny_model, mesh_to_ovoxel(mesh, 32))
+    inference.draw_colorings(tiny_model, encoding, num_draws=2, num_steps=1, seed=0)
     assert log == [("shape_encoder",), ("tex_encoder",), ("dit",), ("tex_decoder",)]
 
 
-def test_bounded_batches_give_the_same_answer(tiny_bundle):
+def test_bounded_batches_give_the_same_answer(tiny_model):
     from segvigen_model.datasets.procedural import CATEGORIES, make_asset
     from segvigen_model.ovoxel import mesh_to_ovoxel
 
     mesh = make_asset(CATEGORIES[0], 0).mesh
-    encoding = inference.encode_voxels(tiny_bundle, mesh_to_ovoxel(mesh, 32))
+    encoding = inference.encode_voxels(tiny_model, mesh_to_ovoxel(mesh, 32))
     draws = {"num_draws": 3, "num_steps": 2, "seed": 4}
-    together = inference.draw_colorings(tiny_bundle, encoding, **draws)
+    together = inference.draw_colorings(tiny_model, encoding, **draws)
     small = SegmenterConfig(limits=LimitConfig(max_batch_tokens=1, max_decoded_voxels=1))
-    bounded = replace(tiny_bundle, config=replace(tiny_bundle.config, segmenter=small))
+    bounded = replace(tiny_model, config=replace(tiny_model.config, segmenter=small))
     alone = inference.draw_colorings(bounded, encoding, **draws)
     assert np.allclose(together, alone, atol=1e-5)
 
@@ -114,11 +114,11 @@ def test_small_memory_offloads(monkeypatch):
     assert not is_offload_needed("cuda")
 
 
-def test_compiled_blocks_share_two_graphs_for_all_sizes(tiny_bundle, latent_structure):
+def test_compiled_blocks_share_two_graphs_for_all_sizes(tiny_model, latent_structure):
     """One graph for most blocks, one for the last; a new size or block must not compile again."""
     from torch._dynamo.utils import counters
 
-    flow = copy.deepcopy(tiny_bundle.dit)
+    flow = copy.deepcopy(tiny_model.dit)
 
     def draw(num_tokens):
         slat = torch.randn(num_tokens, 8, generator=torch.Generator().manual_seed(num_tokens))
@@ -129,7 +129,7 @@ def test_compiled_blocks_share_two_graphs_for_all_sizes(tiny_bundle, latent_stru
             cond=torch.ones(1, 5, 24),
             task=torch.ones(1).long(),
         )
-        return sample(flow, inputs, slat, SamplerOptions(2))
+        return sample_latents(flow, inputs, slat, SamplerOptions(2))
 
     sizes = (30, 47, 61)
     wanted = [draw(size) for size in sizes]

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from segvigen_model.ovoxel import mesh_to_ovoxel
-from segvigen_model.ovoxel.textures import mip_chain, pack_materials, square_power_of_two
+from segvigen_model.ovoxel.textures import build_mip_chain, pack_materials, resize_to_power_of_two
 from segvigen_model.types import Material
 
 
@@ -127,11 +127,11 @@ def test_materials_by_face(plane):
 
 def test_textures_become_squares_with_integer_mips():
     texture = np.arange(5 * 3 * 4, dtype=np.uint8).reshape(5, 3, 4)
-    assert square_power_of_two(texture).shape == (8, 8, 4)
-    assert square_power_of_two(texture[:1, :1]).shape == (1, 1, 4)
+    assert resize_to_power_of_two(texture).shape == (8, 8, 4)
+    assert resize_to_power_of_two(texture[:1, :1]).shape == (1, 1, 4)
     huge = np.zeros((2, 5000, 3), dtype=np.uint8)
-    assert square_power_of_two(huge).shape == (2048, 2048, 3)
-    chain = mip_chain(np.array([[[1], [2]], [[2], [2]]], dtype=np.uint8))
+    assert resize_to_power_of_two(huge).shape == (2048, 2048, 3)
+    chain = build_mip_chain(np.array([[[1], [2]], [[2], [2]]], dtype=np.uint8))
     assert [level.shape for level in chain] == [(2, 2, 1), (1, 1, 1)]
     assert chain[1].item() == 1, "cut off, not rounded"
     shared = solid([1, 2, 3, 4])

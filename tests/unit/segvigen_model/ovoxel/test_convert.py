@@ -10,7 +10,7 @@ from segvigen_model.coords import mesh_to_unit, unit_to_grid
 from segvigen_model.errors import AssetRejected
 from segvigen_model.ovoxel import mesh_to_ovoxel
 from segvigen_model.ovoxel.convert import to_voxel_units
-from segvigen_model.ovoxel.dual_grid import dual_grid
+from segvigen_model.ovoxel.dual_grid import compute_dual_grid
 from segvigen_model.ovoxel.voxel_set import find_voxels
 from segvigen_model.types import AssetMesh, Material
 
@@ -130,8 +130,8 @@ def quadric_minimum(triangles, faces, coords, grid):
         def cost(x, planes=planes, segments=segments, mean=mean, hits=hits):
             total = sum((n @ x - d) ** 2 for n, d in planes)
             for a, b in segments:
-                way = (b - a) / np.linalg.norm(b - a)
-                off = (x - a) - ((x - a) @ way) * way
+                direction = (b - a) / np.linalg.norm(b - a)
+                off = (x - a) - ((x - a) @ direction) * direction
                 total += 0.2 * off @ off
             return total + 0.01 * len(hits) * ((x - mean) ** 2).sum()
 
@@ -159,12 +159,12 @@ def clips(a, b, cell):
     """Whether a segment passes through the unit box at `cell`."""
     low, high = 0.0, 1.0
     for k in range(3):
-        way = b[k] - a[k]
-        if abs(way) < 1e-15:
+        direction = b[k] - a[k]
+        if abs(direction) < 1e-15:
             if not cell[k] <= a[k] <= cell[k] + 1:
                 return False
             continue
-        ends = sorted(((cell[k] - a[k]) / way, (cell[k] + 1 - a[k]) / way))
+        ends = sorted(((cell[k] - a[k]) / direction, (cell[k] + 1 - a[k]) / direction))
         low, high = max(low, ends[0]), min(high, ends[1])
     return low < high
 
@@ -178,7 +178,7 @@ def test_dual_vertices_minimise_the_quadric(seed):
     faces = np.array([[0, 1, 2], [1, 3, 2]])
     triangles = np.ascontiguousarray(vertices[faces])
     voxels = find_voxels(triangles, grid)
-    dual, _ = dual_grid(triangles, faces, voxels)
+    dual, _ = compute_dual_grid(triangles, faces, voxels)
     expected = quadric_minimum(triangles, faces, voxels.coords.tolist(), grid)
     np.testing.assert_allclose(dual, expected, atol=2e-4)
 

@@ -142,16 +142,16 @@ def test_refusals_are_the_same(to_asset, sphere):
 
 
 def test_a_device_without_compiled_kernels_is_given_to_torch(sphere, monkeypatch):
-    asked = []
+    requested = []
 
     def note(*_args, device):
-        asked.append(device)
+        requested.append(device)
         raise AssetRejected("seen", "no such device here")
 
     monkeypatch.setattr(on_device, "voxelise", note)
     with pytest.raises(AssetRejected, match="seen"):
         mesh_to_ovoxel(sphere, 8, device="cuda:1")
-    assert asked == [torch.device("cuda:1")]
+    assert requested == [torch.device("cuda:1")]
 
 
 @pytest.mark.parametrize("split", Split)
@@ -179,13 +179,13 @@ def test_the_largest_grid_gives_the_same_voxels(to_asset):
     assert_same(mesh_to_ovoxel(stick, 1024, backend="torch"), wanted)
 
 
-def test_an_asset_is_converted_where_its_model_computes(tiny_bundle, sphere, monkeypatch):
-    asked = []
+def test_an_asset_is_converted_where_its_model_computes(tiny_model, sphere, monkeypatch):
+    requested = []
 
     def note(mesh, grid, device):
-        asked.append((grid, device))
+        requested.append((grid, device))
         return mesh_to_ovoxel(mesh, grid, device)
 
     monkeypatch.setattr(segmenter, "mesh_to_ovoxel", note)
-    segmenter.Segmenter(tiny_bundle).encode(sphere)
-    assert asked == [(tiny_bundle.config.grid, tiny_bundle.device)]
+    segmenter.Segmenter(tiny_model).encode(sphere)
+    assert requested == [(tiny_model.config.grid, tiny_model.device)]

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from segvigen_model.errors import SegvigenError
 from segvigen_model.ovoxel import mesh_to_ovoxel, vxz
-from segvigen_model.ovoxel.vxz_order import morton_cells, morton_codes
+from segvigen_model.ovoxel.vxz_order import decode_morton, encode_morton
 
 OPTIONS = {
     "filter_name": st.sampled_from(vxz.FILTERS),
@@ -44,23 +44,25 @@ def by_place(coords, attributes):
 )
 def test_round_trip_with_every_option(seed, count, extent, options):
     coords, attributes = voxels(seed, count, extent)
-    data = vxz.write(coords, attributes, **options)
-    found = vxz.read(data)
+    data = vxz.write_vxz(coords, attributes, **options)
+    found = vxz.read_vxz(data)
     wanted, columns = by_place(coords, attributes)
     got, values = by_place(found.coords, found.attributes)
     np.testing.assert_array_equal(got, wanted)
     for name, column in columns.items():
         np.testing.assert_array_equal(values[name], column)
-    assert data == vxz.write(found.coords, found.attributes, **options), "same voxels, same bytes"
+    assert data == vxz.write_vxz(found.coords, found.attributes, **options), (
+        "same voxels, same bytes"
+    )
 
 
 def test_ovoxel_round_trip(sphere):
     ovoxel = mesh_to_ovoxel(sphere, 40)
-    again = vxz.to_ovoxel(vxz.read(vxz.from_ovoxel(ovoxel, chunk_size=16)), 40, ovoxel.frame)
+    again = vxz.to_ovoxel(vxz.read_vxz(vxz.write_ovoxel(ovoxel, chunk_size=16)), 40, ovoxel.frame)
     for name in ("coords", "dual", "intersected", "base_color", "metallic", "roughness", "alpha",
                  "emissive", "normal"):  # fmt: skip
         np.testing.assert_array_equal(getattr(again, name), getattr(ovoxel, name), err_msg=name)
-    content = vxz.read(vxz.from_ovoxel(ovoxel))
+    content = vxz.read_vxz(vxz.write_ovoxel(ovoxel))
     assert list(content.attributes) == [
         "base_color", "metallic", "roughness", "emissive", "alpha", "normal", "dual_vertices",
         "intersected",
@@ -75,19 +77,19 @@ def test_ovoxel_round_trip(sphere):
 def test_voxels_without_attributes():
     coords = np.array([[5, 6, 7], [300, 0, 0]])
     for interleave in vxz.INTERLEAVES[:2]:
-        found = vxz.read(vxz.write(coords, {}, interleave=interleave))
+        found = vxz.read_vxz(vxz.write_vxz(coords, {}, interleave=interleave))
         assert sorted(map(tuple, found.coords.tolist())) == [(5, 6, 7), (300, 0, 0)]
 
 
 def test_morton_codes():
-    assert morton_codes(np.array([[1, 0, 0], [0, 1, 0], [0, 0, 1], [2, 0, 0]])).tolist() == [
+    assert encode_morton(np.array([[1, 0, 0], [0, 1, 0], [0, 0, 1], [2, 0, 0]])).tolist() == [
         4,
         2,
         1,
         32,
     ]
     cells = np.random.default_rng(0).integers(0, 2**20, size=(500, 3))
-    np.testing.assert_array_equal(morton_cells(morton_codes(cells)), cells)
+    np.testing.assert_array_equal(decode_morton(encode_morton(cells)), cells)
 
 
 @pytest.mark.parametrize(
@@ -103,7 +105,7 @@ def test_morton_codes():
 def test_the_writer_refuses(change, words):
     arguments = {"coords": np.array([[0, 0, 0]]), "attributes": {}} | change
     with pytest.raises((ValueError, SegvigenError), match=words):
-        vxz.write(**arguments)
+        vxz.write_vxz(**arguments)
 
 
 def rewritten(data, change):
@@ -141,15 +143,15 @@ def rewritten(data, change):
 )
 def test_wrong_headers_are_refused(change):
     coords, attributes = voxels(1, 40, 20)
-    data = vxz.write(coords, attributes, chunk_size=8)
+    data = vxz.write_vxz(coords, attributes, chunk_size=8)
     with pytest.raises(vxz.CorruptVxz):
-        vxz.read(rewritten(data, change))
+        vxz.read_vxz(rewritten(data, change))
 
 
 @pytest.mark.parametrize("data", [b"", b"VXZ", b"PK\x03\x04" * 9, b"VXZ\0\xff\xff\xff\xff{}"])
 def test_other_files_are_refused(data):
     with pytest.raises(vxz.CorruptVxz):
-        vxz.read(data)
+        vxz.read_vxz(data)
 
 
 @pytest.mark.parametrize("compression", ["lzma", "deflate", "zstd"])
@@ -157,7 +159,7 @@ def test_bombs_are_refused_before_they_unfold(compression):
     from segvigen_model.ovoxel.vxz_streams import compress
 
     coords, attributes = voxels(1, 40, 20)
-    data = vxz.write(coords, attributes, compression=compression)
+    data = vxz.write_vxz(coords, attributes, compression=compression)
     bomb = compress(bytes(60_000_000), compression, 1)
     start = struct.unpack_from(">I", data, 4)[0]
 
@@ -168,7 +170,7 @@ def test_bombs_are_refused_before_they_unfold(compression):
     tracemalloc.start()
     try:
         with pytest.raises(vxz.CorruptVxz):
-            vxz.read(bad)
+            vxz.read_vxz(bad)
         _, peak = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
@@ -180,7 +182,7 @@ def test_bombs_are_refused_before_they_unfold(compression):
 def test_damaged_files_raise_our_error_or_read(seed, options):
     rng = np.random.default_rng(seed)
     coords, attributes = voxels(seed % 7, 60, 30)
-    data = bytearray(vxz.write(coords, attributes, **options))
+    data = bytearray(vxz.write_vxz(coords, attributes, **options))
     for _ in range(int(rng.integers(1, 5))):
         at = int(rng.integers(len(data)))
         match int(rng.integers(3)):
@@ -191,7 +193,7 @@ def test_damaged_files_raise_our_error_or_read(seed, options):
             case _:
                 data[at:at] = bytes(rng.integers(0, 256, size=5, dtype=np.uint8))
     try:
-        found = vxz.read(bytes(data))
+        found = vxz.read_vxz(bytes(data))
     except SegvigenError:
         return
     assert all(len(values) == len(found.coords) for values in found.attributes.values())
@@ -220,7 +222,7 @@ def places(node, path=()):
 @settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(data=st.data(), options=st.fixed_dictionaries(OPTIONS), value=ANYTHING)
 def test_any_value_anywhere_in_the_header_is_survived(data, options, value):
-    written = vxz.write(*voxels(1, 20, 20), **options)
+    written = vxz.write_vxz(*voxels(1, 20, 20), **options)
     header = json.loads(written[8 : struct.unpack_from(">I", written, 4)[0]])
     path = data.draw(st.sampled_from([each for each in places(header) if each]))
 
@@ -231,7 +233,7 @@ def test_any_value_anywhere_in_the_header_is_survived(data, options, value):
         node[path[-1]] = value
 
     try:
-        found = vxz.read(rewritten(written, change))
+        found = vxz.read_vxz(rewritten(written, change))
     except SegvigenError:
         return
     assert all(len(values) == len(found.coords) for values in found.attributes.values())
@@ -239,13 +241,13 @@ def test_any_value_anywhere_in_the_header_is_survived(data, options, value):
 
 @pytest.mark.parametrize("num_lost", [1, 7, 40])
 def test_cut_files_are_refused(num_lost):
-    data = vxz.write(*voxels(1, 40, 20))
+    data = vxz.write_vxz(*voxels(1, 40, 20))
     with pytest.raises(vxz.CorruptVxz):
-        vxz.read(data[:-num_lost])
+        vxz.read_vxz(data[:-num_lost])
 
 
 def test_a_file_that_would_fill_the_memory_is_refused_by_its_header():
-    data = vxz.write(*voxels(1, 40, 20))
+    data = vxz.write_vxz(*voxels(1, 40, 20))
     wide = [[f"a{index}", 200] for index in range(5)]
     with pytest.raises(vxz.CorruptVxz, match="4000000 voxels of 1000 channels take more than"):
-        vxz.read(rewritten(data, lambda header: header.update(num_voxel=4_000_000, attr=wide)))
+        vxz.read_vxz(rewritten(data, lambda header: header.update(num_voxel=4_000_000, attr=wide)))

@@ -12,7 +12,7 @@ import torch
 
 from segvigen_model.ovoxel import vxz
 from segvigen_model.ovoxel.on_device import convert as on_device
-from segvigen_model.parity.ovoxel import run
+from segvigen_model.parity.ovoxel import compare_ovoxel
 
 SHARED = Path(os.environ.get("SEGVIGEN_SHARED", Path(__file__).resolve().parents[5] / "shared"))
 
@@ -30,7 +30,7 @@ def test_the_torch_conversion_meets_the_golden_files_too(tmp_path):
         index[name]["grids"] = {"64": index[name]["grids"]["64"]}
     (tmp_path / "index.json").write_text(json.dumps(index))
     converter = partial(on_device.voxelise, device=torch.device("cpu"))
-    rows = run(tmp_path, {" [torch]": converter})
+    rows = compare_ovoxel(tmp_path, {" [torch]": converter})
     assert [row for row in rows if not row.ok] == []
     assert sum("[torch]" in row.name and not row.note for row in rows) > 15
 
@@ -52,7 +52,7 @@ def test_golden_parity_of_small_grids(tmp_path):
     (folder / "vxz").symlink_to(golden / "ovoxel/vxz")
     extraction.symlink_to(golden / "fdg_to_mesh")
     # Through the real folder's name, so that the sets find each other as they do in DIR.
-    rows = run(folder) + run(extraction)
+    rows = compare_ovoxel(folder) + compare_ovoxel(extraction)
     bad = [row for row in rows if not row.ok]
     assert not bad, bad
     assert len(rows) > 50
@@ -74,11 +74,13 @@ def test_a_wrong_golden_fails(tmp_path):
     index["box_hole"]["grids"] = {}
     (tmp_path / "index.json").unlink()
     (tmp_path / "index.json").write_text(json.dumps(index))
-    failed = {row.name.rpartition("box_hole_64 ")[2] for row in run(tmp_path) if not row.ok}
+    failed = {
+        row.name.rpartition("box_hole_64 ")[2] for row in compare_ovoxel(tmp_path) if not row.ok
+    }
     assert failed == {"flags", "base_color", "duals (share off)"}
 
 
-def test_what_a_set_lacks_is_told_and_stops_nothing(tmp_path):
+def test_what_a_set_lacks_is_reported_and_stops_nothing(tmp_path):
     """No materials, no hashes, a mesh without outputs, a broken file: the rest is compared."""
     golden = SHARED / "golden/ovoxel"
     if not golden.is_dir():
@@ -89,9 +91,9 @@ def test_what_a_set_lacks_is_told_and_stops_nothing(tmp_path):
     (tmp_path / "odd_input.npz").write_bytes(b"no archive")
     (tmp_path / "vxz").mkdir()
     (tmp_path / "vxz_hashes.json").write_text(json.dumps({"files": {"a.vxz": {"n": 1}}}))
-    rows = {row.name.removeprefix(tmp_path.name): row for row in run(tmp_path)}
-    told = {name: row.note for name, row in rows.items() if row.note}
-    assert told == {
+    rows = {row.name.removeprefix(tmp_path.name): row for row in compare_ovoxel(tmp_path)}
+    reported = {name: row.note for name, row in rows.items() if row.note}
+    assert reported == {
         "/box_hole_64 attributes": "no materials in index.json or beside the mesh",
         "/vxz": "no npz with the plain arrays",
         "/a.vxz": "file not here",
@@ -104,7 +106,7 @@ def test_shipped_files_are_compared_by_their_hashes(tmp_path):
     coords = np.array([[0, 0, 0], [1, 2, 3], [300, 2, 1]])
     color = np.arange(9, dtype=np.uint8).reshape(3, 3)
     (tmp_path / "one").mkdir()
-    (tmp_path / "one/output.vxz").write_bytes(vxz.write(coords, {"base_color": color}))
+    (tmp_path / "one/output.vxz").write_bytes(vxz.write_vxz(coords, {"base_color": color}))
 
     def sha(values):
         return hashlib.sha256(np.ascontiguousarray(values).tobytes()).hexdigest()[:16]
@@ -112,7 +114,7 @@ def test_shipped_files_are_compared_by_their_hashes(tmp_path):
     hashes = {"n": 3, "coords_int32": sha(coords.astype(np.int32)), "base_color": sha(color)}
     for wanted, is_ok in ((hashes, True), (hashes | {"base_color": sha(color + 1)}, False)):
         (tmp_path / "vxz_hashes.json").write_text(json.dumps({"files": {"one/output.vxz": wanted}}))
-        assert [row.ok for row in run(tmp_path)] == [is_ok]
+        assert [row.ok for row in compare_ovoxel(tmp_path)] == [is_ok]
 
 
 def test_the_authors_own_files_are_read_right():
@@ -120,7 +122,7 @@ def test_the_authors_own_files_are_read_right():
     folder = SHARED / "golden/segvigen_assets"
     if not (folder / "vxz_hashes.json").is_file():
         pytest.skip("needs ../shared/golden")
-    rows = [row for row in run(folder) if not row.note]
+    rows = [row for row in compare_ovoxel(folder) if not row.note]
     if not rows:
         pytest.skip("the ten .vxz files do not lie in golden/segvigen_assets")
     assert [row for row in rows if not row.ok] == []

@@ -12,7 +12,7 @@ import pytest
 
 from segvigen_model.parity import neural
 from segvigen_model.parity.__main__ import compare, find_sets, main
-from segvigen_model.parity.row import row
+from segvigen_model.parity.row import make_row
 
 REPOSITORY = Path(__file__).resolve().parents[4]
 GOLDEN = Path(os.environ.get("SEGVIGEN_SHARED", REPOSITORY.parent / "shared")) / "golden"
@@ -69,7 +69,7 @@ def test_a_broken_set_is_a_failed_row(tmp_path, capsys):
     assert "FAIL" in capsys.readouterr().out
 
 
-def test_unknown_folders_and_outputs_are_told(tmp_path, capsys):
+def test_unknown_folders_and_outputs_are_reported(tmp_path, capsys):
     (tmp_path / "holiday_pictures").mkdir()
     (tmp_path / "notes.txt").write_text("no folder")
     rope = tmp_path / "rope_time"
@@ -136,15 +136,15 @@ def test_extraction_runs_twice_and_names_a_grid_that_is_absent(tmp_path):
     assert any("no dual grid of 'sphere' with 14240 voxels" in name for name in failed)
 
 
-def test_a_broken_spconv_is_told(monkeypatch):
+def test_a_broken_spconv_is_reported(monkeypatch):
     def cannot(name):
         raise OSError("libcudart.so not found")
 
     monkeypatch.setattr(neural.importlib, "import_module", cannot)
-    run = neural._on_both_backends(lambda folder: [row("shape_vae/z", 0.0, 1.0)])
-    plain, told = run(Path("shape_vae"))
+    run = neural._run_on_both_backends(lambda folder: [make_row("shape_vae/z", 0.0, 1.0)])
+    plain, reported = run(Path("shape_vae"))
     assert plain.ok and not plain.note
-    assert told.note == "spconv cannot be imported (OSError)"
+    assert reported.note == "spconv cannot be imported (OSError)"
 
 
 def test_nothing_to_compare_is_an_error(tmp_path):
@@ -153,5 +153,5 @@ def test_nothing_to_compare_is_an_error(tmp_path):
 
 
 def test_not_a_number_never_passes():
-    assert not row("x", float("nan"), 1.0).ok
-    assert row("x", 0.0, 0.0).ok
+    assert not make_row("x", float("nan"), 1.0).ok
+    assert make_row("x", 0.0, 0.0).ok

@@ -8,13 +8,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from segvigen_model.config import GRANULARITIES, FusionWeights, SegmenterConfig
-from segvigen_model.evaluation.metrics import miou_matched
-from segvigen_model.interactive.affinity import read_patches
-from segvigen_model.partition.consensus import consensus, densify, exclusive_labels
-from segvigen_model.surface.adjacency import patch_atoms
-from segvigen_model.surface.geometry import surface_of
-from segvigen_model.surface.graph_cut import energy, expand_labels
-from segvigen_model.surface.region_merging import segment_tree
+from segvigen_model.evaluation.metrics import compute_miou_matched
+from segvigen_model.interactive.affinity import embed_patches
+from segvigen_model.partition.consensus import densify_labels, find_consensus, resolve_overlaps
+from segvigen_model.surface.adjacency import build_superfaces
+from segvigen_model.surface.geometry import measure_surface
+from segvigen_model.surface.graph_cut import compute_energy, expand_labels
+from segvigen_model.surface.region_merging import build_segment_tree
 from segvigen_model.types import AssetMesh, Material
 
 # The fixtures are frozen values, so examples may share them.
@@ -27,14 +27,18 @@ def trusting(draws: float) -> SegmenterConfig:
 
 
 def atoms_of(surface):
-    tree = segment_tree(surface, CONFIG.regions)
-    return tree, patch_atoms(surface, tree, 512, CONFIG.patches, CONFIG.components)
+    tree = build_segment_tree(surface, CONFIG.regions)
+    return tree, build_superfaces(surface, tree, 512, CONFIG.patches, CONFIG.components)
 
 
-def prepared(mesh):
-    surface = surface_of(mesh)
-    tree, atoms = atoms_of(surface)
-    return surface.areas, atoms, read_patches(surface, tree, atoms, CONFIG).bonds
+def prepare_mesh(mesh):
+    surface = measure_surface(mesh)
+    tree, superfaces = atoms_of(surface)
+    return (
+        surface.areas,
+        superfaces,
+        embed_patches(surface, tree, superfaces, CONFIG).affinity_matrix,
+    )
 
 
 def assert_dense(labels, num_faces):
@@ -47,11 +51,11 @@ def assert_dense(labels, num_faces):
 @given(seed=st.integers(0, 999), num_draws=st.integers(0, 4))
 def test_any_draws_give_a_partition(seed, num_draws, table):
     mesh, _ = table
-    areas, atoms, pieces = prepared(mesh)
+    areas, superfaces, pieces = prepare_mesh(mesh)
     draws = np.random.default_rng(seed).integers(0, 6, (num_draws, mesh.num_faces))
     counts = []
     for granularity in GRANULARITIES:
-        found = consensus(draws, atoms, pieces, areas, granularity, CONFIG)
+        found = find_consensus(draws, superfaces, pieces, areas, granularity, CONFIG)
         assert_dense(found.labels, mesh.num_faces)
         assert found.part_confidence.shape == (found.count,)
         assert 0 <= found.confidence <= 1
@@ -60,40 +64,42 @@ def test_any_draws_give_a_partition(seed, num_draws, table):
     assert counts == sorted(counts, reverse=True)
 
 
-def test_loose_parts_are_found_by_geometry(table):
+def test_separate_parts_are_found_by_geometry(table):
     mesh, parts = table
-    areas, atoms, pieces = prepared(mesh)
-    labels = consensus(np.zeros((0, 60), int), atoms, pieces, areas, "medium", CONFIG).labels
-    assert miou_matched(labels, parts, areas) > 0.99
+    areas, superfaces, pieces = prepare_mesh(mesh)
+    labels = find_consensus(
+        np.zeros((0, 60), int), superfaces, pieces, areas, "medium", CONFIG
+    ).labels
+    assert compute_miou_matched(labels, parts, areas) > 0.99
 
 
 def test_unknown_granularity_is_refused(table):
-    areas, atoms, pieces = prepared(table[0])
+    areas, superfaces, pieces = prepare_mesh(table[0])
     with pytest.raises(ValueError, match="huge"):
-        consensus(np.zeros((0, 60), int), atoms, pieces, areas, "huge", CONFIG)
+        find_consensus(np.zeros((0, 60), int), superfaces, pieces, areas, "huge", CONFIG)
 
 
 @pytest.mark.parametrize("name", ["single_face", "two_boxes", "split_box", "big_sheet"])
 def test_meshes_of_any_size_work(name, request):
     mesh = request.getfixturevalue(name)
-    areas, atoms, pieces = prepared(mesh)
+    areas, superfaces, pieces = prepare_mesh(mesh)
     draws = np.zeros((2, mesh.num_faces), int)
-    found = consensus(draws, atoms, pieces, areas, "medium", CONFIG)
+    found = find_consensus(draws, superfaces, pieces, areas, "medium", CONFIG)
     assert_dense(found.labels, mesh.num_faces)
     assert 0 < found.confidence <= 1
 
 
 def test_draws_count_as_much_as_they_are_trusted(big_sheet):
-    areas, atoms, pieces = prepared(big_sheet)
+    areas, superfaces, pieces = prepare_mesh(big_sheet)
     across = big_sheet.triangles.mean(axis=1)[:, 0]
     side = (across > np.median(across)).astype(int)
     draws = np.stack([side, 1 - side])
-    alone = consensus(draws, atoms, pieces, areas, "medium", trusting(0.0))
-    trusted = consensus(draws, atoms, pieces, areas, "medium", trusting(5.0))
-    plain = consensus(draws[:0], atoms, pieces, areas, "medium", CONFIG)
+    alone = find_consensus(draws, superfaces, pieces, areas, "medium", trusting(0.0))
+    weighted = find_consensus(draws, superfaces, pieces, areas, "medium", trusting(5.0))
+    plain = find_consensus(draws[:0], superfaces, pieces, areas, "medium", CONFIG)
     assert (alone.labels == plain.labels).all()
-    assert miou_matched(trusted.labels, side, areas) > 0.9
-    assert miou_matched(alone.labels, side, areas) < 0.7
+    assert compute_miou_matched(weighted.labels, side, areas) > 0.9
+    assert compute_miou_matched(alone.labels, side, areas) < 0.7
 
 
 @settings(max_examples=25, deadline=None)
@@ -107,36 +113,39 @@ def test_expansion_never_raises_the_energy_and_finds_two_label_optima(seed):
     start = rng.integers(0, 2, 7)
     found = expand_labels(unaries, pairs, weights, start, 3)
     every = [np.array(list(np.binary_repr(code, 7)), int) for code in range(128)]
-    best = min(energy(unaries, pairs, weights, labels) for labels in every)
-    assert energy(unaries, pairs, weights, found) <= energy(unaries, pairs, weights, start) + 1e-9
+    best = min(compute_energy(unaries, pairs, weights, labels) for labels in every)
+    assert (
+        compute_energy(unaries, pairs, weights, found)
+        <= compute_energy(unaries, pairs, weights, start) + 1e-9
+    )
     # From a constant start one expansion of the other label is the exact optimum.
     exact = expand_labels(unaries, pairs, weights, np.zeros(7, int), 1)
-    assert energy(unaries, pairs, weights, exact) == pytest.approx(best)
+    assert compute_energy(unaries, pairs, weights, exact) == pytest.approx(best)
 
 
 @settings(max_examples=10, deadline=None, suppress_health_check=FROZEN)
 @given(seed=st.integers(0, 999), noise=st.sampled_from([0.1, 0.4, 1.0]))
 def test_overlapping_masks_become_exclusive(seed, noise, table):
     mesh, parts = table
-    areas, atoms, _ = prepared(mesh)
+    areas, superfaces, _ = prepare_mesh(mesh)
     rng = np.random.default_rng(seed)
     truth = np.eye(5)[parts].T
     masks = np.clip(truth + rng.normal(0, noise, truth.shape), 0, 1)
-    means = np.stack([atoms.mean(mask, areas) for mask in masks], axis=1)
-    labels = exclusive_labels(means, atoms, CONFIG.guided)
+    means = np.stack([superfaces.average_faces(mask, areas) for mask in masks], axis=1)
+    labels = resolve_overlaps(means, superfaces, CONFIG.guided)
     assert labels.shape == (60,)
     assert set(labels.tolist()) <= set(range(5))
     if noise == 0.1:
-        assert miou_matched(labels, parts, areas) > 0.99
+        assert compute_miou_matched(labels, parts, areas) > 0.99
 
 
 def test_densify_keeps_order():
-    labels, mapping = densify(np.array([7, 2, 7, 9]))
+    labels, mapping = densify_labels(np.array([7, 2, 7, 9]))
     assert labels.tolist() == [1, 0, 1, 2]
     assert mapping == {2: 0, 7: 1, 9: 2}
 
 
-def with_crumbs(mesh: AssetMesh, places: list[tuple[float, float, float]]) -> AssetMesh:
+def add_fragments(mesh: AssetMesh, places: list[tuple[float, float, float]]) -> AssetMesh:
     """A mesh and copies of its first twelve faces, a fiftieth as large, at some places."""
     box = mesh.vertices[mesh.faces[:12]].reshape(-1, 3)
     small = [np.array(place) + 0.02 * (box - box.mean(axis=0)) for place in places]
@@ -150,28 +159,30 @@ def with_crumbs(mesh: AssetMesh, places: list[tuple[float, float, float]]) -> As
     )
 
 
-def test_crumbs_that_touch_nothing_go_to_what_is_nearest(two_boxes):
+def test_fragments_that_touch_nothing_go_to_what_is_nearest(two_boxes):
     """A bubble inside each box and two beside one another outside, as skins of scans have them."""
     places = [(0.4, 0.5, 0.5), (1.75, 0.4, 0.5), (2.2, 0.5, 0.5), (2.3, 0.5, 0.5)]
-    mesh = with_crumbs(two_boxes, places)
-    surface = surface_of(mesh)
-    tree, atoms = atoms_of(surface)
-    bonds = read_patches(surface, tree, atoms, CONFIG).bonds
+    mesh = add_fragments(two_boxes, places)
+    surface = measure_surface(mesh)
+    tree, superfaces = atoms_of(surface)
+    affinity_matrix = embed_patches(surface, tree, superfaces, CONFIG).affinity_matrix
     for granularity in GRANULARITIES:
         none = np.zeros((0, 72), int)
-        found = consensus(none, atoms, bonds, surface.areas, granularity, CONFIG)
-        crumbs = found.labels[24:].reshape(4, 12)
-        assert (crumbs == crumbs[:, :1]).all()
-        assert crumbs[0, 0] in found.labels[:12]
-        assert set(crumbs[1:, 0]) <= set(found.labels[12:24])
+        found = find_consensus(
+            none, superfaces, affinity_matrix, surface.areas, granularity, CONFIG
+        )
+        fragments = found.labels[24:].reshape(4, 12)
+        assert (fragments == fragments[:, :1]).all()
+        assert fragments[0, 0] in found.labels[:12]
+        assert set(fragments[1:, 0]) <= set(found.labels[12:24])
 
 
-def test_a_mesh_of_nothing_but_crumbs_keeps_them():
-    crumb = np.array([[0.0, 0, 0], [0.01, 0, 0], [0, 0.01, 0]])
+def test_a_mesh_of_only_fragments_keeps_them():
+    fragment = np.array([[0.0, 0, 0], [0.01, 0, 0], [0, 0.01, 0]])
     places = np.stack(np.meshgrid(*[np.arange(8.0)] * 3), axis=-1).reshape(-1, 3)[:400]
-    vertices = (places[:, None] + crumb).reshape(-1, 3)
+    vertices = (places[:, None] + fragment).reshape(-1, 3)
     faces = np.arange(1200).reshape(-1, 3)
     mesh = AssetMesh(vertices, faces, np.zeros(400, np.int32), (Material("one"),))
-    surface = surface_of(mesh)
-    _, atoms = atoms_of(surface)
-    assert atoms.count == 400 and len(atoms.pairs) == 0
+    surface = measure_surface(mesh)
+    _, superfaces = atoms_of(surface)
+    assert superfaces.count == 400 and len(superfaces.pairs) == 0

@@ -12,51 +12,59 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from segvigen_model.config import EditConfig
-from segvigen_model.datasets.labelled_folder import chosen_rows, load_object
-from segvigen_model.interactive.click_decoding import togetherness
-from segvigen_model.partition.consensus import overlap
-from segvigen_model.partition.edits import Edits, Splitter, apply_edits, merged_ids, settle_ids
+from segvigen_model.datasets.labelled_folder import choose_rows, load_object
+from segvigen_model.interactive.click_decoding import same_part_affinity
+from segvigen_model.partition.consensus import compute_overlap
+from segvigen_model.partition.edits import (
+    Edits,
+    Splitter,
+    apply_edits,
+    compact_ids,
+    compute_merged_ids,
+)
 from segvigen_model.types import ClickKind, RefinementState
 
 
 @given(st.lists(st.integers(0, 12), min_size=1, max_size=30))
 @settings(max_examples=60, deadline=None)
-def test_settled_ids_are_dense_and_move_as_little_as_possible(ids):
+def test_compacted_ids_are_dense_and_move_as_little_as_possible(ids):
     labels = np.array(ids)
-    settled, mapping = settle_ids(labels)
+    compacted, mapping = compact_ids(labels)
     count = len(set(ids))
-    assert sorted(set(settled.tolist())) == list(range(count))
-    assert [mapping[old] for old in ids] == settled.tolist()
+    assert sorted(set(compacted.tolist())) == list(range(count))
+    assert [mapping[old] for old in ids] == compacted.tolist()
     assert all(mapping[old] == old for old in ids if old < count)
 
 
 def test_a_vacated_id_goes_to_the_newest():
-    assert settle_ids(np.array([0, 2, 3, 5, 6]))[1] == {0: 0, 2: 2, 3: 3, 5: 4, 6: 1}
+    assert compact_ids(np.array([0, 2, 3, 5, 6]))[1] == {0: 0, 2: 2, 3: 3, 5: 4, 6: 1}
 
 
 def test_groups_that_share_a_part_become_one():
-    assert merged_ids(6, [(1, 2), (4, 2), (0, 5)]) == {0: 0, 1: 4, 2: 4, 3: 3, 4: 4, 5: 0}
+    assert compute_merged_ids(6, [(1, 2), (4, 2), (0, 5)]) == {0: 0, 1: 4, 2: 4, 3: 3, 4: 4, 5: 0}
     with pytest.raises(ValueError, match=r"part 6; the partition has 0..5"):
-        merged_ids(6, [(1, 6)])
+        compute_merged_ids(6, [(1, 6)])
 
 
 @pytest.fixture
 def known(table, segmenter):
     mesh, parts = table
     geometry = segmenter.open(mesh).geometry
-    together, areas = togetherness(geometry.reading.bonds), geometry.surface.areas
+    together, areas = same_part_affinity(geometry.reading.affinity_matrix), geometry.surface.areas
     return parts, Splitter(geometry.atoms, together, areas, segmenter.config.edits)
 
 
 def test_a_merge_joins_over_segmented_parts(known):
     parts, splitter = known
     over = parts + 5 * (np.arange(60) % 12 >= 6) * (parts > 0)  # every leg is two parts
-    over = settle_ids(over)[0]
+    over = compact_ids(over)[0]
     wanted = tuple(tuple(np.unique(over[parts == leg]).tolist()) for leg in range(1, 5))
     edited = apply_edits(over, Edits(wanted), splitter)
-    labels, mapping = settle_ids(edited.labels)
+    labels, mapping = compact_ids(edited.labels)
     assert (labels == parts).all()
-    assert all(mapping[edited.home[part]] == leg for leg in range(1, 5) for part in wanted[leg - 1])
+    assert all(
+        mapping[edited.merged_into[part]] == leg for leg in range(1, 5) for part in wanted[leg - 1]
+    )
 
 
 def test_a_split_follows_the_borders_of_parts(known):
@@ -80,12 +88,12 @@ def test_a_split_without_a_number_finds_some_pieces(known):
 def test_a_split_comes_after_merges_and_touches_nothing_else(known):
     parts, splitter = known
     edited = apply_edits(parts, Edits(((0, 1),), ((1, 2),)), splitter)
-    assert edited.home[1] == 0
+    assert edited.merged_into[1] == 0
     assert set(edited.labels[parts < 2]) == {0, 5}
     assert (edited.labels[parts >= 2] == parts[parts >= 2]).all()
 
 
-def test_what_cannot_be_split_is_told(known, single_face, segmenter):
+def test_what_cannot_be_split_is_reported(known, single_face, segmenter):
     parts, splitter = known
     alone = np.where(np.arange(60) == 3, 1, 0)
     assert apply_edits(alone, Edits(splits=((1, None),)), splitter).notes == (
@@ -102,17 +110,17 @@ def test_refine_merges_splits_then_clicks(table, segmenter, click_at):
     session = segmenter.open(mesh)
     start = np.array([0, 1, 2, 3, 3])[parts].astype(np.int32)  # two legs are one part
     edits = Edits(merges=((2, 1),), splits=((3, 2),))
-    answer = session.refine(start, [], edits=edits)
-    assert answer.num_parts == 4
-    moved = answer.refinement.id_map
+    proposal = session.refine(start, [], edits=edits)
+    assert proposal.num_parts == 4
+    moved = proposal.refinement.id_map
     assert moved[1] == moved[2] == 2
     assert moved[0] == 0
-    assert len(answer.refinement.pieces[3]) == 2
-    assert len(set(zip(np.array([0, 1, 1, 3, 4])[parts], answer.face_labels, strict=True))) == 4
-    assert answer.part_confidence[2] == 1.0
+    assert len(proposal.refinement.pieces[3]) == 2
+    assert len(set(zip(np.array([0, 1, 1, 3, 4])[parts], proposal.face_labels, strict=True))) == 4
+    assert proposal.part_confidence[2] == 1.0
     late = click_at(mesh, 14, kind=ClickKind.BELONGS, part=2)  # one leg of the merged pair
     again = session.refine(start, [late], edits=edits)
-    assert (again.face_labels == answer.face_labels).all()
+    assert (again.face_labels == proposal.face_labels).all()
     with pytest.raises(ValueError, match="part 4"):  # a piece of the split was not shown
         session.refine(start, [replace(late, part=4)], edits=edits)
 
@@ -122,8 +130,8 @@ def test_what_is_no_object_may_be_merged_away(table, segmenter):
     session = segmenter.open(mesh)
     for merge, left in (((0, 4), None), ((4, 0), 0), ((1, 2), 2)):
         state = RefinementState(background_part=4)
-        answer = session.refine(parts.astype(np.int32), [], edits=Edits((merge,)), state=state)
-        assert answer.refinement.background_part == left, merge
+        proposal = session.refine(parts.astype(np.int32), [], edits=Edits((merge,)), state=state)
+        assert proposal.refinement.background_part == left, merge
 
 
 SHARED = os.environ.get("SEGVIGEN_SHARED", Path(__file__).resolve().parents[5] / "shared")
@@ -132,7 +140,7 @@ PARTS = Path(SHARED) / "data" / "parts"
 
 @pytest.mark.skipif(not PARTS.is_dir(), reason="the labelled parts of the shared folder are absent")
 def test_merges_mend_an_over_segmented_real_object(segmenter):
-    row = min(chosen_rows(PARTS, "heldout", 10), key=lambda each: each.get("faces", 0))
+    row = min(choose_rows(PARTS, "heldout", 10), key=lambda each: each.get("faces", 0))
     found = load_object(PARTS, row, "face_inst", "fused")
     truth, areas = np.unique(found.labels, return_inverse=True)[1], found.areas
     session = segmenter.open(found.mesh)
@@ -147,6 +155,8 @@ def test_merges_mend_an_over_segmented_real_object(segmenter):
     assert made.num_parts == shown.max() + 1 - sum(len(group) - 1 for group in merges)
 
     def mean_iou(labels) -> float:
-        return float(np.mean([overlap(labels, truth, areas)[:, part].max() for part in set(truth)]))
+        return float(
+            np.mean([compute_overlap(labels, truth, areas)[:, part].max() for part in set(truth)])
+        )
 
     assert mean_iou(made.face_labels) > mean_iou(shown) + 0.05

@@ -8,15 +8,15 @@ from hypothesis import strategies as st
 from segvigen_model.config import SegmenterConfig
 from segvigen_model.partition.refinement import (
     NO_TARGET,
+    ClickConstraint,
     ClickRegions,
-    Wish,
     refine_labels,
     resolve_clicks,
 )
 from segvigen_model.session import Session
-from segvigen_model.surface.adjacency import patch_atoms
-from segvigen_model.surface.geometry import surface_of
-from segvigen_model.surface.region_merging import SegmentTree, segment_tree
+from segvigen_model.surface.adjacency import build_superfaces
+from segvigen_model.surface.geometry import measure_surface
+from segvigen_model.surface.region_merging import SegmentTree, build_segment_tree
 from segvigen_model.types import Click, ClickKind
 
 FLAT = np.zeros(3)
@@ -24,46 +24,48 @@ CONFIG = SegmenterConfig()
 MIN_PIECE_SHARE = CONFIG.edits.min_piece_share
 
 
-def unmet(labels, wishes, id_map):
+def find_unmet(labels, constraints, id_map):
     """Wishes that do not hold in a refined partition."""
-    wants = [w for w in wishes if w.target != NO_TARGET]
-    avoids = [w for w in wishes if w.avoid != NO_TARGET]
+    wants = [w for w in constraints if w.target != NO_TARGET]
+    avoids = [w for w in constraints if w.avoid != NO_TARGET]
     missed = [w for w in wants if id_map.get(w.target) != int(labels[w.face])]
     return missed + [w for w in avoids if id_map.get(w.avoid) == int(labels[w.face])]
 
 
-def wrong(face: int, **what) -> Click:
+def make_wrong(face: int, **what) -> Click:
     return Click(face=face, xyz=FLAT, **what)
 
 
 def test_the_later_click_on_a_face_counts():
-    wishes, _ = resolve_clicks([wrong(3, part=0), wrong(4, part=0), wrong(3, part=1)], 2, None)
-    assert [(wish.face, wish.target) for wish in wishes] == [(4, 0), (3, 1)]
+    constraints, _ = resolve_clicks(
+        [make_wrong(3, part=0), make_wrong(4, part=0), make_wrong(3, part=1)], 2, None
+    )
+    assert [(constraint.face, constraint.target) for constraint in constraints] == [(4, 0), (3, 1)]
 
 
-def test_new_groups_and_set_aside_get_the_next_ids():
+def test_new_groups_and_background_part_get_the_next_ids():
     clicks = [
-        wrong(1, kind=ClickKind.NEW_PART, group=7),
-        wrong(2, kind=ClickKind.NEW_PART, group=4),
-        wrong(3, kind=ClickKind.NEW_PART, group=7),
-        wrong(4, kind=ClickKind.NOT_OBJECT),
-        wrong(5, part=1, is_positive=False),
+        make_wrong(1, kind=ClickKind.NEW_PART, group=7),
+        make_wrong(2, kind=ClickKind.NEW_PART, group=4),
+        make_wrong(3, kind=ClickKind.NEW_PART, group=7),
+        make_wrong(4, kind=ClickKind.NOT_OBJECT),
+        make_wrong(5, part=1, is_positive=False),
     ]
-    wishes, aside = resolve_clicks(clicks, 2, None)
-    assert [wish.target for wish in wishes] == [3, 2, 3, 4, NO_TARGET]
+    constraints, aside = resolve_clicks(clicks, 2, None)
+    assert [constraint.target for constraint in constraints] == [3, 2, 3, 4, NO_TARGET]
     assert aside == 4
-    assert wishes[-1].avoid == 1
+    assert constraints[-1].avoid == 1
     assert resolve_clicks(clicks, 2, 1)[1] == 1
 
 
 @pytest.mark.parametrize("part", [-1, 2])
 def test_a_part_that_was_not_shown_is_refused(part):
     with pytest.raises(ValueError, match=f"part {part}"):
-        resolve_clicks([wrong(0, part=part)], 2, None)
+        resolve_clicks([make_wrong(0, part=part)], 2, None)
 
 
 @st.composite
-def click_lists(draw):
+def draw_click_lists(draw):
     kinds = st.sampled_from(["belongs", "not_belongs", "new", "not_object"])
     faces = st.integers(0, 59)
     return [
@@ -72,7 +74,7 @@ def click_lists(draw):
     ]
 
 
-def made(kind: str, face: int, part: int, group: int, mesh) -> Click:
+def make_click(kind: str, face: int, part: int, group: int, mesh) -> Click:
     xyz = mesh.triangles[face].mean(axis=0)
     if kind == "new":
         return Click(face, xyz, ClickKind.NEW_PART, group=group)
@@ -84,21 +86,21 @@ def made(kind: str, face: int, part: int, group: int, mesh) -> Click:
 @settings(
     max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
-@given(said=click_lists(), seed=st.integers(0, 99))
-def test_every_click_holds_and_the_result_is_a_partition(said, seed, table, segmenter):
+@given(clicks_said=draw_click_lists(), seed=st.integers(0, 99))
+def test_every_click_holds_and_the_result_is_a_partition(clicks_said, seed, table, segmenter):
     mesh, _ = table
     session = kept_session(segmenter, mesh)
     start = np.random.default_rng(seed).permutation(np.arange(60) % 4).astype(np.int32)
-    clicks = [made(*each, mesh) for each in said]
-    answer = session.refine(start, clicks)
-    labels = answer.face_labels
-    assert np.unique(labels).tolist() == list(range(answer.num_parts))
-    mapping = answer.refinement.id_map
-    wishes, aside = resolve_clicks(clicks, 4, None)
-    assert unmet(labels, wishes, mapping) == []
-    if any(wish.target == aside and aside is not None for wish in wishes):
-        assert answer.refinement.background_part == mapping[aside]
-    untouched = set(range(4)) - {int(start[wish.face]) for wish in wishes}
+    clicks = [make_click(*each, mesh) for each in clicks_said]
+    proposal = session.refine(start, clicks)
+    labels = proposal.face_labels
+    assert np.unique(labels).tolist() == list(range(proposal.num_parts))
+    mapping = proposal.refinement.id_map
+    constraints, aside = resolve_clicks(clicks, 4, None)
+    assert find_unmet(labels, constraints, mapping) == []
+    if any(constraint.target == aside and aside is not None for constraint in constraints):
+        assert proposal.refinement.background_part == mapping[aside]
+    untouched = set(range(4)) - {int(start[constraint.face]) for constraint in constraints}
     for part in untouched:  # nothing leaves a part in which nobody clicked
         assert (labels[start == part] == mapping[part]).all()
 
@@ -118,21 +120,21 @@ def test_one_click_moves_a_whole_leg(table, segmenter, click_at):
     mesh, parts = table
     start = np.minimum(parts, 1).astype(np.int32)  # all four legs are one part
     click = click_at(mesh, 50, kind=ClickKind.NEW_PART)
-    answer = segmenter.open(mesh).refine(start, [click])
-    assert answer.num_parts == 3
-    assert ((answer.face_labels == 2) == (parts == 4)).all()
+    proposal = segmenter.open(mesh).refine(start, [click])
+    assert proposal.num_parts == 3
+    assert ((proposal.face_labels == 2) == (parts == 4)).all()
 
 
 def test_clicks_join_what_was_split_and_ids_close_up(table, segmenter, click_at):
     mesh, parts = table
     start = np.where(np.arange(60) == 30, 5, parts).astype(np.int32)
     click = click_at(mesh, 30, part=2)
-    answer = segmenter.open(mesh).refine(start, [click])
-    assert (answer.face_labels == parts).all()
-    assert 5 not in answer.refinement.id_map
+    proposal = segmenter.open(mesh).refine(start, [click])
+    assert (proposal.face_labels == parts).all()
+    assert 5 not in proposal.refinement.id_map
 
 
-def test_faces_settled_in_earlier_rounds_keep_their_part(table, segmenter, click_at):
+def test_faces_fixed_in_earlier_rounds_keep_their_part(table, segmenter, click_at):
     mesh, parts = table
     start = np.minimum(parts, 1).astype(np.int32)
     session = segmenter.open(mesh)
@@ -150,10 +152,10 @@ def test_faces_settled_in_earlier_rounds_keep_their_part(table, segmenter, click
 
 def test_negative_click_on_the_only_part_makes_another(single_face, segmenter, click_at):
     click = click_at(single_face, 0, part=0, is_positive=False)
-    answer = segmenter.open(single_face).refine(np.zeros(1, np.int32), [click])
-    assert answer.face_labels.tolist() == [0]
-    assert answer.refinement.id_map == {1: 0}
-    assert "negative_click_made_part" in answer.fallbacks
+    proposal = segmenter.open(single_face).refine(np.zeros(1, np.int32), [click])
+    assert proposal.face_labels.tolist() == [0]
+    assert proposal.refinement.id_map == {1: 0}
+    assert "negative_click_made_part" in proposal.fallbacks
 
 
 def test_scripted_reviewer_mends_a_wrong_partition(table, segmenter, click_at):
@@ -173,30 +175,32 @@ def test_scripted_reviewer_mends_a_wrong_partition(table, segmenter, click_at):
         assert areas[(labels == own) & (parts == part)].sum() / union > 0.9
 
 
-def almost_all(surface, tree, wish):
+def refine_almost_all(surface, tree, constraint):
     """Refine a sheet of one part by a click that means all but the last face."""
     probability = np.full(surface.num_faces, 0.9)
     probability[-1] = 0.1
-    atoms = patch_atoms(surface, tree, 512, CONFIG.patches, CONFIG.components)
-    regions = ClickRegions(surface, tree, atoms, CONFIG.edits)
+    superfaces = build_superfaces(surface, tree, 512, CONFIG.patches, CONFIG.components)
+    regions = ClickRegions(surface, tree, superfaces, CONFIG.edits)
     start = np.zeros(surface.num_faces, np.int32)
-    answer = refine_labels(start, [wish], lambda _: probability, regions, None)
-    assert unmet(answer.labels, [wish], answer.id_map) == []
-    return np.bincount(answer.labels, surface.areas) / surface.areas.sum()
+    proposal = refine_labels(start, [constraint], lambda _: probability, regions, None)
+    assert find_unmet(proposal.labels, [constraint], proposal.id_map) == []
+    return np.bincount(proposal.labels, surface.areas) / surface.areas.sum()
 
 
-@pytest.mark.parametrize("wish", [Wish(0, 1, NO_TARGET, True), Wish(0, NO_TARGET, 0, False)])
-def test_a_click_that_divides_a_part_leaves_no_crumb_of_it(wish, sheet_of):
-    surface = surface_of(sheet_of(20))
-    shares = almost_all(surface, segment_tree(surface, CONFIG.regions), wish)
+@pytest.mark.parametrize(
+    "constraint", [ClickConstraint(0, 1, NO_TARGET, True), ClickConstraint(0, NO_TARGET, 0, False)]
+)
+def test_a_click_that_splits_a_part_leaves_no_fragment_of_it(constraint, sheet_of):
+    surface = measure_surface(sheet_of(20))
+    shares = refine_almost_all(surface, build_segment_tree(surface, CONFIG.regions), constraint)
     assert len(shares) == 2
     assert shares.min() >= MIN_PIECE_SHARE
 
 
-def test_a_crumb_is_left_where_nothing_else_is_proposed(sheet_of):
-    surface = surface_of(sheet_of(20))
+def test_a_fragment_is_left_where_nothing_else_is_proposed(sheet_of):
+    surface = measure_surface(sheet_of(20))
     undivided = SegmentTree(np.zeros((1, surface.num_faces), np.int64), ("component",))
-    shares = almost_all(surface, undivided, Wish(0, 1, NO_TARGET, True))
+    shares = refine_almost_all(surface, undivided, ClickConstraint(0, 1, NO_TARGET, True))
     assert len(shares) == 2
     assert shares.min() < MIN_PIECE_SHARE
     assert shares[1] > 0.9

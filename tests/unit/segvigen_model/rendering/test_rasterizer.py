@@ -7,7 +7,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from segvigen_model.rendering.rasterizer import Camera, behind, project, rasterize
+from segvigen_model.rendering.rasterizer import (
+    Camera,
+    compute_depth_limit,
+    project_triangles,
+    rasterize,
+)
 
 FRONT = Camera((0.0, 0.0, 2.0))
 
@@ -50,7 +55,7 @@ def test_sees_what_rays_see(seed):
     triangles = rng.uniform(-0.5, 0.5, (6, 3, 3))
     position = rng.normal(size=3) + np.array([0.5, 0.0, 0.0])
     camera = Camera(tuple((2.0 * position / np.linalg.norm(position)).tolist()))
-    hits = rasterize(project(triangles, camera, 24), 24)
+    hits = rasterize(project_triangles(triangles, camera, 24), 24)
     face, depth = nearest_by_rays(triangles, camera, 24)
     same = hits.face == face
     assert same.mean() > 0.99, f"seed {seed}"  # rays along an edge may go either way
@@ -73,18 +78,18 @@ def test_the_official_camera_is_turned_rightly():
 
 def test_picture_is_not_mirrored():
     corner = np.array([[[0.1, 0.1, 0.0], [0.4, 0.1, 0.0], [0.1, 0.4, 0.0]]])
-    seen = np.argwhere(rasterize(project(corner, FRONT, 32), 32).is_hit)
+    seen = np.argwhere(rasterize(project_triangles(corner, FRONT, 32), 32).is_hit)
     assert (seen[:, 0] < 16).all(), "up is towards row 0"
     assert (seen[:, 1] >= 16).all(), "right is towards the last column"
 
 
 def test_peeling_finds_the_layers_in_order(make_sheets):
     triangles = 0.4 * make_sheets(-0.5, 0.0, 0.5).triangles
-    corners = project(triangles, FRONT, 8)
+    corners = project_triangles(triangles, FRONT, 8)
     hits, found = rasterize(corners, 8), []
     while hits.is_hit.any():
         found.append(int(hits.face[3, 4]) // 2)
-        hits = rasterize(corners, 8, behind(hits))
+        hits = rasterize(corners, 8, compute_depth_limit(hits))
     assert found == [2, 1, 0]
 
 
@@ -94,5 +99,5 @@ def test_broken_and_hidden_faces_are_not_drawn(bad):
     passing_the_eye = np.array([[[0.0, 0.0, 3.0], [0.2, 0.0, 0.0], [0.0, 0.2, 0.0]]])
     broken = np.array([[[bad, 0.0, 0.0], [0.2, 0.0, 0.0], [0.0, 0.2, 0.0]]])
     with np.errstate(invalid="ignore"):
-        corners = project(np.concatenate([flat, passing_the_eye, broken]), FRONT, 16)
+        corners = project_triangles(np.concatenate([flat, passing_the_eye, broken]), FRONT, 16)
     assert not rasterize(corners, 16).is_hit.any()

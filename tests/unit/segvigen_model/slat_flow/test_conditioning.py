@@ -11,8 +11,8 @@ from segvigen_model.slat_flow.conditioning import (
     NUM_CLICK_SLOTS,
     ViewConfig,
     ViewEncoder,
-    click_tokens,
-    no_clicks,
+    make_click_tokens,
+    make_empty_clicks,
     stack_clicks,
 )
 
@@ -25,7 +25,7 @@ CLICKS = st.lists(
 @given(CLICKS)
 def test_the_latest_clicks_are_never_dropped(clicks):
     cells = np.array([c[:3] for c in clicks], dtype=np.int32).reshape(-1, 3)
-    tokens = click_tokens(cells, np.array([c[3] for c in clicks], dtype=bool))
+    tokens = make_click_tokens(cells, np.array([c[3] for c in clicks], dtype=bool))
     wanted: list[tuple[int, ...]] = []
     for x, y, z, positive in reversed(clicks):
         row = (x, y, z, 1 if positive else -1)
@@ -39,8 +39,8 @@ def test_the_latest_clicks_are_never_dropped(clicks):
 
 
 def test_clicks_stack_with_assets_that_have_none():
-    one = click_tokens(np.array([[1, 2, 3]]), np.array([True]))
-    both = stack_clicks([no_clicks(), one])
+    one = make_click_tokens(np.array([[1, 2, 3]]), np.array([True]))
+    both = stack_clicks([make_empty_clicks(), one])
     assert both.counts == (0, NUM_CLICK_SLOTS)
     assert both.coords[0].tolist() == [1, 2, 3]
 

@@ -18,7 +18,7 @@ from segvigen_model.slat_flow.image_tokens import (
     crop_to_object,
     find_image_model,
     load_tokenizer,
-    pixels_of,
+    resize_pixels,
 )
 
 transformers = pytest.importorskip("transformers")
@@ -121,11 +121,11 @@ def test_nothing_solid_is_refused(alpha):
 def test_resize_is_the_official_one():
     picture = np.random.default_rng(0).integers(0, 255, (30, 30, 3), np.uint8)
     wanted = np.asarray(Image.fromarray(picture).resize((64, 64), Image.LANCZOS), np.float32) / 255
-    assert np.array_equal(pixels_of(picture, 64), wanted.transpose(2, 0, 1))
+    assert np.array_equal(resize_pixels(picture, 64), wanted.transpose(2, 0, 1))
 
 
 def test_tokens_of_a_picture(tokenizer):
-    tokens = tokenizer.tokens(object_picture())
+    tokens = tokenizer.tokenize(object_picture())
     assert tokens.shape == (21, 32)
     assert torch.isfinite(tokens).all()
 
@@ -139,16 +139,16 @@ def test_saved_weights_load_again(tokenizer, tmp_path):
     loaded = load_tokenizer(folder)
     loaded.image_size = 64
     picture = object_picture()
-    assert torch.equal(loaded.tokens(picture), tokenizer.tokens(picture))
+    assert torch.equal(loaded.tokenize(picture), tokenizer.tokenize(picture))
 
 
-def test_absent_weights_say_what_to_do(tmp_path, monkeypatch):
+def test_absent_weights_report_what_to_do(tmp_path, monkeypatch):
     assert find_image_model(tmp_path) == MODEL_NAME
     with pytest.raises(CheckpointMismatch, match="accept the licence"):
         load_tokenizer(tmp_path / "nowhere")
 
 
-def test_absent_transformers_say_what_to_install(monkeypatch):
+def test_absent_transformers_report_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "transformers", None)
     with pytest.raises(MissingExtra, match="official"):
         build_tokenizer(64, **TINY)

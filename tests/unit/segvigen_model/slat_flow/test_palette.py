@@ -7,13 +7,13 @@ from hypothesis import strategies as st
 
 from segvigen_model.config import PaletteConfig
 from segvigen_model.slat_flow.palette import (
-    absorb_small,
-    colors_of,
+    absorb_small_parts,
     decode_colors,
-    majority_smooth,
-    nearest_colors,
-    separated_palette,
-    voxel_pairs,
+    draw_separated_palette,
+    find_nearest_colors,
+    find_voxel_pairs,
+    paint_labels,
+    smooth_by_majority,
 )
 
 PALETTE = PaletteConfig()
@@ -31,7 +31,7 @@ def slabs(count: int) -> tuple[np.ndarray, np.ndarray]:
 def test_ids_survive_colours_and_noise(count, seed, noise):
     rng = np.random.default_rng(seed)
     coords, labels = slabs(count)
-    colors = colors_of(labels, separated_palette(count, rng)) / 255.0
+    colors = paint_labels(labels, draw_separated_palette(count, rng)) / 255.0
     found = decode_colors(colors + rng.normal(0, noise, colors.shape), coords, PALETTE)
     agreement = [
         np.bincount(found[labels == part]).max() / (labels == part).sum() for part in range(count)
@@ -43,17 +43,17 @@ def test_ids_survive_colours_and_noise(count, seed, noise):
 @settings(max_examples=20, deadline=None)
 @given(count=st.integers(1, 40), seed=st.integers(0, 99))
 def test_palette_colours_differ_and_known_palette_round_trips(count, seed):
-    palette = separated_palette(count, np.random.default_rng(seed))
+    palette = draw_separated_palette(count, np.random.default_rng(seed))
     assert len(np.unique(palette, axis=0)) == count
     labels = np.arange(count).repeat(3)
-    assert (nearest_colors(colors_of(labels, palette) / 255.0, palette) == labels).all()
+    assert (find_nearest_colors(paint_labels(labels, palette) / 255.0, palette) == labels).all()
 
 
 def test_palette_is_well_separated_and_seeded():
-    palette = separated_palette(8, np.random.default_rng(0)).astype(float)
+    palette = draw_separated_palette(8, np.random.default_rng(0)).astype(float)
     gaps = np.linalg.norm(palette[:, None] - palette[None], axis=2)[np.triu_indices(8, 1)]
     assert gaps.min() > 100
-    assert (palette == separated_palette(8, np.random.default_rng(0))).all()
+    assert (palette == draw_separated_palette(8, np.random.default_rng(0))).all()
 
 
 def test_same_colour_apart_is_two_parts():
@@ -73,17 +73,17 @@ def test_majority_repaints_a_lonely_voxel():
     coords, labels = slabs(2)
     noisy = labels.copy()
     noisy[5] = 1
-    assert (majority_smooth(noisy, voxel_pairs(coords)) == labels).all()
+    assert (smooth_by_majority(noisy, find_voxel_pairs(coords)) == labels).all()
 
 
 def test_small_pieces_join_the_neighbour_they_touch_most():
     pairs = np.array([[0, 1], [1, 2], [2, 3], [3, 4]])
-    assert absorb_small(np.array([0, 0, 1, 2, 2]), pairs, 2).max() == 1
-    assert absorb_small(np.array([0, 1]), np.zeros((0, 2), int), 2).tolist() == [0, 1]
+    assert absorb_small_parts(np.array([0, 0, 1, 2, 2]), pairs, 2).max() == 1
+    assert absorb_small_parts(np.array([0, 1]), np.zeros((0, 2), int), 2).tolist() == [0, 1]
 
 
 def test_pairs_are_all_26_neighbours():
     cube = np.stack(np.meshgrid(*[np.arange(3)] * 3, indexing="ij"), -1).reshape(-1, 3)
-    pairs = voxel_pairs(cube.astype(np.int32))
+    pairs = find_voxel_pairs(cube.astype(np.int32))
     assert np.bincount(pairs.reshape(-1))[13] == 26
     assert len(pairs) == pytest.approx(158)

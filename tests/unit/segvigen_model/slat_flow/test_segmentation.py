@@ -8,21 +8,21 @@ import torch
 
 from segvigen_model.slat_flow.conditioning import (
     Task,
-    click_tokens,
-    no_clicks,
-    null_condition,
+    make_click_tokens,
+    make_empty_clicks,
+    make_null_condition,
     stack_clicks,
 )
 from segvigen_model.slat_flow.sampler import (
     SamplerOptions,
-    data_from_velocity,
+    compute_data,
+    compute_schedule,
+    compute_velocity,
+    compute_velocity_target,
     draw_noise,
-    noisy_latents,
-    one_step,
-    sample,
-    schedule,
-    velocity_from_data,
-    velocity_target,
+    mix_noise,
+    sample_in_one_step,
+    sample_latents,
 )
 from segvigen_model.slat_flow.segmentation import SegmentationConfig, SegmentationFlow
 from segvigen_model.slat_flow.transformer import FlowConfig
@@ -33,9 +33,9 @@ FLOW = FlowConfig(16, 8, 48, 24, num_blocks=2, num_heads=2, mlp_ratio=5.3334)
 
 
 def click_sets():
-    first = click_tokens(np.array([[1, 2, 3], [4, 5, 6]]), np.array([True, False]))
-    many = click_tokens(np.arange(36).reshape(12, 3) % 8, np.ones(12, bool))
-    return [first, no_clicks(), many]
+    first = make_click_tokens(np.array([[1, 2, 3], [4, 5, 6]]), np.array([True, False]))
+    many = make_click_tokens(np.arange(36).reshape(12, 3) % 8, np.ones(12, bool))
+    return [first, make_empty_clicks(), many]
 
 
 @pytest.fixture
@@ -57,32 +57,32 @@ def alone(case, asset):
 
 
 @torch.no_grad()
-def test_a_batch_equals_its_assets_alone(tiny_bundle, case):
-    flow = tiny_bundle.dit
+def test_a_batch_equals_its_assets_alone(tiny_model, case):
+    flow = tiny_model.dit
     structure, (shape, tex, x_t), conds = case
     times, tasks = torch.tensor([0.9, 0.2, 0.6]), torch.tensor([0, 1, 2])
     inputs = flow.prepare(
         structure, shape, tex, cond=conds, clicks=stack_clicks(click_sets()), task=tasks
     )
-    batched = flow.velocity(x_t, times, inputs).split(SIZES)
+    batched = flow.predict_velocity(x_t, times, inputs).split(SIZES)
     for asset, clicks in enumerate(click_sets()):
         one, (shape_1, tex_1, x_1), cond = alone(case, asset)
         single = flow.prepare(
             one, shape_1, tex_1, cond=[cond], clicks=clicks, task=tasks[asset : asset + 1]
         )
-        wanted = flow.velocity(x_1, float(times[asset]), single)
+        wanted = flow.predict_velocity(x_1, float(times[asset]), single)
         assert float((wanted - batched[asset]).abs().max()) < 1e-5
 
 
 @torch.no_grad()
-def test_reuse_and_the_short_last_block_change_nothing(tiny_bundle, case):
+def test_reuse_and_the_short_last_block_change_nothing(tiny_model, case):
     """Compare with the plain way: everything anew, all tokens through all blocks."""
-    flow = tiny_bundle.dit
+    flow = tiny_model.dit
     one, (shape, tex, x_t), cond = alone(case, 0)
     clicks = click_sets()[0]
     inputs = flow.prepare(one, shape, tex, cond=[cond], clicks=clicks, task=torch.tensor([0]))
-    flow.velocity(x_t, 0.3, inputs)
-    found = flow.velocity(x_t, 0.7, inputs)
+    flow.predict_velocity(x_t, 0.3, inputs)
+    found = flow.predict_velocity(x_t, 0.7, inputs)
 
     model = flow.flow_model
     rows = torch.cat([torch.cat([x_t, shape], 1), torch.cat([tex, shape], 1)])
@@ -93,23 +93,23 @@ def test_reuse_and_the_short_last_block_change_nothing(tiny_bundle, case):
         model.config.head_dim,
     )
     extra = flow.task_embeddings(torch.tensor([0]))
-    modulation = model.modulation(torch.tensor([700.0]), extra)
-    wanted = model.run(tokens, modulation, model.context([cond]), layout)[: len(x_t)]
+    modulation = model.compute_modulation(torch.tensor([700.0]), extra)
+    wanted = model.run_blocks(tokens, modulation, model.prepare_context([cond]), layout)[: len(x_t)]
     assert float((found - wanted).abs().max()) < 1e-5
 
 
 @torch.no_grad()
-def test_order_of_clicks_does_not_matter_but_sign_task_and_view_do(tiny_bundle, case):
-    flow = tiny_bundle.dit
+def test_order_of_clicks_does_not_matter_but_sign_task_and_view_do(tiny_model, case):
+    flow = tiny_model.dit
     one, (shape, tex, x_t), cond = alone(case, 0)
     cells = np.array([[1, 2, 3], [4, 5, 6], [7, 0, 2]])
 
     def run(order=(0, 1, 2), signs=(True, True, False), task=0, view=cond):
-        clicks = click_tokens(cells[list(order)], np.array(signs)[list(order)])
+        clicks = make_click_tokens(cells[list(order)], np.array(signs)[list(order)])
         inputs = flow.prepare(
             one, shape, tex, cond=[view], clicks=clicks, task=torch.tensor([task])
         )
-        return flow.velocity(x_t, 0.5, inputs)
+        return flow.predict_velocity(x_t, 0.5, inputs)
 
     base = run()
     assert float((run(order=(2, 0, 1)) - base).abs().max()) < 1e-5
@@ -118,19 +118,21 @@ def test_order_of_clicks_does_not_matter_but_sign_task_and_view_do(tiny_bundle, 
 
 
 @torch.no_grad()
-def test_no_view_equals_any_number_of_zero_tokens(tiny_bundle, case):
-    flow = tiny_bundle.dit
+def test_no_view_equals_any_number_of_zero_tokens(tiny_model, case):
+    flow = tiny_model.dit
     one, (shape, tex, x_t), _ = alone(case, 1)
-    bare = flow.velocity(x_t, 0.5, flow.prepare(one, shape, tex))
-    zeros = flow.velocity(x_t, 0.5, flow.prepare(one, shape, tex, cond=torch.zeros(1, 7, 24)))
+    bare = flow.predict_velocity(x_t, 0.5, flow.prepare(one, shape, tex))
+    zeros = flow.predict_velocity(
+        x_t, 0.5, flow.prepare(one, shape, tex, cond=torch.zeros(1, 7, 24))
+    )
     assert float((bare - zeros).abs().max()) < 1e-5
-    assert null_condition(24).shape == (1, 24)
+    assert make_null_condition(24).shape == (1, 24)
 
 
-def test_every_weight_learns(tiny_bundle, case):
+def test_every_weight_learns(tiny_model, case):
     import copy
 
-    flow = copy.deepcopy(tiny_bundle.dit)
+    flow = copy.deepcopy(tiny_model.dit)
     structure, (shape, tex, x_t), _ = case
     views = flow.encode_view(torch.rand(3, 3, 32, 32))
     inputs = flow.prepare(
@@ -146,10 +148,10 @@ def test_every_weight_learns(tiny_bundle, case):
     assert silent == []
 
 
-def test_clicks_that_a_checkpoint_cannot_take_are_refused(tiny_bundle, case):
+def test_clicks_that_a_checkpoint_cannot_take_are_refused(tiny_model, case):
     one, (shape, tex, _), _ = alone(case, 0)
-    sizes = tiny_bundle.config.flow.flow
-    negative = click_tokens(np.array([[1, 1, 1]]), np.array([False]))
+    sizes = tiny_model.config.flow.flow
+    negative = make_click_tokens(np.array([[1, 1, 1]]), np.array([False]))
     for count, match in ((0, "takes no clicks"), (1, "no negative clicks")):
         flow = SegmentationFlow(SegmentationConfig(sizes, count, False, None))
         with pytest.raises(ValueError, match=match):
@@ -159,17 +161,17 @@ def test_clicks_that_a_checkpoint_cannot_take_are_refused(tiny_bundle, case):
 
 
 def test_schedule_and_velocities_invert():
-    times = schedule(4, 3.0)
+    times = compute_schedule(4, 3.0)
     assert np.allclose(times, [1.0, 0.9, 0.75, 0.5, 0.0])
     x_0, noise = torch.randn(5, 8), torch.randn(5, 8)
-    x_t = noisy_latents(x_0, noise, torch.tensor(0.3))
-    velocity = velocity_target(x_0, noise)
-    assert torch.allclose(data_from_velocity(x_t, velocity, 0.3), x_0, atol=1e-5)
-    assert torch.allclose(velocity_from_data(x_t, x_0, 0.3), velocity, atol=1e-4)
+    x_t = mix_noise(x_0, noise, torch.tensor(0.3))
+    velocity = compute_velocity_target(x_0, noise)
+    assert torch.allclose(compute_data(x_t, velocity, 0.3), x_0, atol=1e-5)
+    assert torch.allclose(compute_velocity(x_t, x_0, 0.3), velocity, atol=1e-4)
 
 
-def test_sampling_is_seeded_and_guided(tiny_bundle, case):
-    flow = tiny_bundle.dit
+def test_sampling_is_seeded_and_guided(tiny_model, case):
+    flow = tiny_model.dit
     structure, (shape, tex, _), conds = case
     inputs = flow.prepare(structure, shape, tex, cond=conds, needs_null=True)
     total = len(structure)
@@ -179,44 +181,44 @@ def test_sampling_is_seeded_and_guided(tiny_bundle, case):
             num_steps=2, guidance_strength=3.0, guidance_interval=(0.0, 1.0), guidance_rescale=0.5
         ),
     )
-    first = sample(flow, inputs, draw_noise(total, 8, 0), plain)
-    assert torch.equal(first, sample(flow, inputs, draw_noise(total, 8, 0), plain))
-    assert not torch.equal(first, sample(flow, inputs, draw_noise(total, 8, 1), plain))
-    assert not torch.allclose(first, sample(flow, inputs, draw_noise(total, 8, 0), guided))
+    first = sample_latents(flow, inputs, draw_noise(total, 8, 0), plain)
+    assert torch.equal(first, sample_latents(flow, inputs, draw_noise(total, 8, 0), plain))
+    assert not torch.equal(first, sample_latents(flow, inputs, draw_noise(total, 8, 1), plain))
+    assert not torch.allclose(first, sample_latents(flow, inputs, draw_noise(total, 8, 0), guided))
     assert not first.requires_grad
 
 
-def test_guidance_without_an_empty_condition_says_so(tiny_bundle, case):
-    flow = tiny_bundle.dit
+def test_guidance_without_an_empty_condition_reports_it(tiny_model, case):
+    flow = tiny_model.dit
     structure, (shape, tex, x_t), _ = case
     inputs = flow.prepare(structure, shape, tex)
     with pytest.raises(ValueError, match="needs_null"):
-        sample(flow, inputs, x_t, SamplerOptions(guidance_strength=2.0))
+        sample_latents(flow, inputs, x_t, SamplerOptions(guidance_strength=2.0))
 
 
-def test_one_step_is_one_euler_step_from_zero(tiny_bundle, case):
-    flow = tiny_bundle.dit
+def test_one_step_is_one_euler_step_from_zero(tiny_model, case):
+    flow = tiny_model.dit
     structure, (shape, tex, x_t), _ = case
     inputs = flow.prepare(structure, shape, tex, task=torch.full((3,), int(Task.INTERACTIVE)))
-    euler = sample(flow, inputs, torch.zeros_like(x_t), SamplerOptions(num_steps=1))
-    assert torch.allclose(one_step(flow, inputs), euler, atol=1e-6)
+    euler = sample_latents(flow, inputs, torch.zeros_like(x_t), SamplerOptions(num_steps=1))
+    assert torch.allclose(sample_in_one_step(flow, inputs), euler, atol=1e-6)
 
 
-def test_rescaled_guidance_is_per_asset(tiny_bundle, case):
-    flow = tiny_bundle.dit
+def test_rescaled_guidance_is_per_asset(tiny_model, case):
+    flow = tiny_model.dit
     structure, (shape, tex, x_t), conds = case
     options = SamplerOptions(1, 1.0, 4.0, (0.0, 1.0), 0.7)
     inputs = flow.prepare(structure, shape, tex, cond=conds, needs_null=True)
-    batched = sample(flow, inputs, x_t, options).split(SIZES)
+    batched = sample_latents(flow, inputs, x_t, options).split(SIZES)
     one, (shape_1, tex_1, x_1), cond = alone(case, 2)
     single = flow.prepare(one, shape_1, tex_1, cond=[cond], needs_null=True)
-    assert float((sample(flow, single, x_1, options) - batched[2]).abs().max()) < 1e-5
+    assert float((sample_latents(flow, single, x_1, options) - batched[2]).abs().max()) < 1e-5
 
 
 @torch.no_grad()
-def test_the_last_block_computes_kept_rows_only_and_keys_are_made_once(tiny_bundle, case):
+def test_the_last_block_computes_kept_rows_only_and_keys_are_made_once(tiny_model, case):
     """Count rows where work is done: not only equal answers, less work."""
-    flow = tiny_bundle.dit
+    flow = tiny_model.dit
     structure, (shape, tex, x_t), conds = case
     rows: dict[str, list[int]] = {}
 
@@ -230,7 +232,7 @@ def test_the_last_block_computes_kept_rows_only_and_keys_are_made_once(tiny_bund
     handles = [each.register_forward_hook(counted(name)) for name, each in watched.items()]
     clicks = stack_clicks(click_sets())
     inputs = flow.prepare(structure, shape, tex, cond=conds, clicks=clicks)
-    sample(flow, inputs, x_t, SamplerOptions(num_steps=3))
+    sample_latents(flow, inputs, x_t, SamplerOptions(num_steps=3))
     for handle in handles:
         handle.remove()
     total = sum(SIZES)
@@ -252,14 +254,16 @@ def test_released_heads_batch_right_too(case, num_clicks):
     structure, (shape, tex, x_t), conds = case
     numbers = (1, 7, 10)
     cells = np.arange(30).reshape(10, 3) % 8
-    clicks = [click_tokens(cells[:n], np.ones(n, bool)) for n in numbers] if num_clicks else None
+    clicks = (
+        [make_click_tokens(cells[:n], np.ones(n, bool)) for n in numbers] if num_clicks else None
+    )
     options = SamplerOptions(3, 3.0, 2.0, (0.0, 1.0), 0.3)
     joined = None if clicks is None else stack_clicks(clicks)
     inputs = flow.prepare(structure, shape, tex, cond=conds, clicks=joined, needs_null=True)
-    together = torch.split(sample(flow, inputs, x_t, options), list(SIZES))
+    together = torch.split(sample_latents(flow, inputs, x_t, options), list(SIZES))
     for asset in range(3):
         one, (shape_1, tex_1, x_1), cond = alone(case, asset)
         its = None if clicks is None else clicks[asset]
         single = flow.prepare(one, shape_1, tex_1, cond=[cond], clicks=its, needs_null=True)
-        wanted = sample(flow, single, x_1, options)
+        wanted = sample_latents(flow, single, x_1, options)
         assert float((wanted - together[asset]).abs().max()) < 1e-5, asset

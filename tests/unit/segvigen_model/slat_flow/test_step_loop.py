@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from segvigen_model.slat_flow.conditioning import Task, click_tokens, stack_clicks
-from segvigen_model.slat_flow.sampler import SamplerOptions, sample
+from segvigen_model.slat_flow.conditioning import Task, make_click_tokens, stack_clicks
+from segvigen_model.slat_flow.sampler import SamplerOptions, sample_latents
 
 READS_BACK = {"_local_scalar_dense", "item", "nonzero", "unique_dim", "_unique2", "masked_select"}
 
@@ -32,11 +32,11 @@ class Recorder(TorchDispatchMode):
 
 
 @pytest.mark.parametrize("strength, rescale", [(1.0, 0.0), (3.0, 0.0), (3.0, 0.7)])
-def test_steps_wait_for_nothing(tiny_bundle, latent_structure, strength, rescale):
-    flow, structure = tiny_bundle.dit, latent_structure(30, 20)
+def test_steps_wait_for_nothing(tiny_model, latent_structure, strength, rescale):
+    flow, structure = tiny_model.dit, latent_structure(30, 20)
     options = SamplerOptions(4, 3.0, strength, (0.0, 1.0), rescale)
     cells = structure.coords[:3, 1:].numpy()
-    clicks = stack_clicks([click_tokens(cells, cells[:, 0] >= 0)] * 2)
+    clicks = stack_clicks([make_click_tokens(cells, cells[:, 0] >= 0)] * 2)
     slat = torch.randn(50, 8)
     inputs = flow.prepare(
         structure,
@@ -53,7 +53,7 @@ def test_steps_wait_for_nothing(tiny_bundle, latent_structure, strength, rescale
         recorder.is_on = True
 
     with recorder:
-        sample(flow, inputs, torch.randn(50, 8), options, on_step=start)
+        sample_latents(flow, inputs, torch.randn(50, 8), options, on_step=start)
     assert recorder.waits == []
 
 

@@ -9,14 +9,14 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from segvigen_model.sparse.attention import Lengths, packed_attention, varlen_kernel
-from segvigen_model.sparse.rope import apply_rope, normed_rope, rope_phases
+from segvigen_model.sparse.attention import Lengths, attend_packed, find_varlen_kernel
+from segvigen_model.sparse.rope import apply_normed_rope, apply_rope, compute_rope_phases
 
 
 @pytest.mark.parametrize(("q_sizes", "k_sizes"), [((3, 5), (7, 2)), ((4, 4), (6, 6)), ((5,), (1,))])
 def test_assets_do_not_see_each_other(q_sizes, k_sizes):
     q, k, v = (torch.randn(sum(n), 2, 8) for n in (q_sizes, k_sizes, k_sizes))
-    found = packed_attention(q, k, v, Lengths(q_sizes, "cpu"), Lengths(k_sizes, "cpu"))
+    found = attend_packed(q, k, v, Lengths(q_sizes, "cpu"), Lengths(k_sizes, "cpu"))
     parts = zip(q.split(q_sizes), k.split(k_sizes), v.split(k_sizes), strict=True)
     wanted = [
         torch.einsum("hqk,khd->qhd", (torch.einsum("qhd,khd->hqk", a, b) / 8**0.5).softmax(-1), c)
@@ -32,7 +32,7 @@ def test_scaled_add_is_per_asset(sizes):
     index = torch.repeat_interleave(torch.arange(len(sizes)), torch.tensor(sizes))
     for base in (torch.randn(total, 4), torch.randn(len(sizes), 4)):
         wide = base if len(base) == total else base[index]
-        assert torch.allclose(lengths.scaled_add(base, x, factor), wide + x * factor[index])
+        assert torch.allclose(lengths.add_scaled(base, x, factor), wide + x * factor[index])
     assert lengths.ends.tolist() == [0, *torch.tensor(sizes).cumsum(0).tolist()]
 
 
@@ -41,7 +41,7 @@ def test_rotation_depends_on_differences_only():
     q, k = torch.randn(6, 2, 32), torch.randn(6, 2, 32)
 
     def scores(shift):
-        phases = rope_phases(coords + shift, 32)
+        phases = compute_rope_phases(coords + shift, 32)
         return torch.einsum("qhd,khd->hqk", apply_rope(q, phases), apply_rope(k, phases))
 
     shift = torch.tensor([3, 1, 5])
@@ -52,8 +52,8 @@ def test_rotation_depends_on_differences_only():
 def test_normed_rope_equals_its_parts_with_gradients():
     x = torch.randn(7, 3, 16, requires_grad=True)
     gain = torch.randn(3, 16, requires_grad=True)
-    phases, upstream = rope_phases(torch.randint(0, 9, (7, 3)), 16), torch.randn(7, 3, 16)
-    found = normed_rope(x, gain, phases)
+    phases, upstream = compute_rope_phases(torch.randint(0, 9, (7, 3)), 16), torch.randn(7, 3, 16)
+    found = apply_normed_rope(x, gain, phases)
     wanted = apply_rope(F.normalize(x, dim=-1) * gain, phases)
     assert torch.allclose(found, wanted, atol=1e-6)
     kept = upstream.clone()
@@ -66,7 +66,7 @@ def test_normed_rope_equals_its_parts_with_gradients():
 
 def test_a_zero_head_stays_zero():
     x = torch.zeros(1, 1, 6, requires_grad=True)
-    out = normed_rope(x, torch.ones(1, 6), rope_phases(torch.ones(1, 3), 6))
+    out = apply_normed_rope(x, torch.ones(1, 6), compute_rope_phases(torch.ones(1, 3), 6))
     out.sum().backward()
     assert not out.any()
     assert bool(torch.isfinite(x.grad).all())
@@ -74,9 +74,9 @@ def test_a_zero_head_stays_zero():
 
 @pytest.fixture
 def _fresh_kernel():
-    varlen_kernel.cache_clear()
+    find_varlen_kernel.cache_clear()
     yield
-    varlen_kernel.cache_clear()
+    find_varlen_kernel.cache_clear()
 
 
 @pytest.mark.usefixtures("_fresh_kernel")
@@ -87,16 +87,16 @@ def test_flash_attention_is_taken_where_torch_has_no_kernel_of_its_own(monkeypat
     flash = SimpleNamespace(flash_attn_varlen_func=flash_attn_varlen_func)
     monkeypatch.setitem(sys.modules, "torch.nn.attention.varlen", None)
     monkeypatch.setitem(sys.modules, "flash_attn", flash)
-    assert varlen_kernel() is flash_attn_varlen_func
-    varlen_kernel.cache_clear()
+    assert find_varlen_kernel() is flash_attn_varlen_func
+    find_varlen_kernel.cache_clear()
     monkeypatch.setitem(sys.modules, "flash_attn", None)
-    assert varlen_kernel() is None
+    assert find_varlen_kernel() is None
 
 
 @pytest.mark.usefixtures("_fresh_kernel")
 def test_torchs_kernel_comes_first_and_a_cpu_uses_none():
     module = pytest.importorskip("torch.nn.attention.varlen")
-    assert varlen_kernel() is module.varlen_attn
+    assert find_varlen_kernel() is module.varlen_attn
     assert Lengths((3, 4), "cpu").varlen is None
 
 
@@ -114,7 +114,7 @@ def test_a_kernel_gets_packed_rows_and_their_ends():
 
     q, k, v = (torch.randn(n, 2, 8).bfloat16() for n in (8, 9, 9))
     plain = [Lengths((3, 5), "cpu"), Lengths((7, 2), "cpu")]
-    wanted = packed_attention(q, k, v, *plain)
+    wanted = attend_packed(q, k, v, *plain)
     plain[0].varlen = kernel
-    assert torch.allclose(packed_attention(q, k, v, *plain), wanted, atol=2e-2)
-    assert packed_attention(q.float(), k.float(), v.float(), *plain).dtype == torch.float32
+    assert torch.allclose(attend_packed(q, k, v, *plain), wanted, atol=2e-2)
+    assert attend_packed(q.float(), k.float(), v.float(), *plain).dtype == torch.float32

@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from segvigen_model.sparse import conv_native as native
-from segvigen_model.sparse.conv import SparseConv3d, chosen_backend, use_conv_backend
-from segvigen_model.sparse.conv_native import conv_native
+from segvigen_model.sparse.conv import SparseConv3d, choose_backend, use_conv_backend
+from segvigen_model.sparse.conv_native import convolve_native
 from segvigen_model.sparse.tensor import SparseTensor
 
 
@@ -34,7 +34,7 @@ def test_values_and_gradients_equal_the_definition(make_structure):
     structure = make_structure(150)
     feats, weight = random_case(structure, torch.float64)
     upstream = torch.randn(len(structure), 7, dtype=torch.float64)
-    found = conv_native(feats, weight, structure.neighbours)
+    found = convolve_native(feats, weight, structure.neighbours)
     wanted = plain_conv(feats, weight, structure.neighbours)
     assert torch.allclose(found, wanted, atol=1e-10)
     got = torch.autograd.grad(found, (feats, weight), upstream)
@@ -47,10 +47,12 @@ def test_float32_gradients_are_close_to_float64(make_structure):
     structure = make_structure(150)
     feats, weight = random_case(structure, torch.float64)
     exact = torch.autograd.grad(
-        conv_native(feats, weight, structure.neighbours).square().sum(), (feats, weight)
+        convolve_native(feats, weight, structure.neighbours).square().sum(), (feats, weight)
     )
     single = [x.detach().float().requires_grad_() for x in (feats, weight)]
-    found = torch.autograd.grad(conv_native(*single, structure.neighbours).square().sum(), single)
+    found = torch.autograd.grad(
+        convolve_native(*single, structure.neighbours).square().sum(), single
+    )
     for a, b in zip(found, exact, strict=True):
         assert float((a.double() - b).norm() / b.norm()) < 1e-5
 
@@ -78,7 +80,7 @@ def test_spconv_refuses_to_train_on_a_cpu(make_structure):
 
 
 def test_a_cpu_uses_the_native_backend():
-    assert chosen_backend(torch.device("cpu")) == "native"
+    assert choose_backend(torch.device("cpu")) == "native"
 
 
 def test_autocast_computes_in_bfloat16(make_structure):

@@ -6,13 +6,13 @@ import pytest
 import torch
 
 from segvigen_model.sparse import structure as module
-from segvigen_model.sparse.structure import Structure, kernel_offsets, pyramid
+from segvigen_model.sparse.structure import Structure, fold_levels, list_kernel_offsets
 from segvigen_model.sparse.tensor import SparseTensor
 
 
 def brute_neighbours(coords):
     rows = {tuple(row): index for index, row in enumerate(coords.tolist())}
-    offsets = kernel_offsets().tolist()
+    offsets = list_kernel_offsets().tolist()
     return torch.tensor(
         [
             [rows.get((b, x + i, y + j, z + k), len(rows)) for i, j, k in offsets]
@@ -22,7 +22,7 @@ def brute_neighbours(coords):
     )
 
 
-@pytest.mark.parametrize("find", [module._neighbours, module._neighbours_by_search])
+@pytest.mark.parametrize("find", [module._find_neighbours, module._find_neighbours_by_search])
 def test_neighbours_equal_a_plain_search(make_structure, find):
     coords = make_structure().coords
     assert torch.equal(find(coords), brute_neighbours(coords))
@@ -30,7 +30,7 @@ def test_neighbours_equal_a_plain_search(make_structure, find):
 
 def test_neighbours_stay_within_their_asset_and_row_of_the_grid():
     coords = torch.tensor([[0, 0, 0, 4095], [0, 0, 1, 0], [1, 0, 0, 4095]], dtype=torch.int32)
-    for find in (module._neighbours, module._neighbours_by_search):
+    for find in (module._find_neighbours, module._find_neighbours_by_search):
         found = find(coords)
         assert (found < 3).sum() == 3, find.__name__  # every voxel sees itself only
 
@@ -74,7 +74,7 @@ def test_unfolding_a_subdivision_makes_its_children(make_structure):
 
 def test_pyramid_leads_back_to_its_voxels(make_structure):
     fine = make_structure()
-    top = pyramid(fine.coords, 2)
+    top = fold_levels(fine.coords, 2)
     assert torch.equal(top.fine.fine.coords, fine.coords)
 
 

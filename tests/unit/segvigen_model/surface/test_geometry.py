@@ -7,16 +7,16 @@ import pytest
 import trimesh
 
 from segvigen_model.config import RegionMergingConfig
-from segvigen_model.surface.geometry import surface_of
-from segvigen_model.surface.region_merging import grow_by_angle, segment_tree
-from segvigen_model.surface.sampling import contacts, sample_faces
+from segvigen_model.surface.geometry import measure_surface
+from segvigen_model.surface.region_merging import build_segment_tree, grow_by_angle
+from segvigen_model.surface.sampling import find_contacts, sample_faces
 from segvigen_model.types import AssetMesh, Material
 
 REGIONS = RegionMergingConfig()
 
 
 def test_box_areas_edges_and_folds(split_box):
-    surface = surface_of(split_box)
+    surface = measure_surface(split_box)
     assert surface.areas.sum() == pytest.approx(10.0)
     assert len(surface.pairs) == 18  # every edge of a closed box joins two of its 12 triangles
     assert surface.components.max() == 0
@@ -30,14 +30,14 @@ def inside_out(mesh):
 
 
 def test_turned_inside_out_gives_the_same_folds_and_normals(split_box):
-    right, turned = surface_of(split_box), surface_of(inside_out(split_box))
+    right, turned = measure_surface(split_box), measure_surface(inside_out(split_box))
     assert np.allclose(np.sort(turned.angles), np.sort(right.angles))
     assert np.allclose(turned.normals, right.normals)
     outwards = right.centers - right.centers.mean(axis=0)
     assert (np.einsum("fi,fi->f", right.normals, outwards) > 0).all()
 
 
-def test_the_larger_closed_pieces_say_which_side_is_outside(two_boxes, split_box):
+def test_the_larger_closed_pieces_decide_which_side_is_outside(two_boxes, split_box):
     # A small box that was mirrored on its own does not turn the others about.
     offset = len(two_boxes.vertices)
     mesh = replace(
@@ -46,9 +46,9 @@ def test_the_larger_closed_pieces_say_which_side_is_outside(two_boxes, split_box
         faces=np.concatenate([two_boxes.faces, inside_out(split_box).faces + offset]),
         face_material=np.zeros(36, np.int32),
     )
-    normals = surface_of(mesh).normals
-    assert np.allclose(normals[:24], surface_of(two_boxes).normals)
-    assert np.allclose(surface_of(inside_out(mesh)).normals, normals)
+    normals = measure_surface(mesh).normals
+    assert np.allclose(normals[:24], measure_surface(two_boxes).normals)
+    assert np.allclose(measure_surface(inside_out(mesh)).normals, normals)
 
 
 def test_a_vertex_without_a_face_changes_nothing(two_boxes):
@@ -60,41 +60,41 @@ def test_a_vertex_without_a_face_changes_nothing(two_boxes):
         face_material=np.zeros(320, np.int32),
     )
     stray = replace(sphere, vertices=np.vstack([sphere.vertices, [[1e5, -1e5, 1e300]]]))
-    plain, told = surface_of(sphere), surface_of(stray)
+    plain, reported = measure_surface(sphere), measure_surface(stray)
     assert len(plain.pairs) == 480
     for each in fields(plain):
-        assert np.array_equal(getattr(plain, each.name), getattr(told, each.name)), each.name
+        assert np.array_equal(getattr(plain, each.name), getattr(reported, each.name)), each.name
     assert np.array_equal(stray.used_vertices, sphere.vertices)
 
 
 def test_an_open_sheet_keeps_its_normals(big_sheet):
-    turned = surface_of(inside_out(big_sheet))
-    assert np.allclose(turned.normals, -surface_of(big_sheet).normals)
+    turned = measure_surface(inside_out(big_sheet))
+    assert np.allclose(turned.normals, -measure_surface(big_sheet).normals)
 
 
 def test_components_and_regions(two_boxes):
-    surface = surface_of(two_boxes)
+    surface = measure_surface(two_boxes)
     assert surface.components.tolist() == [0] * 12 + [1] * 12
     materials = np.zeros(24, np.int32)
     materials[[2, 3]] = 1
     painted = AssetMesh(two_boxes.vertices, two_boxes.faces, materials, (Material(), Material()))
-    assert surface_of(painted).regions.max() == 2
-    assert surface_of(painted).components.max() == 1
+    assert measure_surface(painted).regions.max() == 2
+    assert measure_surface(painted).components.max() == 1
 
 
 def test_degenerate_and_duplicate_faces_survive():
     vertices = np.array([[0, 0, 0], [1, 0, 0], [0, 1, 0], [0, 0, 0]], float)
     faces = np.array([[0, 1, 2], [0, 1, 2], [0, 0, 1], [0, 3, 3]])
     mesh = AssetMesh(vertices, faces, np.zeros(4, np.int32), (Material(),))
-    surface = surface_of(mesh)
+    surface = measure_surface(mesh)
     assert np.isfinite(surface.normals).all()
     assert np.isfinite(surface.angles).all()
     assert surface.components[0] == surface.components[1]
-    assert segment_tree(surface, REGIONS).levels.shape == (9, 4)
+    assert build_segment_tree(surface, REGIONS).levels.shape == (9, 4)
 
 
 def test_samples_lie_on_their_faces_and_weigh_its_area(table):
-    surface = surface_of(table[0])
+    surface = measure_surface(table[0])
     points = sample_faces(surface.triangles, surface.areas, 0.05)
     assert np.allclose(np.bincount(points.face, points.weight), surface.areas)
     offset = np.einsum(
@@ -105,20 +105,20 @@ def test_samples_lie_on_their_faces_and_weigh_its_area(table):
 
 def test_contacts_find_touching_boxes_only(table):
     mesh, parts = table
-    surface = surface_of(mesh)
+    surface = measure_surface(mesh)
     points = sample_faces(surface.triangles, surface.areas, 0.01)
-    pairs, lengths = contacts(points, parts, 0.03)
+    pairs, lengths = find_contacts(points, parts, 0.03)
     assert pairs.tolist() == [[0, 1], [0, 2], [0, 3], [0, 4]]
     assert (lengths > 0).all()
 
 
 def test_tree_is_nested_and_ends_in_regions_and_components(table, big_sheet):
     for mesh in (table[0], big_sheet):
-        tree = segment_tree(surface_of(mesh), REGIONS)
+        tree = build_segment_tree(measure_surface(mesh), REGIONS)
         for fine, coarse in zip(tree.levels[:-1], tree.levels[1:], strict=True):
             first = np.unique(fine, return_index=True)[1]
             assert (coarse[first][fine] == coarse).all()
-    assert tree.level("n5").max() == 4
+    assert tree.get_level("n5").max() == 4
 
 
 def test_tree_does_not_depend_on_place_size_or_face_order(table):
@@ -128,10 +128,10 @@ def test_tree_does_not_depend_on_place_size_or_face_order(table):
     moved = AssetMesh(
         mesh.vertices * 7.5 + 3, mesh.faces[order], mesh.face_material, mesh.materials
     )
-    here = segment_tree(surface_of(mesh), REGIONS).level("n20")[order]
-    there = segment_tree(surface_of(moved), REGIONS).level("n20")
+    here = build_segment_tree(measure_surface(mesh), REGIONS).get_level("n20")[order]
+    there = build_segment_tree(measure_surface(moved), REGIONS).get_level("n20")
     assert len(np.unique(np.stack([here, there]), axis=1).T) == here.max() + 1
 
 
 def test_growing_by_angle_finds_the_sides_of_a_box(split_box):
-    assert grow_by_angle(surface_of(split_box), 0.3).max() == 5
+    assert grow_by_angle(measure_surface(split_box), 0.3).max() == 5

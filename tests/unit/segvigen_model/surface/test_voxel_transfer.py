@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from segvigen_model.config import TransferConfig
-from segvigen_model.surface.geometry import surface_of
-from segvigen_model.surface.voxel_transfer import face_voxels, nearest_voxels
+from segvigen_model.surface.geometry import measure_surface
+from segvigen_model.surface.voxel_transfer import find_nearest_voxels, relate_faces_to_voxels
 from segvigen_model.types import Encoding
 
 
@@ -13,7 +13,7 @@ def relate(mesh, voxelize, grid=32):
     coords, frame = voxelize(mesh, grid)
     none = np.zeros((0, 3))
     encoding = Encoding(grid, 1, coords, coords, none, none, none.astype(np.uint8), frame, "test")
-    return face_voxels(mesh, surface_of(mesh), encoding, TransferConfig()), coords
+    return relate_faces_to_voxels(mesh, measure_surface(mesh), encoding, TransferConfig()), coords
 
 
 def test_labels_survive_the_trip_through_voxels(table, voxelize):
@@ -26,15 +26,15 @@ def test_labels_survive_the_trip_through_voxels(table, voxelize):
 
 def test_constant_stays_constant_and_shares_sum_to_one(table, voxelize):
     relation, coords = relate(table[0], voxelize)
-    assert np.allclose(relation.to_faces(np.full(len(coords), 0.3)), 0.3)
-    assert relation.to_faces(np.ones((len(coords), 2))).shape == (60, 2)
+    assert np.allclose(relation.average_to_faces(np.full(len(coords), 0.3)), 0.3)
+    assert relation.average_to_faces(np.ones((len(coords), 2))).shape == (60, 2)
 
 
 def test_large_face_takes_the_label_that_covers_most_of_it(single_face, voxelize):
     relation, coords = relate(single_face, voxelize)
     labels = (coords[:, 0] < 10).astype(int)  # the wide end of the triangle
     assert relation.labels_to_faces(labels).tolist() == [1]
-    assert relation.to_faces(labels.astype(float))[0] == pytest.approx(0.53, abs=0.1)
+    assert relation.average_to_faces(labels.astype(float))[0] == pytest.approx(0.53, abs=0.1)
 
 
 def test_small_faces_take_the_majority_of_their_corners(big_sheet, voxelize):
@@ -55,4 +55,4 @@ def test_tie_takes_the_lower_label_and_every_voxel_gets_one(two_boxes, voxelize)
 def test_point_beside_all_voxels_takes_the_nearest():
     coords = np.array([[5, 5, 5], [0, 0, 0]], np.int32)
     points = np.array([[5.5, 5.5, 5.5], [2.0, 2.0, 2.0], [9.0, 9.0, 9.0]]) / 16 - 0.5
-    assert nearest_voxels(points, coords, 16).tolist() == [0, 1, 0]
+    assert find_nearest_voxels(points, coords, 16).tolist() == [0, 1, 0]

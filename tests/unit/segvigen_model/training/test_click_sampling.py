@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from segvigen_model.training import patch_data
-from segvigen_model.training.click_sampling import LEAST_ERROR, correction
+from segvigen_model.training.click_sampling import MIN_ERROR_SHARE, find_correction
 
 TARGET = np.repeat([0.0, 1.0], [8, 12])  # of a row of twenty patches
 
@@ -20,9 +20,9 @@ def row(tmp_path_factory):
     patch_data.make_file(path, range(1), patch_data.ExampleOptions(counts=(30, 40)))
     example = next(iter(patch_data.read_file(path)))
     centers = np.stack([np.arange(20.0), np.zeros(20), np.zeros(20)], axis=1)
-    facts = replace(example.facts, centers=centers, areas=np.ones(20))
+    features = replace(example.features, centers=centers, areas=np.ones(20))
     pairs = np.stack([np.arange(19), np.arange(1, 20)], axis=1)
-    return replace(example, facts=facts, pairs=pairs.astype(np.uint16))
+    return replace(example, features=features, pairs=pairs.astype(np.uint16))
 
 
 def mask_of(*ids):
@@ -31,26 +31,26 @@ def mask_of(*ids):
 
 def test_the_middle_of_what_is_missing(row):
     # patches 12 to 19 are missing; 19 is the end of the row and furthest from the border
-    assert correction(row, TARGET, mask_of(*range(8, 12))) == 19
+    assert find_correction(row, TARGET, mask_of(*range(8, 12))) == 19
     # 10 to 16 are missing, with a right patch on either side
-    assert correction(row, TARGET, mask_of(8, 9, 17, 18, 19)) == 13
+    assert find_correction(row, TARGET, mask_of(8, 9, 17, 18, 19)) == 13
 
 
 def test_the_larger_wrong_region_is_first_and_kinds_do_not_join(row):
     # 5, 6, 7 are too much; 8, 9 beside them are missing
-    assert correction(row, TARGET, mask_of(5, 6, 7, *range(10, 20))) == 6
-    small = replace(row, facts=replace(row.facts, areas=np.where(TARGET > 0, 5.0, 1.0)))
-    assert correction(small, TARGET, mask_of(5, 6, 7, *range(10, 20))) in (8, 9)
+    assert find_correction(row, TARGET, mask_of(5, 6, 7, *range(10, 20))) == 6
+    small = replace(row, features=replace(row.features, areas=np.where(TARGET > 0, 5.0, 1.0)))
+    assert find_correction(small, TARGET, mask_of(5, 6, 7, *range(10, 20))) in (8, 9)
 
 
 def test_nothing_to_correct(row):
-    assert correction(row, TARGET, TARGET > 0) is None
-    nearly = np.where(TARGET > 0, 1 - 0.9 * LEAST_ERROR, 0.9 * LEAST_ERROR)
-    assert correction(row, nearly, TARGET > 0) is None
+    assert find_correction(row, TARGET, TARGET > 0) is None
+    nearly = np.where(TARGET > 0, 1 - 0.9 * MIN_ERROR_SHARE, 0.9 * MIN_ERROR_SHARE)
+    assert find_correction(row, nearly, TARGET > 0) is None
 
 
 def test_all_missing_is_clicked_where_the_most_is(row):
     areas = np.ones(20)
     areas[15] = 2.0
-    large = replace(row, facts=replace(row.facts, areas=areas))
-    assert correction(large, np.ones(20), mask_of()) == 15
+    large = replace(row, features=replace(row.features, areas=areas))
+    assert find_correction(large, np.ones(20), mask_of()) == 15

@@ -13,26 +13,26 @@ import numpy as np
 import pytest
 import torch
 
-from segvigen_model.checkpoints.loading import load
+from segvigen_model.checkpoints.loading import load_model
 from segvigen_model.config import TransferConfig
 from segvigen_model.coords import grid_to_latent, mesh_to_unit
 from segvigen_model.datasets import voxel_samples
 from segvigen_model.datasets.procedural import make_asset
-from segvigen_model.evaluation.metrics import mask_iou, miou_matched
-from segvigen_model.evaluation.simulated_clicks import surface_clicks
-from segvigen_model.model.bundle import from_config
+from segvigen_model.evaluation.metrics import compute_mask_iou, compute_miou_matched
+from segvigen_model.evaluation.simulated_clicks import draw_surface_clicks
+from segvigen_model.model.bundle import build_model_from_config
 from segvigen_model.model.inference import ClickSet, draw_masks
 from segvigen_model.model.presets import PRESETS
 from segvigen_model.segmenter import Segmenter
-from segvigen_model.surface.geometry import surface_of
-from segvigen_model.surface.voxel_transfer import face_voxels, nearest_voxels
-from segvigen_model.training.export import export
+from segvigen_model.surface.geometry import measure_surface
+from segvigen_model.surface.voxel_transfer import find_nearest_voxels, relate_faces_to_voxels
+from segvigen_model.training.export import export_checkpoint
 from segvigen_model.training.runs import Run
-from segvigen_model.training.train_flow import FlowOptions, train_flow, with_flow
+from segvigen_model.training.train_flow import FlowOptions, replace_flow, train_flow
 from segvigen_model.training.train_vae import (
     Codec,
     CodecOptions,
-    codec_bundle,
+    build_codec_model,
     measure_normalization,
     train_codec,
 )
@@ -63,27 +63,28 @@ def small_config():
     return replace(preset, grid=GRID, **halves)
 
 
-def own_masks(bundle, made, seed=1):
+def own_masks(model, made, seed=1):
     """The network's masks (P, F) for seeded clicks on every true part, without any geometry."""
-    encoding, surface = Segmenter(bundle).encode(made.mesh), surface_of(made.mesh)
-    relation = face_voxels(made.mesh, surface, encoding, TransferConfig())
+    encoding, surface = Segmenter(model).encode(made.mesh), measure_surface(made.mesh)
+    relation = relate_faces_to_voxels(made.mesh, surface, encoding, TransferConfig())
     rng, sets = np.random.default_rng(seed), []
     for part in range(made.face_labels.max() + 1):
-        clicks = surface_clicks(surface, made.face_labels == part, NUM_CLICKS, rng)
+        clicks = draw_surface_clicks(surface, made.face_labels == part, NUM_CLICKS, rng)
         unit = mesh_to_unit(np.array([click.xyz for click in clicks]), encoding.frame)
-        rows = nearest_voxels(unit, encoding.coords, encoding.grid)
+        rows = find_nearest_voxels(unit, encoding.coords, encoding.grid)
         cells = grid_to_latent(encoding.coords[rows], encoding.factor)
         sets.append(ClickSet(cells, np.ones(NUM_CLICKS, bool)))
-    return np.stack([relation.to_faces(mask) for mask in draw_masks(bundle, encoding, sets)])
+    return np.stack([relation.average_to_faces(mask) for mask in draw_masks(model, encoding, sets)])
 
 
-def scores(bundle, made):
+def scores(model, made):
     """Mean IoU of the masks, and one-to-one mIoU of the exclusive labels made of them."""
-    areas, masks = surface_of(made.mesh).areas, own_masks(bundle, made)
+    areas, masks = measure_surface(made.mesh).areas, own_masks(model, made)
     ious = [
-        mask_iou(mask > 0.5, made.face_labels == part, areas) for part, mask in enumerate(masks)
+        compute_mask_iou(mask > 0.5, made.face_labels == part, areas)
+        for part, mask in enumerate(masks)
     ]
-    return float(np.mean(ious)), miou_matched(masks.argmax(0), made.face_labels, areas)
+    return float(np.mean(ious)), compute_miou_matched(masks.argmax(0), made.face_labels, areas)
 
 
 @pytest.mark.slow
@@ -97,20 +98,22 @@ def test_codec_and_flow_learn_three_shapes_up_to_their_labels(tmp_path):
     (tmp_path / "data.json").write_text(json.dumps({"grid": GRID, "seed": 0, "parts": False}))
 
     config = small_config()
-    start = from_config(config, seed=0)
+    start = build_model_from_config(config, seed=0)
     codec = Codec(start.shape_encoder, start.shape_decoder, start.tex_encoder, start.tex_decoder)
     options = CodecOptions(UNLIMITED_MIN, CODEC_STEPS, batch_size=3, rate=3e-3)
     learnt = train_codec(codec, Run(tmp_path / "codec"), tmp_path, options)
     assert learnt["mask_iou"] > 0.75, learnt
 
     norm = measure_normalization(codec, samples * 8, "cpu")
-    bundle = with_flow(codec_bundle(config, codec, norm, {}), width=96, depth=3, heads=4, seed=0)
-    untrained = [scores(bundle, made)[0] for made in shapes]
+    model = replace_flow(
+        build_codec_model(config, codec, norm, {}), width=96, depth=3, heads=4, seed=0
+    )
+    untrained = [scores(model, made)[0] for made in shapes]
     flow = FlowOptions(UNLIMITED_MIN, FLOW_STEPS, batch_size=6, rate=2e-3, report_every=60)
-    train_flow(bundle, Run(tmp_path / "flow"), tmp_path, flow)
+    train_flow(model, Run(tmp_path / "flow"), tmp_path, flow)
 
-    export(tmp_path / "flow", tmp_path / "checkpoint", tmp_path)
-    shipped = load(tmp_path / "checkpoint")
+    export_checkpoint(tmp_path / "flow", tmp_path / "checkpoint", tmp_path)
+    shipped = load_model(tmp_path / "checkpoint")
     assert shipped.card["flow"]["steps"] > 0
     found = {made.category: scores(shipped, made) for made in shapes}
     assert np.mean([mask for mask, _ in found.values()]) > 0.7, found

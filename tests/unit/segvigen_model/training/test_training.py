@@ -9,8 +9,8 @@ import torch
 from torch import nn
 
 from segvigen_model.datasets import voxel_samples
-from segvigen_model.model.bundle import build
-from segvigen_model.training.runs import Average, Run, draw_curves, warm_cosine
+from segvigen_model.model.bundle import build_model
+from segvigen_model.training.runs import Average, Run, compute_warm_cosine, draw_curves
 from segvigen_model.training.train_vae import Codec, CodecOptions, train_codec
 
 GRID = 16
@@ -20,14 +20,14 @@ GRID = 16
 def folder(tmp_path_factory):
     out = tmp_path_factory.mktemp("data")
     for split in ("train", "validation"):
-        voxel_samples.build(out, grid=GRID, count=4, parts=None, seed=0, split=split)
+        voxel_samples.build_shards(out, grid=GRID, count=4, parts=None, seed=0, split=split)
     return out
 
 
 @pytest.fixture
 def codec():
-    bundle = build("tiny")
-    return Codec(bundle.shape_encoder, bundle.shape_decoder, bundle.tex_encoder, bundle.tex_decoder)
+    model = build_model("tiny")
+    return Codec(model.shape_encoder, model.shape_decoder, model.tex_encoder, model.tex_decoder)
 
 
 def test_run_state_round_trips(tmp_path):
@@ -71,7 +71,7 @@ def test_average_swaps_there_and_back():
 
 
 def test_rate_warms_up_and_falls():
-    rates = [warm_cosine(step, 1000) for step in (0, 99, 500, 1000)]
+    rates = [compute_warm_cosine(step, 1000) for step in (0, 99, 500, 1000)]
     assert rates[0] < 0.02 and rates[1] == 1.0 and rates[1] > rates[2] > rates[3] > 0
 
 

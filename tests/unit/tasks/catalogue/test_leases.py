@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from tasks.catalogue import AssetRow, AssetState, Catalogue, LeaseLost, worker_id
+from tasks.catalogue import AssetRow, AssetState, Catalogue, LeaseLost, make_worker_id
 from tasks.catalogue.leases import is_dead
 from tasks.settings import load_settings
-from tasks.stages.runner import attempt, not_needed
+from tasks.stages.runner import make_not_needed_result, run_stage_safely
 from tasks.storage.store import Store
 from tasks.workspace import Workspace
 
@@ -51,7 +51,7 @@ def fill(catalogue: Catalogue, count: int) -> list[str]:
 
 def dead_worker() -> str:
     """The name of a worker whose process has ended."""
-    code = "from tasks.catalogue import worker_id; print(worker_id('gone'))"
+    code = "from tasks.catalogue import make_worker_id; print(make_worker_id('gone'))"
     run = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=REPOSITORY
     )
@@ -62,7 +62,7 @@ def claim_all(url: str, name: str, queue: mp.Queue[tuple[str, list[str]]]) -> No
     catalogue = Catalogue(url)
     mine: list[str] = []
     while True:
-        rows = catalogue.claim(["registered"], 3, f"{worker_id()}{name}")
+        rows = catalogue.claim(["registered"], 3, f"{make_worker_id()}{name}")
         if not rows:
             break
         for row in rows:
@@ -83,7 +83,7 @@ def test_processes_never_share_an_asset(tmp_path: Path) -> None:
     for worker in workers:
         worker.join()
     assert sorted(asset_id for mine in got for asset_id in mine) == ids
-    assert Catalogue(url).counts()[AssetState.ENCODED] == 40
+    assert Catalogue(url).count_assets()[AssetState.ENCODED] == 40
 
 
 def test_limit_priority_and_release(catalogue: Catalogue) -> None:
@@ -116,7 +116,7 @@ def test_the_dead_lose_their_leases_at_once(catalogue: Catalogue) -> None:
     gone = dead_worker()
     assert is_dead(gone)
     assert len(catalogue.claim(["registered"], 2, gone)) == 2
-    again = catalogue.claim(["registered"], 2, worker_id())
+    again = catalogue.claim(["registered"], 2, make_worker_id())
     assert [row.asset_id for row in again] == ids
     assert [row.attempts for row in again] == [0, 0]
 
@@ -129,10 +129,10 @@ def test_only_what_was_at_work_counts_an_attempt_and_a_killer_is_parked(
     for _ in range(3):
         catalogue.claim(["registered"], 2, gone, max_attempts=3)
         catalogue.start(killer, gone)
-    free = catalogue.claim(["registered"], 2, worker_id(), max_attempts=3)
+    free = catalogue.claim(["registered"], 2, make_worker_id(), max_attempts=3)
     assert [row.asset_id for row in free] == [innocent]
     assert free[0].attempts == 0
-    parked = catalogue.asset(killer)
+    parked = catalogue.get_asset(killer)
     assert (parked.state, parked.attempts) == (AssetState.FAILED, 3)
     assert "died" in str(parked.last_error)
 
@@ -145,15 +145,18 @@ def test_what_was_left_alone_before_a_killer_counts_no_attempt(
     for _ in range(3):
         catalogue.claim(["registered"], 2, gone, max_attempts=3)
         workspace = Workspace(store, store, catalogue, load_settings(), gone)
-        result = attempt(
-            workspace, "test", innocent, partial(not_needed, "test", catalogue, innocent)
+        result = run_stage_safely(
+            workspace,
+            "test",
+            innocent,
+            partial(make_not_needed_result, "test", catalogue, innocent),
         )
         assert result.note == "asset is registered"
-        assert catalogue.asset(innocent).lease_owner == gone
+        assert catalogue.get_asset(innocent).lease_owner == gone
         catalogue.start(killer, gone)
-    free = catalogue.claim(["registered"], 2, worker_id(), max_attempts=3)
+    free = catalogue.claim(["registered"], 2, make_worker_id(), max_attempts=3)
     assert [(row.asset_id, row.attempts) for row in free] == [(innocent, 0)]
-    assert catalogue.asset(killer).state is AssetState.FAILED
+    assert catalogue.get_asset(killer).state is AssetState.FAILED
 
 
 def test_who_was_overtaken_changes_nothing_though_nobody_holds_the_asset(
@@ -168,7 +171,10 @@ def test_who_was_overtaken_changes_nothing_though_nobody_holds_the_asset(
         catalogue.record_failure(asset_id, "too late", worker="slow")
     with pytest.raises(LeaseLost, match="nobody"):
         catalogue.move(asset_id, "rejected", reason="no_voxels", worker="slow")
-    assert (catalogue.asset(asset_id).state, catalogue.asset(asset_id).attempts) == ("encoded", 0)
+    assert (catalogue.get_asset(asset_id).state, catalogue.get_asset(asset_id).attempts) == (
+        "encoded",
+        0,
+    )
 
 
 def test_retry_after_holds_an_asset_back(catalogue: Catalogue, clock: Clock) -> None:
@@ -178,12 +184,12 @@ def test_retry_after_holds_an_asset_back(catalogue: Catalogue, clock: Clock) -> 
     assert catalogue.claim(["registered"], 1, "w") == []
     clock.now += 31
     assert len(catalogue.claim(["registered"], 1, "w")) == 1
-    assert catalogue.asset(asset_id).attempts == 1
+    assert catalogue.get_asset(asset_id).attempts == 1
 
 
-def test_a_worker_knows_the_living_and_strangers() -> None:
-    assert not is_dead(worker_id("x"))
+def test_a_worker_recognizes_living_and_foreign_processes() -> None:
+    assert not is_dead(make_worker_id("x"))
     assert not is_dead("other-machine/1/2/x")
     assert not is_dead("anything")
-    recycled = worker_id().replace(f"/{os.getpid()}/", "/1/")
+    recycled = make_worker_id().replace(f"/{os.getpid()}/", "/1/")
     assert is_dead(recycled)  # process 1 lives, but began at another time

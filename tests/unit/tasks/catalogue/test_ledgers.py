@@ -12,13 +12,13 @@ from tasks.catalogue import (
     Catalogue,
     CheckpointRow,
     ClickRow,
+    EditCommandRow,
     LabelSetRow,
     ProposalRow,
     RawRow,
     ReviewTaskRow,
     ShardMemberRow,
     ShardVersionRow,
-    VerbRow,
 )
 
 A = "a" * 64
@@ -44,41 +44,41 @@ def test_raw_objects_and_cursors(catalogue: Catalogue) -> None:
     catalogue.raw.record(RawRow("a.glb", "e1", 5, asset_id=A))
     catalogue.raw.record(RawRow("b.glb", "e2", 0, reason="empty_file", detail="0 bytes"))
     catalogue.raw.record(RawRow("a.glb", "e3", 6, asset_id=A))
-    assert catalogue.raw.etags() == {"a.glb": "e3", "b.glb": "e2"}
-    assert [row.key for row in catalogue.raw.all(A)] == ["a.glb"]
+    assert catalogue.raw.list_etags() == {"a.glb": "e3", "b.glb": "e2"}
+    assert [row.key for row in catalogue.raw.list_all(A)] == ["a.glb"]
     row = catalogue.raw.get("b.glb")
     assert row is not None
     assert row.reason == "empty_file"
     assert catalogue.raw.get("c.glb") is None
-    assert catalogue.raw.cursor("pull") is None
+    assert catalogue.raw.get_cursor("pull") is None
     catalogue.raw.set_cursor("pull", "t1")
     catalogue.raw.set_cursor("pull", "t2")
-    assert catalogue.raw.cursor("pull") == "t2"
+    assert catalogue.raw.get_cursor("pull") == "t2"
 
 
 def test_review_tasks_are_keyed_by_asset_and_round(catalogue: Catalogue) -> None:
     catalogue.reviews.add_task(ReviewTaskRow(A, 0, 1, 10, "p", "s", "b"))
     catalogue.reviews.add_task(ReviewTaskRow(A, 0, 1, 11, "p", "s", "b"))
     catalogue.reviews.add_task(ReviewTaskRow(A, 1, 1, 11, "p", "s", "b"))
-    task = catalogue.reviews.task(A, 0)
+    task = catalogue.reviews.get_task(A, 0)
     assert task is not None
     assert task.task_id == 11
-    assert [t.round for t in catalogue.reviews.tasks(A)] == [0, 1]
-    assert catalogue.reviews.task(A, 2) is None
+    assert [t.round for t in catalogue.reviews.list_tasks(A)] == [0, 1]
+    assert catalogue.reviews.get_task(A, 2) is None
 
 
 def test_an_answer_is_stored_once_per_version(catalogue: Catalogue) -> None:
     assert catalogue.reviews.record_annotation(answer())
     assert not catalogue.reviews.record_annotation(answer())
-    assert [a.unique_id for a in catalogue.reviews.uninterpreted()] == ["u1"]
+    assert [a.unique_id for a in catalogue.reviews.list_uninterpreted()] == ["u1"]
     first = answer().updated_at
     catalogue.reviews.interpret("u1", first, verdict="refine", clicks=[click(first, 0)])
     catalogue.reviews.interpret(
         "u1", first, verdict="refine", note="n", clicks=[click(first, 0), click(first, 1)]
     )
-    assert catalogue.reviews.uninterpreted() == []
-    assert [c.number for c in catalogue.reviews.clicks(A, 0)] == [0, 1]
-    stored = catalogue.reviews.annotation("u1", first)
+    assert catalogue.reviews.list_uninterpreted() == []
+    assert [c.number for c in catalogue.reviews.list_clicks(A, 0)] == [0, 1]
+    stored = catalogue.reviews.get_annotation("u1", first)
     assert stored is not None
     assert (stored.verdict, stored.note, stored.raw) == (
         "refine",
@@ -92,57 +92,57 @@ def test_only_the_newest_version_of_an_answer_counts(catalogue: Catalogue) -> No
     for at, clicks in ((old, [click(old, 0), click(old, 1)]), (new, [click(new, 0)])):
         catalogue.reviews.record_annotation(answer(at))
         catalogue.reviews.interpret("u1", at, verdict="refine", clicks=clicks)
-    assert [a.updated_at for a in catalogue.reviews.annotations(A)] == [new]
-    assert [c.updated_at for c in catalogue.reviews.clicks(A)] == [new]
-    assert catalogue.reviews.annotations(A, 1) == []
+    assert [a.updated_at for a in catalogue.reviews.list_annotations(A)] == [new]
+    assert [c.updated_at for c in catalogue.reviews.list_clicks(A)] == [new]
+    assert catalogue.reviews.list_annotations(A, 1) == []
 
 
 def test_proposals_by_round(catalogue: Catalogue) -> None:
-    assert catalogue.latest_proposal(A) is None
+    assert catalogue.get_latest_proposal(A) is None
     catalogue.add_proposal(ProposalRow(A, 1, "k1", "s", 3, 0.5, "c", {"seed": 1}))
     catalogue.add_proposal(ProposalRow(A, 0, "k0", "s", 3, 0.5, "c"))
-    latest = catalogue.latest_proposal(A)
+    latest = catalogue.get_latest_proposal(A)
     assert latest is not None
     assert (latest.key, latest.provenance) == ("k1", {"seed": 1})
     catalogue.add_proposal(ProposalRow(A, 1, "k2", "s", 3, 0.5, "c"))
-    assert [p.key for p in catalogue.proposals(A)] == ["k0", "k2"]
+    assert [p.key for p in catalogue.list_proposals(A)] == ["k0", "k2"]
 
 
 def test_results(catalogue: Catalogue) -> None:
     label = LabelSetRow("l1", A, "k", "s", "p", "q", 3, 2, 1, 9.5, "ann")
     assert catalogue.labels.add(label)
     assert not catalogue.labels.add(label)
-    latest = catalogue.labels.latest(A)
+    latest = catalogue.labels.get_latest(A)
     assert latest is not None
     assert latest.label_id == "l1"
     version = ShardVersionRow("parts", "v1", "m", "s", 1, 100)
     member = ShardMemberRow("parts", "v1", A, "l1", "t")
     assert catalogue.labels.add_shards(version, [member])
     assert not catalogue.labels.add_shards(version, [member])
-    assert catalogue.labels.shard_members("parts", "v1") == [member]
-    assert [v.version for v in catalogue.labels.shard_versions("parts")] == ["v1"]
+    assert catalogue.labels.list_shard_members("parts", "v1") == [member]
+    assert [v.version for v in catalogue.labels.list_shard_versions("parts")] == ["v1"]
     catalogue.labels.set_checkpoint(CheckpointRow("current", "a", "1"))
     catalogue.labels.set_checkpoint(CheckpointRow("current", "b", "2", {"iou": 0.5}))
-    row = catalogue.labels.checkpoint()
+    row = catalogue.labels.get_checkpoint()
     assert row is not None
     assert (row.location, row.detail) == ("b", {"iou": 0.5})
-    kinds = [event.kind for event in catalogue.events()]
+    kinds = [event.kind for event in catalogue.list_events()]
     assert kinds == ["label_set", "shards", "checkpoint", "checkpoint"]
 
 
-def verb(updated_at: str, number: int, parts: tuple[int, ...] = (1, 2)) -> VerbRow:
-    return VerbRow("u1", updated_at, number, A, 0, "r", "merge", parts)
+def verb(updated_at: str, number: int, parts: tuple[int, ...] = (1, 2)) -> EditCommandRow:
+    return EditCommandRow("u1", updated_at, number, A, 0, "r", "merge", parts)
 
 
-def test_verbs_come_and_go_with_their_answer(catalogue: Catalogue) -> None:
+def test_edit_commands_come_and_go_with_their_answer(catalogue: Catalogue) -> None:
     old, new = "2026-01-01T00:00:00Z", "2026-01-02T00:00:00Z"
-    for at, verbs in ((old, [verb(old, 0)]), (new, [verb(new, 1, (4, 3)), verb(new, 0)])):
+    for at, commands in ((old, [verb(old, 0)]), (new, [verb(new, 1, (4, 3)), verb(new, 0)])):
         catalogue.reviews.record_annotation(answer(at))
         for _ in range(2):  # again after a kill
-            catalogue.reviews.interpret("u1", at, verdict="refine", verbs=verbs)
-    assert catalogue.reviews.verbs(A) == [verb(new, 0), verb(new, 1, (4, 3))]
-    assert catalogue.reviews.verbs(A, 1) == []
-    assert catalogue.events(A, "interpreted")[-1].detail["verbs"] == 2
+            catalogue.reviews.interpret("u1", at, verdict="refine", commands=commands)
+    assert catalogue.reviews.list_edit_commands(A) == [verb(new, 0), verb(new, 1, (4, 3))]
+    assert catalogue.reviews.list_edit_commands(A, 1) == []
+    assert catalogue.list_events(A, "interpreted")[-1].detail["verbs"] == 2
 
 
 def test_late_versions_stand_beside_the_history_of_their_round(catalogue: Catalogue) -> None:
@@ -150,38 +150,40 @@ def test_late_versions_stand_beside_the_history_of_their_round(catalogue: Catalo
     on_time, changed, later = (f"2026-01-0{day}T00:00:00Z" for day in (1, 2, 3))
     for at in (on_time, changed):
         reviews.record_annotation(answer(at))
-        reviews.interpret("u1", at, verdict="refine", clicks=[click(at, 0)], verbs=[verb(at, 0)])
+        reviews.interpret("u1", at, verdict="refine", clicks=[click(at, 0)], commands=[verb(at, 0)])
     reviews.record_annotation(replace(answer(later), is_late=True))
     reviews.interpret("u1", later, verdict="accept")
-    rows = [(row.updated_at, row.is_late) for row in reviews.annotations(A, 0)]
+    rows = [(row.updated_at, row.is_late) for row in reviews.list_annotations(A, 0)]
     assert rows == [(changed, False), (later, True)]
-    assert [row.updated_at for row in reviews.clicks(A)] == [changed]
-    assert [row.updated_at for row in catalogue.quality.answers()] == [changed, later]
+    assert [row.updated_at for row in reviews.list_clicks(A)] == [changed]
+    assert [row.updated_at for row in catalogue.quality.list_annotations()] == [changed, later]
     assert not reviews.record_annotation(answer(later)), "one version is stored once"
-    assert catalogue.reviews.annotation("u1", later).is_late
+    assert catalogue.reviews.get_annotation("u1", later).is_late
 
 
 @pytest.mark.parametrize("only", [None, "2026-01-02T00:00:00Z"])
-def test_what_is_set_aside_loses_its_clicks_and_keeps_its_rows(
+def test_what_is_background_part_loses_its_clicks_and_keeps_its_rows(
     catalogue: Catalogue, only: str | None
 ) -> None:
     first, second = "2026-01-01T00:00:00Z", "2026-01-02T00:00:00Z"
     for at in (first, second):
         catalogue.reviews.record_annotation(answer(at))
         catalogue.reviews.interpret("u1", at, verdict="refine", clicks=[click(at, 0)])
-    catalogue.reviews.set_aside(A, "u1", only)
-    marks = [catalogue.reviews.annotation("u1", at).is_late for at in (first, second)]
+    catalogue.reviews.mark_late(A, "u1", only)
+    marks = [catalogue.reviews.get_annotation("u1", at).is_late for at in (first, second)]
     assert marks == [only is None, True]
-    assert [c.updated_at for c in catalogue.reviews.clicks(A)] == ([first] if only else [])
-    catalogue.reviews.set_aside(A, "u1", only)
-    assert len(catalogue.events(A, "set_aside")) == 1, "again is no change"
+    assert [c.updated_at for c in catalogue.reviews.list_clicks(A)] == ([first] if only else [])
+    catalogue.reviews.mark_late(A, "u1", only)
+    assert len(catalogue.list_events(A, "set_aside")) == 1, "again is no change"
 
 
 def test_what_an_object_lacks_is_known_until_it_is_seen_again(tmp_path: Path) -> None:
     raw = Catalogue(f"sqlite:///{tmp_path}/c.db").raw
     raw.record(RawRow("a.gltf", "e1", 5, reason="missing_side_file"), ["a.bin"])
     raw.record(RawRow("b.obj", "e1", 5, asset_id=A), ["b.mtl"])
-    assert raw.awaited() == {"a.gltf": ["a.bin"], "b.obj": ["b.mtl"]}
-    assert raw.parked_for("missing_side_file") == {"a.gltf"}
+    assert raw.list_awaited() == {"a.gltf": ["a.bin"], "b.obj": ["b.mtl"]}
+    assert raw.list_parked("missing_side_file") == {"a.gltf"}
     raw.record(RawRow("a.gltf", "e1", 5, asset_id=A))
-    assert raw.awaited() == {"b.obj": ["b.mtl"]} and raw.parked_for("missing_side_file") == set()
+    assert (
+        raw.list_awaited() == {"b.obj": ["b.mtl"]} and raw.list_parked("missing_side_file") == set()
+    )

@@ -55,23 +55,23 @@ def test_random_moves_never_break_the_table(
         else:
             with pytest.raises(IllegalMove):
                 catalogue.move(A, new)
-        assert catalogue.asset(A).state is state
-    assert len(catalogue.events(A, "moved")) == moved
-    assert catalogue.counts()[state] == 1
-    assert sum(catalogue.counts().values()) == 1
+        assert catalogue.get_asset(A).state is state
+    assert len(catalogue.list_events(A, "moved")) == moved
+    assert catalogue.count_assets()[state] == 1
+    assert sum(catalogue.count_assets().values()) == 1
 
 
 def test_register_twice_is_once(catalogue: Catalogue) -> None:
     assert not catalogue.register(AssetRow(A, AssetState.REGISTERED, name="other"))
-    assert catalogue.asset(A).name == "chair"
-    assert len(catalogue.events(A, "registered")) == 1
+    assert catalogue.get_asset(A).name == "chair"
+    assert len(catalogue.list_events(A, "registered")) == 1
 
 
-def test_move_stores_facts_and_says_what_is_wrong(catalogue: Catalogue) -> None:
+def test_move_stores_facts_and_reports_what_is_wrong(catalogue: Catalogue) -> None:
     assert catalogue.move(A, "encoded", encoding_key="k").encoding_key == "k"
     with pytest.raises(CatalogueError, match="colour"):
         catalogue.move(A, "proposed", colour="red")
-    assert catalogue.asset(A).state is AssetState.ENCODED
+    assert catalogue.get_asset(A).state is AssetState.ENCODED
     with pytest.raises(CatalogueError, match="unknown asset"):
         catalogue.move("b" * 64, "encoded")
     with pytest.raises(IllegalMove, match="encoded -> sharded is not allowed; only"):
@@ -130,23 +130,23 @@ def test_a_lost_lease_cannot_move(catalogue: Catalogue) -> None:
 
 
 def test_a_transaction_is_all_or_nothing(catalogue: Catalogue) -> None:
-    num_events = len(catalogue.events())
+    num_events = len(catalogue.list_events())
     with pytest.raises(IllegalMove), catalogue.transaction():
         catalogue.move(A, "encoded")
         catalogue.add_proposal(ProposalRow(A, 0, "k", "s", 2, 0.5, "c"))
         catalogue.move(A, "sharded")
-    assert catalogue.asset(A).state is AssetState.REGISTERED
-    assert catalogue.latest_proposal(A) is None
-    assert len(catalogue.events()) == num_events
+    assert catalogue.get_asset(A).state is AssetState.REGISTERED
+    assert catalogue.get_latest_proposal(A) is None
+    assert len(catalogue.list_events()) == num_events
 
 
 def test_unusable_urls_are_refused() -> None:
-    for url, said in (
+    for url, message in (
         ("sqlite://", "in-memory"),
         ("mysql://x/y", "mysql"),
         ("nonsense", "cannot be read"),
     ):
-        with pytest.raises(CatalogueError, match=said):
+        with pytest.raises(CatalogueError, match=message):
             Catalogue(url)
 
 
@@ -157,7 +157,7 @@ import multiprocessing, sys
 from tasks.catalogue import Catalogue
 
 catalogue = Catalogue(sys.argv[1])
-catalogue.asset(sys.argv[2])
+catalogue.get_asset(sys.argv[2])
 fork = multiprocessing.get_context("fork")
 child = fork.Process(target=catalogue.move, args=(sys.argv[2], "encoded"))
 child.start()
@@ -173,4 +173,4 @@ def test_a_forked_child_has_connections_of_its_own(tmp_path: Path, catalogue: Ca
         [sys.executable, "-c", FORK, url, A], capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
-    assert catalogue.asset(A).state is AssetState.PROPOSED
+    assert catalogue.get_asset(A).state is AssetState.PROPOSED

@@ -16,13 +16,13 @@ from tasks.catalogue import (
     Catalogue,
     CopyRole,
     CopyRow,
+    EditCommandRow,
     FindingKind,
     FindingRow,
     GateRow,
     ProposalRow,
-    VerbRow,
 )
-from tasks.catalogue.mapping import Row, table_of, values
+from tasks.catalogue.mapping import Row, table_of, to_column_values
 
 A = "a" * 64
 
@@ -35,7 +35,7 @@ def catalogue(tmp_path: Path) -> Catalogue:
 def rows(catalogue: Catalogue) -> list[Row]:
     """One row as it is built, and one as it is read."""
     catalogue.register(AssetRow(A, AssetState.REGISTERED, name="chair"))
-    return [AssetRow(A, AssetState.REGISTERED, name="chair"), catalogue.asset(A)]
+    return [AssetRow(A, AssetState.REGISTERED, name="chair"), catalogue.get_asset(A)]
 
 
 def test_no_value_of_a_row_can_be_changed(catalogue: Catalogue) -> None:
@@ -63,37 +63,37 @@ def test_rows_are_compared_copied_and_hashed_by_their_values(catalogue: Catalogu
 def test_a_row_that_was_read_stays_as_it_was(catalogue: Catalogue) -> None:
     before = rows(catalogue)[1]
     with catalogue.transaction():
-        locked = catalogue.locked(A)
+        locked = catalogue.lock_asset(A)
         moved = catalogue.move(A, "encoded", encoding_key="k")
         assert (locked.state, locked.encoding_key) == (AssetState.REGISTERED, None)
-        assert moved == catalogue.asset(A) and moved.encoding_key == "k"
+        assert moved == catalogue.get_asset(A) and moved.encoding_key == "k"
     assert before.state is AssetState.REGISTERED
-    assert catalogue.asset(A) == moved
+    assert catalogue.get_asset(A) == moved
 
 
 def test_what_moves_return_is_what_is_stored(catalogue: Catalogue) -> None:
     rows(catalogue)
     (claimed,) = catalogue.claim(["registered"], 1, "w")
-    assert claimed == catalogue.asset(A)
-    assert catalogue.record_failure(A, "boom", worker="w") == catalogue.asset(A)
-    assert catalogue.move(A, "rejected", reason="r", detail="d") == catalogue.asset(A)
+    assert claimed == catalogue.get_asset(A)
+    assert catalogue.record_failure(A, "boom", worker="w") == catalogue.get_asset(A)
+    assert catalogue.move(A, "rejected", reason="r", detail="d") == catalogue.get_asset(A)
 
 
 def test_types_come_back_as_they_were_given(catalogue: Catalogue) -> None:
     catalogue.add_proposal(ProposalRow(A, 0, "k", "s", 2, 0.5, "c", {"seed": [1, None]}))
-    assert catalogue.proposals(A)[0].provenance == {"seed": [1, None]}
+    assert catalogue.list_proposals(A)[0].provenance == {"seed": [1, None]}
     catalogue.reviews.record_annotation(AnnotationRow("u", "t", 1, 2, A, 0, "ann", {"id": 1}))
-    edit = VerbRow("u", "t", 0, A, 0, "r", "merge", (2, 1))
-    catalogue.reviews.interpret("u", "t", verdict=None, verbs=[edit])
-    assert catalogue.reviews.verbs(A) == [edit]
+    edit = EditCommandRow("u", "t", 0, A, 0, "r", "merge", (2, 1))
+    catalogue.reviews.interpret("u", "t", verdict=None, commands=[edit])
+    assert catalogue.reviews.list_edit_commands(A) == [edit]
     quality = catalogue.quality
-    quality.add_copy(CopyRow("b" * 64, CopyRole.SECOND, A))
+    quality.add_copy(CopyRow("b" * 64, CopyRole.DOUBLE, A))
     quality.add_finding(FindingRow(A, FindingKind.GAIN, "l"))
     quality.add_decision(GateRow(A, 0, "r", False, True, ("why",)))
-    assert quality.copies()[0].role is CopyRole.SECOND
-    assert quality.findings()[0].kind is FindingKind.GAIN
-    assert quality.decision(A, 0).doubts == ["why"]
-    assert catalogue.counts()[AssetState.REGISTERED] == 0
+    assert quality.list_copies()[0].role is CopyRole.DOUBLE
+    assert quality.list_findings()[0].kind is FindingKind.GAIN
+    assert quality.get_decision(A, 0).doubts == ["why"]
+    assert catalogue.count_assets()[AssetState.REGISTERED] == 0
 
 
 def test_every_column_is_a_field_and_every_field_a_column() -> None:
@@ -102,4 +102,4 @@ def test_every_column_is_a_field_and_every_field_a_column() -> None:
         columns = [column.name for column in table_of(kind).columns]
         assert len(columns) == len(fields(kind)), kind
     row = GateRow(A, 0, "r", True, False, ["x"])
-    assert values(row)["rejection_reasons"] == ["x"]
+    assert to_column_values(row)["rejection_reasons"] == ["x"]

@@ -59,19 +59,19 @@ def differences(url: str) -> list[Any]:
 def described(url: str) -> dict[str, Any]:
     """Columns, keys and indexes of every table."""
     engine = open_engine(url)
-    look = sa.inspect(engine)
+    crop = sa.inspect(engine)
     tables = {
         name: {
             "columns": {
                 column["name"]: (str(column["type"]), column["nullable"], column["default"])
-                for column in look.get_columns(name)
+                for column in crop.get_columns(name)
             },
-            "key": look.get_pk_constraint(name)["constrained_columns"],
+            "key": crop.get_pk_constraint(name)["constrained_columns"],
             "indexes": sorted(
-                (index["name"], tuple(index["column_names"])) for index in look.get_indexes(name)
+                (index["name"], tuple(index["column_names"])) for index in crop.get_indexes(name)
             ),
         }
-        for name in look.get_table_names()
+        for name in crop.get_table_names()
         if name != "alembic_version"
     }
     engine.dispose()
@@ -122,41 +122,45 @@ def test_an_old_catalogue_is_upgraded_when_it_is_opened(tmp_path: Path, old_cata
 
 def test_late_annotations_have_a_column(tmp_path: Path, old_catalogue: Any) -> None:
     reviews = Catalogue(old_catalogue.write(tmp_path / "c.db")).reviews
-    rows = reviews.annotations(IN_REVIEW)
+    rows = reviews.list_annotations(IN_REVIEW)
     assert [(row.round, row.is_late, row.verdict) for row in rows] == [
         *[(0, False, "refine"), (0, True, "accept"), (1, False, None)]
     ]
     assert len({row.unique_id for row in rows}) == 2
-    assert not any("#" in row.unique_id for row in [*rows, *reviews.annotations(TWICE)])
-    assert len(reviews.clicks(IN_REVIEW)) == 3 and len(reviews.verbs(IN_REVIEW)) == 2
+    assert not any("#" in row.unique_id for row in [*rows, *reviews.list_annotations(TWICE)])
+    assert (
+        len(reviews.list_clicks(IN_REVIEW)) == 3 and len(reviews.list_edit_commands(IN_REVIEW)) == 2
+    )
     # The version that was stored under both ids is the one in the round's history.
-    assert [(row.is_late, row.verdict) for row in reviews.annotations(TWICE)] == [
+    assert [(row.is_late, row.verdict) for row in reviews.list_annotations(TWICE)] == [
         *[(True, "refine"), (False, "accept")]
     ]
 
 
 def test_work_goes_on_in_an_upgraded_catalogue(tmp_path: Path, old_catalogue: Any) -> None:
     catalogue = Catalogue(old_catalogue.write(tmp_path / "c.db"))
-    num_events = len(catalogue.events())
+    num_events = len(catalogue.list_events())
     (claimed,) = catalogue.claim(["registered"], 5, "w")
     assert catalogue.move(claimed.asset_id, "encoded", worker="w").state is AssetState.ENCODED
     assert catalogue.retry(SKIPPED).state is AssetState.PROPOSED
     assert catalogue.register(AssetRow("f" * 64, AssetState.REGISTERED))
-    (open_one,) = [row for row in catalogue.reviews.uninterpreted() if row.asset_id == IN_REVIEW]
+    (open_one,) = [
+        row for row in catalogue.reviews.list_uninterpreted() if row.asset_id == IN_REVIEW
+    ]
     catalogue.reviews.interpret(open_one.unique_id, open_one.updated_at, verdict="accept")
-    catalogue.reviews.set_aside(IN_REVIEW, open_one.unique_id)
-    late = catalogue.reviews.annotation(open_one.unique_id, open_one.updated_at)
+    catalogue.reviews.mark_late(IN_REVIEW, open_one.unique_id)
+    late = catalogue.reviews.get_annotation(open_one.unique_id, open_one.updated_at)
     assert late is not None and late.is_late
     again = AnnotationRow(
         *(late.unique_id, late.updated_at, 2, 7, IN_REVIEW, 1, "ann", {"id": 2}), is_late=False
     )
     assert not catalogue.reviews.record_annotation(again), "one version is stored once"
-    (label_set, _) = catalogue.quality.unmeasured("gate")
+    (label_set, _) = catalogue.quality.list_uncompared("gate")
     catalogue.quality.add_finding(
         FindingRow(label_set.asset_id, FindingKind.GAIN, label_set.label_id, "ann", iou=0.5)
     )
-    assert len(catalogue.quality.unmeasured("gate")) == 1
-    events = catalogue.events()
+    assert len(catalogue.quality.list_uncompared("gate")) == 1
+    events = catalogue.list_events()
     assert len(events) > num_events + 5
     assert events[-1].event_id > events[num_events - 1].event_id
 
@@ -170,25 +174,27 @@ def test_an_earlier_catalogue_gets_the_tables_that_came_later(
         for table in (*later, "quality_findings"):
             connection.execute(f"DROP TABLE {table}")
     catalogue = Catalogue(url)
-    assert catalogue.reviews.verbs(IN_REVIEW) == [] == catalogue.quality.copies()
-    assert len(catalogue.reviews.annotations(IN_REVIEW)) == 3
+    assert catalogue.reviews.list_edit_commands(IN_REVIEW) == [] == catalogue.quality.list_copies()
+    assert len(catalogue.reviews.list_annotations(IN_REVIEW)) == 3
     assert differences(url) == []
 
 
 @pytest.mark.parametrize(
-    ("statement", "said"),
+    ("statement", "message"),
     [
         ("UPDATE alembic_version SET version_num = '0099'", "revision 0099, newer than this"),
         ("DROP TABLE alembic_version", "schema 'alembic' and no revision"),
         ("DELETE FROM alembic_version", "schema 'alembic' and no revision"),
     ],
 )
-def test_what_this_code_cannot_know_is_refused(tmp_path: Path, statement: str, said: str) -> None:
+def test_what_this_code_cannot_know_is_refused(
+    tmp_path: Path, statement: str, message: str
+) -> None:
     Catalogue(url := f"sqlite:///{tmp_path}/c.db")
     with sqlite3.connect(tmp_path / "c.db") as connection:
         connection.execute(statement)
     for use in (Catalogue, upgrade_catalogue):
-        with pytest.raises(CatalogueError, match=said):
+        with pytest.raises(CatalogueError, match=message):
             use(url)
     assert backups(tmp_path) == []
 
@@ -199,10 +205,10 @@ def test_version_0_1_refuses_the_present_schema(
 ) -> None:
     url = old_catalogue.write(tmp_path / "c.db") if is_upgraded else f"sqlite:///{tmp_path}/c.db"
     # That version works only where this row has the value "1".
-    assert Catalogue(url).raw.cursor("schema_version") == "alembic"
+    assert Catalogue(url).raw.get_cursor("schema_version") == "alembic"
 
 
-def test_the_command_tells_what_was_done(tmp_path: Path, old_catalogue: Any) -> None:
+def test_the_command_reports_what_was_done(tmp_path: Path, old_catalogue: Any) -> None:
     url = old_catalogue.write(tmp_path / "c.db")
     done = upgrade_catalogue(url)
     assert (done.before, done.after) == ("0001", HEAD)
@@ -216,7 +222,7 @@ def test_the_command_tells_what_was_done(tmp_path: Path, old_catalogue: Any) -> 
 def _open(url: str, start: Any, queue: mp.Queue[str]) -> None:
     start.wait(60)
     try:
-        queue.put(str(sum(Catalogue(url).counts().values())))
+        queue.put(str(sum(Catalogue(url).count_assets().values())))
     except Exception as err:  # the other process must hear of it
         queue.put(repr(err))
 

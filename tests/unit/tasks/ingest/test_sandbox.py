@@ -17,7 +17,14 @@ import trimesh
 from segvigen_model.errors import AssetRejected
 from segvigen_model.mesh.formats.limits import MeshLimits
 from segvigen_model.mesh.io import load_mesh
-from tasks.ingest.sandbox import PROGRAM, Parser, ParserBudget, ParserFault, facts_of, shared_parser
+from tasks.ingest.sandbox import (
+    PROGRAM,
+    Parser,
+    ParserBudget,
+    ParserFault,
+    get_shared_parser,
+    summarize_mesh,
+)
 
 PLENTY = ParserBudget(seconds=60.0, gib=16.0)
 NOISY = """
@@ -46,14 +53,14 @@ def parser_of() -> Iterator[Callable[..., Parser]]:
         each.close()
 
 
-def test_it_says_what_reading_here_says(make_boxes: Callable[..., bytes]) -> None:
-    parser = shared_parser()
+def test_it_gives_the_same_as_loading_here(make_boxes: Callable[..., bytes]) -> None:
+    parser = get_shared_parser()
     for count in (1, 3):
         mesh = load_mesh(make_boxes(count), "glb")
-        facts = parser.measure(make_boxes(count), "glb", {}, MeshLimits(), PLENTY)
-        assert facts == facts_of(mesh)
-    assert (facts["num_faces"], facts["num_components"]) == (36, 3)
-    assert facts["surface_area"] == pytest.approx(18) and np.shape(facts["bounds"]) == (2, 3)
+        features = parser.measure_mesh(make_boxes(count), "glb", {}, MeshLimits(), PLENTY)
+        assert features == summarize_mesh(mesh)
+    assert (features["num_faces"], features["num_components"]) == (36, 3)
+    assert features["surface_area"] == pytest.approx(18) and np.shape(features["bounds"]) == (2, 3)
 
 
 def test_bounds_are_of_what_faces_have() -> None:
@@ -61,28 +68,28 @@ def test_bounds_are_of_what_faces_have() -> None:
     text = box.replace("OFF\n8 ", "OFF\n9 ")
     head, points, faces = text.split("\n")[:2], text.split("\n")[2:10], text.split("\n")[10:]
     data = "\n".join([*head, *points, "1e5 0 0", *faces]).encode()
-    facts = shared_parser().measure(data, "off", {}, MeshLimits(), PLENTY)
-    assert (facts["num_vertices"], facts["num_components"]) == (9, 1)
-    assert facts["bounds"] == [[-0.5] * 3, [0.5] * 3]
+    features = get_shared_parser().measure_mesh(data, "off", {}, MeshLimits(), PLENTY)
+    assert (features["num_vertices"], features["num_components"]) == (9, 1)
+    assert features["bounds"] == [[-0.5] * 3, [0.5] * 3]
 
 
 def test_side_files_arrive_whole_and_by_name() -> None:
     box = trimesh.creation.box()
     text = "mtllib red.mtl\nusemtl red\n" + box.export(file_type="obj")
     side = {"red.mtl": b"newmtl red\nKd 1 0 0\n"}
-    facts = shared_parser().measure(text.encode(), "obj", side, MeshLimits(), PLENTY)
-    assert facts == facts_of(load_mesh(text.encode(), "obj", side_files=side))
-    assert facts["num_materials"] == 1
+    features = get_shared_parser().measure_mesh(text.encode(), "obj", side, MeshLimits(), PLENTY)
+    assert features == summarize_mesh(load_mesh(text.encode(), "obj", side_files=side))
+    assert features["num_materials"] == 1
 
 
 def test_refusals_come_back_as_they_are(make_boxes: Callable[..., bytes]) -> None:
-    parser = shared_parser()
+    parser = get_shared_parser()
     with pytest.raises(AssetRejected, match="24 faces > 10") as caught:
-        parser.measure(make_boxes(2), "glb", {}, MeshLimits(max_faces=10), PLENTY)
+        parser.measure_mesh(make_boxes(2), "glb", {}, MeshLimits(max_faces=10), PLENTY)
     assert caught.value.reason == "too_many_faces"
     with pytest.raises(AssetRejected, match="truncated"):
-        parser.measure(b"solid\nno", "stl", {}, MeshLimits(), PLENTY)
-    assert parser.measure(make_boxes(1), "glb", {}, MeshLimits(), PLENTY)["num_faces"] == 12
+        parser.measure_mesh(b"solid\nno", "stl", {}, MeshLimits(), PLENTY)
+    assert parser.measure_mesh(make_boxes(1), "glb", {}, MeshLimits(), PLENTY)["num_faces"] == 12
 
 
 def test_memory_is_bounded(parser_of: Callable[..., Parser]) -> None:
@@ -91,14 +98,14 @@ def test_memory_is_bounded(parser_of: Callable[..., Parser]) -> None:
     data = trimesh.Trimesh(points, faces, process=False).export(file_type="obj").encode()
     parser = parser_of()
     box = trimesh.creation.box().export(file_type="off").encode()
-    assert parser.measure(box, "off", {}, MeshLimits(), PLENTY)["num_faces"] == 12
+    assert parser.measure_mesh(box, "off", {}, MeshLimits(), PLENTY)["num_faces"] == 12
     pid: Any = parser._process and parser._process.pid
     pages = int(Path(f"/proc/{pid}/statm").read_text().split()[0])
     used = pages * os.sysconf("SC_PAGE_SIZE") / 2**30
     with pytest.raises(AssetRejected, match="raise parse_gib") as caught:
-        parser.measure(data, "obj", {}, MeshLimits(), ParserBudget(60, used + 0.01))
+        parser.measure_mesh(data, "obj", {}, MeshLimits(), ParserBudget(60, used + 0.01))
     assert caught.value.reason == "too_much_memory"
-    assert parser.measure(data, "obj", {}, MeshLimits(), PLENTY)["num_faces"] == 100_000
+    assert parser.measure_mesh(data, "obj", {}, MeshLimits(), PLENTY)["num_faces"] == 100_000
 
 
 def test_names_are_read_under_the_same_limits(parser_of: Callable[..., Parser]) -> None:
@@ -106,15 +113,15 @@ def test_names_are_read_under_the_same_limits(parser_of: Callable[..., Parser]) 
     small = (
         b'{"buffers": [{"uri": "a%20b.bin"}, {"uri": "data:,"}], "images": [{"uri": "./c.png"}]}'
     )
-    assert parser.side_names(small, "gltf", 9, PLENTY) == ["a b.bin", "c.png"]
-    assert parser.side_names(small, "gltf", 1, PLENTY) == ["a b.bin"]
+    assert parser.list_side_names(small, "gltf", 9, PLENTY) == ["a b.bin", "c.png"]
+    assert parser.list_side_names(small, "gltf", 1, PLENTY) == ["a b.bin"]
     pid: Any = parser._process and parser._process.pid
     pages = int(Path(f"/proc/{pid}/statm").read_text().split()[0])
     used = pages * os.sysconf("SC_PAGE_SIZE") / 2**30
     large = b"[" + b"[]," * 2**21 + b"[]]"
     with pytest.raises(AssetRejected, match="raise parse_gib"):
-        parser.side_names(large, "gltf", 9, ParserBudget(60, used + 0.05))
-    assert parser.side_names(small, "gltf", 9, PLENTY) == ["a b.bin", "c.png"]
+        parser.list_side_names(large, "gltf", 9, ParserBudget(60, used + 0.05))
+    assert parser.list_side_names(small, "gltf", 9, PLENTY) == ["a b.bin", "c.png"]
 
 
 @pytest.mark.parametrize(
@@ -135,13 +142,13 @@ def test_names_are_read_under_the_same_limits(parser_of: Callable[..., Parser]) 
     ],
 )
 def test_names_of_other_files(kind: str, data: bytes, names: list[str]) -> None:
-    assert shared_parser().side_names(data, kind, 9, PLENTY) == names
+    assert get_shared_parser().list_side_names(data, kind, 9, PLENTY) == names
 
 
 def test_who_takes_too_long_is_given_up(parser_of: Callable[..., Parser]) -> None:
     parser = parser_of(sys.executable, "-c", "import time; time.sleep(600)")
     with pytest.raises(AssetRejected, match=r"over 0.5 s; .* raise parse_seconds") as caught:
-        parser.measure(b"x" * 200_000, "glb", {}, MeshLimits(), ParserBudget(0.5, 16))
+        parser.measure_mesh(b"x" * 200_000, "glb", {}, MeshLimits(), ParserBudget(0.5, 16))
     assert caught.value.reason == "parser_too_slow"
     assert parser._process is None, "the process is ended, not left to its sleep"
 
@@ -150,13 +157,13 @@ def test_a_kill_from_outside_costs_nothing(
     parser_of: Callable[..., Parser], make_boxes: Callable[..., bytes]
 ) -> None:
     parser = parser_of()
-    parser.measure(make_boxes(1), "glb", {}, MeshLimits(), PLENTY)
+    parser.measure_mesh(make_boxes(1), "glb", {}, MeshLimits(), PLENTY)
     assert parser._process is not None
     pid = parser._process.pid
     os.kill(pid, signal.SIGSTOP)  # the next request is sure to meet its death
     threading.Timer(0.3, os.kill, (pid, signal.SIGKILL)).start()
-    facts = parser.measure(make_boxes(2), "glb", {}, MeshLimits(), PLENTY)
-    assert facts["num_faces"] == 24 and parser._process.pid != pid
+    features = parser.measure_mesh(make_boxes(2), "glb", {}, MeshLimits(), PLENTY)
+    assert features["num_faces"] == 24 and parser._process.pid != pid
 
 
 @pytest.mark.parametrize(
@@ -168,7 +175,7 @@ def test_a_reader_that_dies_twice_refuses_the_file(
 ) -> None:
     parser = parser_of(sys.executable, "-c", program)
     with pytest.raises(AssetRejected, match=f"{ending}, twice; export the mesh again") as caught:
-        parser.measure(b"x" * 200_000, "glb", {}, MeshLimits(), PLENTY)
+        parser.measure_mesh(b"x" * 200_000, "glb", {}, MeshLimits(), PLENTY)
     assert caught.value.reason == "parser_died"
 
 
@@ -177,19 +184,19 @@ def test_words_of_libraries_are_no_replies(
 ) -> None:
     parser = parser_of(sys.executable, "-c", NOISY)
     for _ in range(2):
-        facts = parser.measure(make_boxes(1), "glb", {}, MeshLimits(), PLENTY)
-        assert facts["num_faces"] == 12
+        features = parser.measure_mesh(make_boxes(1), "glb", {}, MeshLimits(), PLENTY)
+        assert features["num_faces"] == 12
 
 
-def test_bugs_are_told_as_such(parser_of: Callable[..., Parser]) -> None:
+def test_bugs_are_reported_as_such(parser_of: Callable[..., Parser]) -> None:
     broken = "import tasks.ingest.sandbox as r; r.load_mesh = lambda *a, **k: [][0]; r.main()"
     with pytest.raises(ParserFault, match=r"^IndexError: list index out of range$"):
-        parser_of(sys.executable, "-c", broken).measure(b"x", "glb", {}, MeshLimits(), PLENTY)
+        parser_of(sys.executable, "-c", broken).measure_mesh(b"x", "glb", {}, MeshLimits(), PLENTY)
 
 
 def test_it_ends_with_its_input(make_boxes: Callable[..., bytes]) -> None:
     parser = Parser()
-    parser.measure(make_boxes(1), "glb", {}, MeshLimits(), PLENTY)
+    parser.measure_mesh(make_boxes(1), "glb", {}, MeshLimits(), PLENTY)
     process = parser._process
     assert process is not None and process.stdin is not None
     process.stdin.write(b'{"sizes": [100]}\n')  # half a request, then nobody is there

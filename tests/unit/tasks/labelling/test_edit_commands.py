@@ -4,39 +4,50 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tasks.labelling.edit_commands import MAX_LINE_CHARS, MAX_VERBS, Verb, VerbKind, parse_verbs
-from tasks.labelling.taxonomy import taxonomy_of
+from tasks.labelling.edit_commands import (
+    MAX_COMMANDS,
+    MAX_LINE_CHARS,
+    EditCommand,
+    EditCommandKind,
+    parse_commands,
+)
+from tasks.labelling.taxonomy import build_taxonomy
 
-TAXONOMY = taxonomy_of([{"id": "wheel", "name": "Wheel"}, {"id": "wheel/rim", "parent": "wheel"}])
+TAXONOMY = build_taxonomy(
+    [{"id": "wheel", "name": "Wheel"}, {"id": "wheel/rim", "parent": "wheel"}]
+)
 
 
-def read(line: str) -> Verb | str:
-    verbs, problems = parse_verbs([line], 6, TAXONOMY)
-    assert len(verbs) + len(problems) == 1
-    return verbs[0] if verbs else problems[0]
+def parse_line(line: str) -> EditCommand | str:
+    commands, problems = parse_commands([line], 6, TAXONOMY)
+    assert len(commands) + len(problems) == 1
+    return commands[0] if commands else problems[0]
 
 
 @pytest.mark.parametrize(
     ("line", "wanted"),
     [
-        ("merge 1 2", Verb(VerbKind.MERGE, (1, 2))),
-        ("Merge part 3 + part 5, 0", Verb(VerbKind.MERGE, (3, 5, 0))),
-        ("  MERGE parts 1 and #2 and 2.", Verb(VerbKind.MERGE, (1, 2))),
-        ("merge: part1+part2", Verb(VerbKind.MERGE, (1, 2))),
-        ("split 4", Verb(VerbKind.SPLIT, (4,))),
-        ("Split Part 4 into 3 pieces", Verb(VerbKind.SPLIT, (4,), count=3)),
-        ("name 2 left  wing", Verb(VerbKind.NAME, (2,), "left wing")),
-        ("name part 2: 3rd <b>wing</b>", Verb(VerbKind.NAME, (2,), "3rd <b>wing</b>")),
-        ("category 0 Wheel/Rim", Verb(VerbKind.CATEGORY, (0,), "wheel/rim")),
+        ("merge 1 2", EditCommand(EditCommandKind.MERGE, (1, 2))),
+        ("Merge part 3 + part 5, 0", EditCommand(EditCommandKind.MERGE, (3, 5, 0))),
+        ("  MERGE parts 1 and #2 and 2.", EditCommand(EditCommandKind.MERGE, (1, 2))),
+        ("merge: part1+part2", EditCommand(EditCommandKind.MERGE, (1, 2))),
+        ("split 4", EditCommand(EditCommandKind.SPLIT, (4,))),
+        ("Split Part 4 into 3 pieces", EditCommand(EditCommandKind.SPLIT, (4,), count=3)),
+        ("name 2 left  wing", EditCommand(EditCommandKind.NAME, (2,), "left wing")),
+        (
+            "name part 2: 3rd <b>wing</b>",
+            EditCommand(EditCommandKind.NAME, (2,), "3rd <b>wing</b>"),
+        ),
+        ("category 0 Wheel/Rim", EditCommand(EditCommandKind.CATEGORY, (0,), "wheel/rim")),
     ],
 )
-def test_lines_are_understood(line: str, wanted: Verb):
-    assert read(line) == wanted
-    assert read(wanted.line) == wanted
+def test_lines_are_understood(line: str, wanted: EditCommand):
+    assert parse_line(line) == wanted
+    assert parse_line(wanted.line) == wanted
 
 
 @pytest.mark.parametrize(
-    ("line", "told"),
+    ("line", "reported"),
     [
         ("fuse 1 2", "'fuse' is no verb"),
         ("merge1 2", "'merge1' is no verb"),
@@ -58,33 +69,37 @@ def test_lines_are_understood(line: str, wanted: Verb):
         ("name 1 " + "a" * MAX_LINE_CHARS, "write less"),
     ],
 )
-def test_what_is_not_understood_is_told(line: str, told: str):
-    problem = read(line)
+def test_what_is_not_understood_is_reported(line: str, reported: str):
+    problem = parse_line(line)
     assert isinstance(problem, str)
-    assert told in problem
+    assert reported in problem
 
 
 def test_category_needs_a_taxonomy():
-    assert "SEGVIGEN_REVIEW_TAXONOMY" in parse_verbs(["category 1 wheel"], 6)[1][0]
+    assert "SEGVIGEN_REVIEW_TAXONOMY" in parse_commands(["category 1 wheel"], 6)[1][0]
 
 
 def test_lines_keep_their_number_and_result():
     lines = ["merge 0 1\n\nsplit 2", "", "name 3 leg", "split 2"]
-    verbs, problems = parse_verbs(lines, 6, None, ["a", "b", "c", "d"])
-    assert [(verb.number, verb.result_id) for verb in verbs] == [(0, "a"), (1, "a"), (2, "c")]
+    commands, problems = parse_commands(lines, 6, None, ["a", "b", "c", "d"])
+    assert [(command.number, command.result_id) for command in commands] == [
+        (0, "a"),
+        (1, "a"),
+        (2, "c"),
+    ]
     assert problems == ("verb 'split 2' dropped: part 2 is split twice; say it once",)
 
 
-def test_too_many_lines_are_cut_and_told():
-    verbs, problems = parse_verbs(["name 0 a"] * (MAX_VERBS + 5), 6)
-    assert len(verbs) == MAX_VERBS
+def test_too_many_lines_are_cut_and_reported():
+    commands, problems = parse_commands(["name 0 a"] * (MAX_COMMANDS + 5), 6)
+    assert len(commands) == MAX_COMMANDS
     assert "200th cut" in problems[0]
 
 
 @settings(max_examples=200, deadline=None)
 @given(st.lists(st.text(max_size=40) | st.from_regex(r"(merge|split|name) .{0,20}"), max_size=5))
-def test_any_text_is_a_verb_or_a_problem(lines: list[str]):
-    verbs, problems = parse_verbs(lines, 3)
+def test_any_text_is_a_edit_command_or_a_problem(lines: list[str]):
+    commands, problems = parse_commands(lines, 3)
     filled = sum(bool(line.strip()) for entry in lines for line in entry.splitlines())
-    assert len(verbs) + len(problems) == filled
-    assert all(0 <= part < 3 for verb in verbs for part in verb.parts)
+    assert len(commands) + len(problems) == filled
+    assert all(0 <= part < 3 for command in commands for part in command.parts)

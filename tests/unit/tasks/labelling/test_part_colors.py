@@ -6,24 +6,24 @@ import pytest
 from tasks.labelling.part_colors import (
     NEW_PART_COLOR,
     NOT_OBJECT_COLOR,
-    color_distances,
-    hex_color,
-    part_colors,
-    part_neighbours,
+    assign_part_colors,
+    compute_color_distances,
+    find_part_neighbours,
+    format_hex_color,
     spread_slots,
 )
 
 
 def test_a_part_keeps_its_colour_whatever_the_number_of_parts():
-    assert np.array_equal(part_colors(50)[:7], part_colors(7))
-    assert part_colors(0).shape == (0, 3)
-    assert np.array_equal(part_colors(300)[256], part_colors(1)[0])
+    assert np.array_equal(assign_part_colors(50)[:7], assign_part_colors(7))
+    assert assign_part_colors(0).shape == (0, 3)
+    assert np.array_equal(assign_part_colors(300)[256], assign_part_colors(1)[0])
 
 
 # CIE76: 2.3 is the smallest difference that people see side by side.
 @pytest.mark.parametrize(("num_parts", "least"), [(2, 40), (8, 16), (16, 12), (50, 7)])
-def test_colours_are_told_apart_by_every_kind_of_eyes(num_parts, least):
-    gaps = color_distances(part_colors(num_parts))
+def test_colours_can_be_distinguished_by_every_kind_of_eyes(num_parts, least):
+    gaps = compute_color_distances(assign_part_colors(num_parts))
     np.fill_diagonal(gaps, np.inf)
     assert gaps.min() > least
 
@@ -36,12 +36,12 @@ def wall(make_mesh):
 
 def test_neighbours_in_space_get_clearly_different_colours(wall):
     mesh, labels = wall
-    near = part_neighbours(mesh, labels)
+    near = find_part_neighbours(mesh, labels)
     assert near[24] >= {17, 23, 25, 31}, "the middle box touches four"
     assert 48 not in near[0]
 
     def least(slots) -> float:
-        gaps = color_distances(part_colors(49, slots))
+        gaps = compute_color_distances(assign_part_colors(49, slots))
         return min(gaps[part, other] for part in range(49) for other in near[part])
 
     slots = spread_slots(mesh, labels, [-1] * 49)
@@ -65,14 +65,14 @@ def test_more_parts_than_colours_start_over(make_mesh):
     mesh, labels = make_mesh([((0.5, 0.5, 0.5), (x, 0, 0)) for x in range(300)])
     slots = spread_slots(mesh, labels, [-1] * 300)
     assert sorted(slots) == list(range(300))
-    assert part_colors(300, slots).shape == (300, 3)
+    assert assign_part_colors(300, slots).shape == (300, 3)
 
 
-def test_special_labels_look_like_no_part():
+def test_special_labels_resemble_no_part():
     special = np.array([NEW_PART_COLOR, NOT_OBJECT_COLOR], dtype=np.uint8)
-    gaps = color_distances(np.concatenate([special, part_colors(50)]))
+    gaps = compute_color_distances(np.concatenate([special, assign_part_colors(50)]))
     assert gaps[:2, 2:].min() > 10
 
 
 def test_hex():
-    assert hex_color((255, 0, 16)) == "#ff0010"
+    assert format_hex_color((255, 0, 16)) == "#ff0010"

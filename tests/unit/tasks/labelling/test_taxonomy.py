@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tasks.labelling.taxonomy import BadTaxonomy, load_taxonomy, taxonomy_of
+from tasks.labelling.taxonomy import BadTaxonomy, build_taxonomy, load_taxonomy
 
 CAR = [
     {"id": "car", "name": "Car"},
@@ -14,7 +14,7 @@ CAR = [
 ]
 
 
-def test_json_and_toml_say_the_same(tmp_path: Path):
+def test_json_and_toml_report_the_same(tmp_path: Path):
     (tmp_path / "t.json").write_text(json.dumps({"categories": CAR}))
     toml = "".join(
         "[[categories]]\n" + "".join(f'{key} = "{value}"\n' for key, value in entry.items())
@@ -23,14 +23,14 @@ def test_json_and_toml_say_the_same(tmp_path: Path):
     (tmp_path / "t.toml").write_text(toml)
     taxonomy = load_taxonomy(tmp_path / "t.json")
     assert taxonomy == load_taxonomy(tmp_path / "t.toml")
-    assert [taxonomy.index(name) for name in ("car", "CAR.WHEEL", "door", "boat", "")] == [
+    assert [taxonomy.find_index(name) for name in ("car", "CAR.WHEEL", "door", "boat", "")] == [
         *(0, 1, 2, -1, -1)
     ]
-    assert taxonomy_of(taxonomy.to_json()) == taxonomy
+    assert build_taxonomy(taxonomy.to_json()) == taxonomy
 
 
 @pytest.mark.parametrize(
-    ("entries", "told"),
+    ("entries", "reported"),
     [
         ([{"id": "Bad Id"}], "'Bad Id'"),
         (["x"], "entry 0 has id"),
@@ -42,22 +42,22 @@ def test_json_and_toml_say_the_same(tmp_path: Path):
         ([{"id": str(number)} for number in range(10_001)], "10001 categories"),
     ],
 )
-def test_bad_entries_are_told(entries: list, told: str):
-    with pytest.raises(BadTaxonomy, match=told):
-        taxonomy_of(entries)
+def test_bad_entries_are_reported(entries: list, reported: str):
+    with pytest.raises(BadTaxonomy, match=reported):
+        build_taxonomy(entries)
 
 
 @pytest.mark.parametrize(
-    ("name", "text", "told"),
+    ("name", "text", "reported"),
     [
         ("t.json", "{", "cannot read"),
         ("t.toml", "a = [", "cannot read"),
         ("t.json", "{}", "no list"),
     ],
 )
-def test_bad_files_are_told(tmp_path: Path, name: str, text: str, told: str):
+def test_bad_files_are_reported(tmp_path: Path, name: str, text: str, reported: str):
     (tmp_path / name).write_text(text)
-    with pytest.raises(BadTaxonomy, match=told):
+    with pytest.raises(BadTaxonomy, match=reported):
         load_taxonomy(tmp_path / name)
     with pytest.raises(BadTaxonomy, match="cannot read"):
         load_taxonomy(tmp_path / "absent.json")

@@ -9,7 +9,7 @@ import numpy as np
 
 from segvigen_model.types import PartTable, Proposal
 from tasks.catalogue import AssetState
-from tasks.quality.gate import doubts_about, gate_asset, is_in_audit
+from tasks.quality.gate import find_rejection_reasons, gate_asset, is_in_audit
 from tasks.settings import GateSettings
 
 OPEN_GATE = GateSettings(
@@ -17,31 +17,31 @@ OPEN_GATE = GateSettings(
 )
 
 
-def test_the_default_gate_sends_to_review(world: Any) -> None:
-    asset = world.proposed()
-    decision = gate_asset(world.workspace, asset.asset_id)
+def test_the_default_gate_sends_to_review(pipeline: Any) -> None:
+    asset = pipeline.add_proposed()
+    decision = gate_asset(pipeline.workspace, asset.asset_id)
     assert not decision.is_accepted
-    assert decision.doubts
-    assert world.catalogue.asset(asset.asset_id).state is AssetState.PROPOSED
+    assert decision.rejection_reasons
+    assert pipeline.catalogue.get_asset(asset.asset_id).state is AssetState.PROPOSED
 
 
-def test_a_sure_proposal_is_accepted_without_review(world: Any) -> None:
-    asset = world.proposed()
-    workspace = world.with_settings(gate=OPEN_GATE)
+def test_a_sure_proposal_is_accepted_without_review(pipeline: Any) -> None:
+    asset = pipeline.add_proposed()
+    workspace = pipeline.with_settings(gate=OPEN_GATE)
     decision = gate_asset(workspace, asset.asset_id)
     assert decision.is_accepted
-    row = world.catalogue.labels.latest(asset.asset_id)
+    row = pipeline.catalogue.labels.get_latest(asset.asset_id)
     assert (row.decided_by, row.num_rounds, row.num_clicks) == ("gate", 0, 0)
     again = gate_asset(workspace, asset.asset_id)
-    assert again.doubts == ("state is accepted",)
+    assert again.rejection_reasons == ("state is accepted",)
 
 
-def test_the_audit_reviews_sure_ones_too(world: Any) -> None:
-    asset = world.proposed()
+def test_the_audit_reviews_sure_ones_too(pipeline: Any) -> None:
+    asset = pipeline.add_proposed()
     audited = OPEN_GATE.model_copy(update={"audit_share": 1.0})
-    decision = gate_asset(world.with_settings(gate=audited), asset.asset_id)
+    decision = gate_asset(pipeline.with_settings(gate=audited), asset.asset_id)
     assert (decision.is_accepted, decision.is_audited) == (False, True)
-    assert world.catalogue.asset(asset.asset_id).state is AssetState.PROPOSED
+    assert pipeline.catalogue.get_asset(asset.asset_id).state is AssetState.PROPOSED
 
 
 def test_the_audit_share_is_a_share_and_stays() -> None:
@@ -53,7 +53,7 @@ def test_the_audit_share_is_a_share_and_stays() -> None:
     assert all(is_in_audit(i, 1.0) for i in ids)
 
 
-def test_doubts() -> None:
+def test_rejection_reasons() -> None:
     good = Proposal(
         np.array([0, 1], np.int32),
         np.array([0], np.int32),
@@ -61,7 +61,7 @@ def test_doubts() -> None:
         0.99,
         num_draws=4,
     )
-    assert doubts_about(good, GateSettings()) == ()
+    assert find_rejection_reasons(good, GateSettings()) == ()
     cases = {
         "confidence": replace(good, confidence=0.5),
         "draws": replace(good, num_draws=1),
@@ -69,5 +69,5 @@ def test_doubts() -> None:
         "fell back": replace(good, fallbacks=("colour",)),
     }
     for word, proposal in cases.items():
-        (doubt,) = doubts_about(proposal, GateSettings())
-        assert word in doubt
+        (reason,) = find_rejection_reasons(proposal, GateSettings())
+        assert word in reason

@@ -16,9 +16,9 @@ from tasks.catalogue import (
     ProposalRow,
     WaitingRow,
 )
-from tasks.quality.queue import expected_gain, num_free_places, priorities, rank_waiting
+from tasks.quality.queue import compute_priorities, count_free_places, estimate_gain, rank_waiting
 from tasks.settings import QualitySettings
-from tasks.storage.keys import drawn
+from tasks.storage.keys import hash_uniform
 from tasks.workspace import Workspace
 
 NO_CHANCE = QualitySettings(exploration_share=0.0)
@@ -33,13 +33,13 @@ def rows(*confidences: float, round_: int = 0) -> list[WaitingRow]:
 
 
 @pytest.fixture
-def catalogue(world) -> Catalogue:
-    return world.catalogue
+def catalogue(pipeline) -> Catalogue:
+    return pipeline.catalogue
 
 
 @pytest.fixture
-def workspace(world) -> Workspace:
-    return world.with_settings(quality=NO_CHANCE)
+def workspace(pipeline) -> Workspace:
+    return pipeline.with_settings(quality=NO_CHANCE)
 
 
 def propose(catalogue: Catalogue, number: int, confidence: float, round_: int = 0) -> str:
@@ -52,15 +52,15 @@ def propose(catalogue: Catalogue, number: int, confidence: float, round_: int = 
 
 
 def test_without_past_the_gain_is_the_uncertainty():
-    found = priorities(rows(0.9, 0.5, 0.1), [], 0.0)
+    found = compute_priorities(rows(0.9, 0.5, 0.1), [], 0.0)
     assert list(found.values()) == pytest.approx([0.01, 0.25, 0.81])
 
 
 def test_past_reviews_of_like_confidence_outweigh_the_prior():
     past = [(0.3, 0.0)] * 50 + [(0.7, 0.6)] * 50
-    gain = expected_gain(np.array([0.3, 0.7]), past)
+    gain = estimate_gain(np.array([0.3, 0.7]), past)
     assert gain[0] < 0.05 and gain[1] == pytest.approx(0.6, abs=0.03)
-    found = priorities(rows(0.3, 0.7), past, 0.0)
+    found = compute_priorities(rows(0.3, 0.7), past, 0.0)
     assert found[name(1)] > found[name(0)], "unsure, but reviews never changed anything there"
 
 
@@ -72,26 +72,28 @@ def test_past_reviews_of_like_confidence_outweigh_the_prior():
 @settings(max_examples=40, deadline=None)
 def test_priorities_are_bounded_and_do_not_hang_on_the_order(confidences, past, share):
     waiting = rows(*confidences)
-    found = priorities(waiting, past, share)
+    found = compute_priorities(waiting, past, share)
     assert all(0 <= value <= 1 for value in found.values())
-    assert priorities(waiting[::-1], past, share) == pytest.approx(found)
+    assert compute_priorities(waiting[::-1], past, share) == pytest.approx(found)
 
 
 def test_a_share_is_placed_by_chance_all_over_the_queue():
     waiting = rows(*np.linspace(0.01, 0.99, 400))
-    plain, mixed = priorities(waiting, [], 0.0), priorities(waiting, [], 0.2)
+    plain, mixed = compute_priorities(waiting, [], 0.0), compute_priorities(waiting, [], 0.2)
     moved = [row for row in waiting if mixed[row.asset_id] != plain[row.asset_id]]
     assert 0.13 < len(moved) / 400 < 0.27
     sure = [row for row in moved if row.confidence > 0.8]
     ladder = np.median(list(plain.values()))
     assert any(mixed[row.asset_id] > ladder for row in sure), "sure ones come early, too"
-    assert priorities(waiting, [], 0.2) == mixed
+    assert compute_priorities(waiting, [], 0.2) == mixed
 
 
 def test_chance_differs_by_purpose_and_is_even():
-    values = np.array([drawn("double", name(n)) for n in range(500)])
+    values = np.array([hash_uniform("double", name(n)) for n in range(500)])
     assert 0.4 < values.mean() < 0.6 and values.min() >= 0 and values.max() < 1
-    assert abs(np.corrcoef(values, [drawn("known", name(n)) for n in range(500)])[0, 1]) < 0.15
+    assert (
+        abs(np.corrcoef(values, [hash_uniform("known", name(n)) for n in range(500)])[0, 1]) < 0.15
+    )
 
 
 def test_claims_follow_the_ranking_and_ranking_again_writes_nothing(
@@ -103,8 +105,8 @@ def test_claims_follow_the_ranking_and_ranking_again_writes_nothing(
     assert rank_waiting(workspace) == 4
     claimed = catalogue.claim(["proposed"], 10, "w")
     assert [row.asset_id for row in claimed] == [refined, name(1), name(2), name(0)]
-    events = len(catalogue.events())
-    assert rank_waiting(workspace) == 0 and len(catalogue.events()) == events
+    events = len(catalogue.list_events())
+    assert rank_waiting(workspace) == 0 and len(catalogue.list_events()) == events
 
 
 def test_findings_of_reviews_change_the_ranking(workspace, catalogue: Catalogue):
@@ -116,18 +118,18 @@ def test_findings_of_reviews_change_the_ranking(workspace, catalogue: Catalogue)
         finding = FindingRow(name(100 + number), FindingKind.GAIN, "l", confidence=near, iou=iou)
         catalogue.quality.add_finding(finding)
     rank_waiting(workspace)
-    found = {row.asset_id: row.priority for row in catalogue.quality.waiting()}
+    found = {row.asset_id: row.priority for row in catalogue.quality.list_waiting()}
     assert found[name(1)] > found[name(0)]
 
 
-def test_the_desk_has_bounded_room(world, catalogue: Catalogue):
-    workspace = world.with_settings(quality={"max_open_tasks": 2})
+def test_the_project_has_bounded_room(pipeline, catalogue: Catalogue):
+    workspace = pipeline.with_settings(quality={"max_open_tasks": 2})
     for number in range(3):
         propose(catalogue, number, 0.5)
-    assert num_free_places(workspace) == 2
+    assert count_free_places(workspace) == 2
     for number in range(3):
         catalogue.move(name(number), "in_review")
-    assert num_free_places(workspace) == 0
+    assert count_free_places(workspace) == 0
 
 
 def test_an_empty_queue_is_fine(workspace):

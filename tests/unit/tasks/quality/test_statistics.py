@@ -5,14 +5,14 @@ from __future__ import annotations
 import pytest
 
 from tasks.catalogue import AnnotationRow, Catalogue, ClickRow, FindingKind, FindingRow
-from tasks.quality.statistics import markdown, quality_state, reviewer_table
+from tasks.quality.statistics import build_quality_state, build_reviewer_table, render_markdown
 
 ANN, BOB = "ann@local.test", "bob|x@local.test"
 
 
 @pytest.fixture
-def catalogue(world) -> Catalogue:
-    return world.catalogue
+def catalogue(pipeline) -> Catalogue:
+    return pipeline.catalogue
 
 
 def name(number: int) -> str:
@@ -43,14 +43,14 @@ def test_one_row_a_person(catalogue: Catalogue):
     answer(catalogue, 3, ANN, "reject", 20)
     answer(catalogue, 4, BOB, "skip", 5)
     add = catalogue.quality.add_finding
-    add(FindingRow(name(1), FindingKind.SECOND, "pair", ANN, BOB, False, 0.5))
-    add(FindingRow(name(2), FindingKind.SECOND, "pair", ANN, BOB, True, 0.9))
-    add(FindingRow(name(3), FindingKind.SECOND, "pair", ANN, ANN, True, 1.0))
-    add(FindingRow(name(4), FindingKind.SECOND, "pair", ANN, "", True, None))
-    add(FindingRow(name(5), FindingKind.KNOWN, "l", ANN, iou=0.8))
-    add(FindingRow(name(6), FindingKind.KNOWN, "l", ANN, iou=0.6))
+    add(FindingRow(name(1), FindingKind.DOUBLE, "pair", ANN, BOB, False, 0.5))
+    add(FindingRow(name(2), FindingKind.DOUBLE, "pair", ANN, BOB, True, 0.9))
+    add(FindingRow(name(3), FindingKind.DOUBLE, "pair", ANN, ANN, True, 1.0))
+    add(FindingRow(name(4), FindingKind.DOUBLE, "pair", ANN, "", True, None))
+    add(FindingRow(name(5), FindingKind.GOLD, "l", ANN, iou=0.8))
+    add(FindingRow(name(6), FindingKind.GOLD, "l", ANN, iou=0.6))
     add(FindingRow(name(7), FindingKind.GAIN, "l", ANN, iou=0.7))
-    ann, bob = reviewer_table(catalogue)
+    ann, bob = build_reviewer_table(catalogue)
     assert (ann.reviewer, ann.answers, ann.seconds, ann.median_s, ann.clicks) == (ANN, 3, 70, 20, 3)
     assert ann.verdicts == {"accept": 1, "refine": 1, "reject": 1}
     assert (ann.known_iou, ann.num_known) == (pytest.approx(0.7), 2)
@@ -63,20 +63,20 @@ def test_a_changed_answer_counts_once(catalogue: Catalogue):
     again = AnnotationRow("u1", "2026-01-02T00:00:00Z", 1, 1, name(1), 0, ANN, {}, 15.0)
     catalogue.reviews.record_annotation(again)
     catalogue.reviews.interpret("u1", again.updated_at, verdict="accept")
-    (row,) = reviewer_table(catalogue)
+    (row,) = build_reviewer_table(catalogue)
     assert (row.answers, row.seconds, row.clicks, row.verdicts) == (1, 15, 0, {"accept": 1})
 
 
-def test_markdown_cannot_be_broken_by_a_name(world, catalogue: Catalogue):
+def test_markdown_cannot_be_broken_by_a_name(pipeline, catalogue: Catalogue):
     answer(catalogue, 1, BOB, "accept", 60)
-    state = quality_state(world.workspace)
-    lines = markdown(state["reviewers"]).splitlines()
+    state = build_quality_state(pipeline.workspace)
+    lines = render_markdown(state["reviewers"]).splitlines()
     assert lines[2].startswith("| bob\\|x@local.test | 1 | 1.0 | 60 | 0 | 1 | 0 |")
     assert len({line.replace("\\|", "").count("|") for line in lines}) == 1
 
 
-def test_nothing_yet_is_told_as_nothing(world):
-    state = quality_state(world.workspace)
+def test_nothing_yet_is_reported_as_nothing(pipeline):
+    state = build_quality_state(pipeline.workspace)
     assert state["reviewers"] == [] and state["reviews"] == {"measured": 0, "mean_gain": None}
     assert state["audits"] == {"last": 0, "misses": 0, "required_confidence": 0.95}
     assert state["known_tasks"]["mean_iou"] is None

@@ -8,8 +8,8 @@ import pytest
 from PIL import Image
 
 from segvigen_model.errors import AssetRejected
-from tasks.labelling.part_colors import part_colors
-from tasks.rendering.contact_sheet import number_spots, render_sheet
+from tasks.labelling.part_colors import assign_part_colors
+from tasks.rendering.contact_sheet import place_numbers, render_sheet
 from tasks.rendering.pixel_buffers import BadBuffers, buffers_from_bytes, buffers_to_bytes
 
 
@@ -30,13 +30,13 @@ def test_the_same_input_gives_the_same_bytes(table, table_sheet):
 def test_a_vertex_without_a_face_is_not_framed(table, table_sheet):
     mesh, labels = table
     stray = replace(mesh, vertices=np.vstack([mesh.vertices, [[1e5, 0, 0]]]))
-    told = render_sheet(stray, labels, width=384, meta={"asset_id": "a", "round": 0})
-    assert told.png == table_sheet.png
+    reported = render_sheet(stray, labels, width=384, meta={"asset_id": "a", "round": 0})
+    assert reported.png == table_sheet.png
 
 
 def test_parts_are_drawn_in_their_colours(table_sheet):
     picture = np.asarray(Image.open(io.BytesIO(table_sheet.png)), dtype=np.float64)
-    for part, color in enumerate(part_colors(3).astype(np.float64)):
+    for part, color in enumerate(assign_part_colors(3).astype(np.float64)):
         shown = picture[table_sheet.buffers.part == part]
         hue = shown / np.maximum(np.linalg.norm(shown, axis=1, keepdims=True), 1)
         close = hue @ (color / np.linalg.norm(color)) > 0.995
@@ -134,7 +134,7 @@ def test_names_and_colours_of_parts_come_from_the_meta(table):
     picture = np.asarray(Image.open(io.BytesIO(sheet.png)))
     legend = picture[-30:].reshape(-1, 3)
     for slot in (4, 0, 9):
-        assert (legend == part_colors(10)[slot]).all(axis=1).any(), slot
+        assert (legend == assign_part_colors(10)[slot]).all(axis=1).any(), slot
     before = np.asarray(Image.open(io.BytesIO(plain.png)))
     top = (sheet.buffers.part == 0) & (sheet.buffers.view >= 0)
     assert (picture[top] != before[top]).any()
@@ -167,9 +167,9 @@ def test_numbers_stand_inside_their_part():
     tile = np.full((60, 60), -1)
     tile[10:40, 5:55] = 3
     tile[45:49, 5:55] = 4  # too thin for a number
-    ((part, column, row, room),) = number_spots(tile, 5)
+    ((part, column, row, room),) = place_numbers(tile, 5)
     assert part == 3 and tile[row, column] == 3 and 12 <= room <= 16
-    assert number_spots(np.full((20, 20), -1), 5) == []
+    assert place_numbers(np.full((20, 20), -1), 5) == []
 
 
 @pytest.mark.parametrize("data", [b"", b"PK\x03\x04junk"])

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import trimesh
 
-from tasks.rendering.part_map import GuideCamera, face_map, guide_cameras, render_part_map
+from tasks.rendering.part_map import GuideCamera, guide_cameras, render_face_map, render_part_map
 
 FRONT = GuideCamera(0.0, 0.0)
 
@@ -21,23 +21,23 @@ def square(z: float, half: float = 0.2) -> np.ndarray:
 def test_the_nearer_face_wins_in_any_order() -> None:
     near, far = square(0.3, 0.1), square(-0.3, 0.2)
     for triangles, front in ((np.concatenate([near, far]), 0), (np.concatenate([far, near]), 2)):
-        seen = face_map(triangles, FRONT, 64)
+        seen = render_face_map(triangles, FRONT, 64)
         assert seen[32, 32] in (front, front + 1)
         assert seen[0, 0] == -1
 
 
 def test_size_follows_perspective() -> None:
-    near, far = (face_map(square(z), FRONT, 128) >= 0 for z in (0.5, -0.5))
+    near, far = (render_face_map(square(z), FRONT, 128) >= 0 for z in (0.5, -0.5))
     ratio = near.sum() / far.sum()
     assert ratio == pytest.approx((2.5 / 1.5) ** 2, rel=0.1)
 
 
 def test_up_is_up_and_right_is_right() -> None:
     triangles = square(0.0, 0.1) + np.array([0.2, 0.2, 0.0])
-    rows, columns = np.nonzero(face_map(triangles, FRONT, 64) >= 0)
+    rows, columns = np.nonzero(render_face_map(triangles, FRONT, 64) >= 0)
     assert rows.max() < 32
     assert columns.min() >= 32
-    rows, columns = np.nonzero(face_map(triangles, GuideCamera(180.0, 0.0), 64) >= 0)
+    rows, columns = np.nonzero(render_face_map(triangles, GuideCamera(180.0, 0.0), 64) >= 0)
     assert rows.max() < 32
     assert columns.max() < 32
 
@@ -47,7 +47,7 @@ def test_it_agrees_with_ray_casting() -> None:
     mesh.apply_translation([0.05, -0.02, 0.03])
     camera = GuideCamera(30.0, 20.0)
     size = 48
-    seen = face_map(mesh.triangles, camera, size)
+    seen = render_face_map(mesh.triangles, camera, size)
     azimuth, elevation = np.radians([30.0, 20.0])
     back = np.array(
         [

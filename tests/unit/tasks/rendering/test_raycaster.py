@@ -8,11 +8,11 @@ from hypothesis import strategies as st
 from segvigen_model.coords import fit_frame
 from tasks.rendering.raycaster import (
     RayScene,
-    candidate_directions,
-    direction_name,
-    look_from,
+    compute_unit_triangles,
+    list_directions,
+    make_view,
+    name_direction,
     render_hits,
-    unit_triangles,
 )
 
 SIZE = 64
@@ -21,18 +21,18 @@ SIZE = 64
 @pytest.fixture(scope="module")
 def triangles(table):
     mesh, _ = table
-    return unit_triangles(mesh, fit_frame(mesh.vertices))
+    return compute_unit_triangles(mesh, fit_frame(mesh.vertices))
 
 
-@pytest.mark.parametrize("direction", candidate_directions().tolist())
+@pytest.mark.parametrize("direction", list_directions().tolist())
 def test_every_hit_lies_on_its_face_and_projects_back_to_its_pixel(triangles, direction):
-    view = look_from(np.array(direction), triangles.reshape(-1, 3))
+    view = make_view(np.array(direction), triangles.reshape(-1, 3))
     axes = np.stack([view.right, view.up, view.forward])
     assert np.allclose(axes @ axes.T, np.eye(3))
     hits = render_hits(RayScene(triangles), view, SIZE)
     rows, columns = np.nonzero(hits.face >= 0)
     assert len(rows) > 100
-    starts = view.points(columns + 0.5, rows + 0.5, SIZE)
+    starts = view.make_ray_origins(columns + 0.5, rows + 0.5, SIZE)
     points = starts + hits.depth[rows, columns][:, None] * view.forward
     corners = triangles[hits.face[rows, columns]]
     normals = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
@@ -45,8 +45,8 @@ def test_every_hit_lies_on_its_face_and_projects_back_to_its_pixel(triangles, di
 
 
 def test_nothing_touches_the_border_of_the_window(triangles):
-    for direction in candidate_directions():
-        view = look_from(direction, triangles.reshape(-1, 3))
+    for direction in list_directions():
+        view = make_view(direction, triangles.reshape(-1, 3))
         face = render_hits(RayScene(triangles), view, SIZE).face
         border = np.concatenate([face[0], face[-1], face[:, 0], face[:, -1]])
         assert (border == -1).all(), direction
@@ -54,7 +54,7 @@ def test_nothing_touches_the_border_of_the_window(triangles):
 
 def test_a_subset_keeps_the_original_face_numbers(triangles):
     only = np.arange(12, 24, dtype=np.int32)
-    view = look_from(np.array([0.3, 0.2, 1.0]), triangles[only].reshape(-1, 3))
+    view = make_view(np.array([0.3, 0.2, 1.0]), triangles[only].reshape(-1, 3))
     seen = np.unique(render_hits(RayScene(triangles, only), view, SIZE).face)
     assert seen[0] == -1 and set(seen[1:]) <= set(only.tolist()) and len(seen) > 2
 
@@ -70,11 +70,11 @@ def test_a_subset_keeps_the_original_face_numbers(triangles):
     ],
 )
 def test_view_names(direction, name):
-    assert direction_name(np.array(direction, dtype=float)) == name
+    assert name_direction(np.array(direction, dtype=float)) == name
 
 
 def test_seen_from_the_front_the_right_hand_side_is_plus_x(triangles):
-    view = look_from(np.array([0.0, 0.0, 1.0]), triangles.reshape(-1, 3))
+    view = make_view(np.array([0.0, 0.0, 1.0]), triangles.reshape(-1, 3))
     assert np.allclose(view.right, [1, 0, 0]) and np.allclose(view.up, [0, 1, 0])
 
 
@@ -85,6 +85,6 @@ def test_seen_from_the_front_the_right_hand_side_is_plus_x(triangles):
 )
 def test_any_view_holds_all_points(direction, seed):
     points = np.random.default_rng(seed).uniform(-0.5, 0.5, (20, 3))
-    pixels = look_from(np.array(direction), points).project(points, SIZE)
+    pixels = make_view(np.array(direction), points).project(points, SIZE)
     assert (pixels[:, :2] > 0).all() and (pixels[:, :2] < SIZE).all()
     assert (pixels[:, 2] > 0).all()

@@ -13,7 +13,7 @@ from segvigen_model.types import Proposal
 from tasks.catalogue import AssetState, ProposalRow
 from tasks.labelling.loading import load_proposal
 from tasks.review import push as push_module
-from tasks.review.client import TaskRow
+from tasks.review.client import LabelStudioTask
 from tasks.review.pull import pull_annotations
 from tasks.review.push import push_assets
 from tasks.storage import keys
@@ -21,10 +21,10 @@ from tasks.storage import keys
 STAMP = "2026-11-23T10:00:{:02d}.000000Z"
 
 
-def said(verdict: str, lines: list[str]) -> list[dict[str, Any]]:
+def make_result(verdict: str, lines: list[str]) -> list[dict[str, Any]]:
     """An annotation's result: a verdict and command lines."""
-    verbs = {"id": "v1", "from_name": "verbs", "type": "textarea", "value": {"text": lines}}
-    return [{"from_name": "verdict", "value": {"choices": [verdict]}}, verbs]
+    commands = {"id": "v1", "from_name": "verbs", "type": "textarea", "value": {"text": lines}}
+    return [{"from_name": "verdict", "value": {"choices": [verdict]}}, commands]
 
 
 @dataclass
@@ -32,20 +32,20 @@ class FakeClient:
     """As much of Label Studio as push and pull use; ids are never reused."""
 
     url: str = "http://desk.test"
-    held: list[TaskRow] = field(default_factory=list)
+    held: list[LabelStudioTask] = field(default_factory=list)
     clock: int = 0
 
-    def find_tasks(self, _project: int, wanted: list[str]) -> list[TaskRow]:
+    def find_tasks(self, _project: int, wanted: list[str]) -> list[LabelStudioTask]:
         return [task for task in self.held if task.key in wanted]
 
-    def answered_tasks(self, project: int, wanted: list[str]) -> list[TaskRow]:
+    def find_annotated_tasks(self, project: int, wanted: list[str]) -> list[LabelStudioTask]:
         return [task for task in self.find_tasks(project, wanted) if task.annotations]
 
     def import_tasks(self, _project: int, tasks: list[dict[str, Any]]) -> None:
         for task in tasks:
             self.clock += 1
             data = task["data"]
-            self.held.append(TaskRow(self.clock, data["key"], 0, self.now(), data))
+            self.held.append(LabelStudioTask(self.clock, data["key"], 0, self.now(), data))
 
     def delete_task(self, task_id: int) -> None:
         self.held = [task for task in self.held if task.task_id != task_id]
@@ -53,27 +53,27 @@ class FakeClient:
     def delete_annotation(self, annotation_id: int) -> None:
         for number, task in enumerate(self.held):
             kept = tuple(a for a in task.annotations if a["id"] != annotation_id)
-            self.held[number] = replace(task, annotations=kept, num_answers=len(kept))
+            self.held[number] = replace(task, annotations=kept, num_annotations=len(kept))
 
-    def tasks_updated_since(self, _project: int, since: str) -> list[TaskRow]:
+    def list_tasks_updated_since(self, _project: int, since: str) -> list[LabelStudioTask]:
         return [task for task in self.held if task.updated_at > since]
 
-    def user_name(self, _user: object) -> str:
+    def get_user_name(self, _user: object) -> str:
         return "ann@local.test"
 
     def now(self) -> str:
         return STAMP.format(self.clock)
 
-    def change(self, task_id: int, verdict: str, lines: list[str]) -> None:
+    def update_annotation(self, task_id: int, verdict: str, lines: list[str]) -> None:
         """Update the task's one answer."""
         self.clock += 1
         for number, task in enumerate(self.held):
             if task.task_id == task_id:
                 (old,) = task.annotations
-                new = {**old, "updated_at": self.now(), "result": said(verdict, lines)}
+                new = {**old, "updated_at": self.now(), "result": make_result(verdict, lines)}
                 self.held[number] = replace(task, updated_at=self.now(), annotations=(new,))
 
-    def answer(self, task_id: int, verdict: str, lines: list[str], *more: dict) -> None:
+    def submit_annotation(self, task_id: int, verdict: str, lines: list[str], *more: dict) -> None:
         """Submit: a verdict, command lines, other results."""
         self.clock += 1
         made = {"id": self.clock, "created_at": self.now(), "updated_at": self.now()}
@@ -82,49 +82,49 @@ class FakeClient:
             **made,
             "completed_by": 1,
             "lead_time": 5.0,
-            "result": [*said(verdict, lines), *more],
+            "result": [*make_result(verdict, lines), *more],
         }
         for number, task in enumerate(self.held):
             if task.task_id == task_id:
                 self.held[number] = replace(
                     task,
-                    num_answers=task.num_answers + 1,
+                    num_annotations=task.num_annotations + 1,
                     updated_at=self.now(),
                     annotations=(*task.annotations, annotation),
                 )
 
 
 @dataclass
-class FakeDesk:
+class FakeProject:
     client: FakeClient = field(default_factory=FakeClient)
     project_id: int = 1
 
 
 @dataclass
-class Loop:
+class ReviewLoop:
     """Push and pull of one asset whose first proposal is known."""
 
-    world: Any
-    desk: FakeDesk
+    pipeline: Any
+    project: FakeProject
     asset_id: str
 
-    def push(self, **review: Any) -> TaskRow:
-        world = self.world
+    def push(self, **review: Any) -> LabelStudioTask:
+        pipeline = self.pipeline
         rules = {"sheet_pixels": 384, **review}
-        world.catalogue.claim([AssetState.PROPOSED], 9, "w")
-        workspace = world.with_settings("w", review=rules)
-        (result,) = push_assets(workspace, self.desk, [self.asset_id])
+        pipeline.catalogue.claim([AssetState.PROPOSED], 9, "w")
+        workspace = pipeline.with_settings("w", review=rules)
+        (result,) = push_assets(workspace, self.project, [self.asset_id])
         assert result.state is AssetState.IN_REVIEW, result.note
-        return self.desk.client.held[-1]
+        return self.project.client.held[-1]
 
     def pull(self, **review: Any) -> list[Any]:
-        return pull_annotations(self.world.with_settings(review=review), self.desk)
+        return pull_annotations(self.pipeline.with_settings(review=review), self.project)
 
-    def proposes(self, labels: np.ndarray, round_: int = 0) -> str:
+    def set_proposal(self, labels: np.ndarray, round_: int = 0) -> str:
         """Make this the proposal of a round; its hash."""
-        world, num_parts = self.world, int(labels.max()) + 1
-        old = world.catalogue.proposal(self.asset_id, 0)
-        voxels = load_proposal(world.store, old).voxel_labels
+        pipeline, num_parts = self.pipeline, int(labels.max()) + 1
+        old = pipeline.catalogue.get_proposal(self.asset_id, 0)
+        voxels = load_proposal(pipeline.store, old).voxel_labels
         made = Proposal(
             labels.astype(np.int32),
             voxels % num_parts,
@@ -132,23 +132,23 @@ class Loop:
             0.5,
             checkpoint=old.checkpoint,
         )
-        key = keys.proposal(self.asset_id, round_, f"test{num_parts}")
-        blob = world.store.put(key, proposal_to_bytes(made))
+        key = keys.make_proposal_key(self.asset_id, round_, f"test{num_parts}")
+        blob = pipeline.store.put(key, proposal_to_bytes(made))
         row = ProposalRow(self.asset_id, round_, key, blob.sha256, num_parts, 0.5, old.checkpoint)
-        world.catalogue.add_proposal(row)
+        pipeline.catalogue.add_proposal(row)
         return str(blob.sha256)
 
 
 @pytest.fixture
-def fake_desk() -> FakeDesk:
-    return FakeDesk()
+def fake_project() -> FakeProject:
+    return FakeProject()
 
 
 @pytest.fixture
-def loop(world: Any, monkeypatch: pytest.MonkeyPatch) -> Loop:
+def loop(pipeline: Any, monkeypatch: pytest.MonkeyPatch) -> ReviewLoop:
     # The page needs the bundle that set-up builds; what it holds is test_viewer's business.
     monkeypatch.setattr(push_module, "render_viewer", lambda *a, **k: b"<html></html>")
-    asset = world.proposed(num_boxes=3)
-    made = Loop(world, FakeDesk(), asset.asset_id)
-    made.proposes(np.repeat(np.arange(6), 6))
+    asset = pipeline.add_proposed(num_boxes=3)
+    made = ReviewLoop(pipeline, FakeProject(), asset.asset_id)
+    made.set_proposal(np.repeat(np.arange(6), 6))
     return made

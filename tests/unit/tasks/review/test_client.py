@@ -12,10 +12,10 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 from pydantic import SecretStr
 
-from tasks.errors import is_surroundings
+from tasks.errors import is_transient_error
 from tasks.review import client
-from tasks.review.client import DeskError, DeskUnavailable, LabelStudioClient
-from tasks.review.project import open_desk
+from tasks.review.client import LabelStudioClient, LabelStudioError, LabelStudioUnavailable
+from tasks.review.project import open_project
 from tasks.settings import ReviewSettings, StoreSettings
 
 KEY = "0123456789abcdef"
@@ -61,9 +61,9 @@ def server(monkeypatch):
 def test_reads_are_tried_again_and_writes_never(server):
     client = LabelStudioClient(server.url, KEY)
     server.script += [(500, "oops"), (429, "slow"), (200, {"release": "1.23.2"})]
-    assert client.version() == "1.23.2"
+    assert client.get_version() == "1.23.2"
     server.script += [(502, "bad gateway")]
-    with pytest.raises(DeskUnavailable, match=r"POST .*status 502: bad gateway"):
+    with pytest.raises(LabelStudioUnavailable, match=r"POST .*status 502: bad gateway"):
         client.import_tasks(1, [{"data": {}}])
     assert [method for method, *_ in server.seen] == ["GET", "GET", "GET", "POST"]
     assert {key for *_, key in server.seen} == {f"Token {KEY}"}
@@ -72,18 +72,18 @@ def test_reads_are_tried_again_and_writes_never(server):
 def test_a_refusal_names_request_and_words_but_never_the_key(server):
     client = LabelStudioClient(server.url, KEY)
     server.script += [(401, "x" * 5000)]
-    with pytest.raises(DeskError, match="SEGVIGEN_REVIEW_API_KEY") as caught:
+    with pytest.raises(LabelStudioError, match="SEGVIGEN_REVIEW_API_KEY") as caught:
         client.request("GET", "/api/projects/")
     assert KEY not in str(caught.value) and KEY not in repr(client)
     assert len(str(caught.value)) < 500
-    assert not is_surroundings(caught.value)
+    assert not is_transient_error(caught.value)
 
 
-def test_a_silent_server_is_no_assets_fault():
+def test_an_unresponsive_server_is_no_assets_fault():
     client = LabelStudioClient("http://127.0.0.1:9", KEY, timeout_s=2)
-    with pytest.raises(DeskUnavailable, match="does not answer") as caught:
+    with pytest.raises(LabelStudioUnavailable, match="does not answer") as caught:
         client.create_annotation(1, {})
-    assert is_surroundings(caught.value)
+    assert is_transient_error(caught.value)
 
 
 def test_deleting_twice_is_fine(server):
@@ -97,8 +97,8 @@ def test_deleting_twice_is_fine(server):
 def test_a_personal_token_is_exchanged_once(server):
     server.script += [(200, {"access": "abc"}), (200, {"release": "1"}), (200, {"release": "1"})]
     client = LabelStudioClient(server.url, PERSONAL)
-    client.version()
-    client.version()
+    client.get_version()
+    client.get_version()
     assert [key for *_, key in server.seen] == ["", "Bearer abc", "Bearer abc"]
 
 
@@ -106,18 +106,20 @@ def test_a_restarting_server_is_not_a_refused_token(server):
     client = LabelStudioClient(server.url, PERSONAL)
     server.script += [(502, "bad gateway"), (429, "slow"), (200, {"access": "abc"})]
     server.script += [(200, {"release": "1"})]
-    assert client.version() == "1"
+    assert client.get_version() == "1"
     late = LabelStudioClient(server.url, PERSONAL)
     server.script += [(503, "starting")]
     with pytest.raises(
-        DeskUnavailable, match="/api/token/refresh/: status 503: starting"
+        LabelStudioUnavailable, match="/api/token/refresh/: status 503: starting"
     ) as caught:
         late.import_tasks(1, [{"data": {}}])
-    assert is_surroundings(caught.value)
+    assert is_transient_error(caught.value)
     server.script += [(401, "no such token")]
-    with pytest.raises(DeskError, match="no such token; personal access token refused") as caught:
-        late.version()
-    assert not is_surroundings(caught.value) and PERSONAL not in str(caught.value)
+    with pytest.raises(
+        LabelStudioError, match="no such token; personal access token refused"
+    ) as caught:
+        late.get_version()
+    assert not is_transient_error(caught.value) and PERSONAL not in str(caught.value)
 
 
 def test_lists_are_read_page_by_page_and_never_past_the_end(server):
@@ -128,7 +130,7 @@ def test_lists_are_read_page_by_page_and_never_past_the_end(server):
     ]
     tasks = LabelStudioClient(server.url, KEY).find_tasks(1, ["a:0"])
     assert [task.task_id for task in tasks] == [1, 1, 2]
-    assert tasks[0].num_answers == 2 and tasks[0].key == "a:0"
+    assert tasks[0].num_annotations == 2 and tasks[0].key == "a:0"
 
 
 class Listing:
@@ -145,15 +147,15 @@ class Listing:
         return {"id": number, "data": {"key": f"{number}:0"}, "updated_at": wire_time(at)}
 
     def page(self, path):
-        asked = {name: text for name, (text,) in parse_qs(urlsplit(path).query).items()}
-        (rule,) = json.loads(asked["query"])["filters"]["items"]
+        query = {name: text for name, (text,) in parse_qs(urlsplit(path).query).items()}
+        (rule,) = json.loads(query["query"])["filters"]["items"]
         wanted = datetime.strptime(rule["value"], "%Y-%m-%dT%H:%M:%S.%fZ").replace(tzinfo=UTC)
         compare = {"greater": operator.gt, "greater_or_equal": operator.ge}[rule["operator"]]
         changed = [(datetime.fromisoformat(row["updated_at"]), row) for row in self.rows]
         found = [pair for pair in changed if compare(pair[0], wanted)]
         rows = [row for _, row in sorted(found, key=operator.itemgetter(0))]
-        size = min(int(asked["page_size"]), self.longest)
-        begin = size * (int(asked["page"]) - 1)
+        size = min(int(query["page_size"]), self.longest)
+        begin = size * (int(query["page"]) - 1)
         self.asked.append(size)
         return {"total": len(rows), "tasks": rows[begin : begin + size]}
 
@@ -174,7 +176,9 @@ def test_an_edit_between_pages_hides_no_other_task(server):
 
     server.script += [then_edited] * 9
     found = list(
-        LabelStudioClient(server.url, KEY).tasks_updated_since(1, "2026-11-22T00:00:00.000000Z")
+        LabelStudioClient(server.url, KEY).list_tasks_updated_since(
+            1, "2026-11-22T00:00:00.000000Z"
+        )
     )
     assert {task.task_id for task in found} == set(range(250))
     assert [task.updated_at for task in found if task.task_id == 3] == [
@@ -188,21 +192,21 @@ def test_more_tasks_of_one_moment_than_a_page_holds(server):
     listing = Listing([*[1.0] * 230, 2.0])
     server.script += [lambda path: (200, listing.page(path))] * 20
     client = LabelStudioClient(server.url, KEY)
-    found = client.tasks_updated_since(1, "2026-11-23T00:00:00.000000Z")
+    found = client.list_tasks_updated_since(1, "2026-11-23T00:00:00.000000Z")
     assert sorted(task.task_id for task in found) == list(range(231))
     assert listing.asked == [100, 100, 200, 400]
     listing.longest = 150
-    with pytest.raises(DeskError, match="raise Label Studio's TASK_API_PAGE_SIZE_MAX"):
-        list(client.tasks_updated_since(1, "2026-11-23T00:00:00.000000Z"))
+    with pytest.raises(LabelStudioError, match="raise Label Studio's TASK_API_PAGE_SIZE_MAX"):
+        list(client.list_tasks_updated_since(1, "2026-11-23T00:00:00.000000Z"))
 
 
-def test_an_unknown_user_gets_a_name_without_asking_again(server):
+def test_an_unknown_user_gets_a_name_without_a_second_request(server):
     server.script += [(200, [{"id": 1, "email": "ann@local.test"}])]
     client = LabelStudioClient(server.url, KEY)
-    assert client.user_name(1) == "ann@local.test"
+    assert client.get_user_name(1) == "ann@local.test"
     server.script += [(200, [])]
-    assert client.user_name(7) == client.user_name(7) == "user 7"
-    assert client.user_name(None) == "unknown"
+    assert client.get_user_name(7) == client.get_user_name(7) == "user 7"
+    assert client.get_user_name(None) == "unknown"
 
 
 @pytest.mark.parametrize(
@@ -212,7 +216,7 @@ def test_an_unknown_user_gets_a_name_without_asking_again(server):
         ({"api_key": SecretStr(KEY)}, {"root_url": "file:///tmp/x"}, "cannot read file://"),
     ],
 )
-def test_a_desk_that_cannot_work_says_what_is_missing(review, store, words, monkeypatch):
+def test_a_session_that_cannot_work_reports_what_is_missing(review, store, words, monkeypatch):
     monkeypatch.delenv("SEGVIGEN_REVIEW_API_KEY", raising=False)
-    with pytest.raises(DeskError, match=words):
-        open_desk(ReviewSettings(**review), StoreSettings(**store))
+    with pytest.raises(LabelStudioError, match=words):
+        open_project(ReviewSettings(**review), StoreSettings(**store))

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from tasks.catalogue import AssetState
-from tasks.quality.adjudication import settle
-from tasks.quality.copies import second_look
+from tasks.quality.adjudication import adjudicate
+from tasks.quality.copies import add_double_annotation
 from tasks.review.label_config import LAST_ROUND
 from tasks.stages.refine import refine_asset
 
@@ -16,33 +16,33 @@ MERGE = ["merge 0 1"]
 
 
 def refine(loop: Any) -> None:
-    world = loop.world
-    done = refine_asset(world.workspace, loop.asset_id, world.segmenter)
+    pipeline = loop.pipeline
+    done = refine_asset(pipeline.workspace, loop.asset_id, pipeline.segmenter)
     assert done.is_done
 
 
-def parked(loop: Any) -> Any:
+def get_parked(loop: Any) -> Any:
     """An asset whose reviewer refined the last of two rounds; its task."""
     first = loop.push(max_rounds=2)
     assert LAST_ROUND not in first.data["title"]
-    loop.desk.client.answer(first.task_id, "refine", MERGE)
+    loop.project.client.submit_annotation(first.task_id, "refine", MERGE)
     loop.pull(max_rounds=2)
     refine(loop)
     last = loop.push(max_rounds=2)
     assert last.data["title"].endswith(f"| {LAST_ROUND}")
-    loop.desk.client.answer(last.task_id, "refine", MERGE)
+    loop.project.client.submit_annotation(last.task_id, "refine", MERGE)
     (reply,) = loop.pull(max_rounds=2)
     assert reply.state is AssetState.REJECTED
     return last
 
 
-def test_a_refused_refine_tells_the_cure(loop: Any) -> None:
-    parked(loop)
-    asset = loop.world.catalogue.asset(loop.asset_id)
+def test_a_refused_refine_reports_the_hint(loop: Any) -> None:
+    get_parked(loop)
+    asset = loop.pipeline.catalogue.get_asset(loop.asset_id)
     assert asset.reason == "max_rounds"
     assert "change the answer to accept or reject" in asset.detail
     assert "SEGVIGEN_REVIEW_MAX_ROUNDS" in asset.detail
-    (row,) = loop.world.catalogue.reviews.annotations(loop.asset_id, 1)
+    (row,) = loop.pipeline.catalogue.reviews.list_annotations(loop.asset_id, 1)
     assert row.problem == asset.detail
 
 
@@ -57,47 +57,49 @@ def test_a_refused_refine_tells_the_cure(loop: Any) -> None:
 def test_a_changed_answer_reopens_it(
     loop: Any, verdict: str, max_rounds: int, state: AssetState, reason: str | None
 ) -> None:
-    task = parked(loop)
-    loop.desk.client.change(task.task_id, verdict, ["merge 2 3"] if verdict == "refine" else [])
+    task = get_parked(loop)
+    loop.project.client.update_annotation(
+        task.task_id, verdict, ["merge 2 3"] if verdict == "refine" else []
+    )
     assert loop.pull(max_rounds=max_rounds) == []
     assert loop.push(max_rounds=max_rounds).task_id == task.task_id
     (reply,) = loop.pull(max_rounds=max_rounds)
     assert reply.state is state
-    asset = loop.world.catalogue.asset(loop.asset_id)
+    asset = loop.pipeline.catalogue.get_asset(loop.asset_id)
     assert (asset.state, asset.reason) == (state, reason)
 
 
 def test_another_refine_stays_refused(loop: Any) -> None:
-    task = parked(loop)
-    loop.desk.client.change(task.task_id, "refine", ["merge 2 3"])
+    task = get_parked(loop)
+    loop.project.client.update_annotation(task.task_id, "refine", ["merge 2 3"])
     (reply,) = loop.pull(max_rounds=2)
     assert reply.state is AssetState.REJECTED
-    assert loop.world.catalogue.asset(loop.asset_id).reason == "max_rounds"
+    assert loop.pipeline.catalogue.get_asset(loop.asset_id).reason == "max_rounds"
 
 
 def test_tried_again_with_more_rounds_the_title_is_right(loop: Any) -> None:
-    parked(loop)
-    loop.world.catalogue.retry(loop.asset_id)
+    get_parked(loop)
+    loop.pipeline.catalogue.retry(loop.asset_id)
     task = loop.push(max_rounds=3)
     assert LAST_ROUND not in task.data["title"]
-    loop.desk.client.answer(task.task_id, "refine", MERGE)
+    loop.project.client.submit_annotation(task.task_id, "refine", MERGE)
     (reply,) = loop.pull(max_rounds=3)
     assert reply.state is AssetState.REFINING
 
 
-def test_a_third_look_does_not_count(loop: Any) -> None:
-    catalogue = loop.world.catalogue
-    (copy_id,) = second_look(loop.world.workspace, catalogue.asset(loop.asset_id))
+def test_a_third_review_does_not_count(loop: Any) -> None:
+    catalogue = loop.pipeline.catalogue
+    (copy_id,) = add_double_annotation(loop.pipeline.workspace, catalogue.get_asset(loop.asset_id))
     first = loop.push(max_rounds=1)
     assert LAST_ROUND in first.data["title"]
-    loop.desk.client.answer(first.task_id, "accept", [])
+    loop.project.client.submit_annotation(first.task_id, "accept", [])
     loop.pull(max_rounds=1)
     catalogue.move(copy_id, "rejected", reason="reviewer_rejected")
-    (settled,) = settle(loop.world.workspace)
-    assert settled.result == "third look"
+    (adjudicated,) = adjudicate(loop.pipeline.workspace)
+    assert adjudicated.result == "third look"
     third = loop.push(max_rounds=1)
     assert "third look" in third.data["title"] and LAST_ROUND not in third.data["title"]
-    loop.desk.client.answer(third.task_id, "refine", MERGE)
+    loop.project.client.submit_annotation(third.task_id, "refine", MERGE)
     (reply,) = loop.pull(max_rounds=1)
     assert reply.state is AssetState.REFINING, "accepted once, it is not thrown away now"
     refine(loop)

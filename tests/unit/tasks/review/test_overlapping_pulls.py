@@ -12,8 +12,8 @@ import pytest
 from tasks.catalogue import AssetState, CopyRole, CopyRow
 from tasks.labelling.label_sets import load_label_set
 from tasks.labelling.loading import load_proposal
-from tasks.quality.adjudication import settle
-from tasks.quality.copies import second_look
+from tasks.quality.adjudication import adjudicate
+from tasks.quality.copies import add_double_annotation
 from tasks.review.pull import Reply, pull_annotations
 from tasks.stages.refine import CHANGED, refine_asset, replay_labels
 
@@ -45,10 +45,12 @@ class Broken(Interrupted):
 
 def pull_overtaken(loop: Any, kind: type[Interrupted] = Interrupted) -> tuple[list[Reply], Any]:
     """A pull that reads an answer, and during that another one that does everything."""
-    world = loop.world
-    task = world.catalogue.reviews.task(loop.asset_id, world.catalogue.asset(loop.asset_id).round)
-    slow = kind(world.store, task.buffers_key, loop.pull)
-    late = pull_annotations(replace(world.workspace, store=slow), loop.desk)
+    pipeline = loop.pipeline
+    task = pipeline.catalogue.reviews.get_task(
+        loop.asset_id, pipeline.catalogue.get_asset(loop.asset_id).round
+    )
+    slow = kind(pipeline.store, task.buffers_key, loop.pull)
+    late = pull_annotations(replace(pipeline.workspace, store=slow), loop.project)
     return late, slow.told
 
 
@@ -62,169 +64,175 @@ def pull_overtaken(loop: Any, kind: type[Interrupted] = Interrupted) -> tuple[li
     ],
 )
 def test_the_faster_of_two_pulls_counts(loop: Any, verdict: str, state: str, kind: type) -> None:
-    catalogue = loop.world.catalogue
+    catalogue = loop.pipeline.catalogue
     task = loop.push()
-    loop.desk.client.answer(task.task_id, verdict, ["merge 0 1"])
+    loop.project.client.submit_annotation(task.task_id, verdict, ["merge 0 1"])
     late, (reply,) = pull_overtaken(loop, kind)
     assert (late, reply.state) == ([], state)
-    assert catalogue.asset(loop.asset_id).state is state
-    (row,) = catalogue.reviews.annotations(loop.asset_id)
+    assert catalogue.get_asset(loop.asset_id).state is state
+    (row,) = catalogue.reviews.list_annotations(loop.asset_id)
     assert (row.verdict, row.problem, row.is_interpreted) == (verdict, None, True)
-    assert [verb.parts for verb in catalogue.reviews.verbs(loop.asset_id)] == [(0, 1)]
-    assert len(catalogue.events(loop.asset_id, "interpreted")) == 1
-    assert len(catalogue.labels.all()) == (state is AssetState.ACCEPTED)
+    assert [command.parts for command in catalogue.reviews.list_edit_commands(loop.asset_id)] == [
+        (0, 1)
+    ]
+    assert len(catalogue.list_events(loop.asset_id, "interpreted")) == 1
+    assert len(catalogue.labels.list_all()) == (state is AssetState.ACCEPTED)
     assert loop.pull() == []
 
 
 def test_a_changed_mind_is_reopened_by_one_of_two_pulls(loop: Any) -> None:
-    catalogue = loop.world.catalogue
+    catalogue = loop.pipeline.catalogue
     task = loop.push()
-    loop.desk.client.answer(task.task_id, "reject", [])
+    loop.project.client.submit_annotation(task.task_id, "reject", [])
     loop.pull()
-    loop.desk.client.change(task.task_id, "accept", [])
+    loop.project.client.update_annotation(task.task_id, "accept", [])
     assert pull_overtaken(loop) == ([], [])
-    assert catalogue.asset(loop.asset_id).state is AssetState.PROPOSED
+    assert catalogue.get_asset(loop.asset_id).state is AssetState.PROPOSED
     loop.push()
     (reply,) = loop.pull()
     assert reply.state is AssetState.ACCEPTED
 
 
-def test_an_answer_that_cannot_be_read_is_still_told(loop: Any) -> None:
+def test_an_answer_that_cannot_be_read_is_still_reported(loop: Any) -> None:
     task = loop.push()
-    loop.desk.client.answer(task.task_id, "accept", [])
-    broken = Broken(loop.world.store, "", lambda: None)
-    (reply,) = pull_annotations(replace(loop.world.workspace, store=broken), loop.desk)
+    loop.project.client.submit_annotation(task.task_id, "accept", [])
+    broken = Broken(loop.pipeline.store, "", lambda: None)
+    (reply,) = pull_annotations(replace(loop.pipeline.workspace, store=broken), loop.project)
     assert reply.verdict is None and "cannot be read" in reply.note
 
 
 def refine(loop: Any, store: Any = None) -> Any:
-    world = loop.world
-    workspace = replace(world.workspace, store=store or world.store)
-    return refine_asset(workspace, loop.asset_id, world.segmenter)
+    pipeline = loop.pipeline
+    workspace = replace(pipeline.workspace, store=store or pipeline.store)
+    return refine_asset(workspace, loop.asset_id, pipeline.segmenter)
 
 
 def refine_overtaken(loop: Any, meanwhile: Callable[[], Any]) -> Any:
     """A refinement during whose read of the proposal something else happens."""
-    shown = loop.world.catalogue.proposal(loop.asset_id, 0).key
-    return refine(loop, Interrupted(loop.world.store, shown, meanwhile))
+    shown = loop.pipeline.catalogue.get_proposal(loop.asset_id, 0).key
+    return refine(loop, Interrupted(loop.pipeline.store, shown, meanwhile))
 
 
-def to_refine(loop: Any) -> Callable[..., list[Reply]]:
+def submit_refine(loop: Any) -> Callable[..., list[Reply]]:
     """An asset to refine with `merge 0 1`; gives what changes and pulls that answer."""
     task = loop.push()
-    loop.desk.client.answer(task.task_id, "refine", ["merge 0 1"])
+    loop.project.client.submit_annotation(task.task_id, "refine", ["merge 0 1"])
     loop.pull()
 
     def change(verdict: str, lines: list[str]) -> list[Reply]:
-        loop.desk.client.change(task.task_id, verdict, lines)
+        loop.project.client.update_annotation(task.task_id, verdict, lines)
         return loop.pull()
 
     return change
 
 
-def labels_of(loop: Any, round_: int) -> list[int]:
-    world = loop.world
-    row = world.catalogue.proposal(loop.asset_id, round_)
-    return load_proposal(world.store, row).face_labels[::6].tolist()
+def load_labels(loop: Any, round_: int) -> list[int]:
+    pipeline = loop.pipeline
+    row = pipeline.catalogue.get_proposal(loop.asset_id, round_)
+    return load_proposal(pipeline.store, row).face_labels[::6].tolist()
 
 
 def test_an_answer_changed_while_refine_runs_is_the_one_that_is_refined(loop: Any) -> None:
-    catalogue, change = loop.world.catalogue, to_refine(loop)
+    catalogue, change = loop.pipeline.catalogue, submit_refine(loop)
     result = refine_overtaken(loop, lambda: change("refine", ["merge 0 2"]))
     assert (result.is_done, result.note) == (False, CHANGED)
-    asset = catalogue.asset(loop.asset_id)
+    asset = catalogue.get_asset(loop.asset_id)
     assert (asset.state, asset.round, asset.attempts) == (AssetState.REFINING, 0, 0)
     assert refine(loop).is_done
-    assert [verb.parts for verb in catalogue.reviews.verbs(loop.asset_id)] == [(0, 2)]
-    assert labels_of(loop, 1) == [0, 1, 0, 3, 4, 2]
+    assert [command.parts for command in catalogue.reviews.list_edit_commands(loop.asset_id)] == [
+        (0, 2)
+    ]
+    assert load_labels(loop, 1) == [0, 1, 0, 3, 4, 2]
     task = loop.push()
-    loop.desk.client.answer(task.task_id, "accept", [])
+    loop.project.client.submit_annotation(task.task_id, "accept", [])
     loop.pull()
-    held = load_label_set(loop.world.store, catalogue.labels.latest(loop.asset_id))
-    replayed = replay_labels(loop.world.workspace, loop.asset_id, loop.world.segmenter)
+    held = load_label_set(loop.pipeline.store, catalogue.labels.get_latest(loop.asset_id))
+    replayed = replay_labels(loop.pipeline.workspace, loop.asset_id, loop.pipeline.segmenter)
     assert np.array_equal(replayed.face_labels, held.face_labels)
 
 
 def test_an_answer_stored_and_not_yet_read_holds_the_refinement(loop: Any) -> None:
-    catalogue, change = loop.world.catalogue, to_refine(loop)
+    catalogue, change = loop.pipeline.catalogue, submit_refine(loop)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(catalogue.reviews, "uninterpreted", lambda: [])  # killed before that
+        patch.setattr(catalogue.reviews, "list_uninterpreted", lambda: [])  # killed before that
         change("refine", ["merge 0 2"])
     result = refine(loop)
     assert (result.is_done, result.note) == (False, CHANGED)
-    assert catalogue.asset(loop.asset_id).attempts == 0
+    assert catalogue.get_asset(loop.asset_id).attempts == 0
     loop.pull()
-    assert refine(loop).is_done and labels_of(loop, 1) == [0, 1, 0, 3, 4, 2]
+    assert refine(loop).is_done and load_labels(loop, 1) == [0, 1, 0, 3, 4, 2]
 
 
-def test_an_acceptance_that_waits_for_a_second_look_is_not_refined_over(loop: Any) -> None:
-    catalogue, change = loop.world.catalogue, to_refine(loop)
-    catalogue.quality.add_copy(CopyRow("c" * 64, CopyRole.SECOND, loop.asset_id))
+def test_an_acceptance_that_waits_for_a_double_annotation_is_not_refined_over(loop: Any) -> None:
+    catalogue, change = loop.pipeline.catalogue, submit_refine(loop)
+    catalogue.quality.add_copy(CopyRow("c" * 64, CopyRole.DOUBLE, loop.asset_id))
     result = refine_overtaken(loop, lambda: change("accept", []))
     assert (result.is_done, result.state) == (False, AssetState.IN_REVIEW)
-    assert catalogue.asset(loop.asset_id).round == 0
-    assert catalogue.proposal(loop.asset_id, 1) is None
+    assert catalogue.get_asset(loop.asset_id).round == 0
+    assert catalogue.get_proposal(loop.asset_id, 1) is None
 
 
 def test_a_change_that_comes_after_the_refinement_stays_out_of_its_history(loop: Any) -> None:
-    catalogue, change = loop.world.catalogue, to_refine(loop)
-    name_of, told = loop.desk.client.user_name, []
+    catalogue, change = loop.pipeline.catalogue, submit_refine(loop)
+    name_of, reported = loop.project.client.get_user_name, []
 
     def slow_name(user: object) -> str:  # asked between reading the round and storing the answer
-        told.append(refine(loop))
+        reported.append(refine(loop))
         return name_of(user)
 
-    loop.desk.client.user_name = slow_name
+    loop.project.client.get_user_name = slow_name
     (late,) = change("refine", ["merge 0 2"])
-    assert [result.is_done for result in told] == [True]
+    assert [result.is_done for result in reported] == [True]
     assert "late: the asset is in round 1" in late.note
-    assert [verb.parts for verb in catalogue.reviews.verbs(loop.asset_id, 0)] == [(0, 1)]
-    rows = catalogue.reviews.annotations(loop.asset_id, 0)
+    assert [
+        command.parts for command in catalogue.reviews.list_edit_commands(loop.asset_id, 0)
+    ] == [(0, 1)]
+    rows = catalogue.reviews.list_annotations(loop.asset_id, 0)
     assert [row.is_late for row in rows] == [False, True]
-    assert labels_of(loop, 1) == [0, 0, 2, 3, 4, 1]
+    assert load_labels(loop, 1) == [0, 0, 2, 3, 4, 1]
     assert loop.pull() == []
 
 
 def test_a_version_that_two_pulls_store_as_late_and_as_on_time_is_stored_once(loop: Any) -> None:
-    catalogue, change = loop.world.catalogue, to_refine(loop)
-    name_of = loop.desk.client.user_name
+    catalogue, change = loop.pipeline.catalogue, submit_refine(loop)
+    name_of = loop.project.client.get_user_name
 
     def slow_name(user: object) -> str:  # asked between reading the round and storing the answer
-        loop.desk.client.user_name = name_of
+        loop.project.client.get_user_name = name_of
         assert refine(loop).is_done
         assert [reply.note for reply in loop.pull()] == ["late: the asset is in round 1"]
         return name_of(user)
 
-    loop.desk.client.user_name = slow_name
+    loop.project.client.get_user_name = slow_name
     assert change("refine", ["merge 0 2"]) == []
-    rows = catalogue.reviews.annotations(loop.asset_id, 0)
+    rows = catalogue.reviews.list_annotations(loop.asset_id, 0)
     assert [row.is_late for row in rows] == [False, True]
-    assert catalogue.reviews.uninterpreted() == [] == loop.pull()
+    assert catalogue.reviews.list_uninterpreted() == [] == loop.pull()
 
 
-def test_a_change_to_nothing_usable_goes_back_to_the_desk(loop: Any) -> None:
-    change = to_refine(loop)
+def test_a_change_to_nothing_usable_returns_to_review(loop: Any) -> None:
+    change = submit_refine(loop)
     (reply,) = change("refine", ["merge 1"])
     assert reply.state is AssetState.IN_REVIEW
-    assert loop.world.catalogue.asset(loop.asset_id).state is AssetState.IN_REVIEW
-    (task,) = loop.desk.client.held
-    assert task.num_answers == 0
+    assert loop.pipeline.catalogue.get_asset(loop.asset_id).state is AssetState.IN_REVIEW
+    (task,) = loop.project.client.held
+    assert task.num_annotations == 0
 
 
-def test_a_third_look_leaves_alone_what_its_reviewer_took_back(loop: Any) -> None:
-    catalogue, store = loop.world.catalogue, loop.world.store
-    (copy_id,) = second_look(loop.world.workspace, catalogue.asset(loop.asset_id))
+def test_a_third_review_leaves_alone_what_its_reviewer_took_back(loop: Any) -> None:
+    catalogue, store = loop.pipeline.catalogue, loop.pipeline.store
+    (copy_id,) = add_double_annotation(loop.pipeline.workspace, catalogue.get_asset(loop.asset_id))
     task = loop.push()
-    loop.desk.client.answer(task.task_id, "accept", [])
+    loop.project.client.submit_annotation(task.task_id, "accept", [])
     loop.pull()
     catalogue.move(copy_id, "rejected", reason="reviewer_rejected")
 
     def take_back() -> list[Reply]:
-        loop.desk.client.change(task.task_id, "refine", ["merge 0 1"])
+        loop.project.client.update_annotation(task.task_id, "refine", ["merge 0 1"])
         return loop.pull()
 
-    slow = Interrupted(store, catalogue.proposal(loop.asset_id, 0).key, take_back)
-    assert settle(replace(loop.world.workspace, store=slow)) == []
-    asset = catalogue.asset(loop.asset_id)
+    slow = Interrupted(store, catalogue.get_proposal(loop.asset_id, 0).key, take_back)
+    assert adjudicate(replace(loop.pipeline.workspace, store=slow)) == []
+    asset = catalogue.get_asset(loop.asset_id)
     assert (asset.state, asset.round) == (AssetState.REFINING, 0)
-    assert refine(loop).is_done and labels_of(loop, 1) == [0, 0, 2, 3, 4, 1]
+    assert refine(loop).is_done and load_labels(loop, 1) == [0, 0, 2, 3, 4, 1]

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from tasks.rendering.contact_sheet import render_sheet
-from tasks.review.scripted_reviewer import sheet_ious, wrong_spots
+from tasks.review.scripted_reviewer import compute_sheet_ious, find_wrong_spots
 
 
 @pytest.fixture
@@ -20,14 +20,14 @@ def shown(table):
 def test_a_right_sheet_needs_no_click_whatever_the_numbers(table, shown):
     renamed = np.array([2, 0, 1])[table[1]]
     buffers = shown(renamed)
-    assert (sheet_ious(buffers, table[1]) == 1).all()
-    assert wrong_spots(buffers, table[1], 10) == []
+    assert (compute_sheet_ious(buffers, table[1]) == 1).all()
+    assert find_wrong_spots(buffers, table[1], 10) == []
 
 
-def test_a_missing_part_is_asked_for_as_new(table, shown):
+def test_a_missing_part_is_requested_as_new(table, shown):
     truth = table[1]
     buffers = shown(np.where(truth == 2, 0, truth))
-    (spot,) = wrong_spots(buffers, truth, 10)
+    (spot,) = find_wrong_spots(buffers, truth, 10)
     assert spot.label == "new part"
     assert truth[buffers.face[spot.row, spot.column]] == 2
 
@@ -37,10 +37,10 @@ def test_a_part_cut_in_two_is_joined(table, shown):
     halves = truth.copy()
     halves[np.flatnonzero(truth == 0)[:6]] = 3
     buffers = shown(halves)
-    spots = wrong_spots(buffers, truth, 10)
+    spots = find_wrong_spots(buffers, truth, 10)
     assert len(spots) == 1 and spots[0].label in ("part 0", "part 3")
-    said = int(spots[0].label.split()[1])
-    assert buffers.part[spots[0].row, spots[0].column] in {0, 3} - {said}
+    message = int(spots[0].label.split()[1])
+    assert buffers.part[spots[0].row, spots[0].column] in {0, 3} - {message}
 
 
 def test_swallowed_faces_are_given_back(table, shown):
@@ -48,7 +48,7 @@ def test_swallowed_faces_are_given_back(table, shown):
     leak = truth.copy()
     leak[np.flatnonzero(truth == 1)[:4]] = 0
     buffers = shown(leak)
-    spots = wrong_spots(buffers, truth, 10)
+    spots = find_wrong_spots(buffers, truth, 10)
     assert [spot.label for spot in spots] == ["part 1"]
     assert truth[buffers.face[spots[0].row, spots[0].column]] == 1
 
@@ -56,6 +56,6 @@ def test_swallowed_faces_are_given_back(table, shown):
 def test_several_missing_parts_get_different_labels_and_the_limit_holds(table, shown):
     truth = table[1]
     buffers = shown(np.zeros_like(truth))
-    labels = [spot.label for spot in wrong_spots(buffers, truth, 10)]
+    labels = [spot.label for spot in find_wrong_spots(buffers, truth, 10)]
     assert labels == ["new part", "new part 2"]
-    assert len(wrong_spots(buffers, truth, 1)) == 1
+    assert len(find_wrong_spots(buffers, truth, 1)) == 1

@@ -13,10 +13,10 @@ import numpy as np
 import pytest
 import webdataset as wds
 
-from tasks.catalogue import AssetState, ClickRow, VerbRow
+from tasks.catalogue import AssetState, ClickRow, EditCommandRow
 from tasks.labelling.label_sets import BadLabels, accept_asset, load_label_set
 from tasks.labelling.loading import load_encoding, load_proposal
-from tasks.labelling.taxonomy import taxonomy_of
+from tasks.labelling.taxonomy import build_taxonomy
 from tasks.settings import ShardSettings
 from tasks.shards import build as shards_module
 from tasks.shards.build import ReaderState, ShardReader, build_shards, read_manifest
@@ -28,48 +28,48 @@ from tasks.storage import keys
 SETTINGS = ShardSettings(num_palettes=2, num_guide_views=2, guide_pixels=32)
 
 
-def accepted(world: Any, count: int) -> list[str]:
+def add_accepted(pipeline: Any, count: int) -> list[str]:
     ids = []
     for number in range(count):
-        asset = world.proposed(2, float(number))
-        world.reviewed(asset, "accept", [])
-        accept_asset(world.workspace, asset.asset_id, "ann")
+        asset = pipeline.add_proposed(2, float(number))
+        pipeline.add_reviewed(asset, "accept", [])
+        accept_asset(pipeline.workspace, asset.asset_id, "ann")
         ids.append(asset.asset_id)
     return sorted(ids)
 
 
-def refined(world: Any) -> str:
+def add_refined(pipeline: Any) -> str:
     """An asset that took one round of one click."""
-    asset = world.proposed(3)
+    asset = pipeline.add_proposed(3)
     row = ClickRow(
         *("u", "t", 0, asset.asset_id, 0, "r", "sheet", 1.0, 2.0, "new part"),
         *("new_part", -1, 0, -0.5, 0.0, 0.0),
     )
-    world.reviewed(asset, "refine", [row])
-    world.catalogue.move(asset.asset_id, "refining")
-    refine_asset(world.workspace, asset.asset_id, world.segmenter)
-    world.reviewed(world.catalogue.asset(asset.asset_id), "accept", [])
-    accept_asset(world.workspace, asset.asset_id, "ann")
+    pipeline.add_reviewed(asset, "refine", [row])
+    pipeline.catalogue.move(asset.asset_id, "refining")
+    refine_asset(pipeline.workspace, asset.asset_id, pipeline.segmenter)
+    pipeline.add_reviewed(pipeline.catalogue.get_asset(asset.asset_id), "accept", [])
+    accept_asset(pipeline.workspace, asset.asset_id, "ann")
     return str(asset.asset_id)
 
 
-def build(world: Any, settings: ShardSettings = SETTINGS) -> Any:
-    return build_shards(world.with_settings(shard=settings))
+def run_build(pipeline: Any, settings: ShardSettings = SETTINGS) -> Any:
+    return build_shards(pipeline.with_settings(shard=settings))
 
 
-def test_nothing_to_build(world: Any) -> None:
-    assert build(world).version == ""
-    assert list(world.store.list("shards")) == []
+def test_nothing_to_build(pipeline: Any) -> None:
+    assert run_build(pipeline).version == ""
+    assert list(pipeline.store.list("shards")) == []
 
 
-def test_a_sample_carries_what_training_needs(world: Any) -> None:
-    asset_id = refined(world)
-    made = build(world)
+def test_a_sample_carries_what_training_needs(pipeline: Any) -> None:
+    asset_id = add_refined(pipeline)
+    made = run_build(pipeline)
     assert (made.is_new, made.num_samples, made.failed) == (True, 1, ())
-    assert world.catalogue.asset(asset_id).state is AssetState.SHARDED
-    sample = ShardReader(world.store, made.dataset, made.version)[0]
-    asset = world.catalogue.asset(asset_id)
-    encoding = load_encoding(world.store, asset)
+    assert pipeline.catalogue.get_asset(asset_id).state is AssetState.SHARDED
+    sample = ShardReader(pipeline.store, made.dataset, made.version)[0]
+    asset = pipeline.catalogue.get_asset(asset_id)
+    encoding = load_encoding(pipeline.store, asset)
     num_parts = len(sample.part_names)
     assert np.array_equal(sample.coords, encoding.coords)
     assert np.array_equal(sample.shape_slat, encoding.shape_slat)
@@ -89,10 +89,10 @@ def test_a_sample_carries_what_training_needs(world: Any) -> None:
     assert len(sample.face_labels) == asset.num_faces
 
 
-def test_guide_colours_are_those_of_the_guided_target(world: Any) -> None:
-    accepted(world, 1)
-    made = build(world)
-    sample = ShardReader(world.store, made.dataset, made.version)[0]
+def test_guide_colours_are_those_of_the_guided_target(pipeline: Any) -> None:
+    add_accepted(pipeline, 1)
+    made = run_build(pipeline)
+    sample = ShardReader(pipeline.store, made.dataset, made.version)[0]
     for picture, colors in zip(sample.guide_maps, sample.guided_colors, strict=True):
         seen = {tuple(c) for c in picture.reshape(-1, 3).tolist()} - {(0, 0, 0)}
         assert seen
@@ -100,11 +100,11 @@ def test_guide_colours_are_those_of_the_guided_target(world: Any) -> None:
         assert colors.any(axis=1).all()  # black is the background
 
 
-def test_webdataset_reads_the_tars(world: Any, tmp_path: Path) -> None:
-    ids = accepted(world, 3)
-    made = build(world, SETTINGS.model_copy(update={"max_shard_bytes": 50_000}))
+def test_webdataset_reads_the_tars(pipeline: Any, tmp_path: Path) -> None:
+    ids = add_accepted(pipeline, 3)
+    made = run_build(pipeline, SETTINGS.model_copy(update={"max_shard_bytes": 50_000}))
     assert made.num_shards > 1
-    manifest = read_manifest(world.store, made.dataset, made.version)
+    manifest = read_manifest(pipeline.store, made.dataset, made.version)
     urls = [str(tmp_path / "store" / shard["key"]) for shard in manifest["shards"]]
     samples = list(wds.WebDataset(urls, shardshuffle=False).decode())
     assert [sample["__key__"] for sample in samples] == ids
@@ -113,101 +113,103 @@ def test_webdataset_reads_the_tars(world: Any, tmp_path: Path) -> None:
         assert sample["labels.npz"]["face_labels"].shape == (24,)
 
 
-def test_index_and_manifest_say_what_is_there(world: Any) -> None:
-    ids = accepted(world, 2)
-    made = build(world)
-    manifest = read_manifest(world.store, made.dataset, made.version)
+def test_index_and_manifest_report_what_is_there(pipeline: Any) -> None:
+    ids = add_accepted(pipeline, 2)
+    made = run_build(pipeline)
+    manifest = read_manifest(pipeline.store, made.dataset, made.version)
     assert manifest["counts"] == {
         "samples": 2,
-        "parts": sum(row.num_parts for row in world.catalogue.labels.all()),
+        "parts": sum(row.num_parts for row in pipeline.catalogue.labels.list_all()),
         "clicks": 0,
     }
     assert manifest["licences"] == {"unknown": 2}
     assert [asset_id for asset_id, _ in manifest["members"]] == ids
-    lines = world.store.get(manifest["index"]["key"]).splitlines()
+    lines = pipeline.store.get(manifest["index"]["key"]).splitlines()
     for line in map(json.loads, lines):
         shard = manifest["shards"][line["shard"]]
-        data = world.store.get(shard["key"])
+        data = pipeline.store.get(shard["key"])
         assert hashlib.sha256(data).hexdigest() == shard["sha256"]
         piece = data[line["offset"] : line["offset"] + line["size"]]
         assert hashlib.sha256(piece).hexdigest() == line["sha256"]
-    members = world.catalogue.labels.shard_members(made.dataset, made.version)
+    members = pipeline.catalogue.labels.list_shard_members(made.dataset, made.version)
     assert [member.asset_id for member in members] == ids
 
 
-def test_building_again_changes_nothing(world: Any) -> None:
-    accepted(world, 1)
-    first = build(world)
-    events = len(world.catalogue.events())
-    blobs = list(world.store.list())
-    again = build(world)
+def test_building_again_changes_nothing(pipeline: Any) -> None:
+    add_accepted(pipeline, 1)
+    first = run_build(pipeline)
+    events = len(pipeline.catalogue.list_events())
+    blobs = list(pipeline.store.list())
+    again = run_build(pipeline)
     assert (again.version, again.is_new) == (first.version, False)
-    assert list(world.store.list()) == blobs
-    assert len(world.catalogue.events()) == events
+    assert list(pipeline.store.list()) == blobs
+    assert len(pipeline.catalogue.list_events()) == events
 
 
-def test_the_same_labels_give_the_same_bytes(world: Any, tmp_path: Path) -> None:
-    accepted(world, 2)
-    first = build(world)
-    folder = tmp_path / "store" / keys.shard_folder(first.dataset, first.version)
+def test_the_same_labels_give_the_same_bytes(pipeline: Any, tmp_path: Path) -> None:
+    add_accepted(pipeline, 2)
+    first = run_build(pipeline)
+    folder = tmp_path / "store" / keys.make_shard_folder(first.dataset, first.version)
     before = {path.name: path.read_bytes() for path in folder.iterdir()}
     for path in folder.iterdir():
         path.unlink()
-    again = build(world)
+    again = run_build(pipeline)
     assert (again.version, again.is_new) == (first.version, True)
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
 
 
-def test_new_labels_make_a_new_version_and_keep_the_old(world: Any) -> None:
-    accepted(world, 1)
-    first = build(world)
-    refined(world)
-    second = build(world)
+def test_new_labels_make_a_new_version_and_keep_the_old(pipeline: Any) -> None:
+    add_accepted(pipeline, 1)
+    first = run_build(pipeline)
+    add_refined(pipeline)
+    second = run_build(pipeline)
     assert second.version != first.version
     assert (first.num_samples, second.num_samples) == (1, 2)
-    assert len(ShardReader(world.store, first.dataset, first.version)) == 1
-    versions = [row.version for row in world.catalogue.labels.shard_versions()]
+    assert len(ShardReader(pipeline.store, first.dataset, first.version)) == 1
+    versions = [row.version for row in pipeline.catalogue.labels.list_shard_versions()]
     assert versions == [first.version, second.version]
 
 
 @pytest.mark.parametrize("where", ["put_json", "put", "put_file"])
 def test_killed_in_the_middle_the_next_run_finishes(
-    world: Any, monkeypatch: pytest.MonkeyPatch, where: str
+    pipeline: Any, monkeypatch: pytest.MonkeyPatch, where: str
 ) -> None:
-    (asset_id,) = accepted(world, 1)
+    (asset_id,) = add_accepted(pipeline, 1)
 
     def killed(*args: Any, **kwargs: Any) -> Any:
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(world.store, where, killed)
+        patch.setattr(pipeline.store, where, killed)
         with pytest.raises(KeyboardInterrupt):
-            build(world)
-    assert world.catalogue.asset(asset_id).state is AssetState.ACCEPTED
-    assert build(world).is_new
-    assert world.catalogue.asset(asset_id).state is AssetState.SHARDED
+            run_build(pipeline)
+    assert pipeline.catalogue.get_asset(asset_id).state is AssetState.ACCEPTED
+    assert run_build(pipeline).is_new
+    assert pipeline.catalogue.get_asset(asset_id).state is AssetState.SHARDED
 
 
 def test_killed_before_the_rows_the_next_run_moves_the_assets(
-    world: Any, monkeypatch: pytest.MonkeyPatch
+    pipeline: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (asset_id,) = accepted(world, 1)
+    (asset_id,) = add_accepted(pipeline, 1)
 
     def killed(*args: Any, **kwargs: Any) -> Any:
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(world.catalogue, "move", killed)
+        patch.setattr(pipeline.catalogue, "move", killed)
         with pytest.raises(KeyboardInterrupt):
-            build(world)
-    assert world.catalogue.labels.shard_versions() == []
-    assert not build(world).is_new
-    assert world.catalogue.asset(asset_id).state is AssetState.SHARDED
-    assert len(world.catalogue.labels.shard_versions()) == 1
+            run_build(pipeline)
+    assert pipeline.catalogue.labels.list_shard_versions() == []
+    assert not run_build(pipeline).is_new
+    assert pipeline.catalogue.get_asset(asset_id).state is AssetState.SHARDED
+    assert len(pipeline.catalogue.labels.list_shard_versions()) == 1
 
 
-def test_one_bad_asset_is_left_out_and_named(world: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    bad, good = accepted(world, 2)
+def test_one_bad_asset_is_left_out_and_named(
+    pipeline: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bad, good = add_accepted(pipeline, 2)
     real = shards_module.load_label_set
 
     def faulty(store: Any, row: Any) -> Any:
@@ -217,20 +219,20 @@ def test_one_bad_asset_is_left_out_and_named(world: Any, monkeypatch: pytest.Mon
 
     with monkeypatch.context() as patch:
         patch.setattr(shards_module, "load_label_set", faulty)
-        made = build(world)
+        made = run_build(pipeline)
     assert made.failed == ((bad, "ValueError: unreadable"),)
-    assert world.catalogue.asset(bad).state is AssetState.ACCEPTED
-    assert world.catalogue.asset(good).state is AssetState.SHARDED
-    assert build(world).num_samples == 2
-    assert world.catalogue.asset(bad).state is AssetState.SHARDED
+    assert pipeline.catalogue.get_asset(bad).state is AssetState.ACCEPTED
+    assert pipeline.catalogue.get_asset(good).state is AssetState.SHARDED
+    assert run_build(pipeline).num_samples == 2
+    assert pipeline.catalogue.get_asset(bad).state is AssetState.SHARDED
 
 
-def test_the_reader_shuffles_resumes_and_shares(world: Any) -> None:
-    accepted(world, 5)
-    made = build(world)
+def test_the_reader_shuffles_resumes_and_shares(pipeline: Any) -> None:
+    add_accepted(pipeline, 5)
+    made = run_build(pipeline)
 
     def reader(**options: Any) -> ShardReader:
-        return ShardReader(world.store, made.dataset, made.version, **options)
+        return ShardReader(pipeline.store, made.dataset, made.version, **options)
 
     def names(samples: Any) -> list[str]:
         return [sample.provenance["asset_id"] for sample in samples]
@@ -238,7 +240,7 @@ def test_the_reader_shuffles_resumes_and_shares(world: Any) -> None:
     full = reader(state=ReaderState(seed=3))
     whole = names(full)
     assert full.state == ReaderState(seed=3, epoch=1, position=0)
-    assert sorted(whole) == [full.key(i) for i in range(5)]
+    assert sorted(whole) == [full.get_key(i) for i in range(5)]
     assert names(full) != whole  # the next epoch has another order
     assert names(reader(state=ReaderState(seed=4))) != whole
     part = reader(state=ReaderState(seed=3))
@@ -248,7 +250,7 @@ def test_the_reader_shuffles_resumes_and_shares(world: Any) -> None:
     assert names(first) + names(rest) == whole
     shares = [names(reader(state=ReaderState(seed=3), rank=rank, world_size=2)) for rank in (0, 1)]
     assert shares == [whole[::2], [*whole[1::2], whole[0]]], "as many for each, none left out"
-    many = [reader(rank=rank, world_size=12).order(0) for rank in range(12)]
+    many = [reader(rank=rank, world_size=12).compute_order(0) for rank in range(12)]
     assert {len(share) for share in many} == {1} and {n for (n,) in many} == set(range(5))
     kept = reader(keep=lambda line: line["fold"] >= 5)
     assert len(kept) + len(reader(keep=lambda line: line["fold"] < 5)) == 5
@@ -256,59 +258,61 @@ def test_the_reader_shuffles_resumes_and_shares(world: Any) -> None:
         reader(rank=2, world_size=2)
 
 
-def test_a_changed_byte_is_noticed(world: Any, tmp_path: Path) -> None:
-    accepted(world, 1)
-    made = build(world)
-    path = tmp_path / "store" / keys.shard(made.dataset, made.version, 0)
+def test_a_changed_byte_is_noticed(pipeline: Any, tmp_path: Path) -> None:
+    add_accepted(pipeline, 1)
+    made = run_build(pipeline)
+    path = tmp_path / "store" / keys.make_shard_key(made.dataset, made.version, 0)
     data = bytearray(path.read_bytes())
     data[700] ^= 1
     path.write_bytes(bytes(data))
     with pytest.raises(CorruptShard, match="has changed"):
-        ShardReader(world.store, made.dataset, made.version)[0]
+        ShardReader(pipeline.store, made.dataset, made.version)[0]
 
 
-def test_members_decode_to_the_same_arrays(world: Any) -> None:
-    accepted(world, 1)
-    made = build(world)
-    reader = ShardReader(world.store, made.dataset, made.version)
-    one, two = reader[0], decode_sample(reader.members(0))
+def test_members_decode_to_the_same_arrays(pipeline: Any) -> None:
+    add_accepted(pipeline, 1)
+    made = run_build(pipeline)
+    reader = ShardReader(pipeline.store, made.dataset, made.version)
+    one, two = reader[0], decode_sample(reader.read_members(0))
     assert np.array_equal(one.full_colors, two.full_colors)
-    assert set(reader.members(0)) == {
+    assert set(reader.read_members(0)) == {
         *("voxels.npz", "labels.npz", "interactive.npz", "full.npz", "guided.npz"),
         *("guide00.png", "guide01.png", "rounds.npz", "clicks.json", "provenance.json"),
     }
 
 
-def named(world: Any) -> str:
+def add_named(pipeline: Any) -> str:
     """An accepted asset, its parts merged and named while accepting."""
-    asset = world.proposed(num_boxes=3)
-    num_parts = world.catalogue.latest_proposal(asset.asset_id).num_parts
+    asset = pipeline.add_proposed(num_boxes=3)
+    num_parts = pipeline.catalogue.get_latest_proposal(asset.asset_id).num_parts
     assert num_parts > 2, "three boxes"
-    world.reviewed(asset, "accept", [])
-    (row,) = world.catalogue.reviews.annotations(asset.asset_id)
-    verbs = [("merge", (0, 1), ""), ("name", (0,), "pair"), ("category", (2,), "box.side")]
-    world.catalogue.reviews.interpret(
+    pipeline.add_reviewed(asset, "accept", [])
+    (row,) = pipeline.catalogue.reviews.list_annotations(asset.asset_id)
+    commands = [("merge", (0, 1), ""), ("name", (0,), "pair"), ("category", (2,), "box.side")]
+    pipeline.catalogue.reviews.interpret(
         *(row.unique_id, row.updated_at),
         verdict="accept",
-        verbs=[
-            VerbRow(row.unique_id, row.updated_at, n, asset.asset_id, 0, "r", kind, parts, text)
-            for n, (kind, parts, text) in enumerate(verbs)
+        commands=[
+            EditCommandRow(
+                row.unique_id, row.updated_at, n, asset.asset_id, 0, "r", kind, parts, text
+            )
+            for n, (kind, parts, text) in enumerate(commands)
         ],
     )
-    accept_asset(world.workspace, asset.asset_id, "ann")
+    accept_asset(pipeline.workspace, asset.asset_id, "ann")
     return asset.asset_id
 
 
-def test_instance_and_semantic_ids_and_levels_go_into_shards(world: Any, tmp_path: Path) -> None:
-    asset_id = named(world)
-    taxonomy = taxonomy_of([{"id": "box"}, {"id": "box.side", "parent": "box"}])
+def test_instance_and_semantic_ids_and_levels_go_into_shards(pipeline: Any, tmp_path: Path) -> None:
+    asset_id = add_named(pipeline)
+    taxonomy = build_taxonomy([{"id": "box"}, {"id": "box.side", "parent": "box"}])
     file = tmp_path / "taxonomy.json"
     file.write_text(json.dumps(taxonomy.to_json()))
-    made = build_shards(world.with_settings(shard=SETTINGS, review={"taxonomy": file}))
-    reader = ShardReader(world.store, made.dataset, made.version)
+    made = build_shards(pipeline.with_settings(shard=SETTINGS, review={"taxonomy": file}))
+    reader = ShardReader(pipeline.store, made.dataset, made.version)
     sample = reader[0]
     assert reader.manifest["taxonomy"] == taxonomy.to_json()
-    proposal = load_proposal(world.store, world.catalogue.latest_proposal(asset_id))
+    proposal = load_proposal(pipeline.store, pipeline.catalogue.get_latest_proposal(asset_id))
     kept = [part for part in range(proposal.num_parts) if part != 1]
     assert len(sample.part_names) == len(kept)
     assert sample.part_names[0] == "pair"
@@ -321,48 +325,50 @@ def test_instance_and_semantic_ids_and_levels_go_into_shards(world: Any, tmp_pat
     assert ((sample.face_semantics == 1) == (proposal.face_labels == 2)).all()
     assert ((sample.voxel_semantics == 1) == (proposal.voxel_labels == 2)).all()
     assert np.array_equal(sample.tree.levels[sample.tree.part_level], sample.face_labels)
-    assert len(sample.tree.children(0)) >= 2, "a merged part keeps its children"
-    other = build(world)
+    assert len(sample.tree.find_children(0)) >= 2, "a merged part keeps its children"
+    other = run_build(pipeline)
     assert other.version != made.version
-    assert (ShardReader(world.store, other.dataset, other.version)[0].part_semantics == -1).all()
+    assert (ShardReader(pipeline.store, other.dataset, other.version)[0].part_semantics == -1).all()
 
 
-def test_samples_and_label_sets_of_the_first_schema_are_read(world: Any) -> None:
-    asset_id = accepted(world, 1)[0]
-    made = build(world)
-    reader = ShardReader(world.store, made.dataset, made.version)
-    members, new = reader.members(0), reader[0]
+def test_samples_and_label_sets_of_the_first_schema_are_read(pipeline: Any) -> None:
+    asset_id = add_accepted(pipeline, 1)[0]
+    made = run_build(pipeline)
+    reader = ShardReader(pipeline.store, made.dataset, made.version)
+    members, new = reader.read_members(0), reader[0]
     old_names = ("voxel_labels", "face_labels", "part_names", "not_object_part")
-    members["labels.npz"] = only(members["labels.npz"], old_names)
+    members["labels.npz"] = select_members(members["labels.npz"], old_names)
     old = decode_sample(members)
     assert np.array_equal(old.face_labels, new.face_labels)
     assert set(old.part_categories) == {""}
     assert (old.face_semantics == -1).all()
     assert len(old.tree.levels) == 1
 
-    row = world.catalogue.labels.latest(asset_id)
-    data = only(world.store.get(row.key), ("face_labels", "part_names", "not_object_part"))
-    blob = world.store.put(f"labels/{asset_id}/old.npz", data)
-    held = load_label_set(world.store, replace(row, key=blob.key))
+    row = pipeline.catalogue.labels.get_latest(asset_id)
+    data = select_members(
+        pipeline.store.get(row.key), ("face_labels", "part_names", "not_object_part")
+    )
+    blob = pipeline.store.put(f"labels/{asset_id}/old.npz", data)
+    held = load_label_set(pipeline.store, replace(row, key=blob.key))
     assert np.array_equal(held.face_labels, new.face_labels)
     assert held.proposal_parts.tolist() == list(range(row.num_parts))
     assert len(held.tree.levels) == 1
 
 
-def test_a_tree_that_is_not_of_its_labels_is_refused(world: Any) -> None:
-    asset_id = accepted(world, 1)[0]
-    row = world.catalogue.labels.latest(asset_id)
-    with np.load(io.BytesIO(world.store.get(row.key))) as stored:
+def test_a_tree_that_is_not_of_its_labels_is_refused(pipeline: Any) -> None:
+    asset_id = add_accepted(pipeline, 1)[0]
+    row = pipeline.catalogue.labels.get_latest(asset_id)
+    with np.load(io.BytesIO(pipeline.store.get(row.key))) as stored:
         arrays = {name: stored[name] for name in stored.files}
     arrays["levels"] = np.zeros_like(arrays["levels"]) - 1
     buffer = io.BytesIO()
     np.savez(buffer, **arrays)
-    blob = world.store.put(f"labels/{asset_id}/bad.npz", buffer.getvalue())
+    blob = pipeline.store.put(f"labels/{asset_id}/bad.npz", buffer.getvalue())
     with pytest.raises(BadLabels, match="of the tree is not"):
-        load_label_set(world.store, replace(row, key=blob.key))
+        load_label_set(pipeline.store, replace(row, key=blob.key))
 
 
-def only(data: bytes, names: tuple[str, ...]) -> bytes:
+def select_members(data: bytes, names: tuple[str, ...]) -> bytes:
     """An npz with some of its arrays."""
     with np.load(io.BytesIO(data)) as stored:
         arrays = {name: stored[name] for name in names}

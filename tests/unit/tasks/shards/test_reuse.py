@@ -17,69 +17,73 @@ SETTINGS = ShardSettings(num_palettes=2, num_guide_views=2, guide_pixels=32)
 LEGS = '[{"id": "leg", "name": "Leg"}]'
 
 
-def accept(world: Any, count: int, shift: float = 0.0) -> list[str]:
+def accept(pipeline: Any, count: int, shift: float = 0.0) -> list[str]:
     ids = []
     for number in range(count):
-        asset = world.proposed(2, shift + number)
-        world.reviewed(asset, "accept", [])
-        accept_asset(world.workspace, asset.asset_id, "ann")
+        asset = pipeline.add_proposed(2, shift + number)
+        pipeline.add_reviewed(asset, "accept", [])
+        accept_asset(pipeline.workspace, asset.asset_id, "ann")
         ids.append(asset.asset_id)
     return ids
 
 
 @pytest.fixture
-def made(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+def made_sources(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Assets whose samples were really made, not copied."""
     ids: list[str] = []
-    real = shards_module.sample_members
+    real = shards_module.build_sample_members
 
-    def told(source: Any, settings: Any) -> Any:
+    def record_source(source: Any, settings: Any) -> Any:
         ids.append(source.asset_id)
         return real(source, settings)
 
-    monkeypatch.setattr(shards_module, "sample_members", told)
+    monkeypatch.setattr(shards_module, "build_sample_members", record_source)
     return ids
 
 
 def build(
-    world: Any, settings: ShardSettings = SETTINGS, taxonomy: Path | None = None
+    pipeline: Any, settings: ShardSettings = SETTINGS, taxonomy: Path | None = None
 ) -> ShardBuild:
-    return build_shards(world.with_settings(shard=settings, review={"taxonomy": taxonomy}))
+    return build_shards(pipeline.with_settings(shard=settings, review={"taxonomy": taxonomy}))
 
 
 def tars(tmp_path: Path, build_: ShardBuild) -> dict[str, bytes]:
-    folder = tmp_path / "store" / keys.shard_folder(build_.dataset, build_.version)
+    folder = tmp_path / "store" / keys.make_shard_folder(build_.dataset, build_.version)
     return {path.name: path.read_bytes() for path in folder.iterdir()}
 
 
 def test_only_new_samples_are_made_and_the_bytes_are_those_of_a_fresh_build(
-    world: Any, tmp_path: Path, made: list[str]
+    pipeline: Any, tmp_path: Path, made_sources: list[str]
 ) -> None:
-    old = accept(world, 2)
-    first = build(world)
-    assert (sorted(made), first.num_reused) == (sorted(old), 0)
-    (new,) = accept(world, 1, shift=9.0)
-    made.clear()
-    second = build(world)
-    assert (made, second.num_samples, second.num_reused) == ([new], 3, 2)
+    old = accept(pipeline, 2)
+    first = build(pipeline)
+    assert (sorted(made_sources), first.num_reused) == (sorted(old), 0)
+    (new,) = accept(pipeline, 1, shift=9.0)
+    made_sources.clear()
+    second = build(pipeline)
+    assert (made_sources, second.num_samples, second.num_reused) == ([new], 3, 2)
     copied = tars(tmp_path, second)
     for each in (first, second):
-        for path in (tmp_path / "store" / keys.shard_folder(each.dataset, each.version)).iterdir():
+        for path in (
+            tmp_path / "store" / keys.make_shard_folder(each.dataset, each.version)
+        ).iterdir():
             path.unlink()
-    fresh = build(world)
+    fresh = build(pipeline)
     assert (fresh.version, fresh.num_reused) == (second.version, 0)
     assert tars(tmp_path, fresh) == copied
 
 
-def test_a_new_label_set_of_an_old_asset_is_made_again(world: Any, made: list[str]) -> None:
-    kept, changed = accept(world, 2)
-    build(world)
-    made.clear()
-    asset = world.catalogue.asset(changed)
-    row = write_label_set(world.workspace, asset, "bob")
-    assert world.catalogue.labels.add(row)
-    assert build(world).num_reused == 1
-    assert made == [changed] and kept not in made
+def test_a_new_label_set_of_an_old_asset_is_made_again(
+    pipeline: Any, made_sources: list[str]
+) -> None:
+    kept, changed = accept(pipeline, 2)
+    build(pipeline)
+    made_sources.clear()
+    asset = pipeline.catalogue.get_asset(changed)
+    row = write_label_set(pipeline.workspace, asset, "bob")
+    assert pipeline.catalogue.labels.add(row)
+    assert build(pipeline).num_reused == 1
+    assert made_sources == [changed] and kept not in made_sources
 
 
 @pytest.mark.parametrize(
@@ -92,32 +96,34 @@ def test_a_new_label_set_of_an_old_asset_is_made_again(world: Any, made: list[st
     ],
 )
 def test_only_samples_of_the_same_making_are_taken(
-    world: Any, tmp_path: Path, settings: ShardSettings, taxonomy: str | None, num_reused: int
+    pipeline: Any, tmp_path: Path, settings: ShardSettings, taxonomy: str | None, num_reused: int
 ) -> None:
-    accept(world, 1)
-    build(world)
+    accept(pipeline, 1)
+    build(pipeline)
     file = tmp_path / "taxonomy.json"
     file.write_text(taxonomy or "")
-    assert build(world, settings, file if taxonomy else None).num_reused == num_reused
+    assert build(pipeline, settings, file if taxonomy else None).num_reused == num_reused
 
 
-def test_what_has_changed_or_gone_is_made_again(world: Any, tmp_path: Path) -> None:
-    accept(world, 2)
-    first = build(world)
-    folder = tmp_path / "store" / keys.shard_folder(first.dataset, first.version)
+def test_what_has_changed_or_gone_is_made_again(pipeline: Any, tmp_path: Path) -> None:
+    accept(pipeline, 2)
+    first = build(pipeline)
+    folder = tmp_path / "store" / keys.make_shard_folder(first.dataset, first.version)
     (tar,) = folder.glob("*.tar")
     data = bytearray(tar.read_bytes())
     data[600] ^= 1  # within the first sample
     tar.write_bytes(data)
-    accept(world, 1, shift=9.0)
-    second = build(world)
+    accept(pipeline, 1, shift=9.0)
+    second = build(pipeline)
     assert (second.num_samples, second.num_reused) == (3, 1)
-    for path in (tmp_path / "store" / keys.shard_folder(second.dataset, second.version)).iterdir():
+    for path in (
+        tmp_path / "store" / keys.make_shard_folder(second.dataset, second.version)
+    ).iterdir():
         if path.suffix == ".tar":
             path.unlink()
-    accept(world, 1, shift=19.0)
-    third = build(world)
+    accept(pipeline, 1, shift=19.0)
+    third = build(pipeline)
     assert (third.num_samples, third.num_reused) == (4, 0)
-    (tmp_path / "store" / keys.shard_index(third.dataset, third.version)).unlink()
-    accept(world, 1, shift=29.0)
-    assert build(world).num_samples == 5, "a version without its index is passed over"
+    (tmp_path / "store" / keys.make_shard_index_key(third.dataset, third.version)).unlink()
+    accept(pipeline, 1, shift=29.0)
+    assert build(pipeline).num_samples == 5, "a version without its index is passed over"

@@ -12,20 +12,23 @@ ID = "ab" * 32
 
 
 def test_layout_is_the_documented_one() -> None:
-    assert keys.asset_source(ID, ".GLB") == f"assets/{ID}/source.glb"
-    assert keys.asset_json(ID) == f"assets/{ID}/asset.json"
-    assert keys.encoding("enc", ID) == f"encodings/enc/{ID}.safetensors"
-    assert keys.proposal(ID, 2, "abc") == f"proposals/{ID}/2-abc.npz"
-    assert keys.review_sheet(ID, 0, ID) == f"review/{ID}/0-{ID[:8]}/sheet.png"
-    assert keys.label_set(ID, "l1") == f"labels/{ID}/l1.npz"
-    assert keys.shard("parts", "v1", 3) == "shards/parts/v1/shard-000003.tar"
-    assert keys.review_key(ID, 1) == f"{ID}:1"
+    assert keys.make_asset_source_key(ID, ".GLB") == f"assets/{ID}/source.glb"
+    assert keys.make_asset_json_key(ID) == f"assets/{ID}/asset.json"
+    assert keys.make_encoding_key("enc", ID) == f"encodings/enc/{ID}.safetensors"
+    assert keys.make_proposal_key(ID, 2, "abc") == f"proposals/{ID}/2-abc.npz"
+    assert keys.make_review_sheet_key(ID, 0, ID) == f"review/{ID}/0-{ID[:8]}/sheet.png"
+    assert keys.make_label_set_key(ID, "l1") == f"labels/{ID}/l1.npz"
+    assert keys.make_shard_key("parts", "v1", 3) == "shards/parts/v1/shard-000003.tar"
+    assert keys.make_review_key(ID, 1) == f"{ID}:1"
 
 
 @settings(max_examples=40)
 @given(st.text(max_size=30))
 def test_no_text_climbs_out(text: str) -> None:
-    for build in (lambda: keys.asset_json(text), lambda: keys.asset_source(ID, text)):
+    for build in (
+        lambda: keys.make_asset_json_key(text),
+        lambda: keys.make_asset_source_key(ID, text),
+    ):
         try:
             key = build()
         except keys.BadKey:
@@ -43,4 +46,4 @@ def test_bad_keys_are_refused(key: str) -> None:
 
 def test_negative_round_is_refused() -> None:
     with pytest.raises(keys.BadKey, match="negative"):
-        keys.review_sheet(ID, -1, ID)
+        keys.make_review_sheet_key(ID, -1, ID)

@@ -25,7 +25,7 @@ def test_put_and_get(store: Store, tmp_path: Path) -> None:
     assert store.get("a/b.bin") == b"hello"
     assert store.get_range("a/b.bin", 1, 3) == b"ell"
     assert store.exists("a/b.bin")
-    assert store.size("a/b.bin") == 5
+    assert store.get_size("a/b.bin") == 5
 
 
 def test_same_bytes_again_are_fine_and_others_are_not(store: Store) -> None:
@@ -97,7 +97,7 @@ def test_etag_changes_with_content(store: Store, tmp_path: Path) -> None:
     assert next(store.list()).etag != before
 
 
-def test_what_is_missing_says_so(store: Store) -> None:
+def test_what_is_missing_reports_it(store: Store) -> None:
     with pytest.raises(BlobMissing, match="nothing"):
         store.get("nothing")
     store.put("folder/x", b"123")
@@ -110,7 +110,7 @@ def test_what_is_missing_says_so(store: Store) -> None:
 
 
 def test_keys_cannot_climb(store: Store) -> None:
-    for use in (store.get, store.exists, store.uri, lambda key: store.put(key, b"")):
+    for use in (store.get, store.exists, store.get_uri, lambda key: store.put(key, b"")):
         with pytest.raises(BadKey):
             use("../outside")
 
@@ -138,4 +138,4 @@ def test_secrets_are_not_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     }
     store = Store.from_settings(load_settings(None, overrides).store)
     assert repr(store) == "Store('s3://bucket/root')"
-    assert store.uri("a/b") == "s3://bucket/root/a/b"
+    assert store.get_uri("a/b") == "s3://bucket/root/a/b"

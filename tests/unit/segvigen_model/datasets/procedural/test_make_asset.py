@@ -66,14 +66,14 @@ def test_unknown_category_names_the_choices():
 
 
 SOLIDS = {
-    "box": p.box((1, 2, 3)),
-    "bevelled": p.box((1, 2, 3), 0.2),
-    "cone": p.cone(1, 0.5, 2),
-    "ball": p.ball((1, 2, 1)),
-    "capsule": p.capsule(0.5, 1),
-    "torus": p.torus(1, 0.2),
-    "tube": p.tube(np.array([[0, 0, 0], [1, 0, 0], [1, 1, 0]]), 0.1),
-    "prism": p.prism(np.array([[0, 0], [1, 0], [0, 1]]), 1.0, 0.5),
+    "box": p.make_box((1, 2, 3)),
+    "bevelled": p.make_box((1, 2, 3), 0.2),
+    "cone": p.make_cone(1, 0.5, 2),
+    "ball": p.make_ball((1, 2, 1)),
+    "capsule": p.make_capsule(0.5, 1),
+    "torus": p.make_torus(1, 0.2),
+    "tube": p.make_tube(np.array([[0, 0, 0], [1, 0, 0], [1, 1, 0]]), 0.1),
+    "prism": p.make_prism(np.array([[0, 0], [1, 0], [0, 1]]), 1.0, 0.5),
 }
 
 
@@ -85,6 +85,6 @@ def test_closed_solids_wind_outwards(name):
 
 
 def test_mirroring_keeps_the_winding():
-    mirrored = p.moved(p.box((1, 1, 1)), np.diag([-1.0, 1, 1]), (0, 0, 0))
+    mirrored = p.transform_solid(p.make_box((1, 1, 1)), np.diag([-1.0, 1, 1]), (0, 0, 0))
     a, b, c = np.moveaxis(mirrored.vertices[mirrored.faces], 1, 0)
     assert (a * np.cross(b, c)).sum() > 0

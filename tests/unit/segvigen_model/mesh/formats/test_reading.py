@@ -11,7 +11,7 @@ import pytest
 import trimesh
 
 from segvigen_model.mesh.formats.limits import MeshLimits
-from segvigen_model.mesh.formats.pieces import vertex_normals
+from segvigen_model.mesh.formats.pieces import compute_vertex_normals
 from segvigen_model.mesh.io import load_mesh, save_glb
 
 SHARED = Path(os.environ.get("SEGVIGEN_SHARED", Path(__file__).resolve().parents[6] / "shared"))
@@ -203,7 +203,7 @@ def test_shared_textures_and_materials_are_held_once(gltf, png):
 
 def test_vertex_normals_of_a_sphere_point_outwards():
     sphere = trimesh.creation.icosphere(subdivisions=2)
-    normals = vertex_normals(sphere.vertices, sphere.faces)
+    normals = compute_vertex_normals(sphere.vertices, sphere.faces)
     np.testing.assert_allclose(normals, sphere.vertex_normals, atol=1e-5)
 
 
