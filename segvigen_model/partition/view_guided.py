@@ -23,7 +23,7 @@ from segvigen_model.partition.consensus import (
 from segvigen_model.rendering.condition_view import OFFICIAL_CAMERA
 from segvigen_model.rendering.rasterizer import project_triangles, rasterize
 from segvigen_model.surface.adjacency import Superfaces
-from segvigen_model.surface.arrays import TINY, sum_by
+from segvigen_model.surface.arrays import TINY, select_farthest, sum_by
 from segvigen_model.surface.geometry import Surface
 from segvigen_model.types import AssetMesh, ByteArray, FloatArray, Frame, IntArray
 
@@ -142,13 +142,7 @@ def select_spread_patches(
     """Up to `count` patches far from each other, the one that is seen most first."""
     if len(patches) == 0:
         return patches
-    at = centers[patches]
-    chosen = [int(weight.argmax())]
-    gap = np.linalg.norm(at - at[chosen[0]], axis=1)
-    while len(chosen) < min(count, len(patches)):
-        chosen.append(int(gap.argmax()))
-        gap = np.minimum(gap, np.linalg.norm(at - at[chosen[-1]], axis=1))
-    spread: IntArray = patches[np.array(chosen)]
+    spread: IntArray = patches[select_farthest(centers[patches], count, int(weight.argmax()))]
     return spread
 
 

@@ -12,7 +12,12 @@ from scipy.sparse import coo_matrix, csr_matrix, identity
 from scipy.spatial import cKDTree
 
 from segvigen_model.config import PaletteConfig
-from segvigen_model.surface.arrays import compute_cell_keys, densify_ids, label_components
+from segvigen_model.surface.arrays import (
+    compute_cell_keys,
+    densify_ids,
+    label_components,
+    select_farthest,
+)
 from segvigen_model.types import ByteArray, FloatArray, IntArray
 
 _CANDIDATES = 600
@@ -30,12 +35,7 @@ def draw_separated_palette(count: int, rng: np.random.Generator) -> ByteArray:
     """
     # Powers push candidates towards the cube's faces, where colours are saturated.
     pool = rng.beta(0.4, 0.4, size=(max(_CANDIDATES, count), 3))
-    chosen = np.zeros(count, np.int64)
-    chosen[0] = rng.integers(len(pool))
-    distance = np.linalg.norm(pool - pool[chosen[0]], axis=1)
-    for step in range(1, count):
-        chosen[step] = int(np.argmax(distance))
-        distance = np.minimum(distance, np.linalg.norm(pool - pool[chosen[step]], axis=1))
+    chosen = select_farthest(pool, count, int(rng.integers(len(pool))))
     palette: ByteArray = np.round(pool[rng.permutation(chosen)] * 255).astype(np.uint8)
     return palette
 
@@ -188,12 +188,11 @@ def draw_separated_colors(count: int, rng: np.random.Generator) -> FloatArray:
     """
     lattice = np.array([[r, g, b] for r in LEVELS for g in LEVELS for b in LEVELS])
     lattice = lattice + rng.uniform(-0.08, 0.08, lattice.shape)
-    picked = [int(rng.integers(len(lattice)))]
-    gap = np.linalg.norm(lattice - lattice[picked[0]], axis=1)
-    for _ in range(min(count, len(lattice)) - 1):
-        best = int((gap * rng.uniform(0.85, 1.0, len(gap))).argmax())
-        picked.append(best)
-        gap = np.minimum(gap, np.linalg.norm(lattice - lattice[best], axis=1))
-    order = np.array(picked * (count // len(picked) + 1))[:count]
+
+    def shake(gaps: FloatArray) -> FloatArray:
+        return gaps * rng.uniform(0.85, 1.0, len(gaps))
+
+    picked = select_farthest(lattice, count, int(rng.integers(len(lattice))), shake)
+    order = np.tile(picked, count // len(picked) + 1)[:count]
     colors: FloatArray = np.clip(lattice[order[rng.permutation(count)]], 0, 1)
     return colors

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
@@ -30,19 +32,51 @@ def label_components(count: int, pairs: IntArray) -> IntArray:
     return ids
 
 
-def select_farthest(points: FloatArray, count: int) -> IntArray:
+def select_farthest(
+    points: FloatArray,
+    count: int,
+    first: int = 0,
+    weigh: Callable[[FloatArray], FloatArray] | None = None,
+) -> IntArray:
     """Rows of points far from each other: each next one is the farthest from those before.
 
     Args:
-        points: (N, 3), at least one; the first is taken first.
+        points: (N, D), at least one.
         count: at most so many.
+        first: row that is taken first.
+        weigh: (N,) distances to those taken -> what the next one is the greatest of.
     """
-    rows = [0]
-    gaps = np.linalg.norm(points - points[0], axis=1)
-    while len(rows) < min(count, len(points)):
-        rows.append(int(gaps.argmax()))
-        gaps = np.minimum(gaps, np.linalg.norm(points - points[rows[-1]], axis=1))
-    return np.array(rows)
+
+    def distances(row: int) -> FloatArray:
+        gaps: FloatArray = np.linalg.norm(points - points[row], axis=1)
+        return gaps
+
+    others = take_farthest(distances(first), min(count, len(points)) - 1, distances, weigh)
+    return np.array([first, *others])
+
+
+def take_farthest(
+    gaps: FloatArray,
+    count: int,
+    distances: Callable[[int], FloatArray],
+    weigh: Callable[[FloatArray], FloatArray] | None = None,
+) -> list[int]:
+    """Farthest-point sampling in any metric.
+
+    Args:
+        gaps: (N,) distance of each point to the nearest of those that are taken already.
+        count: rows wanted.
+        distances: row -> (N,) distances to it.
+        weigh: as in `select_farthest`.
+
+    Returns:
+        Rows in the order taken.
+    """
+    rows: list[int] = []
+    for _ in range(count):
+        rows.append(int((gaps if weigh is None else weigh(gaps)).argmax()))
+        gaps = np.minimum(gaps, distances(rows[-1]))
+    return rows
 
 
 def sum_by(ids: IntArray, weights: FloatArray, count: int) -> FloatArray:

@@ -13,6 +13,7 @@ from functools import lru_cache
 
 import numpy as np
 
+from segvigen_model.surface.arrays import take_farthest
 from segvigen_model.surface.geometry import measure_surface
 from segvigen_model.surface.sampling import find_contacts, sample_faces
 from segvigen_model.types import AssetMesh, ByteArray, FloatArray, IntArray
@@ -148,12 +149,12 @@ def _build_sequence() -> ByteArray:
     seen = _simulate_perception(np.concatenate([reserved, grid]))
     used, candidates = seen[:, : len(reserved)], seen[:, len(reserved) :]
     nearest = np.linalg.norm(candidates[:, :, None] - used[:, None, :], axis=-1).min(axis=(0, 2))
-    order: list[int] = []
-    for _ in range(min(NUM_COLORS - len(first), len(grid))):
-        best = int(nearest.argmax())
-        order.append(best)
-        gaps = np.linalg.norm(candidates - candidates[:, best : best + 1], axis=-1).min(axis=0)
-        nearest = np.minimum(nearest, gaps)
+
+    def distances(row: int) -> FloatArray:
+        gaps = np.linalg.norm(candidates - candidates[:, row : row + 1], axis=-1)
+        return np.asarray(gaps.min(axis=0))
+
+    order = take_farthest(nearest, min(NUM_COLORS - len(first), len(grid)), distances)
     return np.concatenate([first, grid[order]])
 
 

@@ -12,7 +12,6 @@ from segvigen_model.interactive.click_decoding import predict_clicks, predict_cl
 from segvigen_model.interactive.crops import MultiScaleCrops, crop_around_clicks
 from segvigen_model.interactive.mask_selector import select_best_masks, select_mask
 from segvigen_model.partition.mask_voting import combine_mask_consensus, predict_click_masks
-from segvigen_model.surface.arrays import select_farthest
 from segvigen_model.surface.geometry import measure_surface
 from segvigen_model.surface.region_merging import build_segment_tree
 
@@ -85,15 +84,3 @@ def test_patches_that_masks_take_together_are_nearer_than_those_that_they_part()
     share = np.clip(share, *VOTING.share_range)
     expected = VOTING.weight * np.log(share / (1 - share)) + VOTING.bias
     assert np.allclose(np.triu(logits), np.triu(expected))
-
-
-@settings(max_examples=30, deadline=None)
-@given(st.integers(0, 2**32 - 1), st.integers(1, 40), st.integers(1, 50))
-def test_farthest_points_are_further_from_each_other_than_others_from_them(seed, points, count):
-    at = np.random.default_rng(seed).random((points, 3))
-    rows = select_farthest(at, count)
-    assert rows[0] == 0 and len(np.unique(rows)) == len(rows) == min(points, count)
-    gaps = np.linalg.norm(at[:, None] - at[rows], axis=2)
-    if len(rows) > 1:
-        between = gaps[rows] + 1e9 * np.eye(len(rows))
-        assert gaps.min(axis=1).max() <= between.min() + 1e-12
