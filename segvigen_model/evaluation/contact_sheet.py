@@ -17,7 +17,6 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageDraw
-from scipy.optimize import linear_sum_assignment
 from tqdm import tqdm
 
 from segvigen_model.coords import fit_frame, mesh_to_unit
@@ -28,13 +27,13 @@ from segvigen_model.datasets.voxel_samples import list_procedural_categories, lo
 from segvigen_model.errors import SegvigenError
 from segvigen_model.evaluation import pictures
 from segvigen_model.evaluation.metrics import (
-    compute_iou_table,
     compute_mask_iou,
     compute_miou_matched,
 )
 from segvigen_model.evaluation.simulated_clicks import draw_surface_clicks
 from segvigen_model.rendering.rasterizer import Camera
 from segvigen_model.segmenter import Segmenter
+from segvigen_model.surface.overlap import measure_overlap
 from segvigen_model.types import AssetMesh, BoolArray, ByteArray, FloatArray, IntArray
 
 COUNTS = (1, 5)
@@ -134,13 +133,12 @@ def run_trial(
 
 def match_labels(proposal: IntArray, item: LabelledObject) -> IntArray:
     """Give proposed parts their true partners' ids, so that colours agree; -1 without one."""
-    table = compute_iou_table(proposal, item.labels, item.areas)
-    index = np.unique(proposal, return_inverse=True)[1].reshape(-1)
-    partner = np.full(table.shape[1], -1)
-    rows, columns = linear_sum_assignment(-table)
-    is_real = table[rows, columns] > 0
+    overlap = measure_overlap(item.labels, proposal, item.areas).drop_empty_rows()
+    partner = np.full(len(overlap.columns), -1)
+    rows, columns = overlap.match_parts()
+    is_real = overlap.iou[rows, columns] > 0
     partner[columns[is_real]] = rows[is_real]
-    return partner[index]
+    return partner[np.searchsorted(overlap.columns, proposal)]
 
 
 def rank_true_labels(item: LabelledObject) -> IntArray:

@@ -6,11 +6,10 @@ predicted part serve several true ones and is optimistic; report it beside the o
 
 from __future__ import annotations
 
-import numpy as np
-from scipy.optimize import linear_sum_assignment
 from scipy.spatial import cKDTree
 
 from segvigen_model.surface.geometry import Surface
+from segvigen_model.surface.overlap import measure_overlap
 from segvigen_model.types import BoolArray, FloatArray, IntArray
 
 BOUNDARY_TOLERANCE = 0.02  # of the longest side
@@ -39,15 +38,7 @@ def compute_iou_table(predicted: IntArray, truth: IntArray, areas: FloatArray) -
     Returns:
         (true parts with area, predicted parts) float64, in ascending order of label.
     """
-    p = np.unique(predicted, return_inverse=True)[1].reshape(-1)
-    t = np.unique(truth, return_inverse=True)[1].reshape(-1)
-    shape = (int(t.max()) + 1, int(p.max()) + 1)
-    shared = np.bincount(t * shape[1] + p, areas, shape[0] * shape[1]).reshape(shape)
-    rows, columns = shared.sum(1, keepdims=True), shared.sum(0, keepdims=True)
-    union = rows + columns - shared
-    table = np.divide(shared, union, out=np.zeros(shape), where=union > 0)
-    result: FloatArray = table[rows[:, 0] > 0]
-    return result
+    return measure_overlap(truth, predicted, areas).drop_empty_rows().iou
 
 
 def compute_miou_best(predicted: IntArray, truth: IntArray, areas: FloatArray) -> float:
@@ -57,9 +48,8 @@ def compute_miou_best(predicted: IntArray, truth: IntArray, areas: FloatArray) -
 
 def compute_miou_matched(predicted: IntArray, truth: IntArray, areas: FloatArray) -> float:
     """Mean over true parts under the best one-to-one matching; unmatched parts count 0."""
-    table = compute_iou_table(predicted, truth, areas)
-    rows, columns = linear_sum_assignment(-table)
-    return float(table[rows, columns].sum() / len(table))
+    overlap = measure_overlap(truth, predicted, areas).drop_empty_rows()
+    return float(overlap.iou[overlap.match_parts()].sum() / len(overlap.rows))
 
 
 def compute_miou_mutual(first: IntArray, second: IntArray, areas: FloatArray) -> float:
@@ -67,10 +57,9 @@ def compute_miou_mutual(first: IntArray, second: IntArray, areas: FloatArray) ->
 
     Neither is the truth: a part of either one without a partner in the other counts 0.
     """
-    table = compute_iou_table(first, second, areas)
-    rows, columns = linear_sum_assignment(-table)
-    used = np.bincount(np.unique(first, return_inverse=True)[1].reshape(-1), areas) > 0
-    return float(table[rows, columns].sum() / max(len(table), int(used.sum())))
+    overlap = measure_overlap(second, first, areas).drop_empty_rows()
+    num_first = int((overlap.shared.sum(axis=0) > 0).sum())
+    return float(overlap.iou[overlap.match_parts()].sum() / max(len(overlap.rows), num_first))
 
 
 def compute_boundary_f1(

@@ -58,17 +58,38 @@ def find_error_click(surface: Surface, predicted: BoolArray, truth: BoolArray) -
         A click in the middle of the region, positive where the part is missing; None when all
         is right.
     """
-    regions = find_wrong_regions(surface, predicted, truth)
-    if regions is None:
+    face = find_wrong_face(surface, predicted, truth)
+    if face is None:
         return None
-    sizes = np.bincount(regions[regions >= 0], surface.areas[regions >= 0])
-    if sizes.max() <= 0:
-        return None
-    face = find_middle_face(surface, regions == int(sizes.argmax()))
     return Click(face, surface.centers[face].copy(), is_positive=bool(truth[face]))
 
 
-def find_wrong_regions(surface: Surface, predicted: BoolArray, truth: BoolArray) -> IntArray | None:
+def find_wrong_face(
+    surface: Surface, predicted: BoolArray, truth: BoolArray, min_area: float = 0.0
+) -> int | None:
+    """The face in the middle of the largest wrong region.
+
+    Args:
+        surface: geometry.
+        predicted: (F,) bool, the mask as it is.
+        truth: (F,) bool, the mask as it should be.
+        min_area: of a region that can be hit.
+
+    Returns:
+        The face; None when no region has area, or all are below `min_area`.
+    """
+    regions = _label_wrong_regions(surface, predicted, truth)
+    if regions is None:
+        return None
+    sizes = np.bincount(regions[regions >= 0], surface.areas[regions >= 0])
+    if sizes.max() <= 0 or sizes.max() < min_area:
+        return None
+    return _find_middle_face(surface, regions == int(sizes.argmax()))
+
+
+def _label_wrong_regions(
+    surface: Surface, predicted: BoolArray, truth: BoolArray
+) -> IntArray | None:
     """(F,) id of each connected region of one kind of error, -1 where right; None without any."""
     kind = predicted.astype(int) - truth.astype(int)  # 1 too much, -1 missing
     if not kind.any():
@@ -80,7 +101,7 @@ def find_wrong_regions(surface: Surface, predicted: BoolArray, truth: BoolArray)
     return np.where(kind != 0, ids, -1)
 
 
-def find_middle_face(surface: Surface, region: BoolArray) -> int:
+def _find_middle_face(surface: Surface, region: BoolArray) -> int:
     """The face of a region that is furthest, along the surface, from the region's border."""
     rows = np.flatnonzero(region)
     inside = region[surface.pairs].all(axis=1)

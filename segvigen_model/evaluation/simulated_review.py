@@ -11,11 +11,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
-from scipy.optimize import linear_sum_assignment
 
-from segvigen_model.evaluation.simulated_clicks import find_middle_face, find_wrong_regions
+from segvigen_model.evaluation.simulated_clicks import find_wrong_face
 from segvigen_model.surface.arrays import sum_by
 from segvigen_model.surface.geometry import Surface
+from segvigen_model.surface.overlap import measure_overlap
 from segvigen_model.types import BoolArray, Click, ClickKind, FloatArray, IntArray, Proposal
 
 TARGETS = (0.8, 0.9)
@@ -119,12 +119,9 @@ def simulate_review(
 
 def compute_part_ious(shown: IntArray, truth: IntArray, areas: FloatArray) -> dict[int, float]:
     """IoU of every true part that has area with its one-to-one partner; 0 without one."""
-    shared, rows, _ = _compute_overlap(shown, truth, areas)
-    table = _compute_ious(shared)
-    best = np.zeros(len(rows))
-    matched = linear_sum_assignment(-table)
-    best[matched[0]] = table[matched]
-    return {int(row): float(iou) for row, iou in zip(rows, best, strict=True)}
+    overlap = measure_overlap(truth, shown, areas).drop_empty_rows()
+    ious = overlap.compute_matched_ious()
+    return {int(part): float(iou) for part, iou in zip(overlap.rows, ious, strict=True)}
 
 
 def choose_actions(
@@ -144,7 +141,7 @@ def choose_actions(
         budget_exhausted: true parts that the person has given up.
     """
     ious = compute_part_ious(shown, truth, surface.areas)
-    partners = _match_partners(shown, truth, surface.areas)
+    partners = measure_overlap(truth, shown, surface.areas).drop_empty_rows().find_partners()
     actions: list[Action] = []
     for part in sorted(ious, key=lambda part: ious[part]):
         if len(actions) == rules.actions_per_round or ious[part] >= rules.good_iou:
@@ -224,7 +221,8 @@ def _choose_action(
     if partner is not None and partner not in busy and pieces:
         return Action(part, merge=(partner, *sorted(pieces)))
     stands = shown == partner if partner is not None else np.zeros(len(shown), bool)
-    face = _find_largest_wrong_face(surface, stands, is_true_part)
+    least = MIN_REGION * float(surface.areas.sum())
+    face = find_wrong_face(surface, stands, is_true_part, least)
     if face is None:
         return None
     click = _choose_click(
@@ -272,52 +270,3 @@ def _find_pieces(
     if inside[partner] < 0.5 * total[partner]:
         return set()
     return {int(piece) for piece in np.flatnonzero(is_piece)} - {partner}
-
-
-def _find_largest_wrong_face(
-    surface: Surface, stands: BoolArray, is_true_part: BoolArray
-) -> int | None:
-    """The middle of the largest wrong region, or None when all are too small to hit."""
-    regions = find_wrong_regions(surface, stands, is_true_part)
-    if regions is None:
-        return None
-    wrong = regions >= 0
-    sizes = np.bincount(regions[wrong], surface.areas[wrong])
-    if sizes.max() < MIN_REGION * surface.areas.sum():
-        return None
-    return find_middle_face(surface, regions == int(sizes.argmax()))
-
-
-def _match_partners(shown: IntArray, truth: IntArray, areas: FloatArray) -> dict[int, int | None]:
-    """The shown part that stands for each true one, one-to-one.
-
-    It lies mostly in the true part or covers most of it; a chance overlap is none, however large,
-    or a new part that is still small would never be recognised as the one that was asked for.
-    """
-    shared, rows, columns = _compute_overlap(shown, truth, areas)
-    least = np.minimum(shared.sum(1, keepdims=True), shared.sum(0, keepdims=True))
-    table = np.where(shared > least / 2, _compute_ious(shared), 0.0)
-    found: dict[int, int | None] = {int(row): None for row in rows}
-    for row, column in zip(*linear_sum_assignment(-table), strict=True):
-        if table[row, column] > 0:
-            found[int(rows[row])] = int(columns[column])
-    return found
-
-
-def _compute_overlap(
-    shown: IntArray, truth: IntArray, areas: FloatArray
-) -> tuple[FloatArray, IntArray, IntArray]:
-    """(T, P) shared area of true parts that have area and shown parts, and their ids."""
-    rows, t = np.unique(truth, return_inverse=True)
-    columns, p = np.unique(shown, return_inverse=True)
-    shape = (len(rows), len(columns))
-    shared = np.bincount(t.ravel() * shape[1] + p.ravel(), areas, shape[0] * shape[1])
-    shared = shared.reshape(shape)
-    kept = shared.sum(axis=1) > 0
-    return shared[kept], rows[kept], columns
-
-
-def _compute_ious(shared: FloatArray) -> FloatArray:
-    union = shared.sum(1, keepdims=True) + shared.sum(0, keepdims=True) - shared
-    table: FloatArray = np.divide(shared, union, out=np.zeros(shared.shape), where=union > 0)
-    return table

@@ -18,6 +18,7 @@ from segvigen_model.surface.adjacency import Superfaces, compute_border_weights
 from segvigen_model.surface.agglomeration import PartMerger
 from segvigen_model.surface.arrays import TINY, sum_by
 from segvigen_model.surface.graph_cut import expand_labels
+from segvigen_model.surface.overlap import measure_overlap
 from segvigen_model.types import FloatArray, IntArray
 
 
@@ -124,36 +125,18 @@ def compute_expected_iou(
     return np.sqrt(mean).astype(np.float32)
 
 
-def compute_overlap(left: IntArray, right: IntArray, areas: FloatArray) -> FloatArray:
-    """IoU of every part of one labeling with every part of another: (F,), (F,) -> (P, Q)."""
-    rows, columns = int(left.max(initial=0)) + 1, int(right.max(initial=0)) + 1
-    shared = sum_by(left.astype(np.int64) * columns + right, areas, rows * columns)
-    shared = shared.reshape(rows, columns)
-    union = shared.sum(axis=1, keepdims=True) + shared.sum(axis=0) - shared
-    iou: FloatArray = shared / np.maximum(union, TINY)
-    return iou
-
-
-def compute_part_confidence(labels: IntArray, draws: IntArray, areas: FloatArray) -> FloatArray:
-    """(P,) float32: mean over draws of the best IoU that each part reaches; 0.5 without draws."""
-    if not len(draws):
-        return np.full(int(labels.max(initial=0)) + 1, 0.5, np.float32)
-    best = [compute_overlap(labels, draw, areas).max(axis=1) for draw in draws]
-    confidence: FloatArray = np.mean(best, axis=0).astype(np.float32)
-    return confidence
-
-
 def update_confidence(
     before: IntArray, after: IntArray, touched: set[int], areas: FloatArray
 ) -> FloatArray:
     """(P,) float32: sure of the parts that a person touched, else how much of a part stayed.
 
     Args:
-        before, after: (F,) int part ids.
+        before, after: (F,) int dense part ids.
         touched: ids after.
         areas: (F,) of the faces.
     """
-    stayed = compute_part_confidence(after, before[None], areas)
+    iou = measure_overlap(after, before, areas).iou
+    stayed: FloatArray = iou.max(axis=1).astype(np.float32)
     stayed[list(touched)] = 1.0
     return stayed
 

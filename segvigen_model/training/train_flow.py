@@ -27,6 +27,7 @@ from tqdm import tqdm
 from segvigen_model.checkpoints import native
 from segvigen_model.checkpoints.loading import load_model
 from segvigen_model.datasets.voxel_samples import Sample, list_shards, load_shard
+from segvigen_model.evaluation.metrics import compute_mask_iou
 from segvigen_model.model.bundle import SegviGenModel
 from segvigen_model.model.presets import ModelConfig
 from segvigen_model.slat_flow.conditioning import make_click_tokens, stack_clicks
@@ -195,8 +196,7 @@ def score_clicks(model: SegviGenModel, items: Sequence[Item], seed: int = 0) -> 
         cells = sample.coords[rows].astype(np.int32) // model.config.factor
         for n in counts:
             painted = predict_click_mask(model, item, cells[:n]) > threshold
-            union = (painted | mask).sum()
-            table[n].append(float((painted & mask).sum() / max(1, union)))
+            table[n].append(compute_mask_iou(painted, mask, np.ones(len(mask))))
     return {f"iou@{n}": float(np.mean(values)) for n, values in table.items()}
 
 

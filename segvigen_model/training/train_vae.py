@@ -26,6 +26,7 @@ from tqdm import tqdm
 
 from segvigen_model.checkpoints import native
 from segvigen_model.datasets.voxel_samples import Sample, list_shards, load_shard
+from segvigen_model.evaluation.metrics import compute_mask_iou
 from segvigen_model.model.bundle import Normalization, SegviGenModel, build_model_from_config
 from segvigen_model.model.presets import PRESETS, ModelConfig
 from segvigen_model.sparse.structure import Structure
@@ -124,7 +125,7 @@ def score_codec(
         mask = sample.labels == rng.integers(int(sample.labels.max()) + 1)
         out = run_round_trip(encoder, decoder, make_mask_features(mask), structure)
         painted = (out[:, :3].mean(1) > 0).numpy()
-        ious.append((painted & mask).sum() / max(1, (painted | mask).sum()))
+        ious.append(compute_mask_iou(painted, mask, np.ones(len(mask))))
         target = make_palette_features(sample.labels.astype(int), rng)
         out = run_round_trip(encoder, decoder, target, structure)
         palette = torch.unique(target[:, :3], dim=0)

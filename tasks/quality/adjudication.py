@@ -15,16 +15,15 @@ from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
-from scipy.optimize import linear_sum_assignment
 
 from segvigen_model.evaluation.metrics import (
     compute_boundary_f1,
-    compute_iou_table,
     compute_miou_matched,
     compute_miou_mutual,
 )
 from segvigen_model.serialization import proposal_to_bytes
 from segvigen_model.surface.geometry import Surface, measure_surface
+from segvigen_model.surface.overlap import measure_overlap
 from segvigen_model.types import BoolArray, FloatArray, IntArray, Proposal
 from tasks.catalogue import (
     DONE,
@@ -87,13 +86,11 @@ def adjudicate(workspace: Workspace) -> list[AdjudicationResult]:
 
 def find_disputed_faces(first: IntArray, second: IntArray, areas: FloatArray) -> BoolArray:
     """(F,) faces whose part in one labeling is not the partner of their part in the other."""
-    ids, columns = np.unique(first, return_inverse=True)
-    others, rows = np.unique(second, return_inverse=True)
-    table = compute_iou_table(first, second, areas + np.finfo(float).tiny)
-    partner = np.full(len(others), -1)
-    row, column = linear_sum_assignment(-table)
-    partner[row] = np.arange(len(ids))[column]
-    mask: BoolArray = partner[rows] != columns
+    overlap = measure_overlap(second, first, areas + np.finfo(float).tiny)
+    partner = np.full(len(overlap.rows), -1)  # no part has this id
+    rows, columns = overlap.match_parts()
+    partner[rows] = overlap.columns[columns]
+    mask: BoolArray = partner[np.searchsorted(overlap.rows, second)] != first
     return mask
 
 

@@ -15,9 +15,8 @@ from typing import Any
 
 import numpy as np
 from scipy import ndimage
-from scipy.optimize import linear_sum_assignment
 
-from segvigen_model.evaluation.metrics import compute_iou_table
+from segvigen_model.surface.overlap import Overlap, measure_overlap
 from segvigen_model.types import BoolArray, FloatArray, IntArray
 from tasks.rendering.labels import NEW_PART_LABELS, format_part_label
 from tasks.rendering.pixel_buffers import Buffers, buffers_from_bytes
@@ -146,12 +145,7 @@ def compute_sheet_ious(buffers: Buffers, true_labels: IntArray) -> FloatArray:
     Returns:
         (T,) float64 in ascending order of true id; 0 for a part without partner.
     """
-    shown, true = _list_visible(buffers, true_labels)
-    table = compute_iou_table(shown, true, np.ones(len(shown)))
-    rows, columns = linear_sum_assignment(-table)
-    best = np.zeros(len(table))
-    best[rows] = table[rows, columns]
-    return best
+    return _measure_visible(buffers, true_labels).compute_matched_ious()
 
 
 def find_wrong_spots(buffers: Buffers, true_labels: IntArray, max_spots: int) -> list[Spot]:
@@ -172,7 +166,7 @@ def find_wrong_spots(buffers: Buffers, true_labels: IntArray, max_spots: int) ->
     true = np.where(buffers.face >= 0, true_labels[buffers.face], -1)
     spots: list[Spot] = []
     nameless: list[Spot] = []
-    for true_part, partner in _match_partners(*_list_visible(buffers, true_labels)).items():
+    for true_part, partner in _measure_visible(buffers, true_labels).find_partners().items():
         is_true_part = true == true_part
         found = [
             _find_middle(
@@ -234,29 +228,11 @@ def _make_result(result_id: str, name: str, kind: str, value: Mapping[str, Any])
     }
 
 
-def _list_visible(buffers: Buffers, true_labels: IntArray) -> tuple[IntArray, IntArray]:
-    """(N,) shown and true part of every pixel of the object."""
+def _measure_visible(buffers: Buffers, true_labels: IntArray) -> Overlap:
+    """Pixels that true parts and shown parts share on the sheet."""
     hit = buffers.face >= 0
-    return buffers.part[hit], true_labels[buffers.face[hit]]
-
-
-def _match_partners(shown: IntArray, true: IntArray) -> dict[int, int | None]:
-    """The shown part that stands for each visible true part, one-to-one, or None.
-
-    A partner must lie mostly in the true part or cover most of it; a chance overlap is none,
-    however large: it would hide a new part that is still small from the one who asked for it.
-    """
-    shown_ids, p = np.unique(shown, return_inverse=True)
-    true_ids, t = np.unique(true, return_inverse=True)
-    shape = (len(true_ids), len(shown_ids))
-    shared = np.bincount(t * shape[1] + p, minlength=shape[0] * shape[1]).reshape(shape)
-    least = np.minimum(shared.sum(1, keepdims=True), shared.sum(0, keepdims=True))
-    table = np.where(shared > least / 2, compute_iou_table(shown, true, np.ones(len(shown))), 0.0)
-    partners: dict[int, int | None] = dict.fromkeys(map(int, true_ids))
-    for row, column in zip(*linear_sum_assignment(-table), strict=True):
-        if table[row, column] > 0:
-            partners[int(true_ids[row])] = int(shown_ids[column])
-    return partners
+    shown, true = buffers.part[hit], true_labels[buffers.face[hit]]
+    return measure_overlap(true, shown, np.ones(len(shown)))
 
 
 def _find_middle(region: BoolArray, label: str) -> Spot | None:
