@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
+from pydantic import AliasChoices, BaseModel, ConfigDict, Field, SecretStr, ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_settings import (
     BaseSettings,
@@ -28,6 +28,7 @@ from segvigen_model.errors import SegvigenError
 PREFIX = "SEGVIGEN_"
 CONFIG_VARIABLE = f"{PREFIX}CONFIG"
 DEFAULT_CONFIG = Path("segvigen.toml")
+VARIABLE = PREFIX + "{section}_{field}"  # in upper case
 FILE_ARGUMENT = "toml_file"  # of `Settings`, beside its sections
 
 
@@ -36,7 +37,11 @@ class SettingsError(SegvigenError):
 
 
 class Section(BaseModel):
-    """A group of settings: one table of the file, one prefix of the environment."""
+    """A group of settings: one table of the file, one prefix of the environment.
+
+    The first choice of a field's `validation_alias` is the field itself, the others are names that
+    it had before.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -106,7 +111,12 @@ class LiveSettings(Section):
     max_waiting: int = Field(32, ge=1, description="requests in the queue; more are refused")
     timeout_s: float = Field(30.0, gt=0, description="then the reviewer has to click again")
     max_assets: int = Field(4, ge=1, description="kept in memory with their geometry")
-    max_answers: int = Field(256, ge=1, description="predictions kept for repeated requests")
+    max_responses: int = Field(
+        256,
+        ge=1,
+        description="predictions kept for repeated requests",
+        validation_alias=AliasChoices("max_responses", "max_answers"),
+    )
 
 
 class QualitySettings(Section):
@@ -114,11 +124,23 @@ class QualitySettings(Section):
 
     max_open_tasks: int = Field(500, ge=1, description="in the review project at a time")
     exploration_share: float = Field(0.1, ge=0, le=1, description="queued whatever their score")
-    known_share: float = Field(0.0, ge=0, le=1, description="gold tasks per ordinary task")
+    gold_share: float = Field(
+        0.0,
+        ge=0,
+        le=1,
+        description="gold tasks per ordinary task",
+        validation_alias=AliasChoices("gold_share", "known_share"),
+    )
     double_share: float = Field(0.0, ge=0, le=1, description="labelled by two reviewers")
     agreement_iou: float = Field(0.75, ge=0, le=1, description="below it a third reviewer decides")
     agreement_boundary: float = Field(0.6, ge=0, le=1, description="the same, for part boundaries")
-    known_iou: float = Field(0.75, ge=0, le=1, description="below it a gold task was missed")
+    gold_iou: float = Field(
+        0.75,
+        ge=0,
+        le=1,
+        description="below it a gold task was missed",
+        validation_alias=AliasChoices("gold_iou", "known_iou"),
+    )
     audit_iou: float = Field(0.9, ge=0, le=1, description="below it an audit contradicts the gate")
     max_audit_misses: float = Field(0.2, gt=0, le=1, description="share that closes the gate")
 
@@ -192,6 +214,7 @@ class Settings(BaseSettings):
         """Arguments, environment, TOML file, in this order; the command itself loads `.env`."""
         assert isinstance(init_settings, InitSettingsSource)
         file = _read_file(init_settings.init_kwargs.pop(FILE_ARGUMENT, None))
+        init_settings.init_kwargs = _rename_fields(init_settings.init_kwargs, "{section}.{field}")
         for variable, section, field, info in _variables():
             if _is_secret(info) and field in _table(file, section):
                 raise SettingsError(f"[{section}] {field} is a secret; set {variable} instead")
@@ -208,7 +231,9 @@ class _Environment(EnvSettingsSource):
         self, field_name: str, field: FieldInfo, env_vars: Mapping[str, str | None]
     ) -> dict[str, Any]:
         found = super().explode_env_vars(field_name, field, env_vars)
-        return {name: value for name, value in found.items() if name in _fields(field)}
+        known = {each for name, info in _fields(field).items() for each in _names_of(name, info)}
+        table = {name: value for name, value in found.items() if name in known}
+        return dict(_rename_fields({field_name: table}, VARIABLE)[field_name])
 
 
 def load_settings(
@@ -251,13 +276,19 @@ def list_settings_variables() -> dict[str, str]:
 def read_file_variables() -> dict[str, str]:
     """Return the settings file as environment variables: for programs in other folders.
 
-    Secrets and unknown names are left out: `load_settings` refuses them.
+    Secrets and unknown names are left out: `load_settings` refuses them. So are settings that the
+    environment has under an earlier name: it overrides the file.
     """
     file = _read_file()
     return {
         variable: str(_table(file, section)[field])
         for variable, section, field, info in _variables()
-        if field in _table(file, section) and not _is_secret(info)
+        if field in _table(file, section)
+        and not _is_secret(info)
+        and not any(
+            os.environ.get(VARIABLE.format(section=section, field=earlier).upper())
+            for earlier in _names_of(field, info)[1:]
+        )
     }
 
 
@@ -267,9 +298,45 @@ def _read_file(path: Path | None = None) -> TomlConfigSettingsSource:
     try:
         if named:
             file.read_bytes()  # the source takes an absent file for an empty one
-        return TomlConfigSettingsSource(Settings, file)
+        source = TomlConfigSettingsSource(Settings, file)
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as err:
         raise SettingsError(f"cannot read settings file {file}: {err}") from err
+    source.init_kwargs = _rename_fields(source.init_kwargs, "[{section}] {field}")
+    return source
+
+
+def _rename_fields(tables: Mapping[str, Any], place: str) -> dict[str, Any]:
+    """Replace earlier names of fields by the present ones, in one source of settings.
+
+    Sources are merged by name: an earlier name in one must override the present name in another.
+
+    Args:
+        tables: section -> field -> value.
+        place: pattern of how people write `section` and `field` in this source.
+    """
+    renamed = dict(tables)
+    for section, about in Settings.model_fields.items():
+        table = renamed.get(section)
+        if not isinstance(table, Mapping):
+            continue
+        changed = dict(table)
+        for field, info in _fields(about).items():
+            given = [name for name in _names_of(field, info) if name in changed]
+            if len(given) > 1:
+                names = [place.format(section=section, field=name) for name in given]
+                if place == VARIABLE:
+                    names = [name.upper() for name in names]
+                raise SettingsError(f"{' and '.join(names)} are one setting; keep the first only")
+            if given:
+                changed[field] = changed.pop(given[0])
+        renamed[section] = changed
+    return renamed
+
+
+def _names_of(field: str, info: FieldInfo) -> list[str]:
+    """The present name of a field, then its earlier ones."""
+    choices = info.validation_alias
+    return [field, *map(str, choices.choices[1:])] if isinstance(choices, AliasChoices) else [field]
 
 
 def _table(file: TomlConfigSettingsSource, section: str) -> Mapping[str, Any]:
@@ -286,7 +353,7 @@ def _variables() -> Iterator[tuple[str, str, str, FieldInfo]]:
     """Yield environment variable, section, field and definition of every setting."""
     for section, about in Settings.model_fields.items():
         for field, info in _fields(about).items():
-            yield f"{PREFIX}{section}_{field}".upper(), section, field, info
+            yield VARIABLE.format(section=section, field=field).upper(), section, field, info
 
 
 def _is_secret(info: FieldInfo) -> bool:

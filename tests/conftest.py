@@ -31,6 +31,7 @@ from infra.services import find_label_studio
 from tasks.catalogue import Catalogue
 
 REPOSITORY = Path(__file__).resolve().parent.parent
+NEW_TERMS = {"second": "double", "known": "gold"}  # of revision 0003
 
 
 @dataclass(frozen=True)
@@ -55,6 +56,11 @@ class OldCatalogue:
             held[name] = [
                 row for row in held[name] if not (row["is_late"] and _version(row) in on_time)
             ]
+        for column, *tables in (("role", "copies", "open_seconds"), ("kind", "findings")):
+            for row in (row for table in tables for row in held[table]):
+                row[column] = NEW_TERMS.get(row[column], row[column])
+        for row in held["decisions"]:
+            row["rejection_reasons"] = row.pop("doubts")
         return held
 
     def read(self, catalogue: Catalogue) -> dict[str, Any]:

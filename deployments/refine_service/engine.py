@@ -251,7 +251,7 @@ class Engine:
             self._pending.pop(job.digest, None)
             if not isinstance(response, Exception):
                 self._responses[job.digest] = response
-                while len(self._responses) > self._settings.max_answers:
+                while len(self._responses) > self._settings.max_responses:
                     self._responses.popitem(last=False)
         if future.set_running_or_notify_cancel():
             if isinstance(response, Exception):

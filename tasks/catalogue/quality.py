@@ -37,13 +37,14 @@ class QualityLedger:
 
     def add_decision(self, decision: GateRow) -> None:
         """Record the gate's word; a new word on the same round replaces it."""
-        row = replace(decision, doubts=list(decision.doubts), created_at=self._db.clock())
+        reasons = list(decision.rejection_reasons)
+        row = replace(decision, rejection_reasons=reasons, created_at=self._db.clock())
         with self._db.begin():
             self._db.upsert(row)
             event_detail = {
                 "accepted": row.is_accepted,
                 "audited": row.is_audited,
-                "doubts": row.doubts,
+                "rejection_reasons": row.rejection_reasons,
             }
             self._db.add_event("gated", row.asset_id, event_detail)
 

@@ -15,8 +15,8 @@ from tasks.catalogue.mapping import Row, Text16, Text64, enum_column
 class CopyRole(StrEnum):
     """Why a copy exists."""
 
-    DOUBLE = "second"  # another reviewer labels the same proposal
-    GOLD = "known"  # the right labels are known
+    DOUBLE = "double"  # another reviewer labels the same proposal
+    GOLD = "gold"  # the right labels are known
 
 
 class FindingKind(StrEnum):
@@ -24,8 +24,8 @@ class FindingKind(StrEnum):
 
     GAIN = "gain"  # first proposal with the accepted labels: what a review brought
     AUDIT = "audit"  # the same, for a proposal that the gate was sure of
-    GOLD = "known"  # a reviewer's labels with known ones
-    DOUBLE = "second"  # two reviewers' labels of one proposal
+    GOLD = "gold"  # a reviewer's labels with known ones
+    DOUBLE = "double"  # two reviewers' labels of one proposal
 
 
 class GateRow(Row):
@@ -38,15 +38,15 @@ class GateRow(Row):
     rules: Mapped[Text16]
     is_accepted: Mapped[bool]
     is_audited: Mapped[bool]
-    doubts: Mapped[Sequence[str]] = mapped_column("rejection_reasons", default=())
+    rejection_reasons: Mapped[Sequence[str]] = mapped_column(default=())
     created_at: Mapped[float] = mapped_column(default=0.0)
 
 
 class CopyRow(Row):
-    """A copy. `of_asset` is reviewed twice (SECOND), or lent its mesh to a known task (KNOWN).
+    """A copy. `of_asset` is reviewed twice (DOUBLE), or lent its mesh to a gold task (GOLD).
 
     Attributes:
-        truth_key: where the known labels are, only for KNOWN.
+        truth_key: where the known labels are, only for GOLD.
     """
 
     __tablename__ = "review_copies"
@@ -73,7 +73,7 @@ class FindingRow(Row):
 
     Attributes:
         subject: what was compared (a label set's id), so that each is compared once.
-        reviewer, other: whose labels; `other` only for SECOND.
+        reviewer, other: whose labels; `other` only for DOUBLE.
         is_good: above the thresholds in force.
         iou: one-to-one matched, 0..1; None when there was nothing to compare.
         boundary_f1: 0..1, or None.

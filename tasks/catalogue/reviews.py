@@ -84,7 +84,7 @@ class ReviewLedger:
             self._db.insert_all(points)
             self._db.insert_all(edits)
             event_detail = {"unique_id": unique_id, "verdict": verdict, "clicks": len(points)}
-            event_detail |= {"verbs": len(edits)} if edits else {}
+            event_detail |= {"commands": len(edits)} if edits else {}
             found = self.get_annotation(unique_id, updated_at)
             self._db.add_event("interpreted", found.asset_id if found else None, event_detail)
 
@@ -103,7 +103,7 @@ class ReviewLedger:
             late = sa.update(AnnotationRow).values(is_late=True)
             late = late.where(*select_rows(AnnotationRow), AnnotationRow.is_late.is_(False))
             if connection.execute(late).rowcount:
-                self._db.add_event("set_aside", asset_id, {"unique_id": unique_id})
+                self._db.add_event("marked_late", asset_id, {"unique_id": unique_id})
 
     def get_annotation(self, unique_id: str, updated_at: str) -> AnnotationRow | None:
         """One version of an answer, or None."""

@@ -126,7 +126,7 @@ def _compare_label_set(workspace: Workspace, row: LabelSetRow) -> list[Adjudicat
         truth = load_gold_labels(store, copy)
         iou = compute_miou_matched(labels, truth, surface.areas)
         border = compute_boundary_f1(labels, truth, surface)
-        kind, is_good = FindingKind.GOLD, iou >= settings.known_iou
+        kind, is_good = FindingKind.GOLD, iou >= settings.gold_iou
     elif first is None:
         return []
     else:

@@ -32,6 +32,8 @@ log = logging.getLogger(__name__)
 
 NUM_SEEDS = 2**31  # of shapes made in code; far beyond those of training and tests
 FIRST_SEED = 10**6
+# What ids of copies are hashed from; other text would copy every asset a second time.
+_HASHED_ROLES = {CopyRole.DOUBLE: "second", CopyRole.GOLD: "known"}
 
 
 def plan_copies(workspace: Workspace, asset: AssetRow) -> list[str]:
@@ -45,9 +47,10 @@ def plan_copies(workspace: Workspace, asset: AssetRow) -> list[str]:
         Ids of copies made now.
     """
     made, settings = [], workspace.settings.quality
+    # The purposes of these hashes stay: other text would choose other assets.
     if hash_uniform("double", asset.asset_id) < settings.double_share:
         made += add_double_annotation(workspace, asset)
-    if hash_uniform("known", asset.asset_id) < settings.known_share:
+    if hash_uniform("known", asset.asset_id) < settings.gold_share:
         made += add_gold_task(workspace, asset)
     return made
 
@@ -75,7 +78,7 @@ def add_gold_task(workspace: Workspace, asset: AssetRow) -> list[str]:
 
 
 def load_gold_labels(store: Store, copy: CopyRow) -> IntArray:
-    """(F,) int32 right labels of a KNOWN copy."""
+    """(F,) int32 right labels of a GOLD copy."""
     if copy.truth_key is None:
         raise StageError(f"copy {copy.asset_id[:12]} has no known labels")
     with np.load(io.BytesIO(store.get(copy.truth_key)), allow_pickle=False) as stored:
@@ -85,7 +88,7 @@ def load_gold_labels(store: Store, copy: CopyRow) -> IntArray:
 
 def make_copy_id(role: CopyRole, asset_id: str) -> str:
     """Id of the copy that an asset calls for; of the form of any asset's id."""
-    return hashlib.sha256(f"segvigen-{role}:{asset_id}".encode()).hexdigest()
+    return hashlib.sha256(f"segvigen-{_HASHED_ROLES[role]}:{asset_id}".encode()).hexdigest()
 
 
 def _copy_asset(workspace: Workspace, source: AssetRow, copy: CopyRow) -> list[str]:

@@ -121,7 +121,7 @@ def test_a_gold_task_is_displayed_like_any_other_and_scores_the_reviewer(review_
     environment.push()
     submit_annotation(environment, gold.asset_id, "accept")
     environment.catalogue.quality.add_gold(environment.catalogue.labels.get_latest(gold.asset_id))
-    only_known = QualitySettings(known_share=1.0)
+    only_known = QualitySettings(gold_share=1.0)
     asset_id = gate_asset_now(environment, environment.add_proposed("table", 32), only_known)
     (known,) = environment.catalogue.quality.list_copies(CopyRole.GOLD)
     environment.push()

@@ -15,7 +15,7 @@ ADD_FINDING = "tasks.catalogue.quality:QualityLedger.add_finding"
 @pytest.fixture
 def workspace(desk_world, monkeypatch):
     monkeypatch.setenv("SEGVIGEN_QUALITY_DOUBLE_SHARE", "1")
-    monkeypatch.setenv("SEGVIGEN_QUALITY_KNOWN_SHARE", "1")
+    monkeypatch.setenv("SEGVIGEN_QUALITY_GOLD_SHARE", "1")
     return desk_world.open_context()
 
 

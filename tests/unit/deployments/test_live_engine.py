@@ -22,7 +22,7 @@ from segvigen_model.session import Session
 from tasks.live.session import LiveSession
 from tasks.settings import LiveSettings
 
-SETTINGS = LiveSettings(max_waiting=2, timeout_s=5.0, max_assets=1, max_answers=2)
+SETTINGS = LiveSettings(max_waiting=2, timeout_s=5.0, max_assets=1, max_responses=2)
 
 
 class SlowSession(LiveSession):

@@ -156,7 +156,7 @@ def pipeline(
     return PipelineEnvironment(workspace, segmenter)
 
 
-QUALITY = QualitySettings(double_share=1.0, known_share=0.0)
+QUALITY = QualitySettings(double_share=1.0, gold_share=0.0)
 BOXES = 3
 
 

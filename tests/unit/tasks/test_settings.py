@@ -106,6 +106,44 @@ def test_every_variable_is_listed_and_read(tmp_path: Path, monkeypatch: pytest.M
     assert with_environment == load_settings()
 
 
+EARLIER = (  # section, field, its name in version 0.1.0, a value
+    ("quality", "gold_share", "known_share", 0.25),
+    ("quality", "gold_iou", "known_iou", 0.25),
+    ("live", "max_responses", "max_answers", 7),
+)
+
+
+@pytest.mark.parametrize(("section", "field", "earlier", "value"), EARLIER)
+def test_earlier_names_are_read(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    section: str,
+    field: str,
+    earlier: str,
+    value: float,
+) -> None:
+    file = tmp_path / "s.toml"
+    file.write_text(f"[{section}]\n{earlier} = {value}\n")
+    monkeypatch.setenv("SEGVIGEN_CONFIG", str(file))
+    assert getattr(getattr(load_settings(), section), field) == value
+    name = f"SEGVIGEN_{section}_{field}".upper()
+    assert read_file_variables() == {name: str(value)}
+    monkeypatch.setenv(f"SEGVIGEN_{section}_{earlier}".upper(), "1")
+    assert getattr(getattr(load_settings(), section), field) == 1, "environment over file"
+    assert read_file_variables() == {}, "else programs in other folders would get it twice"
+    given = {section: {earlier: value}}
+    assert getattr(getattr(load_settings(overrides=given), section), field) == value
+    file.write_text(f"[{section}]\n{field} = {value}\n")
+    assert getattr(getattr(load_settings(), section), field) == 1, "environment over file"
+    monkeypatch.setenv(name, "1")
+    with pytest.raises(SettingsError, match=f"{name} and SEGVIGEN_.* are one setting; keep the f"):
+        load_settings()
+    monkeypatch.undo()
+    file.write_text(f"[{section}]\n{field} = {value}\n{earlier} = {value}\n")
+    with pytest.raises(SettingsError, match=rf"\[{section}\] {field} and \[{section}\] {earlier}"):
+        load_settings(file)
+
+
 def test_a_file_as_variables_means_the_same(toml: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     toml.write_text(f"{toml.read_text()}[store]\ns3_secret_key = 'x'\n[modle]\nseed = 1\n")
     monkeypatch.setenv("SEGVIGEN_CONFIG", str(toml))

@@ -181,4 +181,4 @@ def test_quality_control_speaks_postgresql_too(postgres_url: str) -> None:
     assert ledger.list_uncompared("gate") == [] and not ledger.is_held(first)
     assert [row.iou for row in ledger.list_last_findings(FindingKind.GAIN, 5)] == [0.5]
     assert ledger.list_annotations() == [] and ledger.count_clicks() == {}
-    assert ledger.get_decision(known, 0).doubts == ["why"]
+    assert ledger.get_decision(known, 0).rejection_reasons == ["why"]

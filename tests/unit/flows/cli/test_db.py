@@ -11,14 +11,14 @@ def test_an_old_catalogue_is_upgraded_after_a_backup(run, tmp_path, old_catalogu
     old_catalogue.write(tmp_path / "catalogue.db")
     response = run("db", "upgrade")
     assert response.exit_code == options.OK, response.output
-    assert "from schema 0001 to 0002" in response.output
+    assert "from schema 0001 to 0003" in response.output
     (backup,) = tmp_path.glob("*.bak")
     assert f"backup: {backup}" in response.output
-    assert "newest schema, 0002" in run("db", "upgrade").output
+    assert "newest schema, 0003" in run("db", "upgrade").output
 
 
 def test_a_new_catalogue_is_made(run, tmp_path):
-    assert "made a new catalogue, schema 0002" in run("db", "upgrade").output
+    assert "made a new catalogue, schema 0003" in run("db", "upgrade").output
     assert (tmp_path / "catalogue.db").is_file()
 
 
@@ -28,4 +28,4 @@ def test_a_newer_catalogue_is_refused_in_one_line(run, tmp_path):
         connection.execute("UPDATE alembic_version SET version_num = '0099'")
     response = run("db", "upgrade")
     assert response.exit_code == options.WENT_WRONG
-    assert "schema revision 0099, newer than this code's 0002" in response.output
+    assert "schema revision 0099, newer than this code's 0003" in response.output

@@ -142,7 +142,7 @@ def test_edit_commands_come_and_go_with_their_answer(catalogue: Catalogue) -> No
             catalogue.reviews.interpret("u1", at, verdict="refine", commands=commands)
     assert catalogue.reviews.list_edit_commands(A) == [verb(new, 0), verb(new, 1, (4, 3))]
     assert catalogue.reviews.list_edit_commands(A, 1) == []
-    assert catalogue.list_events(A, "interpreted")[-1].detail["verbs"] == 2
+    assert catalogue.list_events(A, "interpreted")[-1].detail["commands"] == 2
 
 
 def test_late_versions_stand_beside_the_history_of_their_round(catalogue: Catalogue) -> None:
@@ -174,7 +174,7 @@ def test_what_is_background_part_loses_its_clicks_and_keeps_its_rows(
     assert marks == [only is None, True]
     assert [c.updated_at for c in catalogue.reviews.list_clicks(A)] == ([first] if only else [])
     catalogue.reviews.mark_late(A, "u1", only)
-    assert len(catalogue.list_events(A, "set_aside")) == 1, "again is no change"
+    assert len(catalogue.list_events(A, "marked_late")) == 1, "again is no change"
 
 
 def test_what_an_object_lacks_is_known_until_it_is_seen_again(tmp_path: Path) -> None:

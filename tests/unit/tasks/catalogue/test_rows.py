@@ -92,7 +92,7 @@ def test_types_come_back_as_they_were_given(catalogue: Catalogue) -> None:
     quality.add_decision(GateRow(A, 0, "r", False, True, ("why",)))
     assert quality.list_copies()[0].role is CopyRole.DOUBLE
     assert quality.list_findings()[0].kind is FindingKind.GAIN
-    assert quality.get_decision(A, 0).doubts == ["why"]
+    assert quality.get_decision(A, 0).rejection_reasons == ["why"]
     assert catalogue.count_assets()[AssetState.REGISTERED] == 0
 
 

@@ -24,6 +24,8 @@ from tasks.catalogue import (
     AssetState,
     Catalogue,
     CatalogueError,
+    CopyRole,
+    CopyRow,
     FindingKind,
     FindingRow,
     upgrade_catalogue,
@@ -135,6 +137,32 @@ def test_late_annotations_have_a_column(tmp_path: Path, old_catalogue: Any) -> N
     assert [(row.is_late, row.verdict) for row in reviews.list_annotations(TWICE)] == [
         *[(True, "refine"), (False, "accept")]
     ]
+
+
+def test_copies_and_findings_of_an_old_catalogue_use_the_new_terms(
+    tmp_path: Path, old_catalogue: Any
+) -> None:
+    quality = Catalogue(old_catalogue.write(tmp_path / "c.db")).quality
+    assert [len(quality.list_copies(role)) for role in CopyRole] == [2, 1]
+    assert {row.kind for row in quality.list_findings()} == set(FindingKind)
+    (compared,) = quality.list_findings(FindingKind.DOUBLE)
+    assert not quality.is_held(compared.asset_id), "it was compared before the upgrade"
+    assert quality.get_double(TWICE) is not None and quality.is_held(TWICE)
+    with closing(sqlite3.connect(tmp_path / "c.db")) as connection:
+        stored = {row[0] for row in connection.execute("SELECT role FROM review_copies")}
+        stored |= {row[0] for row in connection.execute("SELECT kind FROM quality_findings")}
+    assert stored == {"double", "gold", "gain", "audit"}
+
+
+def test_a_catalogue_of_revision_2_is_upgraded(tmp_path: Path) -> None:
+    url = migrate(tmp_path / "c.db", "0002")
+    with sqlite3.connect(tmp_path / "c.db") as connection:
+        connection.execute(
+            "INSERT INTO review_copies (asset_id, role, of_asset, created_at) "
+            "VALUES ('a', 'second', 'b', 0)"
+        )
+    assert upgrade_catalogue(url).before == "0002"
+    assert Catalogue(url).quality.get_double("b") == CopyRow("a", CopyRole.DOUBLE, "b")
 
 
 def test_work_goes_on_in_an_upgraded_catalogue(tmp_path: Path, old_catalogue: Any) -> None:
@@ -309,6 +337,9 @@ def test_the_migrations_can_be_written_as_sql(dialect: str) -> None:
         "ALTER TABLE verbs RENAME TO edit_commands",
         "UPDATE annotations SET unique_id=replace(annotations.unique_id, '#late', ''), is_late=",
         "UPDATE alembic_version SET version_num='0002'",
+        "UPDATE review_copies SET role='double' WHERE review_copies.role = 'second'",
+        "UPDATE quality_findings SET kind='gold' WHERE quality_findings.kind = 'known'",
+        "UPDATE alembic_version SET version_num='0003'",
     ):
         assert statement in text, statement
 

@@ -28,7 +28,7 @@ from tasks.settings import GateSettings, QualitySettings
 from tasks.shards.build import build_shards
 from tasks.stages.refine import replay_labels
 
-QUALITY = QualitySettings(double_share=1.0, known_share=0.0)
+QUALITY = QualitySettings(double_share=1.0, gold_share=0.0)
 OPEN_GATE = GateSettings(
     accept_confidence=0.5, audit_share=1, min_draws=1, min_parts=1, min_part_area=0
 )

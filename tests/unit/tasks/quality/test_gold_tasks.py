@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import hashlib
+
 import numpy as np
 import pytest
 
 from tasks.catalogue import AssetState, CopyRole, FindingKind
 from tasks.labelling.loading import load_asset_mesh
-from tasks.quality.copies import add_gold_task, load_gold_labels, plan_copies
+from tasks.quality.copies import add_gold_task, load_gold_labels, make_copy_id, plan_copies
 from tasks.quality.gate import compute_audited_threshold, gate_asset, hash_gate_rules
 from tasks.settings import GateSettings, QualitySettings
 from tasks.storage import keys
 
-QUALITY = QualitySettings(double_share=1.0, known_share=0.0)
+QUALITY = QualitySettings(double_share=1.0, gold_share=0.0)
 OPEN_GATE = GateSettings(
     accept_confidence=0.5, audit_share=1, min_draws=1, min_parts=1, min_part_area=0
 )
@@ -41,9 +43,16 @@ def test_a_gold_label_set_becomes_a_gold_task_and_scores_its_reviewer(scenario, 
     assert scenario.get_asset(asset.asset_id).state is AssetState.PROPOSED, "nobody waits for it"
 
 
+def test_ids_of_copies_stay_what_they_were():
+    """Another id would copy every asset of a running project a second time."""
+    for role, text in ((CopyRole.DOUBLE, "second"), (CopyRole.GOLD, "known")):
+        expected = hashlib.sha256(f"segvigen-{text}:{'0a' * 32}".encode()).hexdigest()
+        assert make_copy_id(role, "0a" * 32) == expected
+
+
 def test_without_gold_a_shape_made_in_code_is_the_gold_task(scenario, make_boxes):
     asset = scenario.add_proposed(make_boxes)
-    rules = QualitySettings(known_share=1.0)
+    rules = QualitySettings(gold_share=1.0)
     (known,) = plan_copies(scenario.pipeline.with_settings(quality=rules), asset)
     row = scenario.get_asset(known)
     assert row.state is AssetState.REGISTERED and row.suffix == "glb"
