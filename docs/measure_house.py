@@ -119,7 +119,9 @@ def count_constants(modules: list[Module]) -> int:
     """Numbers, tuples and tables of numbers at module level of the segmenter's rooms."""
     count = 0
     for module in modules:
-        if not any(f"{LIBRARY}/{room}".removesuffix(".py") == module.room for room in CONFIGURED_ROOMS):
+        if not any(
+            f"{LIBRARY}/{room}".removesuffix(".py") == module.room for room in CONFIGURED_ROOMS
+        ):
             continue
         for node in module.tree.body:
             value = node.value if isinstance(node, (ast.Assign, ast.AnnAssign)) else None
