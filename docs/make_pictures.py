@@ -22,14 +22,14 @@ from segvigen_model.types import AssetMesh, FloatArray, IntArray
 from tasks.catalogue import DONE, AssetRow
 from tasks.labelling.label_sets import load_label_set
 from tasks.labelling.loading import load_asset_mesh, load_proposal
-from tasks.rendering.raycaster import (
+from tasks.rendering.shading import SUPERSAMPLING, shade_view
+from tasks.rendering.views import (
     HERO_DIRECTION,
-    RayScene,
     View,
     compute_unit_triangles,
     make_view,
+    render_hits,
 )
-from tasks.rendering.shading import shade_view
 from tasks.workspace import Workspace, open_workspace
 
 TILE = 300
@@ -82,8 +82,12 @@ def _choose_view(mesh: AssetMesh) -> View:
 
 def _shade_mesh(mesh: AssetMesh, labels: IntArray) -> np.ndarray:
     normals = np.repeat(measure_surface(mesh).normals[:, None], 3, axis=1)
-    scene = RayScene(compute_unit_triangles(mesh, fit_frame(mesh.used_vertices)))
-    return shade_view(scene, _choose_view(mesh), labels, normals, TILE)
+    triangles, view = (
+        compute_unit_triangles(mesh, fit_frame(mesh.used_vertices)),
+        _choose_view(mesh),
+    )
+    hits = render_hits(triangles, view, TILE * SUPERSAMPLING)
+    return shade_view(hits, view, labels, normals)
 
 
 def _draw_dots(mesh: AssetMesh, tile: np.ndarray, points: FloatArray) -> np.ndarray:

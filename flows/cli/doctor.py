@@ -32,7 +32,6 @@ def doctor(home: Home = DEFAULT_HOME, checkpoint: str = "default", as_json: AsJs
 def check_machine(home: Path, checkpoint: str = "default") -> Iterator[Check]:
     """Run every check, one at a time."""
     yield from check_library(checkpoint)
-    yield check_package("embreex", "pip install -e '.[review]'")
     yield check_package("prefect", "pip install -e '.[pipeline]'")
     reader = "pip install webdataset, to read shards with it"
     yield check_package("webdataset", reader, is_needed=False)

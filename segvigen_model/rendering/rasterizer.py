@@ -17,6 +17,7 @@ import numpy as np
 from segvigen_model.types import BoolArray, FloatArray, IntArray
 
 NEAR = 1e-3  # unit lengths before the camera; a face that comes closer is not drawn
+SLACK = 1e-12  # in barycentric weights: no gap opens between faces that share an edge
 PEEL_GAP = 1e-9  # relative step in inverse depth that separates two layers
 
 
@@ -63,6 +64,21 @@ class Hits:
         return seen
 
 
+@dataclass(frozen=True, slots=True)
+class ParallelHits:
+    """What is under each pixel centre of an orthographic picture.
+
+    Attributes:
+        face: (S, S) int32, -1 where nothing is.
+        depth: (S, S) float64 along the view axis; 0 where nothing is.
+        weights: (S, S, 3) float64, barycentric weights of the face's corners.
+    """
+
+    face: IntArray
+    depth: FloatArray
+    weights: FloatArray
+
+
 def project_triangles(triangles_unit: FloatArray, camera: Camera, pixels: int) -> FloatArray:
     """(F, 3, 3) corners, unit frame -> (F, 3, 3) column, row and inverse depth in the picture.
 
@@ -96,6 +112,19 @@ def rasterize(corners: FloatArray, pixels: int, limit: FloatArray | None = None)
     return Hits(face, inverse, np.where((face >= 0)[..., None], weights, 0.0))
 
 
+def rasterize_parallel(triangles: FloatArray, projection: FloatArray, pixels: int) -> ParallelHits:
+    """Find the nearest face under every pixel centre of an orthographic picture.
+
+    Args:
+        triangles: (F, 3, 3) corners, any frame.
+        projection: (3, 4) float64; column, row and depth of a point are affine functions of it.
+        pixels: S, side of the square picture.
+    """
+    corners = np.ascontiguousarray(triangles, np.float64)
+    face, nearness, weights = _rasterize_parallel(corners, np.ascontiguousarray(projection), pixels)
+    return ParallelHits(face, np.where(face >= 0, -nearness, 0.0), weights)
+
+
 def compute_depth_limit(hits: Hits) -> FloatArray:
     """(S, S) limit for `rasterize` that reveals the next layer; empty pixels stay empty."""
     return hits.inverse_depth * (1.0 - PEEL_GAP)
@@ -103,36 +132,71 @@ def compute_depth_limit(hits: Hits) -> FloatArray:
 
 @numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
 def _rasterize(corners: FloatArray, limit: FloatArray) -> Any:
-    """Z-buffer; the nearer face wins, ties the first. Inverse depth is linear in the picture."""
+    """Z-buffer of projected corners; what lies nearer than `limit` is left out."""
     height, width = limit.shape
-    face = np.full((height, width), -1, np.int32)
-    nearest = np.zeros((height, width))
-    planar = np.zeros((height, width, 3))
+    buffers = (
+        np.full((height, width), -1, np.int32),
+        np.zeros((height, width)),
+        np.zeros((height, width, 3)),
+    )
     for f in range(corners.shape[0]):
-        ax, ay, az = corners[f, 0]
-        bx, by, bz = corners[f, 1]
-        cx, cy, cz = corners[f, 2]
-        area = (bx - ax) * (cy - ay) - (cx - ax) * (by - ay)
-        if az == 0.0 or not (area > 0.0 or area < 0.0):  # behind the camera, edge-on, not finite
-            continue
-        first_row = max(0, math.ceil(min(ay, by, cy) - 0.5))
-        last_row = min(height - 1, math.floor(max(ay, by, cy) - 0.5))
-        first_column = max(0, math.ceil(min(ax, bx, cx) - 0.5))
-        last_column = min(width - 1, math.floor(max(ax, bx, cx) - 0.5))
-        for row in range(first_row, last_row + 1):
-            y = row + 0.5
-            for column in range(first_column, last_column + 1):
-                x = column + 0.5
-                u = ((cx - bx) * (y - by) - (x - bx) * (cy - by)) / area
-                v = ((ax - cx) * (y - cy) - (x - cx) * (ay - cy)) / area
-                w = 1.0 - u - v
-                if u < 0.0 or v < 0.0 or w < 0.0:
-                    continue
-                inverse = u * az + v * bz + w * cz
-                if nearest[row, column] < inverse < limit[row, column]:
-                    nearest[row, column] = inverse
-                    face[row, column] = f
-                    planar[row, column, 0] = u
-                    planar[row, column, 1] = v
-                    planar[row, column, 2] = w
-    return face, nearest, planar
+        if corners[f, 0, 2] != 0.0:  # else it reaches behind the camera
+            _draw(f, corners[f], limit, buffers)
+    return buffers
+
+
+@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+def _rasterize_parallel(triangles: FloatArray, projection: FloatArray, pixels: int) -> Any:
+    """Z-buffer that projects each face on the way: no array of projected corners is made."""
+    buffers = (
+        np.full((pixels, pixels), -1, np.int32),
+        np.full((pixels, pixels), -np.inf),
+        np.zeros((pixels, pixels, 3)),
+    )
+    limit = np.full((pixels, pixels), np.inf)
+    corner = np.zeros((3, 3))
+    for f in range(triangles.shape[0]):
+        for i in range(3):
+            x, y, z = triangles[f, i]
+            for k in range(3):
+                row = projection[k]
+                corner[i, k] = row[0] * x + row[1] * y + row[2] * z + row[3]
+            corner[i, 2] = -corner[i, 2]
+        _draw(f, corner, limit, buffers)
+    return buffers
+
+
+@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+def _draw(f: int, corner: FloatArray, limit: FloatArray, buffers: Any) -> None:
+    """Draw face `f` with corners (3, 3) of column, row and nearness into face, nearness, weights.
+
+    The nearer face wins, ties the first. Nearness is linear in the picture.
+    """
+    face, nearest, planar = buffers
+    height, width = limit.shape
+    ax, ay, az = corner[0]
+    bx, by, bz = corner[1]
+    cx, cy, cz = corner[2]
+    area = (bx - ax) * (cy - ay) - (cx - ax) * (by - ay)
+    if not (area > 0.0 or area < 0.0):  # edge-on, not finite
+        return
+    first_row = max(0, math.ceil(min(ay, by, cy) - 0.5))
+    last_row = min(height - 1, math.floor(max(ay, by, cy) - 0.5))
+    first_column = max(0, math.ceil(min(ax, bx, cx) - 0.5))
+    last_column = min(width - 1, math.floor(max(ax, bx, cx) - 0.5))
+    for row in range(first_row, last_row + 1):
+        y = row + 0.5
+        for column in range(first_column, last_column + 1):
+            x = column + 0.5
+            u = ((cx - bx) * (y - by) - (x - bx) * (cy - by)) / area
+            v = ((ax - cx) * (y - cy) - (x - cx) * (ay - cy)) / area
+            w = 1.0 - u - v
+            if u < -SLACK or v < -SLACK or w < -SLACK:
+                continue
+            nearness = u * az + v * bz + w * cz
+            if nearest[row, column] < nearness < limit[row, column]:
+                nearest[row, column] = nearness
+                face[row, column] = f
+                planar[row, column, 0] = u
+                planar[row, column, 1] = v
+                planar[row, column, 2] = w

@@ -18,12 +18,13 @@ from scipy import ndimage
 
 from segvigen_model.coords import fit_frame
 from segvigen_model.errors import AssetRejected, MissingExtra
+from segvigen_model.rendering.rasterizer import ParallelHits
 from segvigen_model.types import AssetMesh, ByteArray, FloatArray, Frame, IntArray
 from tasks.labelling.part_colors import BACKGROUND_COLOR, assign_part_colors
 from tasks.rendering.pixel_buffers import PART_NAMES, PART_SLOTS, Buffers, make_camera_row
-from tasks.rendering.raycaster import Hits, RayScene, View, compute_unit_triangles, render_hits
-from tasks.rendering.shading import OUTLINE_COLOR, shade_view
+from tasks.rendering.shading import OUTLINE_COLOR, SUPERSAMPLING, shade_view
 from tasks.rendering.view_selection import plan_views
+from tasks.rendering.views import View, compute_unit_triangles, render_hits
 
 TILE_COLUMNS, TILE_ROWS = 3, 2
 DEFAULT_WIDTH = 1536
@@ -89,13 +90,9 @@ def render_sheet(
     canvas = _Canvas(width // TILE_COLUMNS, legend)
     normals = _compute_corner_normals(mesh, face_normals)
     for index, view in enumerate(plan.views):
-        scene = RayScene(triangles, view.only_faces)
-        canvas.paste(
-            index,
-            view,
-            shade_view(scene, view, face_labels, normals, canvas.size, colors),
-            render_hits(scene, view, canvas.size),
-        )
+        fine = render_hits(triangles, view, canvas.size * SUPERSAMPLING)
+        picture = shade_view(fine, view, face_labels, normals, colors)
+        canvas.paste(index, view, picture, render_hits(triangles, view, canvas.size))
     details = {
         **(meta or {}),
         "views": [view.name for view in plan.views],
@@ -121,7 +118,7 @@ class _Canvas:
         self.depth: FloatArray = np.zeros(shape, dtype=np.float32)
         self.cameras: list[FloatArray] = []
 
-    def paste(self, index: int, view: View, picture: ByteArray, hits: Hits) -> None:
+    def paste(self, index: int, view: View, picture: ByteArray, hits: ParallelHits) -> None:
         left = index % TILE_COLUMNS * self.size
         top = index // TILE_COLUMNS * self.size
         spot = np.s_[top : top + self.size, left : left + self.size]

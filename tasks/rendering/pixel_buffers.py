@@ -17,7 +17,7 @@ import numpy as np
 
 from segvigen_model.errors import SegvigenError
 from segvigen_model.types import FloatArray, Frame, IntArray, PartTable
-from tasks.rendering.raycaster import STAND_OFF, View
+from tasks.rendering.views import STAND_OFF, View
 from tasks.storage.canonical import canonical_json
 
 SCHEMA = 1

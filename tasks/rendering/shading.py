@@ -9,9 +9,10 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
+from segvigen_model.rendering.rasterizer import ParallelHits
 from segvigen_model.types import ByteArray, FloatArray, IntArray
 from tasks.labelling.part_colors import BACKGROUND_COLOR, assign_part_colors
-from tasks.rendering.raycaster import RayScene, View, render_hits
+from tasks.rendering.views import View
 
 SUPERSAMPLING = 2
 CREASE_COSINE = 0.8  # sharper bends get a thin line
@@ -24,43 +25,41 @@ AMBIENT = 0.5
 
 
 def shade_view(
-    scene: RayScene,
+    hits: ParallelHits,
     view: View,
     face_labels: IntArray,
     corner_normals: FloatArray,
-    size: int,
     colors: ByteArray | None = None,
 ) -> ByteArray:
     """Draw one tile.
 
     Args:
-        scene: what is shot at (already restricted to `view.only_faces`, if any).
+        hits: of the view, SUPERSAMPLING times as large as the tile.
         view: the camera.
         face_labels: (F,) int32 part ids.
         corner_normals: (F, 3, 3) float32 normals at the corners, any orientation.
-        size: tile side in pixels.
         colors: (P, 3) uint8 part colours; the sequence's first when None.
 
     Returns:
-        (size, size, 3) uint8.
+        (S, S, 3) uint8.
     """
-    hits = render_hits(scene, view, size * SUPERSAMPLING, is_exact=False)
     labels = np.where(hits.face >= 0, face_labels[hits.face], -1).astype(np.int32)
     axes = np.stack([view.right, view.up, -view.forward]).astype(np.float32)
-    normals = _compute_eye_normals(hits.face, hits.uv, corner_normals.astype(np.float32), axes)
+    normals = _compute_eye_normals(
+        hits.face, hits.weights.astype(np.float32), corner_normals.astype(np.float32), axes
+    )
     lights = np.array(LIGHTS, dtype=np.float32)
     lights[:, :3] /= np.linalg.norm(lights[:, :3], axis=1, keepdims=True)
     if colors is None:
         colors = assign_part_colors(int(face_labels.max()) + 1)
-    ground = np.array([BACKGROUND_COLOR, OUTLINE_COLOR], dtype=np.float32)
-    depth = hits.depth.astype(np.float32)
-    picture = _paint(labels, normals, depth, colors.astype(np.float32), ground, lights)
+    inks = np.array([BACKGROUND_COLOR, OUTLINE_COLOR, *colors], dtype=np.float32)
+    picture = _paint(labels, normals, hits.depth.astype(np.float32), inks, lights)
     return np.asarray(picture)
 
 
 @njit(cache=True)  # type: ignore[untyped-decorator]
 def _compute_eye_normals(
-    face: IntArray, uv: FloatArray, corner_normals: FloatArray, axes: FloatArray
+    face: IntArray, weights: FloatArray, corner_normals: FloatArray, axes: FloatArray
 ) -> FloatArray:
     """(S, S, 3) float32 interpolated normals in camera axes, turned towards the eye."""
     size = face.shape[0]
@@ -70,8 +69,7 @@ def _compute_eye_normals(
             index = face[row, column]
             if index < 0:
                 continue
-            u, v = uv[row, column, 0], uv[row, column, 1]
-            w = np.float32(1) - u - v
+            w, u, v = weights[row, column]
             x = y = z = np.float32(0)
             for k in range(3):  # scalars only: small arrays would be allocated per pixel
                 n = w * corner_normals[index, 0, k] + u * corner_normals[index, 1, k]
@@ -93,11 +91,10 @@ def _paint(
     labels: IntArray,
     normals: FloatArray,
     depth: FloatArray,
-    colors: FloatArray,
-    ground: FloatArray,
+    inks: FloatArray,
     lights: FloatArray,
 ) -> ByteArray:
-    """(S / SUPERSAMPLING, same, 3) uint8 picture; `ground` = background and outline colour."""
+    """(S / SUPERSAMPLING, same, 3) uint8; `inks` = background, outline, then the parts' colours."""
     size = labels.shape[0] // SUPERSAMPLING
     picture = np.zeros((size, size, 3), dtype=np.uint8)
     total = np.zeros(3, dtype=np.float32)
@@ -114,10 +111,10 @@ def _paint(
                             facing = _dot(normals[i, j], lights[k])
                             light += lights[k, 3] * max(facing, np.float32(0))
                     for c in range(3):
-                        value = ground[0, c]
+                        value = inks[0, c]
                         if label >= 0:
-                            value = min(colors[label, c] * light, np.float32(255))
-                        total[c] += value + ink * (ground[1, c] - value)
+                            value = min(inks[label + 2, c] * light, np.float32(255))
+                        total[c] += value + ink * (inks[1, c] - value)
             for c in range(3):
                 picture[row, column, c] = np.uint8(total[c] / SUPERSAMPLING**2 + 0.5)
     return picture

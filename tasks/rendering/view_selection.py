@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from segvigen_model.types import FloatArray, IntArray
-from tasks.rendering.raycaster import RayScene, View, list_directions, make_view, render_hits
+from tasks.rendering.views import View, list_directions, make_view, render_hits
 
 MIN_PART_SHARE = 0.003  # share of surface below which a part need not be seen
 MIN_PIXELS = 90  # of a 512-pixel view: about a 10 x 10 patch, enough to click on
@@ -43,18 +43,11 @@ class _Subject:
     face_labels: IntArray
     num_parts: int
     wanted: frozenset[int]
-    scene: RayScene
 
     def count_part_pixels(self, view: View) -> FloatArray:
         """(P,) pixels per part in a trial render, scaled to the reference size."""
-        scene = self.scene
-        if view.only_faces is not None:
-            scene = RayScene(self.triangles, view.only_faces)
-        return _count_pixels(
-            render_hits(scene, view, PROBE_SIZE, is_exact=False).face,
-            self.face_labels,
-            self.num_parts,
-        )
+        probe = render_hits(self.triangles, view, PROBE_SIZE).face
+        return _count_pixels(probe, self.face_labels, self.num_parts)
 
 
 def plan_views(
@@ -73,12 +66,10 @@ def plan_views(
     """
     num_parts = int(face_labels.max()) + 1
     wanted = frozenset(_find_wanted_parts(face_labels, areas))
-    subject = _Subject(triangles, face_labels, num_parts, wanted, RayScene(triangles))
+    subject = _Subject(triangles, face_labels, num_parts, wanted)
     points = triangles.reshape(-1, 3)
     candidates = [make_view(direction, points) for direction in list_directions()]
-    probes = [
-        render_hits(subject.scene, view, PROBE_SIZE, is_exact=False).face for view in candidates
-    ]
+    probes = [render_hits(triangles, view, PROBE_SIZE).face for view in candidates]
     cells = _label_cells(triangles, face_labels)
     order = _choose_greedily(
         np.stack([_count_pixels(probe, cells, num_parts * 6) for probe in probes]), num_views

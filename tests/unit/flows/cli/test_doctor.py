@@ -33,6 +33,6 @@ def test_doctor_reports_what_to_do(run, monkeypatch, verdict, code):
 def test_doctor_examines_this_machine(environment):
     names = {check.name: check for check in doctor.check_machine(environment)}
     assert names["python"].verdict is CheckVerdict.OK
-    assert {"torch", "embreex", "rclone", "label-studio", "disk", "ports"} <= set(names)
+    assert {"torch", "rclone", "label-studio", "disk", "ports"} <= set(names)
     for check in names.values():
         assert check.verdict is CheckVerdict.OK or check.hint, check

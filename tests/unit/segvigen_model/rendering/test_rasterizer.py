@@ -12,6 +12,7 @@ from segvigen_model.rendering.rasterizer import (
     compute_depth_limit,
     project_triangles,
     rasterize,
+    rasterize_parallel,
 )
 
 FRONT = Camera((0.0, 0.0, 2.0))
@@ -101,3 +102,46 @@ def test_broken_and_hidden_faces_are_not_drawn(bad):
     with np.errstate(invalid="ignore"):
         corners = project_triangles(np.concatenate([flat, passing_the_eye, broken]), FRONT, 16)
     assert not rasterize(corners, 16).is_hit.any()
+
+
+def parallel_by_rays(triangles, projection, pixels):
+    """Face and depth per pixel centre: every triangle's plane at every pixel, by barycentrics."""
+    corners = triangles @ projection[:, :3].T + projection[:, 3]
+    face, depth = np.full((pixels, pixels), -1), np.full((pixels, pixels), np.inf)
+    at = np.arange(pixels) + 0.5
+    column, row = np.meshgrid(at, at)
+    for f, (a, b, c) in enumerate(corners):
+        inverse = np.linalg.inv(np.stack([b - a, c - a], axis=1)[:2])
+        v, w = np.tensordot(inverse, np.stack([column - a[0], row - a[1]]), 1)
+        found = a[2] + v * (b - a)[2] + w * (c - a)[2]
+        hit = (v >= 0) & (w >= 0) & (v + w <= 1) & (found < depth)
+        face[hit], depth[hit] = f, found[hit]
+    return face, depth
+
+
+@settings(max_examples=15, deadline=None)
+@given(st.integers(0, 10_000))
+def test_parallel_rays_meet_the_nearest_face(seed):
+    rng = np.random.default_rng(seed)
+    triangles = rng.uniform(-0.5, 0.5, (6, 3, 3))
+    axes, _ = np.linalg.qr(rng.normal(size=(3, 3)))
+    scale = np.array([20.0, -20.0, 1.0])[:, None]
+    projection = np.column_stack([scale * axes, [12.0, 12.0, 2.0]])
+    hits = rasterize_parallel(triangles, projection, 24)
+    face, depth = parallel_by_rays(triangles, projection, 24)
+    same = hits.face == face
+    assert same.mean() > 0.99, f"seed {seed}"  # rays along an edge may go either way
+    seen = same & (face >= 0)
+    assert np.allclose(hits.depth[seen], depth[seen])
+    assert (hits.depth[hits.face < 0] == 0).all() and (hits.weights[hits.face < 0] == 0).all()
+    points = np.einsum("nc,nck->nk", hits.weights[seen], triangles[face[seen]])
+    rows, columns = np.nonzero(seen)
+    back = points @ projection[:, :3].T + projection[:, 3]
+    assert np.allclose(back, np.stack([columns + 0.5, rows + 0.5, depth[seen]], axis=1))
+
+
+def test_of_faces_at_the_same_depth_the_first_is_seen():
+    triangle = np.array([[[-1.0, -1.0, 0.3], [3.0, -1.0, 0.3], [-1.0, 3.0, 0.3]]])
+    projection = np.array([[4.0, 0, 0, 4.0], [0, -4.0, 0, 4.0], [0, 0, 1.0, 2.0]])
+    hits = rasterize_parallel(np.repeat(triangle, 3, axis=0), projection, 8)
+    assert (hits.face == 0).all() and np.allclose(hits.depth, 2.3)

@@ -42,6 +42,19 @@ def test_up_is_up_and_right_is_right() -> None:
     assert columns.max() < 32
 
 
+def first_hits(eye: np.ndarray, rays: np.ndarray, triangles: np.ndarray) -> np.ndarray:
+    """(N,) nearest face of each ray from one eye, by the rule of Moeller and Trumbore, or -1."""
+    corner, one, two = triangles[:, 0], *(triangles[:, k] - triangles[:, 0] for k in (1, 2))
+    across = np.cross(rays[:, None], two)
+    scale = np.einsum("nfk,fk->nf", across, one)
+    u = np.einsum("nfk,fk->nf", across, eye - corner) / scale
+    turned = np.cross(eye - corner, one)
+    v = rays @ turned.T / scale
+    depth = np.einsum("fk,fk->f", turned, two) / scale
+    depth = np.where((u >= 0) & (v >= 0) & (u + v <= 1) & (depth > 0), depth, np.inf)
+    return np.where(np.isfinite(depth.min(axis=1)), depth.argmin(axis=1), -1)
+
+
 def test_it_agrees_with_ray_casting() -> None:
     mesh = trimesh.creation.icosphere(subdivisions=2, radius=0.4)
     mesh.apply_translation([0.05, -0.02, 0.03])
@@ -62,8 +75,7 @@ def test_it_agrees_with_ray_casting() -> None:
     reach = np.tan(np.radians(camera.field_of_view_deg / 2))
     across, upward = (columns / size * 2 - 1) * reach, (1 - rows / size * 2) * reach
     rays = (-back + across[..., None] * right + upward[..., None] * up).reshape(-1, 3)
-    origins = np.tile(back * camera.distance, (len(rays), 1))
-    hit = mesh.ray.intersects_first(origins, rays).reshape(size, size)
+    hit = first_hits(back * camera.distance, rays, mesh.triangles).reshape(size, size)
     assert (hit == seen).mean() > 0.995
 
 

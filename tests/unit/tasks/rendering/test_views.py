@@ -1,13 +1,14 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from segvigen_model.coords import fit_frame
-from tasks.rendering.raycaster import (
-    RayScene,
+from tasks.rendering.views import (
     compute_unit_triangles,
     list_directions,
     make_view,
@@ -29,7 +30,7 @@ def test_every_hit_lies_on_its_face_and_projects_back_to_its_pixel(triangles, di
     view = make_view(np.array(direction), triangles.reshape(-1, 3))
     axes = np.stack([view.right, view.up, view.forward])
     assert np.allclose(axes @ axes.T, np.eye(3))
-    hits = render_hits(RayScene(triangles), view, SIZE)
+    hits = render_hits(triangles, view, SIZE)
     rows, columns = np.nonzero(hits.face >= 0)
     assert len(rows) > 100
     starts = view.make_ray_origins(columns + 0.5, rows + 0.5, SIZE)
@@ -47,7 +48,7 @@ def test_every_hit_lies_on_its_face_and_projects_back_to_its_pixel(triangles, di
 def test_nothing_touches_the_border_of_the_window(triangles):
     for direction in list_directions():
         view = make_view(direction, triangles.reshape(-1, 3))
-        face = render_hits(RayScene(triangles), view, SIZE).face
+        face = render_hits(triangles, view, SIZE).face
         border = np.concatenate([face[0], face[-1], face[:, 0], face[:, -1]])
         assert (border == -1).all(), direction
 
@@ -55,7 +56,7 @@ def test_nothing_touches_the_border_of_the_window(triangles):
 def test_a_subset_keeps_the_original_face_numbers(triangles):
     only = np.arange(12, 24, dtype=np.int32)
     view = make_view(np.array([0.3, 0.2, 1.0]), triangles[only].reshape(-1, 3))
-    seen = np.unique(render_hits(RayScene(triangles, only), view, SIZE).face)
+    seen = np.unique(render_hits(triangles, replace(view, only_faces=only), SIZE).face)
     assert seen[0] == -1 and set(seen[1:]) <= set(only.tolist()) and len(seen) > 2
 
 
