@@ -16,7 +16,7 @@ from label_studio.core.settings.base import *  # noqa: F403
 from label_studio.core.settings.label_studio import *  # noqa: F403
 from label_studio.core.settings.label_studio import MIDDLEWARE as _THEIRS
 
-MIDDLEWARE = ["partial_content.as_partial_content", *_THEIRS]
+MIDDLEWARE = ["partial_content.make_partial_content_middleware", *_THEIRS]
 
 
 def make_partial_content_middleware(get_response: Callable[[Any], Any]) -> Callable[[Any], Any]:

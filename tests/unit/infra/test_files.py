@@ -1,5 +1,6 @@
 """The files that describe a server: well formed, whole, and true to the code."""
 
+import ast
 import re
 from pathlib import Path
 
@@ -105,3 +106,15 @@ def test_label_studio_is_the_locked_one(compose):
     lock = (REPOSITORY / "infra/label-studio/requirements.lock").read_text()
     version = re.search(r"^label-studio==(\S+)", lock, re.MULTILINE).group(1)
     assert compose["services"]["label-studio"]["image"].endswith(f":{version}")
+
+
+def test_label_studios_settings_name_a_middleware_that_is_there():
+    file = REPOSITORY / "infra/label-studio/partial_content.py"
+    tree = ast.parse(file.read_text())
+    made = {node.name for node in tree.body if isinstance(node, ast.FunctionDef)}
+    named = [
+        node.value.rpartition(".")
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Constant) and str(node.value).startswith(f"{file.stem}.")
+    ]
+    assert named and {function for _, _, function in named} <= made
