@@ -66,7 +66,7 @@ def recolor_mesh(mesh: AssetMesh, labels: IntArray, rng: np.random.Generator) ->
 def augment_mesh(
     mesh: AssetMesh, labels: IntArray, rng: np.random.Generator, *, fuse_grid: int
 ) -> tuple[AssetMesh, IntArray]:
-    """One random variant; half of them are fused skins."""
+    """One random variant; half of them are single shells."""
     mesh = pose_mesh(mesh, draw_pose(rng))
     if rng.random() < FUSE_SHARE:
         mesh, labels = fuse_mesh(mesh, labels, grid=fuse_grid, seed=int(rng.integers(1 << 30)))

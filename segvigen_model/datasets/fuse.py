@@ -1,4 +1,5 @@
-"""One outer skin of a mesh, as a scan or a generated mesh has it: no component gives parts away.
+"""A mesh as a single shell, as a scan or a generated mesh has it: no component gives parts
+away.
 
 The surface is rasterised by dense point samples, closed, filled and extracted again with surface
 nets. Labels come from the nearest sample of the original surface.
@@ -45,7 +46,7 @@ def sample_surface(
 def fuse_mesh(
     mesh: AssetMesh, face_labels: IntArray, *, grid: int = 96, seed: int = 0
 ) -> tuple[AssetMesh, IntArray]:
-    """Replace a mesh by its outer skin, uniformly grey.
+    """Replace a mesh by a single shell, uniformly grey.
 
     Args:
         mesh: any mesh, mesh frame.
@@ -54,7 +55,7 @@ def fuse_mesh(
         seed: of the surface samples.
 
     Returns:
-        The skin in the same frame and its (F',) labels; ids are those of the input.
+        The single shell in the same frame and its (F',) labels; ids are those of the input.
     """
     points, faces = sample_surface(mesh.triangles, 14 * grid * grid, np.random.default_rng(seed))
     low = points.min(0)

@@ -1,8 +1,8 @@
 """Measure a checkpoint, and the geometric baselines beside it, on a labelled folder.
 
 Scores are area-weighted on faces, means over parts (clicks) or objects (full), with 95 % intervals
-over objects. Two regimes: the meshes as they are, and fused to one outer skin each. An object that
-cannot be used is counted and told, and the run goes on.
+over objects. Two regimes: the meshes as they are, and fused to a single shell each. An
+object that cannot be used is counted and told, and the run goes on.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """What the patch network reads of a surface before any click.
 
-A surface is a whole object, or the part of one that a closer look shows (looks.py). Faces between
-the middles of patches get blended odds.
+A surface is a whole object, or the part of one that a crop shows (crops.py). Faces between
+the middles of patches get blended logits.
 """
 
 from __future__ import annotations
@@ -33,8 +33,8 @@ class AffinityMatrix:
     """What belongs together, before any click.
 
     Attributes:
-        logits: (A, A) float64 log odds that two patches are of one part.
-        components: (A,) int64, the loose piece that each patch lies in.
+        logits: (A, A) float64 logits that two patches are of one part.
+        components: (A,) int64, the connected component that each patch lies in.
     """
 
     logits: FloatArray
@@ -48,9 +48,9 @@ class PatchEmbedding:
     Attributes:
         network: that read it, and answers questions about it.
         encoded: for questions.
-        affinity_logits: (A, A) float64 log odds that two patches are of one part.
+        affinity_logits: (A, A) float64 logits that two patches are of one part.
         blend: (F, A) sparse, rows sum to 1: how much of each patch a face takes.
-        region_graph: for choosing masks; knows the loose piece of each patch.
+        region_graph: for choosing masks; knows the connected component of each patch.
     """
 
     network: PatchNetwork
@@ -99,7 +99,7 @@ def embed_patches(
 
 
 def sigmoid(logits: FloatArray) -> FloatArray:
-    """Log odds to probability, without overflow."""
+    """Logits to probability, without overflow."""
     result: FloatArray = 0.5 * (1.0 + np.tanh(0.5 * logits))
     return result
 

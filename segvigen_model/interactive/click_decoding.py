@@ -1,7 +1,7 @@
 """What geometry and clicks say about every patch of the surface, read by the patch network.
 
-Its odds and those of the flow model's mask add up, so that a new checkpoint needs no new fit of
-the network. Closer looks at the clicks answer beside the whole object.
+Its logits and those of the flow model's mask add up, so that a new checkpoint needs no new fit of
+the network. crops at the clicks answer beside the whole object.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from segvigen_model.interactive.mask_proposals import ClickPrediction, compute_c
 from segvigen_model.interactive.mask_selector import has_mask_choice, select_mask
 from segvigen_model.types import BoolArray, FloatArray, IntArray
 
-NO_CLICK_LOGIT = -20.0  # log odds
+NO_CLICK_LOGIT = -20.0  # logits
 
 
 def predict_part_probability(
@@ -97,7 +97,7 @@ def predict_clicks_separately(
         at_once: questions that the network answers in one batch.
 
     Returns:
-        Per click the answers of all looks.
+        Per click the answers of all crops.
     """
     clicked = [
         [_find_clicked_patches(crop, faces[[row]], np.array([True])) for crop in crops]
@@ -118,7 +118,7 @@ def _build_predictions(
     logits: Sequence[FloatArray],
     clicked: Sequence[tuple[IntArray, IntArray]],
 ) -> list[ClickPrediction]:
-    """Odds of each look, and what all say together."""
+    """Logits of each crop, and what all say together."""
     shared = _average_logits(crops, logits)
     return [
         ClickPrediction(crop.embedding.region_graph, own, *clicks, every, crop.rim, crop.share)
@@ -129,14 +129,14 @@ def _build_predictions(
 def _find_clicked_patches(
     crop: Crop, faces: IntArray, is_positive: BoolArray
 ) -> tuple[IntArray, IntArray]:
-    """Positive and negative patches of a look; clicks that it does not show are left out."""
+    """Positive and negative patches of a crop; clicks that it does not show are left out."""
     rows = crop.find_rows(faces)
     yes, no = rows[is_positive & (rows >= 0)], rows[~is_positive & (rows >= 0)]
     return crop.superfaces.of_face[yes], crop.superfaces.of_face[no]
 
 
 def _average_logits(crops: Sequence[Crop], logits: Sequence[FloatArray]) -> list[FloatArray]:
-    """What all looks say together, on the patches of each: the mean of those that show a face."""
+    """What all crops say together, on the patches of each: the mean of those that show a face."""
     if len(crops) == 1:
         return list(logits)
     total = np.zeros(len(crops[0].faces))
@@ -155,10 +155,10 @@ def _apply_chosen_mask(
     is_single_shell: bool,
     firm_logit: float,
 ) -> FloatArray:
-    """(F,) log odds after a mask of one look was chosen.
+    """(F,) logits after a mask of one crop was chosen.
 
-    Beyond a closer look the clicked loose pieces are no part of it. Other pieces stay as they
-    were, but crumbs beside a clicked skin go with the mask.
+    Beyond a crop the clicked connected components are no part of it. Other pieces stay as they
+    were, but fragments beside a clicked single shell go with the mask.
     """
     number, chosen = select_mask(predictions)
     crop, prediction = crops[number], predictions[number]
@@ -185,7 +185,7 @@ def predict_part_logits(
         at_once: parts that the network answers in one batch.
 
     Returns:
-        (P, A) float64 log odds; very low where a part has no positive patch.
+        (P, A) float64 logits; very low where a part has no positive patch.
     """
     logits = np.full((len(clicks), len(embedding.affinity_logits)), NO_CLICK_LOGIT)
     rows_with_clicks = [row for row, (positive, _) in enumerate(clicks) if len(positive)]
@@ -201,7 +201,7 @@ def predict_part_logits(
 
 
 def draw_odds(agreement: FloatArray, config: FusionWeights) -> FloatArray:
-    """(A, A) log odds that a flow's draws add to those of geometry.
+    """(A, A) logits that a flow's draws add to those of geometry.
 
     Args:
         agreement: (A, A) share of draws that give two patches one label.
@@ -220,7 +220,7 @@ def same_part_affinity(
     Args:
         affinity_matrix: of the patches.
         drawn: (A, A) from `draw_odds`; None without draws.
-        component_penalty: log odds taken from patches of different loose pieces.
+        component_penalty: logits taken from patches of different connected components.
     """
     logits = affinity_matrix.logits
     if component_penalty:

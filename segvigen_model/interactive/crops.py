@@ -1,4 +1,4 @@
-"""Closer looks (crops): the surroundings of clicks, read as if they were an object.
+"""Crops: the environment of clicks, read as if they were an object.
 
 The patches of a whole object are coarser than many of its parts: a perfect labelling of 512
 patches reaches an IoU of .64 on fused development objects. Round the positive clicks a smaller
@@ -38,7 +38,7 @@ class Crop:
         share: of the asset's surface.
         superfaces: patches of the N faces.
         embedding: of the patches.
-        rim: (A,) bool, patches where the surface goes on outside the look.
+        rim: (A,) bool, patches where the surface goes on outside the crop.
     """
 
     faces: IntArray
@@ -49,14 +49,14 @@ class Crop:
     rim: BoolArray
 
     def find_rows(self, faces: IntArray) -> IntArray:
-        """(K,) place of the asset's faces in `faces`; -1 where the look does not show one."""
+        """(K,) place of the asset's faces in `faces`; -1 where the crop does not show one."""
         near = np.minimum(np.searchsorted(self.faces, faces), len(self.faces) - 1)
         rows: IntArray = np.where(self.faces[near] == faces, near, -1)
         return rows
 
 
 class MultiScaleCrops:
-    """The whole asset, and closer looks at clicks; the last few are kept.
+    """The whole asset, and crops at clicks; the last few are kept.
 
     Args:
         surface: geometry of the asset.
@@ -92,7 +92,7 @@ class MultiScaleCrops:
             surface: geometry of the asset.
             tree: its segments.
             config: of the segmenter.
-            network: reads the whole and every look; the shipped one when None.
+            network: reads the whole and every crop; the shipped one when None.
         """
         superfaces = build_superfaces(
             surface, tree, config.patches.count, config.patches, config.components
@@ -102,7 +102,7 @@ class MultiScaleCrops:
         )
 
     def select(self, clicked: IntArray) -> tuple[Crop, ...]:
-        """The whole, and closer looks where they can tell more.
+        """The whole, and crops where they can tell more.
 
         Args:
             clicked: (K,) int, faces of positive clicks, at least one.

@@ -1,5 +1,5 @@
-"""What is told of a proposed mask: how it lies to the odds, to what belongs together, and to the
-segments that geometry gives. mask_choice.py judges by these numbers alone.
+"""What is told of a proposed mask: how it lies to the logits, to what belongs together, and to the
+segments that geometry gives. mask_selector.py judges by these numbers alone.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _NUM_MASK_FEATURES = (
     5 + len(_NEARBY_CUTS) + 6 + 6 + 2 + 5 + len(KINDS) + 1 + len(_SEGMENT_LEVELS) + 4
 )
 NUM_MASK_FEATURES = _NUM_MASK_FEATURES + _NUM_CROP_FEATURES
-EXPECTED_IOU_COLUMN = 4  # the measure that is the IoU to be expected of the odds
+EXPECTED_IOU_COLUMN = 4  # the measure that is the IoU to be expected of the logits
 
 
 def compute_mask_features(prediction: ClickPrediction, proposals: MaskProposals) -> FloatArray:
@@ -71,7 +71,7 @@ def compute_mask_features(prediction: ClickPrediction, proposals: MaskProposals)
 def _compute_crop_features(
     prediction: ClickPrediction, masks: BoolArray, areas: FloatArray
 ) -> list[FloatArray]:
-    """What all looks say of each mask together; how much the look shows and what it cuts off."""
+    """What all crops say of each mask together; how much the crop shows and what it cuts off."""
     left, right = prediction.region_graph.pairs.T
     chance, size = expit(prediction.shared_logits), masks @ areas
     claimed, hit = float(areas @ chance), masks @ (areas * chance)
@@ -95,7 +95,7 @@ def _compute_crop_features(
 def _compute_overlaps(
     prediction: ClickPrediction, masks: BoolArray, areas: FloatArray
 ) -> FloatArray:
-    """(C, len(_NEARBY_CUTS)) IoU of each mask with the odds cut lower and higher."""
+    """(C, len(_NEARBY_CUTS)) IoU of each mask with the logits cut lower and higher."""
     cuts = [logit(min(prediction.cut_probability * factor, 0.95)) for factor in _NEARBY_CUTS]
     others = np.stack([prediction.logits > cut for cut in cuts])
     others[:, prediction.positive] = True
@@ -123,7 +123,8 @@ def _compute_border_features(
 
 def _compute_fold_features(region_graph: RegionGraph, masks: BoolArray) -> list[FloatArray]:
     """How much the surface folds inwards at the mask's border and inside, with and without what
-    folds outwards: parts tend to meet in hollows (the minima rule of Hoffman and Richards, 1984).
+    folds outwards: parts tend to meet in concavities (the minima rule of Hoffman and Richards,
+        1984).
     """
     left, right = region_graph.pairs.T
     is_border = masks[:, left] != masks[:, right]

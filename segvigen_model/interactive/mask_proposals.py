@@ -1,9 +1,9 @@
 """Masks that clicks may mean, proposed from what the patch network answered.
 
-Odds say how likely each patch is part of what was clicked; where to cut them, and whether a group
+Logits say how likely each patch is part of what was clicked; where to cut them, and whether a group
 of patches that belong together should come as a whole, differs from object to object. So many
-masks are proposed: the plain one, level sets of the odds, their touching pieces, nested groups
-that hold the clicks. mask_choice.py takes one.
+masks are proposed: the plain one, level sets of the logits, their touching pieces, nested groups
+that hold the clicks. mask_selector.py takes one.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ from segvigen_model.surface.arrays import TINY, densify_ids
 from segvigen_model.surface.patch_features import PatchFeatures
 from segvigen_model.types import BoolArray, FloatArray, IntArray
 
-# Plain, smoothed, group, level set, its touching piece; the same of shared odds without groups.
+# Plain, smoothed, group, level set, its touching piece; the same of shared logits without groups.
 KINDS = range(9)
-_SHARED = 5  # first kind of shared odds
+_SHARED = 5  # first kind of shared logits
 MIN_AREA = 1e-6  # share of the surface
 
 
@@ -54,24 +54,24 @@ class RegionGraph:
 
     @property
     def components(self) -> IntArray:
-        """(A,) int64, the loose piece (connected component) that each patch lies in."""
+        """(A,) int64, the connected component that each patch lies in."""
         pieces: IntArray = self.levels[-1]
         return pieces
 
 
 @dataclass(frozen=True, slots=True)
 class ClickPrediction:
-    """What the patch network answered to clicks, of one look (looks.py) at an object.
+    """What the patch network answered to clicks, of one crop (crops.py) at an object.
 
     Attributes:
-        region_graph: of the look.
-        logits: (A,) float64 log odds of each patch.
+        region_graph: of the crop.
+        logits: (A,) float64 logits of each patch.
         positive, negative: int64 clicked patches, one entry per click; a patch that is both
             counts as positive.
-        shared_logits: (A,) float64 log odds that all looks give together; `logits` where there is
+        shared_logits: (A,) float64 logits that all crops give together; `logits` where there is
             one.
-        rim: (A,) bool, patches where the surface goes on outside the look.
-        surface_share: of the object's surface that the look shows.
+        rim: (A,) bool, patches where the surface goes on outside the crop.
+        surface_share: of the object's surface that the crop shows.
     """
 
     region_graph: RegionGraph
@@ -84,22 +84,23 @@ class ClickPrediction:
 
     @property
     def cut_probability(self) -> float:
-        """Probability at which odds are cut when nothing better is known."""
+        """Probability at which logits are cut when nothing better is known."""
         return self.region_graph.config.cut_after(len(self.positive))
 
     @property
     def is_clicked_component(self) -> BoolArray:
-        """(A,) patches in loose pieces that a positive click is on."""
+        """(A,) patches in connected components that a positive click is on."""
         components = self.region_graph.components
         is_clicked: BoolArray = np.isin(components, components[self.positive])
         return is_clicked
 
     def subtract_cut(self, logits: FloatArray, elsewhere: float | None = None) -> FloatArray:
-        """(A,) odds above the plain cut, which is higher in loose pieces that nobody clicked.
+        """(A,) logits above the plain cut, which is higher in connected components that nobody
+        clicked.
 
         Args:
             logits: (A,) float64.
-            elsewhere: the probability at which such pieces are cut; the terrain's when None.
+            elsewhere: the probability at which such pieces are cut; the region graph's when None.
         """
         other = self.region_graph.config.cut_elsewhere if elsewhere is None else elsewhere
         moved: FloatArray = logits - np.where(
@@ -163,7 +164,7 @@ def build_region_graph(
 
 
 def compute_clicked_share(region_graph: RegionGraph, positive: IntArray) -> float:
-    """Share of the surface that the loose pieces of clicked patches hold."""
+    """Share of the surface that the connected components of clicked patches hold."""
     return float(
         region_graph.areas[
             np.isin(region_graph.components, region_graph.components[positive])
@@ -211,7 +212,7 @@ def propose_masks(prediction: ClickPrediction) -> MaskProposals:
 
 
 def _smooth_logits(region_graph: RegionGraph, logits: FloatArray) -> FloatArray:
-    """Odds drawn towards their mean in the groups of several levels."""
+    """Logits drawn towards their mean in the groups of several levels."""
     areas = np.maximum(region_graph.areas, MIN_AREA)
     share = region_graph.config.smoothing
     levels = region_graph.groups[:: region_graph.config.smoothing_stride]

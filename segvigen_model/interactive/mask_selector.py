@@ -1,9 +1,9 @@
 """Which mask clicks mean, chosen among the proposed ones by a small network.
 
 Each proposed mask is measured, and the one that promises the greatest IoU is taken: where the
-clicked loose pieces hold most of the surface, so that what is connected says little. Elsewhere
-the plain mask stays, in which pieces have a say. The network was trained on objects whose sources
-the patch network had not seen, because that one is too sure of those that it has
+clicked connected components hold most of the surface, so that what is connected says little.
+Elsewhere the plain mask stays, in which pieces have a say. The network was trained on objects
+whose sources the patch network had not seen, because that one is too sure of those that it has
 (training/choice_fit.py).
 
 Departs from paper: SegviGen cuts its mask at one threshold.
@@ -68,7 +68,7 @@ def load_mask_selector(path: Path = WEIGHTS_FILE) -> MaskSelector:
 def has_mask_choice(
     region_graph: RegionGraph, positive: IntArray, config: MaskSelectionConfig
 ) -> bool:
-    """Whether a mask is to be chosen: the clicked loose pieces hold most of the surface.
+    """Whether a mask is to be chosen: the clicked connected components hold most of the surface.
 
     Args:
         region_graph: of the whole object.
@@ -79,13 +79,13 @@ def has_mask_choice(
 
 
 def select_best_masks(predictions: Sequence[ClickPrediction]) -> list[tuple[float, BoolArray]]:
-    """Of each look the mask that promises the greatest IoU with what was clicked.
+    """Of each crop the mask that promises the greatest IoU with what was clicked.
 
     Args:
         predictions: of all looks at one object.
 
     Returns:
-        Per look its promise, comparable between looks, and (A,) bool of the look's patches. The
+        Per look its promise, comparable between crops, and (A,) bool of the crop's patches. The
         mask has the positive patches and lacks the negative ones.
     """
     found = [propose_masks(prediction) for prediction in predictions]
@@ -101,12 +101,12 @@ def select_best_masks(predictions: Sequence[ClickPrediction]) -> list[tuple[floa
 
 
 def select_mask(predictions: Sequence[ClickPrediction]) -> tuple[int, BoolArray]:
-    """The best mask of all looks: which answer it is of, and (A,) bool of that look's patches."""
+    """The best mask of all looks: which answer it is of, and (A,) bool of that crop's patches."""
     best = select_best_masks(predictions)
     number = find_highest_predicted_iou(best)
     return number, best[number][1]
 
 
 def find_highest_predicted_iou(best: Sequence[tuple[float, BoolArray]]) -> int:
-    """Which of the looks' best masks promises the greatest IoU; the first of equals."""
+    """Which of the crops' best masks promises the greatest IoU; the first of equals."""
     return max(range(len(best)), key=lambda number: best[number][0])

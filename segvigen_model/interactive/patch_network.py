@@ -2,10 +2,10 @@
 together.
 
 The encoder reads geometry once per object. The decoder reads where clicks are and gives each
-patch's odds of belonging to the clicked part; a second head gives, for every two patches, the odds
-that they are of one part. Attention is biased by what geometry says of a pair. It is trained on
-labelled meshes (training/patch_fit.py) and knows no checkpoint of the flow model; a checkpoint may
-bring its own (training/finetune.py).
+patch's logits of belonging to the clicked part; a second head gives, for every two patches, the
+logits that they are of one part. Attention is biased by what geometry says of a pair. It is
+trained on labelled meshes (training/patch_fit.py) and knows no checkpoint of the flow model; a
+checkpoint may bring its own (training/finetune.py).
 """
 
 from __future__ import annotations
@@ -193,7 +193,7 @@ class PatchNetwork(nn.Module):
             clicks: per question the clicked patches, (K,) and (N,) int64 positive and negative.
 
         Returns:
-            (Q, A) log odds that a patch belongs to the clicked part.
+            (Q, A) logits that a patch belongs to the clicked part.
         """
         x = torch.stack([self._add_click_features(encoded, *each) for each in clicks])
         for block, bias in zip(self.decoder, encoded.biases, strict=True):
@@ -202,7 +202,7 @@ class PatchNetwork(nn.Module):
         return logits
 
     def predict_affinity(self, encoded: EncodedPatches) -> Tensor:
-        """(A, A) log odds that two patches are of one part."""
+        """(A, A) logits that two patches are of one part."""
         key = self.to_key(encoded.tokens)
         pair = self.pair_odds(encoded.pairs)[..., 0]
         logits: Tensor = key @ key.T / 8.0 + 0.5 * (pair + pair.T)

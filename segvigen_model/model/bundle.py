@@ -73,7 +73,7 @@ class SegviGenModel:
         flows: released checkpoints know one task each; empty = `dit` does them all.
         sampler: how the released weights sample; None = masks in one step.
         image_tokenizer: makes image tokens for a flow without own view encoder, when present.
-        compute_device: where to compute when weights rest elsewhere (see placement.py).
+        compute_device: where to compute when weights rest elsewhere (see offload.py).
         patch_weights: file of the patch network that reads geometry beside the flow.
     """
 

@@ -23,7 +23,7 @@ class AssetGeometry:
     Attributes:
         surface: areas, normals and adjacency of the faces.
         tree: nested segments of the surface.
-        looks: patches of the whole as the patch network read them, and closer looks at clicks.
+        looks: patches of the whole as the patch network read them, and crops at clicks.
         survey: finer patches for automatic prompts, read on first use.
         relation: faces to voxels and back.
     """

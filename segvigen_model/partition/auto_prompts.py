@@ -1,9 +1,9 @@
-"""A survey: overlapping closer looks and tried clicks all over an object, for parts that nobody
+"""A survey: overlapping crops and tried clicks all over an object, for parts that nobody
 clicked.
 
-What the whole's reading and every look say of two patches is averaged, on patches of half the
-whole's size, and joined with what clicks would take (votes.py). All this is done on a skin only,
-a loose piece that is nearly everything, and only once somebody asks.
+What the whole's reading and every crop say of two patches is averaged, on patches of half the
+whole's size, and joined with what clicks would take (mask_voting.py). All this is done on a single
+shell only, a connected component that is nearly everything, and only once somebody asks.
 
 Departs from paper: SegviGen colours at one resolution, and draws from noise where this clicks.
 """
@@ -52,9 +52,9 @@ class AutoPrompts:
         self._found: Patches | None = None
 
     def dense(self) -> Patches:
-        """What looks and tried clicks tell of a skin, else the whole's reading.
+        """What crops and tried clicks tell of a single shell, else the whole's reading.
 
-        Patches are finer where looks can tell more.
+        Patches are finer where crops can tell more.
         """
         if self._found is None:
             surface = self._surface
@@ -150,7 +150,7 @@ class _PatchMap:
         return share
 
     def project_affinity(self, crop: Crop, rows: BoolArray | slice = slice(None)) -> FloatArray:
-        """(R, R) what a look says of every two of some patches: the mean over their faces."""
+        """(R, R) what a crop says of every two of some patches: the mean over their faces."""
         held = self._held[:, crop.faces]
         size = np.asarray(held.sum(axis=1))
         within = ((held @ crop.embedding.blend).toarray() / np.maximum(size, TINY))[rows]
@@ -181,8 +181,8 @@ def assign_clicks_to_tiles(
 def cover_with_tiles(
     surface: Surface, config: AutoPromptConfig
 ) -> Iterator[tuple[IntArray, FloatArray]]:
-    """Overlapping looks that cover the largest loose piece: (N,) int64 faces, ascending, and (F,)
-    the way of every face to the look's middle.
+    """Overlapping crops that cover the largest connected component: (N,) int64 faces, ascending,
+    and (F,) the way of every face to the crop's middle.
 
     The next look is round the face that is furthest from the middles of those before.
     """
@@ -208,7 +208,7 @@ def cover_with_tiles(
 
 
 def _find_largest_component(surface: Surface) -> BoolArray:
-    """(F,) which faces lie in the loose piece that holds most of the surface."""
+    """(F,) which faces lie in the connected component that holds most of the surface."""
     sizes = np.bincount(surface.components, surface.areas)
     inside: BoolArray = surface.components == sizes.argmax()
     return inside

@@ -87,7 +87,8 @@ def find_consensus(
 def grow_parts(
     superfaces: Superfaces, affinity_matrix: AffinityMatrix, config: MergingConfig
 ) -> tuple[IntArray, int]:
-    """Parts that geometry alone gives: (A,) dense part of each atom, and how many there are."""
+    """Parts that geometry alone gives: (A,) dense part of each superface, and how many there
+    are."""
     merger = PartMerger(
         superfaces, same_part_affinity(affinity_matrix, component_penalty=config.component_reserve)
     )
@@ -106,13 +107,13 @@ def compute_expected_iou(
     the matched IoU of the asset).
 
     Args:
-        of_superface: (A,) int dense part of each atom.
-        affinity: (A, A) float 0..1 probability that two atoms are of one part.
+        of_superface: (A,) int dense part of each superface.
+        affinity: (A, A) float 0..1 probability that two superfaces are of one part.
         shares: (A,) float areas.
 
     Returns:
-        (P,) float32: mean over a part's atoms of (area inside that is together with the atom) /
-        (area of the part + area outside that is together with it).
+        (P,) float32: mean over a part's superfaces of (area inside that is together with the
+        superface) / (area of the part + area outside that is together with it).
     """
     count = int(of_superface.max(initial=0)) + 1
     member = np.zeros((len(of_superface), count))
@@ -147,7 +148,7 @@ def resolve_overlaps(
     """Settle overlapping masks: every face goes to exactly one of them.
 
     Args:
-        probabilities: (A, P) float, probability of each part's mask at each atom.
+        probabilities: (A, P) float, probability of each part's mask at each superface.
         superfaces: pieces to be labelled.
         config: weight of borders against probabilities.
 
@@ -173,7 +174,8 @@ def densify_labels(labels: IntArray) -> tuple[IntArray, dict[int, int]]:
 def measure_label_agreement(
     draws: IntArray, superfaces: Superfaces, areas: FloatArray
 ) -> FloatArray:
-    """(A, A) float64 0..1: mean over K >= 1 draws of the chance that two atoms share a label."""
+    """(A, A) float64 0..1: mean over K >= 1 draws of the chance that two superfaces share a
+    label."""
     agreement: FloatArray = np.zeros((superfaces.count, superfaces.count))
     for draw in draws:
         shares = count_labels(draw[None], superfaces, areas)
@@ -182,7 +184,7 @@ def measure_label_agreement(
 
 
 def count_labels(draws: IntArray, superfaces: Superfaces, areas: FloatArray) -> FloatArray:
-    """(A, sum of labels) share of each draw's labels per atom; rows sum to 1.
+    """(A, sum of labels) share of each draw's labels per superface; rows sum to 1.
 
     Args:
         draws: (K, F) int labelings, K >= 1.

@@ -59,8 +59,8 @@ class Splitter:
     """How parts of one surface are taken apart.
 
     Attributes:
-        atoms: pieces that splits do not cut.
-        together: (A, A) float probability that two atoms are of one part.
+        superfaces: pieces that splits do not cut.
+        together: (A, A) float probability that two superfaces are of one part.
         areas: (F,) float64 face areas.
         config: when a piece is worth having.
     """
@@ -90,13 +90,13 @@ class Splitter:
         size = sum_by(of_superface, inner.areas, merger.count)
         rank = np.zeros(merger.count, np.int64)
         rank[np.argsort(-size, kind="stable")] = np.arange(merger.count)
-        # Loose pieces that nothing touches cannot be merged: the small ones go together.
+        # Connected components that nothing touches cannot be merged: the small ones go together.
         limit = min(config.max_auto_pieces if count is None else count, merger.count)
         found: IntArray = np.minimum(rank, limit - 1)[of_superface[inner.of_face]]
         return found
 
     def _part_of(self, mine: IntArray) -> tuple[Superfaces, FloatArray]:
-        """The atoms inside one part, with areas as shares of it, and which belong together."""
+        """The superfaces inside one part, with areas as shares of it, and which belong together."""
         superfaces = self.atoms
         used, of_face = np.unique(superfaces.of_face[mine], return_inverse=True)
         size = sum_by(of_face, np.maximum(self.areas[mine], TINY), len(used))
@@ -185,7 +185,7 @@ def compact_ids(labels: IntArray) -> tuple[IntArray, dict[int, int]]:
 def _merge_to_count(
     count: int, inner: Superfaces, affinity: FloatArray, min_piece_share: float
 ) -> PartMerger:
-    """Merge down to `count` pieces, none of them a crumb where that is possible."""
+    """Merge down to `count` pieces, none of them a fragment where that is possible."""
     for factor in (1, 2, 4, 8, 16):
         merger = PartMerger(inner, affinity)
         merger.merge_to(count * factor)

@@ -60,7 +60,7 @@ def split_into_fine_parts(
     Args:
         labels: (F,) int dense part ids.
         superfaces: pieces that are not cut.
-        affinity: (A, A) float probability that two atoms are of one part.
+        affinity: (A, A) float probability that two superfaces are of one part.
         areas: (F,) float64 face areas.
         config: what "fine" is.
 
@@ -201,7 +201,7 @@ def build_part_tree(labels: IntArray, finer: IntArray | None, groups: IntArray |
 
 
 def _compute_shares(labels: IntArray, superfaces: Superfaces, areas: FloatArray) -> FloatArray:
-    """(A, P) area of each atom in each part."""
+    """(A, P) area of each superface in each part."""
     count = int(labels.max(initial=0)) + 1
     weight = np.maximum(areas, TINY)
     rows = superfaces.of_face * count + labels

@@ -1,9 +1,9 @@
 """Clicks tried all over an object: two patches are of one part as surely as the masks that take
 either take both.
 
-One click on a part of an unknown skin finds more of it than pairs of patches tell by themselves,
-because it is answered by a decoder and a choice among masks. So where nobody clicks, the model
-clicks far apart and every mask votes.
+One click on a part of an unknown single shell finds more of it than pairs of patches tell by
+themselves, because it is answered by a decoder and a choice among masks. So where nobody clicks,
+the model clicks far apart and every mask votes.
 """
 
 from __future__ import annotations
@@ -49,12 +49,12 @@ def combine_mask_consensus(
     """What readings and tried clicks say together of every two patches.
 
     Args:
-        affinity_logits: (A, A) log odds that two patches are of one part, by the readings.
+        affinity_logits: (A, A) logits that two patches are of one part, by the readings.
         memberships: (V, A) 0..1, how much of each patch each mask holds.
         config: weight of the votes.
 
     Returns:
-        (A, A) log odds: a mean of the readings' and of those of the share of masks with either
+        (A, A) logits: a mean of the readings' and of those of the share of masks with either
         patch that have both. The readings alone where no mask holds a patch.
     """
     both = memberships.T @ memberships

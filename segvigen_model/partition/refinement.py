@@ -47,7 +47,8 @@ class ClickConstraint:
 
     @property
     def key(self) -> tuple[int, int]:
-        """Wishes of one key point at the same part: a target, or each negative face by itself."""
+        """Constraints of one key point at the same part: a target, or each negative face by
+        itself."""
         return (self.target, -1) if self.target != NO_TARGET else (NO_TARGET, self.face)
 
 
@@ -75,7 +76,7 @@ class ClickRegions:
     Attributes:
         surface: geometry.
         tree: nested segments.
-        atoms: touching pieces.
+        superfaces: touching pieces.
         config: how much a division leaves at least.
     """
 
@@ -100,7 +101,7 @@ def resolve_clicks(
         first_new: lowest id that no face has; `num_parts` when None.
 
     Returns:
-        The wishes in order, and the part set aside after these clicks.
+        The constraints in order, and the part set aside after these clicks.
 
     Raises:
         ValueError: a click names a part that was not shown.
@@ -148,7 +149,7 @@ def renumber_clicks(
 
 
 class Refiner:
-    """Labels under change, with the wishes that must hold.
+    """Labels under change, with the constraints that must hold.
 
     Args:
         labels: (F,) int part ids.
@@ -169,7 +170,7 @@ class Refiner:
         )
 
     def apply(self, constraint: ClickConstraint, probability: FloatArray) -> None:
-        """Make one wish true.
+        """Make one constraint true.
 
         Args:
             constraint: what shall hold.
@@ -189,7 +190,8 @@ class Refiner:
     def _find_best_region(self, constraint: ClickConstraint, probability: FloatArray) -> BoolArray:
         """Largest expected IoU with the clicked part among all allowed regions.
 
-        A region that leaves only a crumb of a part that shall be divided is taken as a last resort.
+        A region that leaves only a fragment of a part that shall be divided is taken as a last
+        resort.
         """
         inside = self.labels == self.labels[constraint.face]
         weight = np.where(inside, self.surface.areas + TINY, 0.0)
@@ -277,7 +279,7 @@ class Refiner:
 def collect_fixed_constraints(
     labels: IntArray, anchors: Sequence[int], constraints: Sequence[ClickConstraint]
 ) -> list[ClickConstraint]:
-    """What clicks of earlier rounds settled, as wishes that hold already.
+    """What clicks of earlier rounds settled, as constraints that hold already.
 
     Args:
         labels: (F,) int part ids before this round's clicks.
@@ -300,12 +302,12 @@ def refine_labels(
     background_part: int | None,
     fixed: Sequence[ClickConstraint] = (),
 ) -> RefinedPartition:
-    """Make all wishes true.
+    """Make all constraints true.
 
     Args:
         labels: (F,) int part ids.
         constraints: from `resolve_clicks`.
-        probability_of: (F,) probability of the part that a wish's point lies in.
+        probability_of: (F,) probability of the part that a constraint's point lies in.
         regions: to choose from.
         background_part: part id for what is not the object, or None.
         fixed: from `collect_fixed_constraints`; they go on holding.

@@ -157,7 +157,7 @@ def find_unclaimed_parts(
 
     Args:
         counts: (A, K) pixels of each painted part on each patch.
-        logits: (A, K) log odds of each painted part.
+        logits: (A, K) logits of each painted part.
         superfaces: patches.
         embedding: what the patch network read.
         config: of the segmenter.

@@ -1,7 +1,7 @@
-"""Atoms: the smallest pieces that get labels, and who touches whom.
+"""Superfaces: the smallest pieces that get labels, and who touches whom.
 
-Pieces touch over shared edges or, in meshes made of loose components, through small gaps; a crumb
-that touches nothing reaches to what is nearest.
+Pieces touch over shared edges or, in meshes made of loose components, through small gaps; a
+fragment that touches nothing reaches to what is nearest.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ class Superfaces:
     """The smallest pieces that labels are given to, and which of them touch.
 
     Attributes:
-        of_face: (F,) int64 dense atom id per face.
+        of_face: (F,) int64 dense superface id per face.
         areas: (A,) float64 shares of the surface, sum 1.
-        pairs: (B, 2) int64 touching atoms, lower id first.
+        pairs: (B, 2) int64 touching superfaces, lower id first.
         lengths: (B,) float64 border length in units of the longest side.
         folds: (B,) float64 0..1, how strongly geometry separates the pair.
-        source: what the atoms are, for provenance.
+        source: what the superfaces are, for provenance.
     """
 
     of_face: IntArray
@@ -42,11 +42,11 @@ class Superfaces:
 
     @property
     def count(self) -> int:
-        """Number of atoms."""
+        """Number of superfaces."""
         return len(self.areas)
 
     def average_faces(self, values: FloatArray, weights: FloatArray) -> FloatArray:
-        """Area-weighted mean per atom of (F,) face values; weights are (F,) face areas."""
+        """Area-weighted mean per superface of (F,) face values; weights are (F,) face areas."""
         safe = np.maximum(weights, TINY)
         total = sum_by(self.of_face, values * safe, self.count)
         means: FloatArray = total / np.maximum(sum_by(self.of_face, safe, self.count), TINY)
@@ -60,7 +60,7 @@ def build_superfaces(
     patches: PatchConfig,
     components: ComponentConfig,
 ) -> Superfaces:
-    """Take even patches as atoms and find which touch, over edges or through gaps.
+    """Take even patches as superfaces and find which touch, over edges or through gaps.
 
     Args:
         surface: geometry.
@@ -90,7 +90,7 @@ def compute_border_weights(superfaces: Superfaces, fold_discount: float) -> Floa
 def _find_adjacent_pairs(
     surface: Surface, tree: SegmentTree, of_face: IntArray, config: ComponentConfig
 ) -> tuple[IntArray, FloatArray, FloatArray]:
-    """Pairs of atoms with border length and fold strength, edges and gaps together."""
+    """Pairs of superfaces with border length and fold strength, edges and gaps together."""
     sides = of_face[surface.pairs]
     crossing = sides[:, 0] != sides[:, 1]
     edge_pairs = np.sort(sides[crossing], axis=1)
@@ -98,7 +98,7 @@ def _find_adjacent_pairs(
     is_same_segment = (
         tree.levels[:, surface.pairs[crossing, 0]] == tree.levels[:, surface.pairs[crossing, 1]]
     )
-    # The level on which two atoms first share a segment says how strong the fold between is.
+    # The level on which two superfaces first share a segment says how strong the fold between is.
     edge_folds = (~is_same_segment).sum(axis=0) / len(tree.levels)
     gap_pairs, gap_lengths = _find_gaps(surface, of_face, config.contact_cell)
     far_pairs = _bridge_fragments(surface, of_face, gap_pairs, config.fragment_share)
@@ -114,7 +114,7 @@ def _find_adjacent_pairs(
 def _find_gaps(
     surface: Surface, of_face: IntArray, contact_cell: float
 ) -> tuple[IntArray, FloatArray]:
-    """Pairs of atoms of different components that nearly touch; within one, edges say it."""
+    """Pairs of superfaces of different components that nearly touch; within one, edges say it."""
     if not surface.components.any():
         return np.zeros((0, 2), np.int64), np.zeros(0)
     cell = contact_cell * surface.extent
@@ -128,14 +128,15 @@ def _find_gaps(
 def _bridge_fragments(
     surface: Surface, of_face: IntArray, gaps: IntArray, fragment_share: float
 ) -> IntArray:
-    """Pairs of a crumb that touches nothing and the patch nearest to it.
+    """Pairs of a fragment that touches nothing and the patch nearest to it.
 
-    Skins of scans and generated meshes enclose bubbles; without a neighbour each would stay a part.
+    single shells of scans and generated meshes enclose bubbles; without a neighbour each would
+    stay a part.
 
     Args:
         surface: geometry.
-        of_face: (F,) int atom of each face.
-        gaps: (G, 2) int atoms of different loose pieces that nearly touch.
+        of_face: (F,) int superface of each face.
+        gaps: (G, 2) int superfaces of different connected components that nearly touch.
         fragment_share: of the surface, below which a component is a fragment.
     """
     components = surface.components
@@ -151,7 +152,7 @@ def _bridge_fragments(
     distances, rows = cKDTree(surface.centers[others]).query(surface.centers[fragment_faces])
     order = np.lexsort(
         (distances, components[fragment_faces])
-    )  # the nearest face of every crumb comes first
+    )  # the nearest face of every fragment comes first
     first = order[np.unique(components[fragment_faces][order], return_index=True)[1]]
     ends = np.stack([of_face[fragment_faces[first]], of_face[others[rows[first]]]], axis=1)
     bridges: IntArray = np.sort(ends[ends[:, 0] != ends[:, 1]], axis=1)

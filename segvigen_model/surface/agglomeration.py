@@ -18,11 +18,11 @@ MIN_SHARE = 1e-12  # of the surface: patches without area, of degenerate faces, 
 
 
 class PartMerger:
-    """Mutable state of joining atoms into parts, likeliest first.
+    """Mutable state of joining superfaces into parts, likeliest first.
 
     Args:
         superfaces: the pieces.
-        affinity: (A, A) float 0..1, symmetric: probability that two atoms are of one part.
+        affinity: (A, A) float 0..1, symmetric: probability that two superfaces are of one part.
         kept: (B,) bool, borders over which groups may join; all when None.
     """
 
@@ -50,7 +50,7 @@ class PartMerger:
 
     @property
     def labels(self) -> IntArray:
-        """(A,) int64 dense group of each atom."""
+        """(A,) int64 dense group of each superface."""
         return densify_ids(self._group)
 
     @property

@@ -2,7 +2,7 @@
 
     python -m segvigen_model.training.patch_data --out FOLDER --files 0 100 [--parts PACK]
 
-With `--looks N` every object is followed by N closer looks at it (looks.py), as clicks on a random
+With `--looks N` every object is followed by N crops at it (crops.py), as clicks on a random
 part would have them. Object i of seed s is always the same object. A shard that exists is not made
 again, so the command continues where it stopped, and several processes may make different shards.
 """
@@ -44,10 +44,10 @@ FUSED_SHARE = 0.65
 FEW_PARTS_SHARE = 0.12
 FUSED_GRIDS = (48, 128)
 COUNTS = (192, 384)  # patches of an object
-MAX_PATCHES = 900  # objects of more loose pieces are left out
+MAX_PATCHES = 900  # objects of more connected components are left out
 CROP_SHARES = (0.08, 0.45)  # of the surface, evenly by their logarithm
-CROP_COUNTS = (208, 400)  # patches of a look
-CROP_CLICKS = (1, 1, 1, 1, 2, 3, 5)  # that a look is round
+CROP_COUNTS = (208, 400)  # patches of a crop
+CROP_CLICKS = (1, 1, 1, 1, 2, 3, 5)  # that a crop is round
 _DISTANCE_UNIT = FAR / 255
 log = logging.getLogger(__name__)
 
@@ -62,7 +62,7 @@ class ExampleOptions:
         split: "train" or "validation".
         counts: patches of an object, at least and below.
         pack_share: of objects that come from the pack.
-        looks: closer looks at each object.
+        looks: crops at each object.
         config: of the segmenter that the examples are for.
     """
 
@@ -152,7 +152,7 @@ def make_crop_examples(
     Args:
         surface: geometry of an object.
         labels: (F,) int64 dense.
-        number: of looks, at most.
+        number: of crops, at most.
         rng: source of chance.
         config: of the segmenter.
     """

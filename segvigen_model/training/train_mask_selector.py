@@ -1,4 +1,4 @@
-"""Train the network that chooses a mask (mask_choice.py).
+"""Train the network that chooses a mask (mask_selector.py).
 
     python -m segvigen_model.training.train_mask_selector --out choice.safetensors
         --ask OLD UNSEEN 400 --ask NEW made 90 --check NEW PACK 50
@@ -83,7 +83,7 @@ class MaskSample:
     Attributes:
         count: clicks; without the negative ones where they were drawn.
         is_corrected: whether the clicks were set on errors, not drawn on the part.
-        features: (C, M) float32, of all looks, the whole first.
+        features: (C, M) float32, of all crops, the whole first.
         iou: (C,) float32 with the true part; the plain mask of the whole first.
     """
 
@@ -222,7 +222,7 @@ def _split_signs(clicks: Sequence[Click]) -> tuple[IntArray, BoolArray]:
 def compute_iou_on_faces(
     crop: Crop, masks: BoolArray, part: BoolArray, areas: FloatArray
 ) -> FloatArray:
-    """(C,) IoU of masks (C, A) of a look's patches with a part (F,) of the whole surface."""
+    """(C,) IoU of masks (C, A) of a crop's patches with a part (F,) of the whole surface."""
     of_face, count = crop.superfaces.of_face, crop.superfaces.count
     size = masks @ np.bincount(of_face, crop.areas, count)
     shared = masks @ np.bincount(of_face, crop.areas * part[crop.faces], count)

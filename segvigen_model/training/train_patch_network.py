@@ -51,7 +51,7 @@ GRADIENT_LIMIT = 1.0
 NUM_VALIDATION = 100
 COUNTS = (1, 3, 5, 10)
 _MULTIPLE_COMPONENTS = -5  # column of the scalars: log of components
-_FEW_COMPONENTS = 1.5  # fused skins have one component or two
+_FEW_COMPONENTS = 1.5  # single shells have one component or two
 log = logging.getLogger(__name__)
 
 
@@ -103,7 +103,8 @@ class Examples:
 
 
 def compute_mask_loss(logits: Tensor, target: Tensor, areas: Tensor) -> Tensor:
-    """(Q, A) odds and targets, (A,) areas -> scalar: cross-entropy and soft IoU, area-weighted."""
+    """(Q, A) logits and targets, (A,) areas -> scalar: cross-entropy and soft IoU,
+    area-weighted."""
     entropy = (F.binary_cross_entropy_with_logits(logits, target, reduction="none") * areas).sum(1)
     # Small parts would hardly count in the entropy, whose weights are areas.
     entropy = entropy / ((target * areas).sum(1) + 1e-4).sqrt()
@@ -161,7 +162,8 @@ def validate(
     seed: int = 0,
     pool: Executor | None = None,
 ) -> dict[str, float]:
-    """Mean IoU on patches after 1, 3, 5 and 10 positive clicks, of single skins and of others."""
+    """Mean IoU on patches after 1, 3, 5 and 10 positive clicks, of single single shells and of
+    others."""
     seeds = [[seed, number] for number in range(len(examples))]
     each = (pool.map if pool else map)(partial(_score_example, network), examples, seeds)
     table: dict[str, list[float]] = {}

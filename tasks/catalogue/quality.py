@@ -94,7 +94,7 @@ class QualityLedger:
         return self._db.load_first(sa.select(CopyRow).where(*is_double))
 
     def list_open_doubles(self) -> list[CopyRow]:
-        """Second looks that are not settled yet, oldest first."""
+        """Double annotations that are not settled yet, oldest first."""
         compared = sa.exists(
             sa.select(FindingRow.asset_id).where(
                 FindingRow.asset_id == CopyRow.of_asset, FindingRow.kind == str(FindingKind.DOUBLE)

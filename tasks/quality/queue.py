@@ -55,7 +55,7 @@ def count_free_places(workspace: Workspace) -> int:
 def count_open_tasks(catalogue: Catalogue) -> int:
     """Tasks that a reviewer has yet to answer.
 
-    An accepted asset that waits for its second look takes no place: that look needs one.
+    An accepted asset that waits for its double annotation takes no place: that look needs one.
     """
     return catalogue.count_assets()[AssetState.IN_REVIEW] - catalogue.quality.count_held()
 

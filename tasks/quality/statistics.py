@@ -35,7 +35,7 @@ class ReviewerRow:
         seconds: sum of lead times; median_s of one answer.
         clicks: sum of usable ones.
         verdicts: accept, refine, reject, skip -> number.
-        known_iou: mean over known tasks, None without any; num_known of them.
+        known_iou: mean over gold tasks, None without any; num_known of them.
         agreement: mean matched IoU with other people's labels of the same proposals; num_pairs.
         num_disputed: pairs that led to a third look.
     """

@@ -37,7 +37,7 @@ def is_last_round(catalogue: Catalogue, asset_id: str, round_: int, max_rounds: 
     """Is there no round after this one? A third look does not count and begins the count anew.
 
     Args:
-        catalogue: knows which rounds are third looks.
+        catalogue: knows which rounds are third reviews.
         asset_id: the asset.
         round_: one of its rounds.
         max_rounds: looks of a reviewer, at least 1.

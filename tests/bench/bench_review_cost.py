@@ -3,8 +3,8 @@
     python tests/bench/bench_review_cost.py [--objects N] [--json FILE] [--shared FOLDER]
 
 Shapes that training never saw: procedural categories made in code, and the held-out sources of
-`../shared/data/parts`, as they are and fused to one skin. One action is one click or one merge.
-Prints a Markdown table; asserts nothing. The same seed gives the same numbers.
+`../shared/data/parts`, as they are and fused to a single shell. One action is one click or one
+merge. Prints a Markdown table; asserts nothing. The same seed gives the same numbers.
 """
 
 from __future__ import annotations

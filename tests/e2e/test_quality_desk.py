@@ -1,4 +1,4 @@
-"""The queue's order, second looks and known tasks on the real Label Studio."""
+"""The queue's order, double annotations and gold tasks on the real Label Studio."""
 
 from __future__ import annotations
 

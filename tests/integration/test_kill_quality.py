@@ -1,4 +1,4 @@
-"""kill -9 amid second looks and known tasks, on the real Label Studio: all of it once, unmixed."""
+"""kill -9 amid double annotations and gold tasks, on the real Label Studio: each exists once."""
 
 from collections import Counter
 
@@ -34,7 +34,7 @@ def test_copies_and_comparisons_survive_a_death(workspace, run_killed, run_whole
     run_killed("push_review", ADD_COPY, 2, "after")
     assert len(catalogue.quality.list_copies()) == 1, "the second one's transaction was lost whole"
     run_whole("push_review")
-    for flow in ("encode", "propose", "push_review"):  # the known tasks, made in code
+    for flow in ("encode", "propose", "push_review"):  # the gold tasks, made in code
         run_whole(flow)
     roles = Counter(copy.role for copy in catalogue.quality.list_copies())
     assert roles == {CopyRole.DOUBLE: 3, CopyRole.GOLD: 3}

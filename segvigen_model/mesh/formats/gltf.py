@@ -2,8 +2,8 @@
 
 Nodes are visited depth first, the LAST child first: the order in which trimesh's
 `load(force="scene").to_geometry()` lists them, so labels made with either fit the other.
-Counts are summed from the JSON alone before any array is made. Skins and morph targets stay in
-their bind pose; lines and points are left out.
+Counts are summed from the JSON alone before any array is made. single shells and morph targets
+stay in their bind pose; lines and points are left out.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from segvigen_model.types import ByteArray, FloatArray, IntArray
 log = logging.getLogger(__name__)
 
 TRIANGLES, STRIP, FAN = 4, 5, 6
-# Extensions that may be *required*: those we read, and those that change looks only.
+# Extensions that may be *required*: those we read, and those that change crops only.
 KNOWN_EXTENSIONS = frozenset({
     "KHR_mesh_quantization",
     "KHR_texture_transform",

@@ -26,7 +26,7 @@ class Piece:
     Attributes:
         vertices: (V, 3) float64, scene frame.
         faces: (F, 3) int64.
-        material: how it looks.
+        material: how it crops.
         name: the source's name, untrusted.
         uv: (V, 2) float32, v down, or None.
         colors: (V, 4) uint8 or None.

@@ -1,4 +1,4 @@
-"""What loose pieces mean to clicks and to parts, and what the chosen mask decides."""
+"""What connected components mean to clicks and to parts, and what the chosen mask decides."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def replace_region_graph(crop, **changes):
 
 
 def make_single_component(crop):
-    """The same look at an object that nobody knows to have loose pieces."""
+    """The same look at an object that nobody knows to have connected components."""
     levels = crop.embedding.region_graph.levels.copy()
     levels[-1] = 0
     return replace_region_graph(crop, levels=levels)
@@ -63,7 +63,7 @@ def test_pieces_that_nobody_clicked_are_cut_higher(embedding):
 
 @pytest.mark.parametrize("is_single_shell", [False, True])
 def test_the_chosen_mask_decides_and_decided_logits_stay(is_single_shell, embedding, monkeypatch):
-    """Of a skin everywhere, elsewhere in the clicked loose piece."""
+    """Of a single shell everywhere, elsewhere in the clicked connected component."""
     embedding = make_single_component(embedding) if is_single_shell else embedding
     held = slice(None) if is_single_shell else slice(12)
     one_click = (np.array([0]), np.array([True]))
@@ -119,7 +119,7 @@ def make_closer_crop(crop, faces):
 
 
 class FixedNetwork:
-    """A network that gives the same odds to every question."""
+    """A network that gives the same logits to every question."""
 
     def __init__(self, logits):
         self.logits = torch.tensor(logits, dtype=torch.float32)
@@ -133,7 +133,7 @@ def make_fixed_crop(crop, logits):
 
 
 def test_what_a_closer_crop_does_not_show_is_out_but_other_pieces_stay(embedding, monkeypatch):
-    """The second box is likely; of the first, where the click is, only the look's faces count."""
+    """The second box is likely; of the first, where the click is, only the crop's faces count."""
     whole = replace_region_graph(embedding, areas=np.where(np.arange(24) < 12, 0.6, 0.4) / 12)
     whole = make_fixed_crop(whole, np.full(24, 3.0))
     crop = make_fixed_crop(make_closer_crop(whole, range(6)), np.full(6, 3.0))
@@ -181,7 +181,7 @@ def test_a_small_component_needs_no_choice(embedding, monkeypatch):
 
 
 def test_other_pieces_must_be_surer_where_only_the_network_answers(embedding):
-    """The odds are 0: a chance of .5, above .4 and below .6."""
+    """The logits are 0: a chance of .5, above .4 and below .6."""
     pieces = embedding.embedding.region_graph.components
     small = replace_region_graph(embedding, areas=np.where(pieces == pieces[0], 0.4, 0.6) / 12)
     predict = (

@@ -1,4 +1,4 @@
-"""Closer looks show what is nearest to the clicks, cut finer, and say where they end."""
+"""Crops show what is nearest to the clicks, cut finer, and say where they end."""
 
 from __future__ import annotations
 
@@ -133,7 +133,7 @@ def test_clicks_on_small_components_get_no_closer_crop(sheet_of):
 
 
 def test_every_click_is_shown_however_much_they_hold(sheet):
-    """More clicked surface than a look takes: the look grows."""
+    """More clicked surface than a crop takes: the crop grows."""
     _, found = sheet
     clicked = np.arange(0, 9800, 2)  # half of it
     for crop in found.select(clicked)[1:]:

@@ -31,7 +31,7 @@ from segvigen_model.surface.patch_features import PatchFeatures
 NUM_LEVELS = 9
 PROPOSALS = MaskProposalConfig()
 NONE = np.zeros(0, np.int64)
-CROP_COLUMNS = NUM_MASK_FEATURES - 10  # first measure of what looks say together
+CROP_COLUMNS = NUM_MASK_FEATURES - 10  # first measure of what crops say together
 
 
 def make_features(centers, normals, areas, levels) -> PatchFeatures:
@@ -42,7 +42,8 @@ def make_features(centers, normals, areas, levels) -> PatchFeatures:
 
 
 def make_object(rng: np.random.Generator, count: int):
-    """A random object: patches on a line with some further contacts, in some loose pieces."""
+    """A random object: patches on a line with some further contacts, in some connected
+    components."""
     areas = rng.random(count) + 0.01
     line = np.stack([np.arange(count - 1), np.arange(1, count)], axis=1)
     more = np.sort(rng.integers(0, count, (count // 3, 2)), axis=1)
@@ -65,7 +66,7 @@ def make_whole_prediction(region_graph, logits, positive, negative=NONE) -> Clic
 
 
 def make_prediction(seed: int, count: int) -> ClickPrediction:
-    """A random answer of a closer look."""
+    """A random answer of a crop."""
     rng = np.random.default_rng(seed)
     region_graph = build_region_graph(*make_object(rng, count), PROPOSALS)
     logits = rng.normal(0, 10.0 ** rng.integers(-2, 3), count)
@@ -78,7 +79,7 @@ def make_prediction(seed: int, count: int) -> ClickPrediction:
 
 
 def choose_mask(prediction: ClickPrediction):
-    """What is chosen where there is one look."""
+    """What is chosen where there is one crop."""
     number, mask = select_mask([prediction])
     assert number == 0
     return mask
@@ -226,7 +227,7 @@ def test_mask_features_measure_agreement_of_crops_and_area_cut_off(seed, count):
 
 
 def test_masks_of_averaged_crops_are_proposed_too():
-    """Odds that know nothing, and what all looks say together finds the half."""
+    """Logits that know nothing, and what all crops say together finds the half."""
     halves = np.arange(30) < 15
     prediction = make_prediction(3, 30)
     clicks = {"positive": np.array([2]), "negative": NONE}
@@ -350,7 +351,7 @@ def test_the_best_score_of_all_crops_wins(monkeypatch):
 
 @pytest.mark.parametrize("is_separate", [False, True])
 def test_the_shipped_network_prefers_the_clear_answer(is_separate):
-    """Two halves that nothing joins, of one skin or loose, and odds that say the same."""
+    """Two halves that nothing joins, of a single shell or loose, and logits that say the same."""
     halves = np.arange(40) < 20
     pairs = np.stack([np.arange(39), np.arange(1, 40)], axis=1)
     same = np.ones(39)

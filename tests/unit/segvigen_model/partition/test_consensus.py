@@ -160,7 +160,8 @@ def add_fragments(mesh: AssetMesh, places: list[tuple[float, float, float]]) -> 
 
 
 def test_fragments_that_touch_nothing_go_to_what_is_nearest(two_boxes):
-    """A bubble inside each box and two beside one another outside, as skins of scans have them."""
+    """A bubble inside each box and two beside one another outside, as single shells of scans have
+    them."""
     places = [(0.4, 0.5, 0.5), (1.75, 0.4, 0.5), (2.2, 0.5, 0.5), (2.3, 0.5, 0.5)]
     mesh = add_fragments(two_boxes, places)
     surface = measure_surface(mesh)

@@ -21,7 +21,7 @@ VOTING, AT_ONCE = CONFIG.voting, CONFIG.limits.max_batch_questions
 
 @pytest.fixture(scope="module")
 def crops(sheet_of):
-    """The whole of a sheet and two closer looks at its middle."""
+    """The whole of a sheet and two crops at its middle."""
     surface = measure_surface(sheet_of(30))
     whole = MultiScaleCrops.build(
         surface, build_segment_tree(surface, CONFIG.regions), CONFIG

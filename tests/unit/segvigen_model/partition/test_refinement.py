@@ -25,7 +25,7 @@ MIN_PIECE_SHARE = CONFIG.edits.min_piece_share
 
 
 def find_unmet(labels, constraints, id_map):
-    """Wishes that do not hold in a refined partition."""
+    """Constraints that do not hold in a refined partition."""
     wants = [w for w in constraints if w.target != NO_TARGET]
     avoids = [w for w in constraints if w.avoid != NO_TARGET]
     missed = [w for w in wants if id_map.get(w.target) != int(labels[w.face])]

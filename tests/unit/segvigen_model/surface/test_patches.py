@@ -161,7 +161,7 @@ def test_faces_blend_patches_of_their_own_region_only(two_boxes):
 
 
 def slow_merge(areas, pairs, together, threshold):
-    """The definition, written plainly: (A,) group of each atom."""
+    """The definition, written plainly: (A,) group of each superface."""
     groups = [[superface] for superface in range(len(areas))]
     touching = {tuple(pair) for pair in pairs.tolist()}
     while True:

@@ -58,7 +58,7 @@ def test_the_same_seed_draws_the_same_questions(shell, samples):
 
 
 def test_masks_of_closer_crops_are_sampled_too(samples):
-    """By the measure that is the logarithm of a look's share."""
+    """By the measure that is the logarithm of a crop's share."""
     shares = np.exp(np.concatenate([each.features[:, -4] for each in samples]))
     all_samples = {round(float(share), 1) for share in shares}
     assert 1.0 in all_samples and len(all_samples) >= 2
@@ -67,7 +67,7 @@ def test_masks_of_closer_crops_are_sampled_too(samples):
 
 
 def test_iou_is_of_the_whole_surface(shell):
-    """A look's mask of all its patches, against a part that is partly outside."""
+    """A crop's mask of all its patches, against a part that is partly outside."""
     mesh, _ = shell
     surface = measure_surface(mesh)
     tree = build_segment_tree(surface, CONFIG.regions)
@@ -105,7 +105,8 @@ def test_what_makes_masks_good_is_learned():
 
 
 def test_only_what_the_product_would_choose_is_sampled():
-    """Of an object whose largest loose piece is under a half of it, one click asks nothing."""
+    """Of an object whose largest connected component is under a half of it, one click asks
+    nothing."""
     made = make_asset("lamp", 2)
     surface = measure_surface(made.mesh)
     pieces = np.bincount(surface.components, surface.areas) / surface.areas.sum()

@@ -1,4 +1,4 @@
-"""Second looks, known tasks and audits: what comparing answers leads to, also when run again."""
+"""Double annotations, gold tasks and audits: what a comparison leads to, also when run again."""
 
 from __future__ import annotations
 
