@@ -45,11 +45,6 @@ def mesh_to_unit(xyz: FloatArray, frame: Frame) -> FloatArray:
     return (np.asarray(xyz, dtype=np.float64) - frame.center) * frame.scale
 
 
-def unit_to_mesh(xyz: FloatArray, frame: Frame) -> FloatArray:
-    """Move points from the unit cube back to the mesh frame: (..., 3) -> (..., 3) float64."""
-    return np.asarray(xyz, dtype=np.float64) / frame.scale + frame.center
-
-
 def unit_to_grid(xyz: FloatArray, grid: int) -> IntArray:
     """Find the voxel that holds each point; points outside take the nearest border voxel.
 

@@ -111,14 +111,6 @@ def build_neighbour_graph(surface: Surface) -> csr_matrix:
     return coo_matrix((gaps[first], tuple(keys)), (surface.num_faces,) * 2).tocsr()
 
 
-def compute_geodesic_distance(surface: Surface, faces: IntArray) -> FloatArray:
-    """(F,) shortest way over face centres to the nearest of some faces; inf when cut off."""
-    distances: FloatArray = dijkstra(
-        build_neighbour_graph(surface), directed=False, indices=faces, min_only=True
-    )
-    return distances
-
-
 def compute_geodesic_voronoi(surface: Surface, faces: Sequence[int]) -> IntArray:
     """(F,) which of some seed faces is nearest along the surface (straight where cut off)."""
     seeds, first = np.unique(np.asarray(faces), return_index=True)

@@ -57,15 +57,6 @@ def is_offload_needed(device: torch.device | str, needed_bytes: int = DIRECT_COP
     return True
 
 
-def compile_flow(flow: nn.Module, backend: str = "inductor") -> None:
-    """Let torch.compile fuse the blocks of a segmentation flow, in place; shapes may vary.
-
-    The first call then takes minutes; worth it for many assets.
-    """
-    for block in flow.flow_model.blocks:  # type: ignore[union-attr]
-        block.compile(dynamic=True, backend=backend)
-
-
 def _is_on(value: Tensor, device: torch.device) -> bool:
     same_index = device.index is None or value.device.index in (None, device.index)
     return value.device.type == device.type and same_index

@@ -1,7 +1,7 @@
-"""The two pictures that steer the model, from the fixed camera of the official scripts.
+"""The picture that the released model is conditioned on, from the official scripts' fixed camera.
 
-`render_view` shades an asset on a transparent ground (true alpha, so that no network has to guess
-the background away); `paint_parts` draws parts in flat colours.
+`render_view` shades an asset on a transparent ground: true alpha, so that no network has to guess
+the background away.
 Departs from paper: own renderer on the CPU instead of Blender's path tracer, so no mirror images,
 normal maps or bounced light.
 """
@@ -62,34 +62,6 @@ def render_view(
     mean_light, cover = _downsample(light, pixels), _downsample(opacity[..., None], pixels)
     color = _encode_srgb(mean_light / np.maximum(cover, 1e-6)) * (cover > 0)
     picture: ByteArray = np.rint(255.0 * np.concatenate([color, cover], axis=2)).astype(np.uint8)
-    return picture
-
-
-def paint_parts(
-    mesh: AssetMesh,
-    face_labels: IntArray,
-    part_colors: ByteArray,
-    camera: Camera = OFFICIAL_CAMERA,
-    pixels: int = OFFICIAL_PIXELS,
-) -> ByteArray:
-    """Paint a flat part map, the guide of guided mode.
-
-    No smoothing: a mixed colour would be a part that does not exist.
-
-    Args:
-        mesh: the asset.
-        face_labels: (F,) int part ids; -1 is left black.
-        part_colors: (P, 3) uint8, not black.
-        camera: from where, unit frame.
-        pixels: side of the square picture.
-
-    Returns:
-        (pixels, pixels, 3) uint8 on black.
-    """
-    hits = rasterize(project_triangles(_compute_unit_triangles(mesh), camera, pixels), pixels)
-    label = np.where(hits.is_hit, face_labels[np.maximum(hits.face, 0)], -1)
-    picture = np.zeros((pixels, pixels, 3), np.uint8)
-    picture[label >= 0] = part_colors[label[label >= 0]]
     return picture
 
 

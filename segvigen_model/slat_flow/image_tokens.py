@@ -24,15 +24,6 @@ IMAGE_SIZE = 512
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet
 MAX_SIDE = 1024  # larger pictures are shrunk before the crop
 SOLID_ALPHA = 0.8 * 255  # what counts as object for the crop
-# Sizes of ViT-L/16 in transformers' words, to build it without weights.
-VIT_L16 = {
-    "hidden_size": 1024,
-    "intermediate_size": 4096,
-    "num_hidden_layers": 24,
-    "num_attention_heads": 16,
-    "num_register_tokens": 4,
-    "patch_size": 16,
-}
 
 
 class ImageTokenizer(nn.Module):
@@ -111,18 +102,6 @@ def resize_pixels(picture: ByteArray, size: int) -> Any:
     """(H, W, 3) uint8 -> (3, size, size) float32 0..1, resized as the official extractor does."""
     resized = Image.fromarray(picture).resize((size, size), Image.Resampling.LANCZOS)
     return np.ascontiguousarray((np.asarray(resized, np.float32) / 255).transpose(2, 0, 1))
-
-
-def build_tokenizer(image_size: int = IMAGE_SIZE, **sizes: Any) -> ImageTokenizer:
-    """Make a tokenizer with random weights.
-
-    Args:
-        image_size: side of its pictures.
-        sizes: fields of `DINOv3ViTConfig`; those of ViT-L/16 when absent.
-    """
-    dino = _import_dinov3()
-    config = dino.DINOv3ViTConfig(image_size=image_size, **{**VIT_L16, **sizes})
-    return ImageTokenizer(dino.DINOv3ViTModel(config), image_size)
 
 
 def load_tokenizer(source: str | Path, device: str = "cpu") -> ImageTokenizer:

@@ -53,12 +53,6 @@ class PartMerger:
         """(A,) int64 dense group of each superface."""
         return densify_ids(self._group)
 
-    @property
-    def group_areas(self) -> FloatArray:
-        """(count,) shares of the surface, in the order of `labels`."""
-        shares: FloatArray = self.areas[self._alive]
-        return shares
-
     def merge_above(self, threshold: float) -> None:
         """Join the likeliest two groups while they are likelier than the threshold."""
         while self._value.max(initial=NO_NEIGHBOUR) > max(threshold, NO_NEIGHBOUR):

@@ -30,40 +30,28 @@ class SegmentTree:
     Attributes:
         levels: (K, F) int64 dense segment id per level and face, finest level first; two faces
             together on one level are together on all later ones.
-        names: K names: "n<count>" for geometric levels, then "region" (component and material)
-            and "component".
+            The last two are regions (component and material) and components.
     """
 
     levels: IntArray
-    names: tuple[str, ...]
-
-    def get_level(self, name: str) -> IntArray:
-        """(F,) int64 segment ids of one named level."""
-        ids: IntArray = self.levels[self.names.index(name)]
-        return ids
 
 
-def build_segment_tree(
-    surface: Surface, config: RegionMergingConfig, counts: tuple[int, ...] = SEGMENT_COUNTS
-) -> SegmentTree:
+def build_segment_tree(surface: Surface, config: RegionMergingConfig) -> SegmentTree:
     """Build the hierarchy.
 
     Args:
         surface: geometry of the mesh.
         config: what removing a border costs.
-        counts: wanted numbers of segments, falling; a surface with more regions than a count
-            shows its regions at that level.
 
     Returns:
-        The nested levels, geometric ones first.
+        The nested levels. A surface with more regions than a level's number of segments shows its
+        regions at that level.
     """
     merger = _Merger(surface, config)
     # A low-poly mesh would otherwise keep every triangle to itself on all levels.
     limit = max(surface.num_faces // 2, 1)
-    levels = [merger.merge_down_to(min(count, limit)) for count in counts]
-    names = tuple(f"n{count}" for count in counts)
-    stack = np.stack([*levels, surface.regions, surface.components])
-    return SegmentTree(levels=stack, names=(*names, "region", "component"))
+    levels = [merger.merge_down_to(min(count, limit)) for count in SEGMENT_COUNTS]
+    return SegmentTree(np.stack([*levels, surface.regions, surface.components]))
 
 
 class _Merger:
@@ -148,11 +136,6 @@ class _Merger:
         pairs = np.sort(target[self.pairs], axis=1)
         kept = pairs[:, 0] != pairs[:, 1]
         self.pairs, self.borders = pairs[kept], self.borders[kept]
-
-
-def grow_by_angle(surface: Surface, angle: float) -> IntArray:
-    """Join neighbours whose dihedral angle is below `angle` (radians); (F,) dense ids."""
-    return label_components(surface.num_faces, surface.pairs[np.abs(surface.angles) < angle])
 
 
 def _measure_folds(

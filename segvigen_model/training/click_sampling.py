@@ -6,20 +6,17 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
-from scipy.sparse import coo_matrix
-from scipy.sparse.csgraph import connected_components, dijkstra
 from torch import Tensor
 
 from segvigen_model.datasets.procedural.builder import make_rotation
 from segvigen_model.interactive.patch_network import EncodedPatches, PatchNetwork
 from segvigen_model.surface.patch_features import FAR
 from segvigen_model.training.patch_data import PatchExample
-from segvigen_model.types import BoolArray, FloatArray, IntArray
+from segvigen_model.types import FloatArray, IntArray
 
 CLICK_COUNTS = (1, 1, 1, 2, 3, 3, 5, 7, 10)
 NEGATIVE_SHARE = 0.3
 MIN_PART_SHARE = 0.001
-MIN_ERROR_SHARE = 0.25  # share of a patch
 _ROUND_TO = 16  # few sizes: a CPU's matrix kernels are made for each size anew
 
 
@@ -135,38 +132,6 @@ def add_corrections(
             )
         longer.append(question)
     return longer
-
-
-def find_correction(example: PatchExample, target: FloatArray, mask: BoolArray) -> int | None:
-    """The patch in the middle of the largest wrong region, as `clicks.find_error_click` has it.
-
-    Args:
-        example: patches as they are seen.
-        target: (A,) share of each patch in the part.
-        mask: (A,) bool, what was answered.
-
-    Returns:
-        The patch; to be clicked positive where `mask` lacks it. None when little is wrong.
-    """
-    error = np.where(mask, 1 - target, target)
-    is_wrong = error > MIN_ERROR_SHARE
-    if not is_wrong.any():
-        return None
-    left, right = example.pairs.astype(np.int64).T
-    is_inner = is_wrong[left] & is_wrong[right] & (mask[left] == mask[right])
-    gaps = np.linalg.norm(example.features.centers[left] - example.features.centers[right], axis=1)
-    inner = (np.maximum(gaps, 1e-9)[is_inner], (left[is_inner], right[is_inner]))
-    graph = coo_matrix(inner, (len(mask), len(mask))).tocsr()
-    regions = connected_components(graph, directed=False)[1]
-    largest = int(np.bincount(regions, example.features.areas * error * is_wrong).argmax())
-    region = np.flatnonzero(regions == largest)
-    is_border = np.zeros(len(mask), bool)
-    is_border[np.concatenate([left[~is_inner], right[~is_inner]])] = True
-    border = region[is_border[region]]
-    if len(border) in (0, len(region)):
-        return int(region[(example.features.areas * error)[region].argmax()])
-    depth = dijkstra(graph, directed=False, indices=border, min_only=True)[region]
-    return int(region[depth.argmax()])
 
 
 def make_click_tensors(question: Question, device: torch.device) -> tuple[Tensor, Tensor]:

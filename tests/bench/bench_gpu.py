@@ -19,7 +19,7 @@ import torch
 import trimesh
 from bench_ovoxel import textured
 
-from segvigen_model.model.offload import compile_flow, on_device
+from segvigen_model.model.offload import on_device
 from segvigen_model.model.presets import PRESETS, ModelConfig
 from segvigen_model.ovoxel import mesh_to_ovoxel
 from segvigen_model.slat_flow import transformer
@@ -84,7 +84,7 @@ def surface(num: int, grid: int, device: torch.device) -> Structure:
 
 
 def bench_flow(config: ModelConfig, args: argparse.Namespace, device: torch.device) -> list[Row]:
-    """Sample with a random flow in bf16, plain and (asked for) compiled or limited in memory."""
+    """Sample with a random flow in bf16, limited in memory when asked for."""
     home = torch.device("cpu") if args.limit_gib else device
     with home:
         flow = SegmentationFlow(config.flow).eval().requires_grad_(False)
@@ -101,14 +101,12 @@ def bench_flow(config: ModelConfig, args: argparse.Namespace, device: torch.devi
         with on_device(flow, device):
             sample_latents(flow, flow.prepare(structure, shape, tex, cond=cond), noise, options)
 
-    if args.compile:
-        compile_flow(flow)
     seconds, peak = timed(run, device, args.repeats)
     tflop = flow_tflop(config.flow.flow, 2 * num, num) * args.steps
     name = torch.cuda.get_device_name() if device.type == "cuda" else "cpu"
     top = next((value for key, value in PEAK_TFLOPS.items() if key in name), None)
     share = "" if top is None else f"{100 * tflop / seconds / top:.0f} % of {top:.0f} TFLOP/s"
-    what = f"flow, {num} tokens, {args.steps} steps, bf16" + (", compiled" * args.compile)
+    what = f"flow, {num} tokens, {args.steps} steps, bf16"
     return [(what, f"{seconds:.2f} s", f"{peak:.1f} GiB", share or f"{tflop:.2f} TFLOP")]
 
 
@@ -183,7 +181,6 @@ def main() -> None:
     parser.add_argument("--voxels", type=int, default=1_300_000)
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--limit-gib", type=float, default=None, help="pretend a smaller card")
-    parser.add_argument("--compile", action="store_true")
     args = parser.parse_args()
     device = torch.device(args.device)
     if device.type == "cuda" and not torch.cuda.is_available():

@@ -10,7 +10,6 @@ import torch
 
 from segvigen_model.datasets.procedural import CATEGORIES, make_asset
 from segvigen_model.model.inference import ClickSet, draw_colorings, draw_masks, encode_voxels
-from segvigen_model.model.offload import compile_flow
 from segvigen_model.ovoxel import mesh_to_ovoxel
 from segvigen_model.slat_flow import transformer
 from segvigen_model.slat_flow.conditioning import Task, make_click_tokens, stack_clicks
@@ -120,15 +119,3 @@ def test_offloaded_weights_give_the_same_answer(device, make_model, voxels):
     assert np.array_equal(*outputs)
     places = {parameter.device.type for parameter in offloaded.dit.parameters()}
     assert places == {"cpu"}, "weights go home"
-
-
-@pytest.mark.slow
-def test_compiled_blocks_give_the_same_answer(device, make_model, shell):
-    options = SamplerOptions(2)
-    plain, compiled = make_model(device).dit, make_model(device).dit
-    compile_flow(compiled)
-    for grid in (16, 20):
-        structure = Structure(shell(grid).coords.to(device))
-        wanted = sample_latents(plain, *flow_inputs(plain, structure, options), options)
-        got = sample_latents(compiled, *flow_inputs(compiled, structure, options), options)
-        assert (wanted - got).abs().max() < 1e-3

@@ -9,8 +9,7 @@ import trimesh
 
 from segvigen_model.datasets.procedural import CATEGORIES, make_asset
 from segvigen_model.errors import AssetRejected
-from segvigen_model.ovoxel import mesh_to_ovoxel, ovoxel_to_mesh
-from segvigen_model.ovoxel.on_device.mesh import ovoxel_to_mesh_on
+from segvigen_model.ovoxel import mesh_to_ovoxel
 from segvigen_model.types import AssetMesh, Material
 
 DUAL_STEPS, DUAL_SHARE = 2, 0.005  # as in the golden comparison
@@ -72,11 +71,3 @@ def test_refusals_come_from_the_device_too(device):
     with pytest.raises(AssetRejected) as caught:
         mesh_to_ovoxel(textured(speck), 16, device, "torch")
     assert caught.value.reason == "degenerate"
-
-
-def test_meshes_are_extracted_alike(device):
-    voxels = mesh_to_ovoxel(make_asset(CATEGORIES[0], 0).mesh, 64)
-    vertices, faces = ovoxel_to_mesh_on(voxels, device)
-    wanted_vertices, wanted_faces = ovoxel_to_mesh(voxels)
-    np.testing.assert_allclose(vertices, wanted_vertices, atol=2e-7)
-    np.testing.assert_array_equal(faces, wanted_faces)

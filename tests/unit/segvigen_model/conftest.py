@@ -11,11 +11,20 @@ import torch
 from segvigen_model.coords import fit_frame, mesh_to_unit, unit_to_grid
 from segvigen_model.model.bundle import SegviGenModel, build_model
 from segvigen_model.segmenter import Segmenter
+from segvigen_model.slat_flow.image_tokens import IMAGE_SIZE, ImageTokenizer
 from segvigen_model.sparse.structure import Structure
 from segvigen_model.surface.geometry import measure_surface
 from segvigen_model.surface.sampling import sample_faces
 from segvigen_model.types import AssetMesh, Click, Frame, IntArray, Material
 
+VIT_L16 = {
+    "hidden_size": 1024,
+    "intermediate_size": 4096,
+    "num_hidden_layers": 24,
+    "num_attention_heads": 16,
+    "num_register_tokens": 4,
+    "patch_size": 16,
+}
 BOX_FACES = np.array(
     [
         [0, 2, 1], [0, 3, 2], [4, 5, 6], [4, 6, 7], [0, 1, 5], [0, 5, 4],
@@ -122,6 +131,18 @@ def make_voxels(mesh: AssetMesh, grid: int) -> tuple[IntArray, Frame]:
 @pytest.fixture
 def voxelize() -> Callable[[AssetMesh, int], tuple[IntArray, Frame]]:
     return make_voxels
+
+
+@pytest.fixture(scope="session")
+def make_tokenizer() -> Callable[..., ImageTokenizer]:
+    """An image model with random weights; of ViT-L/16's sizes where no others are given."""
+    dinov3 = pytest.importorskip("transformers.models.dinov3_vit")
+
+    def make(image_size: int = IMAGE_SIZE, **sizes) -> ImageTokenizer:
+        config = dinov3.DINOv3ViTConfig(image_size=image_size, **{**VIT_L16, **sizes})
+        return ImageTokenizer(dinov3.DINOv3ViTModel(config), image_size)
+
+    return make
 
 
 @pytest.fixture(scope="session")

@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import save_file
 
 from segvigen_model.checkpoints import official
-from segvigen_model.slat_flow.image_tokens import MODEL_FOLDER, build_tokenizer
+from segvigen_model.slat_flow.image_tokens import MODEL_FOLDER
 from segvigen_model.slat_flow.segmentation import SegmentationConfig, SegmentationFlow
 from segvigen_model.slat_flow.transformer import FlowConfig
 from segvigen_model.vae.decoder import Decoder, DecoderConfig
@@ -60,7 +60,7 @@ def write_segvigen(path, num_clicks, seed):
 
 
 @pytest.fixture
-def write_released(monkeypatch) -> Callable[..., Path]:
+def write_released(monkeypatch, request) -> Callable[..., Path]:
     """Return a writer of such a folder; `has_image_model=False` leaves DINOv3 out."""
     monkeypatch.setattr(official, "GRID", GRID)
 
@@ -82,7 +82,8 @@ def write_released(monkeypatch) -> Callable[..., Path]:
         write_segvigen(folder / "interactive_seg.ckpt", 1, 3)
         if has_image_model:
             sizes = {"hidden_size": COND, "num_hidden_layers": 1, "num_attention_heads": 2}
-            tokenizer = build_tokenizer(**sizes, intermediate_size=32)
+            make_tokenizer = request.getfixturevalue("make_tokenizer")
+            tokenizer = make_tokenizer(**sizes, intermediate_size=32)
             from transformers.models.dinov3_vit import DINOv3ViTModel
 
             model = DINOv3ViTModel(tokenizer.model.config)

@@ -14,7 +14,6 @@ from segvigen_model.datasets.procedural import CATEGORIES, make_asset
 from segvigen_model.errors import CheckpointMismatch
 from segvigen_model.model.image_condition import encode_condition, encode_guide_condition
 from segvigen_model.model.inference import ClickSet, draw_colorings, draw_masks
-from segvigen_model.rendering.condition_view import paint_parts
 from segvigen_model.segmenter import Segmenter
 from segvigen_model.serialization import encoding_from_bytes, encoding_to_bytes
 from segvigen_model.slat_flow.conditioning import Task
@@ -48,7 +47,9 @@ def test_a_folder_is_one_model_for_all_tasks(released_folder, asset):
     assert refined.face_labels[face] == refined.refinement.id_map.get(0, 0)
 
     colors = np.random.default_rng(0).integers(60, 255, (99, 3)).astype(np.uint8)
-    painted = paint_parts(asset.mesh, asset.face_labels, colors)
+    faces = session.view_faces(128)
+    shown = colors[asset.face_labels[np.maximum(faces, 0)]]
+    painted = np.where((faces >= 0)[..., None], shown, 0).astype(np.uint8)
     assert session.guided(painted, num_steps=2).num_parts >= 1
 
 
@@ -109,11 +110,9 @@ def test_without_the_image_model_encoding_reports_what_is_missing(write_released
         encode_guide_condition(model, np.full((8, 8, 3), 200, np.uint8))
 
 
-def test_an_image_model_of_another_width_is_refused(released_folder, asset):
+def test_an_image_model_of_another_width_is_refused(released_folder, asset, make_tokenizer):
     model = load_model(released_folder)
-    from segvigen_model.slat_flow.image_tokens import build_tokenizer
-
-    other = build_tokenizer(32, hidden_size=32, num_hidden_layers=1, num_attention_heads=2)
+    other = make_tokenizer(32, hidden_size=32, num_hidden_layers=1, num_attention_heads=2)
     with pytest.raises(CheckpointMismatch, match="32 channels, the flow wants 16"):
         encode_condition(replace(model, image_tokenizer=other), asset.mesh)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from dataclasses import replace
 
 import numpy as np
@@ -12,8 +11,7 @@ from torch import nn
 
 from segvigen_model.config import LimitConfig, SegmenterConfig
 from segvigen_model.model import inference, offload
-from segvigen_model.model.offload import compile_flow, is_offload_needed, on_device
-from segvigen_model.slat_flow.sampler import SamplerOptions, sample_latents
+from segvigen_model.model.offload import is_offload_needed, on_device
 
 
 def where(module: nn.Module) -> set[str]:
@@ -112,31 +110,3 @@ def test_small_memory_offloads(monkeypatch):
     assert is_offload_needed("cuda")
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda _: (23 << 30, 24 << 30))
     assert not is_offload_needed("cuda")
-
-
-def test_compiled_blocks_share_two_graphs_for_all_sizes(tiny_model, latent_structure):
-    """One graph for most blocks, one for the last; a new size or block must not compile again."""
-    from torch._dynamo.utils import counters
-
-    flow = copy.deepcopy(tiny_model.dit)
-
-    def draw(num_tokens):
-        slat = torch.randn(num_tokens, 8, generator=torch.Generator().manual_seed(num_tokens))
-        inputs = flow.prepare(
-            latent_structure(num_tokens),
-            slat,
-            slat,
-            cond=torch.ones(1, 5, 24),
-            task=torch.ones(1).long(),
-        )
-        return sample_latents(flow, inputs, slat, SamplerOptions(2))
-
-    sizes = (30, 47, 61)
-    wanted = [draw(size) for size in sizes]
-    torch._dynamo.reset()
-    counters.clear()
-    compile_flow(flow, backend="eager")
-    for size, each in zip(sizes, wanted, strict=True):
-        assert torch.allclose(draw(size), each, atol=1e-6), size
-    assert not counters["graph_break"]
-    assert counters["stats"]["unique_graphs"] == 2

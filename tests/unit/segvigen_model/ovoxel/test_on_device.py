@@ -12,11 +12,10 @@ from hypothesis import strategies as st
 from segvigen_model import segmenter
 from segvigen_model.datasets.procedural import CATEGORIES, make_asset
 from segvigen_model.errors import AssetRejected
-from segvigen_model.ovoxel import Split, mesh_to_ovoxel, ovoxel_to_mesh
+from segvigen_model.ovoxel import mesh_to_ovoxel
 from segvigen_model.ovoxel.attributes import Surface
 from segvigen_model.ovoxel.convert import voxelise
 from segvigen_model.ovoxel.on_device import convert as on_device
-from segvigen_model.ovoxel.on_device.mesh import ovoxel_to_mesh_on
 from segvigen_model.types import AssetMesh, Material
 
 CPU = torch.device("cpu")
@@ -152,24 +151,6 @@ def test_a_device_without_compiled_kernels_is_given_to_torch(sphere, monkeypatch
     with pytest.raises(AssetRejected, match="seen"):
         mesh_to_ovoxel(sphere, 8, device="cuda:1")
     assert requested == [torch.device("cuda:1")]
-
-
-@pytest.mark.parametrize("split", Split)
-def test_meshes_are_extracted_alike(split):
-    voxels = mesh_to_ovoxel(soup(7, 20), 32)
-    weight = np.random.default_rng(0).uniform(0.1, 2.0, len(voxels.coords)).astype(np.float32)
-    found, wanted = (
-        ovoxel_to_mesh_on(voxels, CPU, weight, split),
-        ovoxel_to_mesh(voxels, weight, split),
-    )
-    for one, other in zip(found, wanted, strict=True):
-        np.testing.assert_array_equal(one, other)
-    assert len(wanted[1]) > 100
-
-
-def test_a_split_by_weights_needs_weights(sphere):
-    with pytest.raises(ValueError, match="split 'weight' needs split_weight"):
-        ovoxel_to_mesh_on(mesh_to_ovoxel(sphere, 8), CPU, split=Split.WEIGHT)
 
 
 def test_the_largest_grid_gives_the_same_voxels(to_asset):

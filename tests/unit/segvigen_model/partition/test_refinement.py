@@ -199,7 +199,7 @@ def test_a_click_that_splits_a_part_leaves_no_fragment_of_it(constraint, sheet_o
 
 def test_a_fragment_is_left_where_nothing_else_is_proposed(sheet_of):
     surface = measure_surface(sheet_of(20))
-    undivided = SegmentTree(np.zeros((1, surface.num_faces), np.int64), ("component",))
+    undivided = SegmentTree(np.zeros((1, surface.num_faces), np.int64))
     shares = refine_almost_all(surface, undivided, ClickConstraint(0, 1, NO_TARGET, True))
     assert len(shares) == 2
     assert shares.min() < MIN_PIECE_SHARE

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from segvigen_model.errors import AssetRejected
-from segvigen_model.rendering.condition_view import paint_parts, render_view
+from segvigen_model.rendering.condition_view import render_view
 from segvigen_model.rendering.rasterizer import Camera
 from segvigen_model.types import Material
 
@@ -80,16 +80,6 @@ def test_vertex_colours_are_used(make_sheets):
     colors = np.tile(np.uint8([0, 255, 0, 255]), (4, 1))
     r, g, b, _ = render_view(make_sheets(0.0, vertex_colors=colors), FRONT, 16)[8, 8].astype(int)
     assert g > 2 * r and r == b
-
-
-def test_part_map_is_flat_and_hides_what_is_behind(make_sheets):
-    mesh = make_sheets(-0.5, 0.5)
-    colors = np.uint8([[10, 20, 30], [200, 100, 50]])
-    picture = paint_parts(mesh, np.array([0, 0, 1, 1]), colors, FRONT, 64)
-    found = {tuple(c) for c in picture.reshape(-1, 3).tolist()}
-    assert found == {(0, 0, 0), (200, 100, 50)}
-    picture = paint_parts(mesh, np.array([0, 0, -1, -1]), colors, FRONT, 64)
-    assert not picture.any(), "an unlabelled face hides too"
 
 
 def test_no_faces_are_refused(make_sheets):

@@ -14,7 +14,6 @@ from segvigen_model.errors import AssetRejected, CheckpointMismatch, MissingExtr
 from segvigen_model.slat_flow.image_tokens import (
     MODEL_FOLDER,
     MODEL_NAME,
-    build_tokenizer,
     crop_to_object,
     find_image_model,
     load_tokenizer,
@@ -32,9 +31,9 @@ TINY = {
 
 
 @pytest.fixture(scope="module")
-def tokenizer():
+def tokenizer(make_tokenizer):
     torch.manual_seed(0)
-    return build_tokenizer(64, **TINY)
+    return make_tokenizer(64, **TINY)
 
 
 def object_picture(height=40, width=60):
@@ -44,9 +43,9 @@ def object_picture(height=40, width=60):
     return picture
 
 
-def test_full_size_has_the_official_shape():
+def test_full_size_has_the_official_shape(make_tokenizer):
     with torch.device("meta"):
-        full = build_tokenizer()
+        full = make_tokenizer()
         tokens = full(torch.zeros(2, 3, 512, 512))
     assert tokens.shape == (2, 1029, 1024)
     assert full.channels == 1024
@@ -70,8 +69,8 @@ def test_equals_all_layers_then_a_norm_without_gain(tokenizer):
     assert torch.allclose(got.mean(-1), torch.zeros(2, 21), atol=1e-5)
 
 
-def test_the_models_own_norm_would_be_noticed():
-    tokenizer = build_tokenizer(64, **TINY)
+def test_the_models_own_norm_would_be_noticed(make_tokenizer):
+    tokenizer = make_tokenizer(64, **TINY)
     raw = transformers.models.dinov3_vit.DINOv3ViTModel(tokenizer.model.config)
     with torch.no_grad():
         raw.norm.bias += 1.0
@@ -148,7 +147,7 @@ def test_absent_weights_report_what_to_do(tmp_path, monkeypatch):
         load_tokenizer(tmp_path / "nowhere")
 
 
-def test_absent_transformers_report_what_to_install(monkeypatch):
+def test_absent_transformers_report_what_to_install(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "transformers", None)
     with pytest.raises(MissingExtra, match="official"):
-        build_tokenizer(64, **TINY)
+        load_tokenizer(tmp_path)

@@ -8,7 +8,7 @@ import trimesh
 
 from segvigen_model.config import RegionMergingConfig
 from segvigen_model.surface.geometry import measure_surface
-from segvigen_model.surface.region_merging import build_segment_tree, grow_by_angle
+from segvigen_model.surface.region_merging import SEGMENT_COUNTS, build_segment_tree
 from segvigen_model.surface.sampling import find_contacts, sample_faces
 from segvigen_model.types import AssetMesh, Material
 
@@ -118,7 +118,7 @@ def test_tree_is_nested_and_ends_in_regions_and_components(table, big_sheet):
         for fine, coarse in zip(tree.levels[:-1], tree.levels[1:], strict=True):
             first = np.unique(fine, return_index=True)[1]
             assert (coarse[first][fine] == coarse).all()
-    assert tree.get_level("n5").max() == 4
+    assert tree.levels[SEGMENT_COUNTS.index(5)].max() == 4
 
 
 def test_tree_does_not_depend_on_place_size_or_face_order(table):
@@ -128,10 +128,7 @@ def test_tree_does_not_depend_on_place_size_or_face_order(table):
     moved = AssetMesh(
         mesh.vertices * 7.5 + 3, mesh.faces[order], mesh.face_material, mesh.materials
     )
-    here = build_segment_tree(measure_surface(mesh), REGIONS).get_level("n20")[order]
-    there = build_segment_tree(measure_surface(moved), REGIONS).get_level("n20")
+    level = SEGMENT_COUNTS.index(20)
+    here = build_segment_tree(measure_surface(mesh), REGIONS).levels[level][order]
+    there = build_segment_tree(measure_surface(moved), REGIONS).levels[level]
     assert len(np.unique(np.stack([here, there]), axis=1).T) == here.max() + 1
-
-
-def test_growing_by_angle_finds_the_sides_of_a_box(split_box):
-    assert grow_by_angle(measure_surface(split_box), 0.3).max() == 5
