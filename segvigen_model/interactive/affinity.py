@@ -1,7 +1,7 @@
-"""What the patch network reads of a surface before any click.
+"""Patch embeddings and the affinity of every two patches, before any click.
 
-A surface is a whole object, or the part of one that a crop shows (crops.py). Faces between
-the middles of patches get blended logits.
+A surface is a whole object or a crop of one (crops.py). A face between the centres of patches gets
+a blend of their logits.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from segvigen_model.types import FloatArray, IntArray
 
 @dataclass(frozen=True, slots=True)
 class AffinityMatrix:
-    """What belongs together, before any click.
+    """Affinity of every two patches, before any click.
 
     Attributes:
         logits: (A, A) float64 logits that two patches are of one part.
@@ -43,14 +43,14 @@ class AffinityMatrix:
 
 @dataclass(frozen=True, slots=True)
 class PatchEmbedding:
-    """What the network read of one surface, before any click.
+    """Patches of one surface as the network encoded them, before any click.
 
     Attributes:
-        network: that read it, and answers questions about it.
-        encoded: for questions.
+        network: the patch network that encoded them; it also answers clicks.
+        encoded: its hidden state.
         affinity_logits: (A, A) float64 logits that two patches are of one part.
         blend: (F, A) sparse, rows sum to 1: how much of each patch a face takes.
-        region_graph: for choosing masks; knows the connected component of each patch.
+        region_graph: input of mask proposals; has the connected component of each patch.
     """
 
     network: PatchNetwork
@@ -61,7 +61,7 @@ class PatchEmbedding:
 
     @property
     def affinity_matrix(self) -> AffinityMatrix:
-        """What of it parts are grown from."""
+        """The affinity that parts are grown from."""
         return AffinityMatrix(self.affinity_logits, self.region_graph.components)
 
 
@@ -73,14 +73,14 @@ def embed_patches(
     config: SegmenterConfig,
     network: PatchNetwork | None = None,
 ) -> PatchEmbedding:
-    """Measure patches and read them.
+    """Measure the features of patches and encode them.
 
     Args:
         surface: geometry.
         tree: its segments.
         superfaces: the patches.
         config: how faces are blended of patches, and how masks will be proposed.
-        network: reads them; the shipped one when None.
+        network: encodes them; the shipped one when None.
     """
     network = network or load_patch_network()
     features = compute_patch_features(

@@ -1,7 +1,7 @@
-"""What geometry and clicks say about every patch of the surface, read by the patch network.
+"""From clicks to a probability on every face.
 
-Its logits and those of the flow model's mask add up, so that a new checkpoint needs no new fit of
-the network. crops at the clicks answer beside the whole object.
+The patch network's logits and those of the flow model's mask are added, so that a new flow
+checkpoint needs no new patch network. Crops around the clicks are decoded beside the whole object.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def predict_part_probability(
         crops: at the object, the whole first; others show every positive click.
         faces: (K,) int clicked faces, at least one positive.
         is_positive: (K,) bool.
-        mask: (F,) float 0..1, the flow model's opinion, or None.
+        mask: (F,) float 0..1, the flow model's mask, or None.
         config: of the segmenter.
 
     Returns:
@@ -69,9 +69,9 @@ def predict_clicks(
     config: SegmenterConfig,
     mask: FloatArray | None = None,
 ) -> list[ClickPrediction]:
-    """Answer clicks once per look.
+    """Predict from all clicks, once per crop.
 
-    See `predict_part_probability`. The flow's opinion is of the whole.
+    See `predict_part_probability`. The flow's mask covers the whole object.
     """
     clicked = [_find_clicked_patches(crop, faces, is_positive) for crop in crops]
     at_once = config.limits.max_batch_questions
@@ -89,7 +89,7 @@ def predict_clicks(
 def predict_clicks_separately(
     crops: Sequence[Crop], faces: IntArray, at_once: int
 ) -> list[list[ClickPrediction]]:
-    """Answer positive clicks, every one as a question of its own.
+    """Predict from positive clicks, each one alone.
 
     Args:
         crops: at the object, the whole first; each shows every face.
@@ -97,7 +97,7 @@ def predict_clicks_separately(
         at_once: questions that the network answers in one batch.
 
     Returns:
-        Per click the answers of all crops.
+        Per click the predictions of all crops.
     """
     clicked = [
         [_find_clicked_patches(crop, faces[[row]], np.array([True])) for crop in crops]
@@ -118,7 +118,7 @@ def _build_predictions(
     logits: Sequence[FloatArray],
     clicked: Sequence[tuple[IntArray, IntArray]],
 ) -> list[ClickPrediction]:
-    """Logits of each crop, and what all say together."""
+    """Logits of each crop, and their average."""
     shared = _average_logits(crops, logits)
     return [
         ClickPrediction(crop.embedding.region_graph, own, *clicks, every, crop.rim, crop.share)
@@ -136,7 +136,7 @@ def _find_clicked_patches(
 
 
 def _average_logits(crops: Sequence[Crop], logits: Sequence[FloatArray]) -> list[FloatArray]:
-    """What all crops say together, on the patches of each: the mean of those that show a face."""
+    """Average logits on the patches of each crop: the mean over the crops that show a face."""
     if len(crops) == 1:
         return list(logits)
     total = np.zeros(len(crops[0].faces))
@@ -157,8 +157,8 @@ def _apply_chosen_mask(
 ) -> FloatArray:
     """(F,) logits after a mask of one crop was chosen.
 
-    Beyond a crop the clicked connected components are no part of it. Other pieces stay as they
-    were, but fragments beside a clicked single shell go with the mask.
+    Outside the crop, faces of the clicked connected components are not in the part. Other
+    components keep their logits, but fragments beside a clicked single shell follow the mask.
     """
     number, chosen = select_mask(predictions)
     crop, prediction = crops[number], predictions[number]
@@ -177,7 +177,7 @@ def _apply_chosen_mask(
 def predict_part_logits(
     embedding: PatchEmbedding, clicks: Sequence[tuple[IntArray, IntArray]], at_once: int
 ) -> FloatArray:
-    """Ask about several parts of one object.
+    """Predict several parts of one object.
 
     Args:
         embedding: of the object.

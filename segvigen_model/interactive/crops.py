@@ -1,10 +1,11 @@
-"""Crops: the environment of clicks, read as if they were an object.
+"""Multi-scale crops: the surface around clicks, encoded like an object of its own.
 
 The patches of a whole object are coarser than many of its parts: a perfect labelling of 512
-patches reaches an IoU of .64 on fused development objects. Round the positive clicks a smaller
-share of the surface is cut into nearly as many patches again and read by the same network.
+patches reaches an IoU of .64 on fused development objects. A crop is a smaller
+share of the surface around the positive clicks, cut into nearly as many patches and encoded by
+the same network.
 
-Departs from paper: SegviGen answers at one resolution.
+Departs from paper: SegviGen decodes clicks at one resolution.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ from segvigen_model.types import BoolArray, FloatArray, IntArray
 
 @dataclass(frozen=True, slots=True)
 class Crop:
-    """The whole surface or some of it, cut into patches and read.
+    """A surface, or a share of it, cut into patches and encoded.
 
     Attributes:
         faces: (N,) int64 ascending, the asset's faces that it shows.
@@ -38,7 +39,7 @@ class Crop:
         share: of the asset's surface.
         superfaces: patches of the N faces.
         embedding: of the patches.
-        rim: (A,) bool, patches where the surface goes on outside the crop.
+        rim: (A,) bool, patches where the surface continues outside the crop.
     """
 
     faces: IntArray
@@ -86,13 +87,13 @@ class MultiScaleCrops:
         config: SegmenterConfig,
         network: PatchNetwork | None = None,
     ) -> MultiScaleCrops:
-        """Cut the whole into patches and read them.
+        """Cut the whole into patches and encode them.
 
         Args:
             surface: geometry of the asset.
             tree: its segments.
             config: of the segmenter.
-            network: reads the whole and every crop; the shipped one when None.
+            network: encodes the whole and every crop; the shipped one when None.
         """
         superfaces = build_superfaces(
             surface, tree, config.patches.count, config.patches, config.components
@@ -102,7 +103,7 @@ class MultiScaleCrops:
         )
 
     def select(self, clicked: IntArray) -> tuple[Crop, ...]:
-        """The whole, and crops where they can tell more.
+        """The whole, and crops where they have finer patches.
 
         Args:
             clicked: (K,) int, faces of positive clicks, at least one.
@@ -127,13 +128,13 @@ class MultiScaleCrops:
 def crop_around_clicks(
     surface: Surface, whole: Crop, clicked: IntArray, config: SegmenterConfig
 ) -> Iterator[Crop]:
-    """Looks at the nearest shares of the surface round clicked faces, the larger first.
+    """Crop the nearest shares of the surface around clicked faces, the larger first.
 
-    Left out where the mesh has hardly more faces there than the whole has patches, or too many.
+    A crop is left out where the mesh has too few faces for finer patches, or too many faces.
 
     Args:
         surface: geometry of the asset.
-        whole: look at everything.
+        whole: the crop of everything.
         clicked: (K,) int64, all different.
         config: of the segmenter.
     """
@@ -173,13 +174,13 @@ def select_nearest_faces(
 def build_crop(
     surface: Surface, faces: IntArray, count: int, network: PatchNetwork, config: SegmenterConfig
 ) -> Crop:
-    """Cut some faces of a surface into patches and read them.
+    """Cut some faces of a surface into patches and encode them.
 
     Args:
         surface: geometry of the asset.
         faces: (N,) int64 ascending.
         count: patches wanted.
-        network: reads.
+        network: encodes.
         config: of the segmenter.
     """
     cut = cut_surface(surface, faces)
@@ -197,7 +198,7 @@ def build_crop(
 
 
 def compute_geodesic_distances(surface: Surface, clicked: IntArray) -> FloatArray:
-    """(F,) length of the way over the surface to the nearest clicked face; inf between pieces."""
+    """(F,) geodesic distance to the nearest clicked face; inf across components."""
     left, right = surface.pairs.T
     step = np.linalg.norm(surface.centers[left] - surface.centers[right], axis=1)
     count = surface.num_faces

@@ -1,5 +1,5 @@
-"""What is told of a proposed mask: how it lies to the logits, to what belongs together, and to the
-segments that geometry gives. mask_selector.py judges by these numbers alone.
+"""Features of a proposed mask: its relation to the logits, to the affinity of patches, and to the
+geometric segments. The mask selector sees these numbers only.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ EXPECTED_IOU_COLUMN = 4  # the measure that is the IoU to be expected of the log
 
 
 def compute_mask_features(prediction: ClickPrediction, proposals: MaskProposals) -> FloatArray:
-    """What is told of each mask: (C, NUM_MEASURES) float32.
+    """Features of each mask: (C, NUM_MASK_FEATURES) float32.
 
     Args:
         prediction: of the network.
@@ -71,7 +71,7 @@ def compute_mask_features(prediction: ClickPrediction, proposals: MaskProposals)
 def _compute_crop_features(
     prediction: ClickPrediction, masks: BoolArray, areas: FloatArray
 ) -> list[FloatArray]:
-    """What all crops say of each mask together; how much the crop shows and what it cuts off."""
+    """Average logits of all crops inside each mask; how much the crop shows and what it cuts off."""
     left, right = prediction.region_graph.pairs.T
     chance, size = expit(prediction.shared_logits), masks @ areas
     claimed, hit = float(areas @ chance), masks @ (areas * chance)
@@ -107,7 +107,7 @@ def _compute_overlaps(
 def _compute_border_features(
     region_graph: RegionGraph, masks: BoolArray, chance: FloatArray
 ) -> list[FloatArray]:
-    """Togetherness and step of the chance over the mask's border and inside it; its length."""
+    """Affinity and probability step over the mask's border and inside it; the border's length."""
     left, right = region_graph.pairs.T
     is_border = masks[:, left] != masks[:, right]
     is_inside = masks[:, left] & masks[:, right]
@@ -140,7 +140,7 @@ def _compute_fold_features(region_graph: RegionGraph, masks: BoolArray) -> list[
 def _compute_affinity_features(
     region_graph: RegionGraph, masks: BoolArray, areas: FloatArray, positive: IntArray
 ) -> list[FloatArray]:
-    """Togetherness with the clicks, within the mask, across it; its loosest and nearest patch."""
+    """Affinity with the clicks, within the mask, across its border; its loosest and nearest patch."""
     size = masks @ areas
     rest = _compute_rest(size)
     to_mask = (masks * areas) @ region_graph.affinity
@@ -156,7 +156,7 @@ def _compute_affinity_features(
 def _compute_click_affinity(
     region_graph: RegionGraph, masks: BoolArray, areas: FloatArray, clicked: IntArray
 ) -> list[FloatArray]:
-    """Mean togetherness with clicked patches inside each mask and outside; 0 without any."""
+    """Mean affinity with clicked patches inside each mask and outside; 0 without any."""
     size = masks @ areas
     affinity = region_graph.affinity[clicked].sum(axis=0) * areas / max(len(clicked), 1)
     return [masks @ affinity / size, ~masks @ affinity / _compute_rest(size)]

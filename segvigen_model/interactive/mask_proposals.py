@@ -1,9 +1,8 @@
-"""Masks that clicks may mean, proposed from what the patch network answered.
+"""Propose masks from the patch network's logits.
 
-Logits say how likely each patch is part of what was clicked; where to cut them, and whether a group
-of patches that belong together should come as a whole, differs from object to object. So many
-masks are proposed: the plain one, level sets of the logits, their touching pieces, nested groups
-that hold the clicks. mask_selector.py takes one.
+The best threshold, and whether a group of similar patches belongs to the mask as a whole, differ
+from object to object. So many masks are proposed: the plain one, level sets of the logits, their
+connected pieces that hold a click, and nested groups of patches. mask_selector.py chooses one.
 """
 
 from __future__ import annotations
@@ -30,7 +29,7 @@ MIN_AREA = 1e-6  # share of the surface
 
 @dataclass(frozen=True, slots=True)
 class RegionGraph:
-    """What choosing a mask needs to know of an object, before any click.
+    """Region adjacency graph of an object's patches, with what mask proposals need before any click.
 
     Attributes:
         areas: (A,) float64 shares of the surface.
@@ -38,9 +37,9 @@ class RegionGraph:
         concavities: (B,) float64 -2..2, how much the surface folds inwards between touching
             patches; below 0 it folds outwards.
         affinity: (A, A) float64 probability that two patches are of one part.
-        groups: (L, A) int64, nested groups by falling togetherness.
-        levels: (K, A) int64, geometric segment of each patch, dense ids; the last are loose
-            pieces.
+        groups: (L, A) int64, nested groups by falling affinity.
+        levels: (K, A) int64, geometric segment of each patch, dense ids; the last are
+            connected components.
         config: how masks are proposed; the groups were joined down to its levels.
     """
 
@@ -61,16 +60,16 @@ class RegionGraph:
 
 @dataclass(frozen=True, slots=True)
 class ClickPrediction:
-    """What the patch network answered to clicks, of one crop (crops.py) at an object.
+    """Prediction of the patch network for some clicks, in one crop (crops.py).
 
     Attributes:
         region_graph: of the crop.
         logits: (A,) float64 logits of each patch.
         positive, negative: int64 clicked patches, one entry per click; a patch that is both
             counts as positive.
-        shared_logits: (A,) float64 logits that all crops give together; `logits` where there is
+        shared_logits: (A,) float64 average logits of all crops; `logits` where there is
             one.
-        rim: (A,) bool, patches where the surface goes on outside the crop.
+        rim: (A,) bool, patches where the surface continues outside the crop.
         surface_share: of the object's surface that the crop shows.
     """
 
@@ -84,7 +83,7 @@ class ClickPrediction:
 
     @property
     def cut_probability(self) -> float:
-        """Probability at which logits are cut when nothing better is known."""
+        """Default probability threshold for this number of clicks."""
         return self.region_graph.config.cut_after(len(self.positive))
 
     @property
@@ -118,12 +117,12 @@ class ClickPrediction:
 
 @dataclass(frozen=True, slots=True)
 class MaskProposals:
-    """Proposed masks of one question; the first is the plain one.
+    """Masks proposed for one prediction; the first is the plain one.
 
     Attributes:
         masks: (C, A) bool, all different.
         kinds: (C,) int, which of `KINDS`.
-        levels: (C,) float, cut or togetherness that made it.
+        levels: (C,) float, threshold or affinity that made it.
     """
 
     masks: BoolArray
@@ -183,7 +182,7 @@ def _compute_concavities(features: PatchFeatures, pairs: IntArray) -> FloatArray
 
 
 def propose_masks(prediction: ClickPrediction) -> MaskProposals:
-    """Masks to choose from; every one has the positive patches and lacks the negative ones."""
+    """Propose masks; each one has the positive patches and lacks the negative ones."""
     positive, config = prediction.positive, prediction.region_graph.config
     proposals: dict[bytes, tuple[BoolArray, int, float]] = {}
 
@@ -240,7 +239,7 @@ def _keep_clicked_pieces(
 
 
 def _find_members(ids: IntArray, wanted: IntArray) -> BoolArray:
-    """Which of some small ids are wanted ones, by a table."""
+    """Which of some small ids are wanted, by a table."""
     is_wanted = np.zeros(int(ids.max()) + 1, bool)
     is_wanted[wanted] = True
     found: BoolArray = is_wanted[ids]
@@ -248,5 +247,5 @@ def _find_members(ids: IntArray, wanted: IntArray) -> BoolArray:
 
 
 def logit(chance: float) -> float:
-    """Of a probability."""
+    """Logit of a probability."""
     return math.log(chance / (1.0 - chance))

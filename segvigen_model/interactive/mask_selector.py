@@ -1,10 +1,9 @@
-"""Which mask clicks mean, chosen among the proposed ones by a small network.
+"""A small network that chooses one of the proposed masks by its predicted IoU.
 
-Each proposed mask is measured, and the one that promises the greatest IoU is taken: where the
-clicked connected components hold most of the surface, so that what is connected says little.
-Elsewhere the plain mask stays, in which pieces have a say. The network was trained on objects
-whose sources the patch network had not seen, because that one is too sure of those that it has
-(training/choice_fit.py).
+It chooses where the clicked connected components hold most of the surface, so that connectivity
+carries little information. Elsewhere the plain mask stays. It was trained on objects from sources
+that the patch network had not seen, because the patch network is overconfident on its own training
+sources (training/train_mask_selector.py).
 
 Departs from paper: SegviGen cuts its mask at one threshold.
 """
@@ -36,7 +35,7 @@ _MAX_DEVIATION = 5.0  # spreads: what is further out is not told apart
 
 
 class MaskSelector(nn.Module):
-    """Measures of a mask to a score; of one question's masks the highest is best."""
+    """Features of a mask to a score; the highest score of one prediction is best."""
 
     mean: Tensor
     scale: Tensor
@@ -51,7 +50,7 @@ class MaskSelector(nn.Module):
         )
 
     def forward(self, features: Tensor) -> Tensor:
-        """(..., M) measures -> (...) scores."""
+        """(..., M) features -> (...) scores."""
         normalized = ((features - self.mean) / self.scale).clamp(-_MAX_DEVIATION, _MAX_DEVIATION)
         score: Tensor = self.layers(normalized)[..., 0]
         return score
@@ -59,7 +58,7 @@ class MaskSelector(nn.Module):
 
 @lru_cache(maxsize=1)
 def load_mask_selector(path: Path = WEIGHTS_FILE) -> MaskSelector:
-    """Read weights once, for use."""
+    """Load the weights once."""
     network = MaskSelector()
     network.load_state_dict({name: value.float() for name, value in load_file(path).items()})
     return network.eval().requires_grad_(False)
@@ -68,7 +67,7 @@ def load_mask_selector(path: Path = WEIGHTS_FILE) -> MaskSelector:
 def has_mask_choice(
     region_graph: RegionGraph, positive: IntArray, config: MaskSelectionConfig
 ) -> bool:
-    """Whether a mask is to be chosen: the clicked connected components hold most of the surface.
+    """Whether the selector applies: the clicked connected components hold most of the surface.
 
     Args:
         region_graph: of the whole object.
@@ -79,13 +78,13 @@ def has_mask_choice(
 
 
 def select_best_masks(predictions: Sequence[ClickPrediction]) -> list[tuple[float, BoolArray]]:
-    """Of each crop the mask that promises the greatest IoU with what was clicked.
+    """The mask of each crop with the highest predicted IoU.
 
     Args:
-        predictions: of all looks at one object.
+        predictions: of all crops of one object.
 
     Returns:
-        Per look its promise, comparable between crops, and (A,) bool of the crop's patches. The
+        Per crop the predicted IoU, comparable between crops, and (A,) bool of the crop's patches. The
         mask has the positive patches and lacks the negative ones.
     """
     found = [propose_masks(prediction) for prediction in predictions]
@@ -101,12 +100,12 @@ def select_best_masks(predictions: Sequence[ClickPrediction]) -> list[tuple[floa
 
 
 def select_mask(predictions: Sequence[ClickPrediction]) -> tuple[int, BoolArray]:
-    """The best mask of all looks: which answer it is of, and (A,) bool of that crop's patches."""
+    """The best mask of all crops: the number of its prediction, and (A,) bool of that crop's patches."""
     best = select_best_masks(predictions)
     number = find_highest_predicted_iou(best)
     return number, best[number][1]
 
 
 def find_highest_predicted_iou(best: Sequence[tuple[float, BoolArray]]) -> int:
-    """Which of the crops' best masks promises the greatest IoU; the first of equals."""
+    """Which crop's best mask has the highest predicted IoU; the first of equals."""
     return max(range(len(best)), key=lambda number: best[number][0])

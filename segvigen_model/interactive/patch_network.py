@@ -1,10 +1,9 @@
-"""The patch network: a small transformer over patches that answers clicks and says what belongs
-together.
+"""The patch network: a small transformer over patches of a surface.
 
-The encoder reads geometry once per object. The decoder reads where clicks are and gives each
-patch's logits of belonging to the clicked part; a second head gives, for every two patches, the
-logits that they are of one part. Attention is biased by what geometry says of a pair. It is
-trained on labelled meshes (training/patch_fit.py) and knows no checkpoint of the flow model; a
+The encoder sees the geometry once per object. The decoder sees where the clicks are and gives each
+patch's logit of belonging to the clicked part. A second head gives, for every two patches, the
+logit that they are of one part. Attention is biased by features of each pair. The network is
+trained on labelled meshes (training/train_patch_network.py), independently of the flow model; a
 checkpoint may bring its own (training/finetune.py).
 """
 
@@ -31,16 +30,16 @@ NUM_LEVELS = 9
 NUM_SCALARS = 34
 _NUM_PAIR_FEATURES = 12 + NUM_LEVELS
 _THICKNESS = -11  # column of the scalars: mean way inwards
-_DISTANCE_SCALES = (0.08, 0.25)  # lengths at which nearness is told, longest sides
+_DISTANCE_SCALES = (0.08, 0.25)  # lengths at which proximity is encoded, in longest sides
 
 
 @dataclass(frozen=True, slots=True)
 class PatchTensors:
-    """Facts of one object as tensors on one device.
+    """Features of one object's patches as tensors on one device.
 
     Attributes:
-        tokens: (A, T) float32 facts of each patch.
-        pairs: (A, A, C) float32 facts of each two patches.
+        tokens: (A, T) float32 features of each patch.
+        pairs: (A, A, C) float32 features of every two patches.
     """
 
     tokens: Tensor
@@ -53,7 +52,7 @@ class EncodedPatches:
 
     Attributes:
         tokens: (A, D).
-        pairs: (A, A, E) hidden facts of pairs.
+        pairs: (A, A, E) hidden features of pairs.
         biases: (L, H, A, A) attention biases of the decoder's layers.
     """
 
@@ -65,10 +64,10 @@ class EncodedPatches:
 def build_patch_tensors(
     features: PatchFeatures, device: str | torch.device = "cpu"
 ) -> PatchTensors:
-    """Facts as tensors.
+    """Convert patch features to tensors.
 
     Args:
-        features: of one object; `ways` as floats.
+        features: of one object; `geodesic_distances` as floats.
         device: torch device.
     """
     at = torch.as_tensor(features.centers, dtype=torch.float32, device=device)
@@ -133,7 +132,7 @@ class Block(nn.Module):
 
 
 class PatchNetwork(nn.Module):
-    """Encoder, click decoder and togetherness head.
+    """Encoder, click decoder and affinity head.
 
     Args:
         width: channels.
@@ -221,7 +220,7 @@ class PatchNetwork(nn.Module):
 
 
 def with_depth(network: PatchNetwork, depth: tuple[int, int]) -> PatchNetwork:
-    """The same answers from a deeper network: every new layer begins by adding nothing.
+    """A deeper network with the same output: every new layer is zero-initialised.
 
     Args:
         network: to start from.

@@ -23,14 +23,14 @@ class AssetGeometry:
     Attributes:
         surface: areas, normals and adjacency of the faces.
         tree: nested segments of the surface.
-        looks: patches of the whole as the patch network read them, and crops at clicks.
-        survey: finer patches for automatic prompts, read on first use.
+        crops: encoded patches of the whole, and crops around clicks.
+        auto_prompts: finer patches for automatic prompts, encoded on first use.
         relation: faces to voxels and back.
     """
 
     surface: Surface
     tree: SegmentTree
-    looks: MultiScaleCrops
+    crops: MultiScaleCrops
     survey: AutoPrompts
     relation: FaceVoxels
 

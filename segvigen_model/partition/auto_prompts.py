@@ -1,11 +1,10 @@
-"""A survey: overlapping crops and tried clicks all over an object, for parts that nobody
-clicked.
+"""Automatic prompting over tiled crops: affinity of patches without any click.
 
-What the whole's reading and every crop say of two patches is averaged, on patches of half the
-whole's size, and joined with what clicks would take (mask_voting.py). All this is done on a single
-shell only, a connected component that is nearly everything, and only once somebody asks.
+Overlapping crops tile the object. The affinity of the whole and of every crop is averaged on finer
+patches and combined with the masks of automatic clicks (mask_voting.py). This runs on a single
+shell only (one connected component with nearly all of the surface), and on first use.
 
-Departs from paper: SegviGen colours at one resolution, and draws from noise where this clicks.
+Departs from paper: SegviGen colours at one resolution and draws from noise, without prompts.
 """
 
 from __future__ import annotations
@@ -35,12 +34,12 @@ Patches = tuple[Superfaces, AffinityMatrix]  # to grow parts from
 
 
 class AutoPrompts:
-    """Patches of an object and how they belong together; read closely when first asked for.
+    """Patches of an object with their affinity; the dense form is computed on first use.
 
     Args:
         surface: geometry.
         tree: its segments.
-        whole: look at everything.
+        whole: the crop of everything.
         config: of the segmenter.
     """
 
@@ -52,9 +51,9 @@ class AutoPrompts:
         self._found: Patches | None = None
 
     def dense(self) -> Patches:
-        """What crops and tried clicks tell of a single shell, else the whole's reading.
+        """Patches and affinity from crops and automatic clicks; `coarse` unless a single shell.
 
-        Patches are finer where crops can tell more.
+        Patches are finer where the mesh has enough faces.
         """
         if self._found is None:
             surface = self._surface
@@ -65,7 +64,7 @@ class AutoPrompts:
         return self._found
 
     def coarse(self) -> Patches:
-        """Patches of the whole, as it was read."""
+        """Patches and affinity of the whole, without crops and clicks."""
         return self._whole.superfaces, self._whole.embedding.affinity_matrix
 
     def _prompt_tiles(self) -> Patches:
@@ -113,7 +112,7 @@ class AutoPrompts:
 
 
 class _PatchMap:
-    """What is said of faces or of other patches, moved onto the patches that parts are grown from.
+    """Transfer values of faces or of other patches to the patches that parts are grown from.
 
     Args:
         surface: geometry.
@@ -133,13 +132,13 @@ class _PatchMap:
         self._centers = (self._held @ surface.centers) / self._size[:, None]
 
     def select_spread_faces(self, is_open: BoolArray, count: int) -> IntArray:
-        """(K,) faces far from each other, one a patch, among those that are open (F,)."""
+        """(K,) faces far from each other, one per patch, among the open ones (F,)."""
         is_open = is_open[self.largest]
         faces: IntArray = self.largest[is_open][select_farthest(self._centers[is_open], count)]
         return faces
 
     def find_covered_patches(self, faces: IntArray) -> BoolArray:
-        """(A,) which patches some faces mostly hold."""
+        """(A,) patches that lie mostly in some faces."""
         held = np.asarray(self._held[:, faces].sum(axis=1)).reshape(-1)
         rows: BoolArray = held > 0.5 * self._size
         return rows
@@ -150,7 +149,7 @@ class _PatchMap:
         return share
 
     def project_affinity(self, crop: Crop, rows: BoolArray | slice = slice(None)) -> FloatArray:
-        """(R, R) what a crop says of every two of some patches: the mean over their faces."""
+        """(R, R) affinity logits of a crop for some patches: the mean over their faces."""
         held = self._held[:, crop.faces]
         size = np.asarray(held.sum(axis=1))
         within = ((held @ crop.embedding.blend).toarray() / np.maximum(size, TINY))[rows]
@@ -161,7 +160,7 @@ class _PatchMap:
 def assign_clicks_to_tiles(
     surface: Surface, clicked: IntArray, config: AutoPromptConfig
 ) -> Iterator[tuple[IntArray, IntArray]]:
-    """Tiles, each with the clicked faces that lie nearest to its middle; others get no tile.
+    """Yield tiles with the clicked faces that are nearest to their centre; others get no tile.
 
     Args:
         surface: geometry.
@@ -215,7 +214,7 @@ def _find_largest_component(surface: Surface) -> BoolArray:
 
 
 def _is_finer(surface: Surface, whole: Crop, config: SegmenterConfig) -> bool:
-    """Whether a mesh has faces for finer patches, and not too many to look everywhere."""
+    """Whether a mesh has faces for finer patches, and not too many for tiled crops."""
     prompts, least = config.auto_prompts, config.crops.min_gain * whole.superfaces.count
     is_fine = min(surface.num_faces, prompts.num_patches) >= least
     return bool(is_fine and surface.num_faces <= prompts.max_faces)

@@ -1,6 +1,6 @@
 """Probability of clicked parts on every face: the flow model's masks beside the patch network.
 
-All parts of one request share one batch of masks. A flow model that is trusted decides alone;
+All parts of one request share one batch of masks. A flow model with a high fusion weight decides alone;
 otherwise crops around the positive clicks are read as well.
 """
 
@@ -48,7 +48,7 @@ def clicked_parts(
 
     Args:
         constraints: of this round.
-        settled: of earlier rounds.
+        fixed: constraints of earlier rounds.
         points: face -> (3,) clicked point, mesh frame.
 
     Returns:

@@ -1,8 +1,8 @@
 """Several opinions to one partition: exclusive, exhaustive, dense ids.
 
-Draws vote on geometric segments; neighbouring segments that the draws keep together are merged,
+Draws vote on patches; neighbouring patches that the draws keep together are merged,
 cheapest border first, until the granularity's threshold. Coarser granularities continue from
-finer ones, so parts only ever grow. Overlapping masks are settled by argmax and a graph cut.
+finer ones, so parts only ever grow. Overlapping masks are resolved by argmax and a graph cut.
 """
 
 from __future__ import annotations
@@ -145,7 +145,7 @@ def update_confidence(
 def resolve_overlaps(
     probabilities: FloatArray, superfaces: Superfaces, config: GuidedConfig
 ) -> IntArray:
-    """Settle overlapping masks: every face goes to exactly one of them.
+    """Resolve overlapping masks: every face goes to exactly one of them.
 
     Args:
         probabilities: (A, P) float, probability of each part's mask at each superface.

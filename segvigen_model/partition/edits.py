@@ -1,6 +1,6 @@
-"""Edits of a partition that a person asks for by part number: merge, split; and stable part ids.
+"""Edits of whole parts by number (merge, split), with stable part ids.
 
-Splits follow what the patch network says belongs together inside the part. Ids of parts that stay
+Splits follow the patch network's affinity inside the part. Ids of parts that stay
 never move; a vacated id goes to the newest part, so that ids are dense with as few changes as
 possible.
 """
@@ -21,7 +21,7 @@ from segvigen_model.types import FloatArray, IntArray
 
 @dataclass(frozen=True, slots=True)
 class Edits:
-    """What shall happen to whole parts; ids are those of the partition shown.
+    """Merges and splits; ids are those of the partition that was shown.
 
     Attributes:
         merges: groups of ids; each becomes its first.
@@ -33,7 +33,7 @@ class Edits:
 
     @property
     def is_empty(self) -> bool:
-        """Nothing to do."""
+        """Whether there is nothing to do."""
         return not self.merges and not self.splits
 
 
@@ -43,7 +43,7 @@ class EditedPartition:
 
     Attributes:
         labels: (F,) int64; pieces of splits have ids from the old number of parts on.
-        merged_into: shown id -> the id that it now goes by; merged ids go by their target's.
+        merged_into: shown id -> id after the merges; a merged id maps to its target's.
         pieces: id that was split -> the ids of its pieces, itself first.
         notes: what could not be done, e.g. "split_found_no_border".
     """
@@ -56,13 +56,13 @@ class EditedPartition:
 
 @dataclass(frozen=True, slots=True)
 class Splitter:
-    """How parts of one surface are taken apart.
+    """What splits of one surface's parts depend on.
 
     Attributes:
         superfaces: pieces that splits do not cut.
-        together: (A, A) float probability that two superfaces are of one part.
+        affinity: (A, A) float probability that two superfaces are of one part.
         areas: (F,) float64 face areas.
-        config: when a piece is worth having.
+        config: smallest piece of a split.
     """
 
     atoms: Superfaces
@@ -75,7 +75,7 @@ class Splitter:
 
         Args:
             mine: (M,) int faces of the part.
-            count: wanted pieces; as many as are worth having when None.
+            count: wanted pieces; as many as exceed the smallest size when None.
         """
         config, (inner, inner_affinity) = self.config, self._part_of(mine)
         merger = PartMerger(inner, inner_affinity)
@@ -90,13 +90,13 @@ class Splitter:
         size = sum_by(of_superface, inner.areas, merger.count)
         rank = np.zeros(merger.count, np.int64)
         rank[np.argsort(-size, kind="stable")] = np.arange(merger.count)
-        # Connected components that nothing touches cannot be merged: the small ones go together.
+        # Connected components that touch nothing cannot be merged: the small ones become one piece.
         limit = min(config.max_auto_pieces if count is None else count, merger.count)
         found: IntArray = np.minimum(rank, limit - 1)[of_superface[inner.of_face]]
         return found
 
     def _part_of(self, mine: IntArray) -> tuple[Superfaces, FloatArray]:
-        """The superfaces inside one part, with areas as shares of it, and which belong together."""
+        """The superfaces inside one part, with areas as shares of it, and their affinity."""
         superfaces = self.atoms
         used, of_face = np.unique(superfaces.of_face[mine], return_inverse=True)
         size = sum_by(of_face, np.maximum(self.areas[mine], TINY), len(used))
@@ -137,7 +137,7 @@ def apply_edits(labels: IntArray, edits: Edits, splitter: Splitter) -> EditedPar
     Args:
         labels: (F,) int dense part ids.
         edits: what to do.
-        splitter: takes parts apart.
+        splitter: what splits depend on.
 
     Raises:
         ValueError: an edit names a part that is not there.

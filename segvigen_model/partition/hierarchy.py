@@ -1,8 +1,8 @@
 """Coarse and fine parts in one tree: levels of a partition, each nested in the one before.
 
 The reviewed parts are one level. Finer levels are pieces inside parts: what the patch network
-would still take apart, and what a person merged. The coarse level groups whole parts. Only the
-reviewed level is a person's word; the others are the model's.
+would still divide, and what a person merged. The coarse level groups whole parts. Only the
+reviewed level comes from a person; the others come from the model.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ def split_into_fine_parts(
     areas: FloatArray,
     config: MergingConfig,
 ) -> IntArray:
-    """Take parts apart into the "fine" granularity inside them.
+    """Split parts to the "fine" granularity inside them.
 
     Args:
         labels: (F,) int dense part ids.
@@ -108,7 +108,7 @@ def build_first_levels(
     areas: FloatArray,
     config: MergingConfig,
 ) -> tuple[IntArray, IntArray]:
-    """What the patch network says below and above a first partition.
+    """Levels below and above a first partition, by the patch network.
 
     Returns:
         (L, F) finer levels, L 0 or 1, and (P,) groups.
@@ -148,7 +148,7 @@ def nest_labels(labels: IntArray, finer: IntArray, areas: FloatArray) -> IntArra
 def carry_levels(
     labels: IntArray, finer: Sequence[IntArray] | IntArray, areas: FloatArray
 ) -> IntArray:
-    """Nest older finer levels into a new partition; levels that say nothing new are dropped.
+    """Nest older finer levels into a new partition; levels that add nothing are dropped.
 
     Args:
         labels: (F,) int32 dense part ids.

@@ -1,9 +1,8 @@
-"""Clicks tried all over an object: two patches are of one part as surely as the masks that take
-either take both.
+"""Affinity of patches from the masks of automatic clicks.
 
-One click on a part of an unknown single shell finds more of it than pairs of patches tell by
-themselves, because it is answered by a decoder and a choice among masks. So where nobody clicks,
-the model clicks far apart and every mask votes.
+Two patches are of one part with the share of masks holding either that hold both. On a single shell
+a click finds more of a part than pairs of patches do, because a decoder and a mask selector follow.
+So without a reviewer, the model prompts itself at points far apart.
 """
 
 from __future__ import annotations
@@ -23,9 +22,9 @@ from segvigen_model.types import BoolArray, FloatArray, IntArray
 def predict_click_masks(
     crops: Sequence[Crop], faces: IntArray, at_once: int
 ) -> Iterator[BoolArray]:
-    """What a click on each face would take: by the whole, and by the most promising look.
+    """Masks of a click on each face: by the whole, and by the crop with the highest predicted IoU.
 
-    That may be the whole again, whose mask then counts twice.
+    The second may be the whole again; its mask then counts twice.
 
     Args:
         crops: at the object, the whole first; each shows every face.
@@ -46,16 +45,16 @@ def predict_click_masks(
 def combine_mask_consensus(
     affinity_logits: FloatArray, memberships: FloatArray, config: MaskVotingConfig
 ) -> FloatArray:
-    """What readings and tried clicks say together of every two patches.
+    """Combine the patch network's affinity with the consensus of masks.
 
     Args:
-        affinity_logits: (A, A) logits that two patches are of one part, by the readings.
+        affinity_logits: (A, A) logits that two patches are of one part, by the patch network.
         memberships: (V, A) 0..1, how much of each patch each mask holds.
-        config: weight of the votes.
+        config: weight of the masks.
 
     Returns:
-        (A, A) logits: a mean of the readings' and of those of the share of masks with either
-        patch that have both. The readings alone where no mask holds a patch.
+        (A, A) logits: weighted mean of the network's logits and the logits of the share of masks. The
+        network's alone where no mask holds a patch.
     """
     both = memberships.T @ memberships
     own = np.diag(both)

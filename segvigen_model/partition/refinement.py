@@ -1,8 +1,8 @@
-"""Clicks on a partition: each click moves one region, and only that, to where the reviewer says.
+"""Clicks on a partition: each click moves exactly one region.
 
-The region of a click is chosen among the nested segments round it, cut to the part it lies in, by
-expected IoU under the probability of the clicked part. No region may contain a click that says
-something else, so every click holds afterwards; parts that nobody clicked are not touched.
+The region is chosen among the nested segments around the click, cut to the part that it lies in, by
+expected IoU under the probability of the clicked part. No region may contain a click with another
+target, so every click holds afterwards. Parts without clicks do not change.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ class ClickConstraint:
 
     Attributes:
         face: clicked face.
-        target: part that the face shall belong to; NO_TARGET for a negative click.
-        avoid: part that the face shall not belong to; NO_TARGET for a positive click.
+        target: part that the face must belong to; NO_TARGET for a negative click.
+        avoid: part that the face must not belong to; NO_TARGET for a positive click.
         is_new: the target is a part that no face had before.
     """
 
@@ -42,7 +42,7 @@ class ClickConstraint:
 
     @property
     def splits_part(self) -> bool:
-        """Whether something of the part that holds the face shall stay what it was."""
+        """Whether a share of the part that holds the face must stay."""
         return self.is_new or self.target == NO_TARGET
 
     @property
@@ -77,7 +77,7 @@ class ClickRegions:
         surface: geometry.
         tree: nested segments.
         superfaces: touching pieces.
-        config: how much a division leaves at least.
+        config: smallest share that a division leaves.
     """
 
     surface: Surface
@@ -97,11 +97,11 @@ def resolve_clicks(
     Args:
         clicks: as the reviewer made them.
         num_parts: parts of the partition shown.
-        not_object_part: part already set aside as no object, or None.
+        not_object_part: background part so far, or None.
         first_new: lowest id that no face has; `num_parts` when None.
 
     Returns:
-        The constraints in order, and the part set aside after these clicks.
+        The constraints in order, and the background part after these clicks.
 
     Raises:
         ValueError: a click names a part that was not shown.
@@ -132,7 +132,7 @@ def resolve_clicks(
 def renumber_clicks(
     edited: EditedPartition, clicks: Sequence[Click], background: int | None
 ) -> tuple[list[Click], int | None]:
-    """Clicks under the ids that parts have after merges, and the background part.
+    """Renumber clicks to the ids after merges, and find the background part.
 
     Args:
         edited: the partition after merges and splits.
@@ -149,7 +149,7 @@ def renumber_clicks(
 
 
 class Refiner:
-    """Labels under change, with the constraints that must hold.
+    """Labels during refinement, with the constraints that must hold.
 
     Args:
         labels: (F,) int part ids.
@@ -173,7 +173,7 @@ class Refiner:
         """Make one constraint true.
 
         Args:
-            constraint: what shall hold.
+            constraint: what must hold.
             probability: (F,) of the part that the clicked point lies in.
         """
         current = int(self.labels[constraint.face])
@@ -190,7 +190,7 @@ class Refiner:
     def _find_best_region(self, constraint: ClickConstraint, probability: FloatArray) -> BoolArray:
         """Largest expected IoU with the clicked part among all allowed regions.
 
-        A region that leaves only a fragment of a part that shall be divided is taken as a last
+        A region that leaves only a fragment of a part to be divided is used as a last
         resort.
         """
         inside = self.labels == self.labels[constraint.face]
@@ -214,7 +214,7 @@ class Refiner:
     ) -> list[BoolArray]:
         """Nested segments and the probable region, within one part and in one touching piece.
 
-        Pieces elsewhere stay, however probable: nobody pointed at them.
+        Pieces elsewhere stay, whatever their probability: no click is on them.
         """
         likely = inside & (probability > 0.5)
         segments = [inside & (ids == ids[constraint.face]) for ids in self.tree.levels]
@@ -226,7 +226,7 @@ class Refiner:
     def _is_allowed(
         self, region: BoolArray, inside: BoolArray, constraint: ClickConstraint
     ) -> bool:
-        """Whether a region contradicts no click and is no mere renaming of a part."""
+        """Whether a region contradicts no click and does more than rename a part."""
         if constraint.splits_part and region.sum() == inside.sum():
             return False
         for other in self.constraints:
@@ -246,7 +246,7 @@ class Refiner:
         return region
 
     def _select_connected_piece(self, region: BoolArray, face: int) -> BoolArray:
-        """The touching piece of a region round a face, over edges and gaps."""
+        """The connected piece of a region around a face, over edges and gaps."""
         superfaces = self.superfaces
         is_in = sum_by(superfaces.of_face, region.astype(np.float64), superfaces.count) > 0
         joined = label_components(
@@ -279,12 +279,12 @@ class Refiner:
 def collect_fixed_constraints(
     labels: IntArray, anchors: Sequence[int], constraints: Sequence[ClickConstraint]
 ) -> list[ClickConstraint]:
-    """What clicks of earlier rounds settled, as constraints that hold already.
+    """Constraints of earlier rounds' clicks, which hold already.
 
     Args:
         labels: (F,) int part ids before this round's clicks.
-        anchors: faces that earlier clicks named.
-        constraints: of this round; a face that is clicked again is settled no more.
+        anchors: faces that earlier clicks fixed.
+        constraints: of this round; a face that is clicked again is no longer fixed.
     """
     clicked = {constraint.face for constraint in constraints}
     return [
@@ -310,7 +310,7 @@ def refine_labels(
         probability_of: (F,) probability of the part that a constraint's point lies in.
         regions: to choose from.
         background_part: part id for what is not the object, or None.
-        fixed: from `collect_fixed_constraints`; they go on holding.
+        fixed: from `collect_fixed_constraints`; they keep holding.
 
     Returns:
         The new partition; surviving parts keep their ids, but a vacated id goes to the newest.
@@ -327,7 +327,7 @@ def refine_labels(
 def follow_part_ids(
     edited: EditedPartition, refined: RefinedPartition, constraints: Sequence[ClickConstraint]
 ) -> tuple[dict[int, int], set[int]]:
-    """Where shown ids went in the end, and which parts a person settled."""
+    """Map shown ids to final ids, and find the parts that a person changed."""
     merged_ids = {
         old: refined.id_map[at] for old, at in edited.merged_into.items() if at in refined.id_map
     }
@@ -344,13 +344,13 @@ def refined_partition(
     touched: set[int],
     areas: FloatArray,
 ) -> Partition:
-    """A refined partition with how sure it is of each part.
+    """A refined partition with its confidence per part.
 
     Args:
         shown: (F,) int part ids before.
         edited: after merges and splits.
         refined: after clicks.
-        touched: ids after clicks of the parts that a person settled.
+        touched: ids after clicks of the parts that a person changed.
         areas: (F,) float64 face areas.
     """
     confidence = update_confidence(shown, refined.labels, touched, areas)

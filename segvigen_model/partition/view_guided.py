@@ -1,7 +1,7 @@
-"""A painted view on the surface: which faces it shows, and clicks that say the same.
+"""Partition by a painted view: the faces that it shows, and clicks derived from it.
 
-Guided mode trusts the painted view where it shows something; what it hides follows from the patch
-network, asked once for every painted part, and from the flow model's colours.
+Where the view shows a face, its colour decides. Hidden faces follow the patch network, with one
+prediction per painted part, and the flow model's colours.
 Departs from paper: there the colours alone decide, on the visible side too.
 """
 
@@ -87,7 +87,7 @@ def count_seen_labels(
 
     Args:
         faces: (P, P) int face under each pixel, -1 = none.
-        part_map: (S, S, 3) uint8; looked up at the nearest pixel when S is not P.
+        part_map: (S, S, 3) uint8; sampled at the nearest pixel when S is not P.
         palette: (K, 3) uint8 part colours.
         num_faces: F.
         tolerance: RGB steps; anything further from all part colours is background.
@@ -109,7 +109,7 @@ def count_seen_labels(
 def derive_clicks(
     counts: FloatArray, centers: FloatArray, config: GuidedConfig
 ) -> list[tuple[IntArray, IntArray]]:
-    """Clicks that say what the painted view shows.
+    """Derive clicks from the painted view.
 
     Args:
         counts: (A, K) pixels of each part on each patch.
@@ -159,7 +159,7 @@ def find_unclaimed_parts(
         counts: (A, K) pixels of each painted part on each patch.
         logits: (A, K) logits of each painted part.
         superfaces: patches.
-        embedding: what the patch network read.
+        embedding: encoded patches.
         config: of the segmenter.
 
     Returns:
@@ -183,13 +183,13 @@ def partition_by_view(
     surface: Surface,
     config: SegmenterConfig,
 ) -> Partition:
-    """Partition an asset after a painted view.
+    """Partition an asset by a painted view.
 
     Args:
         seen: (F, K) pixels of each painted part on each face.
         flow_labels: (F,) int, the part whose colour the flow model gave each face.
         superfaces: patches.
-        embedding: what the patch network read.
+        embedding: encoded patches.
         surface: geometry.
         config: of the segmenter.
 

@@ -1,7 +1,7 @@
-"""Superfaces: the smallest pieces that get labels, and who touches whom.
+"""Superfaces: the smallest pieces that get labels, and their adjacency.
 
-Pieces touch over shared edges or, in meshes made of loose components, through small gaps; a
-fragment that touches nothing reaches to what is nearest.
+Pieces touch over shared edges or, between connected components, over small gaps. A fragment that
+touches nothing is joined to the nearest patch.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from segvigen_model.types import FloatArray, IntArray
 
 @dataclass(frozen=True, slots=True)
 class Superfaces:
-    """The smallest pieces that labels are given to, and which of them touch.
+    """The smallest pieces that get labels, and which of them touch.
 
     Attributes:
         of_face: (F,) int64 dense superface id per face.

@@ -1,8 +1,7 @@
-"""Patches: small, even pieces of a surface, and what geometry says of each.
+"""Patches: small, even pieces of a surface, the tokens of the patch network.
 
-A patch is to the patch network (patch_network.py) what a token is to a transformer. Patches are
-about equally large wherever the surface is smooth, because parts of scans and generated meshes
-often end where no fold is; no patch crosses a component or a material.
+Patches have about equal area where the surface is smooth, because parts of scans and generated
+meshes often end where there is no fold. No patch crosses a component or a material.
 """
 
 from __future__ import annotations
