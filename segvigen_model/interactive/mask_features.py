@@ -71,7 +71,7 @@ def compute_mask_features(prediction: ClickPrediction, proposals: MaskProposals)
 def _compute_crop_features(
     prediction: ClickPrediction, masks: BoolArray, areas: FloatArray
 ) -> list[FloatArray]:
-    """Average logits of all crops inside each mask; how much the crop shows and what it cuts off."""
+    """Average logits of all crops in each mask; what the crop shows and what it cuts off."""
     left, right = prediction.region_graph.pairs.T
     chance, size = expit(prediction.shared_logits), masks @ areas
     claimed, hit = float(areas @ chance), masks @ (areas * chance)
@@ -140,7 +140,7 @@ def _compute_fold_features(region_graph: RegionGraph, masks: BoolArray) -> list[
 def _compute_affinity_features(
     region_graph: RegionGraph, masks: BoolArray, areas: FloatArray, positive: IntArray
 ) -> list[FloatArray]:
-    """Affinity with the clicks, within the mask, across its border; its loosest and nearest patch."""
+    """Affinity with the clicks, within the mask, across its border; its extreme patches."""
     size = masks @ areas
     rest = _compute_rest(size)
     to_mask = (masks * areas) @ region_graph.affinity

@@ -29,7 +29,7 @@ MIN_AREA = 1e-6  # share of the surface
 
 @dataclass(frozen=True, slots=True)
 class RegionGraph:
-    """Region adjacency graph of an object's patches, with what mask proposals need before any click.
+    """Region adjacency graph of an object's patches, as mask proposals need it.
 
     Attributes:
         areas: (A,) float64 shares of the surface.

@@ -84,8 +84,8 @@ def select_best_masks(predictions: Sequence[ClickPrediction]) -> list[tuple[floa
         predictions: of all crops of one object.
 
     Returns:
-        Per crop the predicted IoU, comparable between crops, and (A,) bool of the crop's patches. The
-        mask has the positive patches and lacks the negative ones.
+        Per crop the predicted IoU, comparable between crops, and (A,) bool of its patches. The mask
+        has the positive patches and lacks the negative ones.
     """
     found = [propose_masks(prediction) for prediction in predictions]
     features = [compute_mask_features(*each) for each in zip(predictions, found, strict=True)]
@@ -100,7 +100,7 @@ def select_best_masks(predictions: Sequence[ClickPrediction]) -> list[tuple[floa
 
 
 def select_mask(predictions: Sequence[ClickPrediction]) -> tuple[int, BoolArray]:
-    """The best mask of all crops: the number of its prediction, and (A,) bool of that crop's patches."""
+    """The best mask of all crops: the number of its prediction, and (A,) bool of its patches."""
     best = select_best_masks(predictions)
     number = find_highest_predicted_iou(best)
     return number, best[number][1]

@@ -1,7 +1,7 @@
 """Probability of clicked parts on every face: the flow model's masks beside the patch network.
 
-All parts of one request share one batch of masks. A flow model with a high fusion weight decides alone;
-otherwise crops around the positive clicks are read as well.
+All parts of one request share one batch of masks. A flow model with a high fusion weight decides
+alone; otherwise crops around the positive clicks are used as well.
 """
 
 from __future__ import annotations

@@ -53,7 +53,7 @@ def combine_mask_consensus(
         config: weight of the masks.
 
     Returns:
-        (A, A) logits: weighted mean of the network's logits and the logits of the share of masks. The
+        (A, A) logits: weighted mean of the network's logits and those of the share of masks. The
         network's alone where no mask holds a patch.
     """
     both = memberships.T @ memberships
