@@ -36,7 +36,7 @@ _ARRAYS = ("coords", "latent_coords", "shape_slat", "tex_slat", "base_color", "f
 
 
 class CorruptBlob(SegvigenError):
-    """Stored bytes are not what their key promises."""
+    """Stored bytes are not of the form that their key requires."""
 
 
 def encoding_to_bytes(encoding: Encoding) -> bytes:

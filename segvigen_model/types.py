@@ -164,7 +164,7 @@ class Encoding:
 
 
 class ClickKind(StrEnum):
-    """What a reviewer said with a point."""
+    """What a reviewer's click means."""
 
     BELONGS = "belongs"  # this point belongs to part `part`
     NEW_PART = "new_part"  # this point belongs to a part that is not there yet
@@ -178,10 +178,10 @@ class Click:
     Attributes:
         face: index into AssetMesh.faces.
         xyz: (3,) float64, mesh frame, on that face.
-        kind: what was said.
+        kind: its meaning.
         part: part id for BELONGS (ids of the proposal that was shown), else -1.
         group: clicks of kind NEW_PART with the same group make one new part.
-        is_positive: False says "this point does NOT belong to `part`" (only with BELONGS).
+        is_positive: False means "this point does NOT belong to `part`" (only with BELONGS).
     """
 
     face: int
@@ -226,10 +226,10 @@ class PartTable:
 
 @dataclass(frozen=True, slots=True)
 class RefinementState:
-    """What reviewers have settled, and how part ids moved in the last round.
+    """What reviewers have fixed, and how part ids moved in the last round.
 
     Attributes:
-        anchor_faces: (K,) int, ascending: faces that clicks of all rounds settled. They keep their
+        anchor_faces: (K,) int, ascending: faces that clicks of all rounds fixed. They keep their
             part unless they are clicked again.
         background_part: part that is no part of the object (support, backdrop), or None.
         id_map: part id before the last round -> id in this proposal. Parts that vanished are
@@ -253,7 +253,7 @@ class Proposal:
         part_confidence: (P,) float32, 0..1; 1 where a person clicked.
         confidence: 0..1, the IoU to be expected of a part, area-weighted mean.
         parts: names, categories and colours of the P parts; `PartTable.plain` when left out.
-        refinement: what reviewers settled; empty in a first proposal.
+        refinement: what reviewers fixed; empty in a first proposal.
         checkpoint: sha256 of the checkpoint that made it, "" = none.
         num_draws: independent draws that voted, 0 = none.
         fallbacks: what could not be done as asked, e.g. "geometry_only".

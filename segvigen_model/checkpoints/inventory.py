@@ -1,7 +1,7 @@
 """What a folder of released weights holds, what it lacks, and whose licences apply.
 
 Reads headers only: names and shapes are compared with networks built without memory, gigabytes
-stay on disk (unless file hashes are asked for). Nothing found wrong raises; it is a row.
+stay on disk (unless file hashes are requested). Nothing found wrong raises; it is a row.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ class WeightsRow:
         detail: parameters and tensors, or what is wrong and what to do.
         licence: whose terms apply.
         path: where it lies, when it is there.
-        sha256: of the file, when asked for.
+        sha256: of the file, on request.
     """
 
     name: str
@@ -246,7 +246,7 @@ def _list_module_shapes(module: nn.Module) -> _Shapes:
 
 
 def _compare_shapes(found: Mapping[str, tuple[int, ...]], wanted: _Shapes) -> str:
-    """Say the size, or raise with the first differences."""
+    """Return the size, or raise with the first differences."""
     differing = sorted(k for k in found.keys() | wanted.keys() if found.get(k) != wanted.get(k))
     if differing:
         parts = [f"{k} {found.get(k, 'absent')}" for k in differing[:MAX_NAMED]]

@@ -1,6 +1,6 @@
 """Whole models on disk: a folder with `model.safetensors` and `config.json`, nothing executable.
 
-Weights may be stored in half precision; they compute in float32 unless asked otherwise. A file
+Weights may be stored in half precision; they compute in float32 unless requested otherwise. A file
 that does not fit says which tensors and what to do. `sha256` names the weights file. A folder may
 hold a patch network of its own, `patches.safetensors`; without one the shipped one serves.
 """

@@ -285,7 +285,7 @@ def _load_flow(path: Path, half: bool, device: str) -> tuple[SegmentationFlow, T
 
 
 def _load_image_tokenizer(files: OfficialFiles, device: str) -> tuple[ImageTokenizer | None, str]:
-    """Load DINOv3 where it is at hand; its absence is told when an asset is encoded."""
+    """Load DINOv3 where it is present; its absence is reported when an asset is encoded."""
     near = files.segvigen.parent, files.segvigen.parent.parent, files.trellis, files.trellis.parent
     try:
         return load_tokenizer(find_image_model(*near), device), "dinov3-vitl16"

@@ -81,7 +81,7 @@ def build_network(name: str, args: Mapping[str, Any]) -> nn.Module:
 
 @contextmanager
 def _name_config_errors(name: str) -> Iterator[None]:
-    """Say which config is wrong where a size is absent or no number."""
+    """Raise naming the config is wrong where a size is absent or no number."""
     try:
         yield
     except (KeyError, TypeError, ValueError) as err:

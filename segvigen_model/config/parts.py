@@ -48,7 +48,7 @@ class AutoPromptConfig:
 
 @dataclass(frozen=True, slots=True)
 class MaskVotingConfig:
-    """Mask-consensus affinity: what the masks of tried clicks say of two patches.
+    """Mask-consensus affinity: agreement of automatic clicks' masks on two patches.
 
     Attributes:
         share_range: the share of common masks is clipped to this before its logit is taken.

@@ -46,7 +46,7 @@ class ComponentConfig:
         gap_fold: how strongly two components that merely touch are separate; 1 = surely.
         fragment_share: components below this share are no parts of their own; PartSAM's rule.
         single_shell_share: share of one component from which a mesh counts as a single shell, a
-            scan or a fused surface, in which connectivity says nothing.
+            scan or a fused surface, where connectivity carries no information.
     """
 
     contact_cell: Positive = 1 / 96

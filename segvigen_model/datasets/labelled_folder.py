@@ -34,7 +34,7 @@ class LabelledObject:
     Attributes:
         name: its id.
         mesh: as it is, or fused.
-        labels: (F,) int32 true parts; -1 where nobody said (any negative label of the file).
+        labels: (F,) int32 true parts; -1 where unlabelled (any negative label of the file).
         surface: geometry of the mesh.
     """
 
@@ -91,12 +91,12 @@ def choose_rows(folder: Path, split: str | None, limit: int | None) -> list[dict
 
 
 def get_row_name(row: Row) -> str:
-    """An object's id, or what else tells it apart."""
+    """An object's id, or another distinguishing text."""
     return str(row.get("id", row.get("glb", "object without id")))
 
 
 def load_object(folder: Path, row: Row, labels: str, surface: str) -> LabelledObject:
-    """Load one object, fused when asked.
+    """Load one object, fused on request.
 
     Args:
         folder: holds `manifest.jsonl`.
@@ -105,7 +105,7 @@ def load_object(folder: Path, row: Row, labels: str, surface: str) -> LabelledOb
         surface: of SURFACES.
 
     Raises:
-        SegvigenError: it cannot be used; the message says why.
+        SegvigenError: it cannot be used; the message gives the reason.
     """
     try:
         mesh, face_labels = load_labelled(folder, dict(row), labels)
@@ -119,7 +119,7 @@ def load_object(folder: Path, row: Row, labels: str, surface: str) -> LabelledOb
 def wrap_labelled_mesh(
     name: str, mesh: AssetMesh, face_labels: IntArray, surface: str
 ) -> LabelledObject:
-    """Wrap a labelled mesh, fused when asked; see `load_object`."""
+    """Wrap a labelled mesh, fused on request; see `load_object`."""
     made = LabelledObject(name, mesh, np.maximum(face_labels, UNLABELLED), measure_surface(mesh))
     if not made.areas.sum() > 0:
         raise AssetRejected("no_labelled_area", f"{name}: no face has both area and a label >= 0")

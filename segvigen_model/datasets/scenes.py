@@ -4,7 +4,7 @@
         --licence CC0-1.0 --category furniture
 
 Adds to the folder that is there; a file that was taken before, or that looks like an object of
-another folder (`--unlike`), is left out. Every file left out is told with its reason.
+another folder (`--unlike`), is left out. Every file left out is listed with its reason.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ log = logging.getLogger(__name__)
 
 
 class NotAnObject(SegvigenError):
-    """A scene that does not make a labelled object; says why."""
+    """A scene that does not make a labelled object; the message gives the reason."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -45,7 +45,7 @@ class Change:
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """What two runs say together.
+    """What two runs measured together.
 
     Attributes:
         changes: "interactive|iou@1" and the like -> both runs.
@@ -88,7 +88,7 @@ def read_results(file: Path) -> dict[str, Result]:
 
 
 def check_comparable(before: Result, settings: Mapping[str, Any], most_clicks: int) -> None:
-    """See that a run with these settings asks the questions of an earlier one.
+    """Check that a run with these settings asks the questions of an earlier one.
 
     Args:
         before: the earlier run.

@@ -2,7 +2,7 @@
 
 Scores are area-weighted on faces, means over parts (clicks) or objects (full), with 95 % intervals
 over objects. Two regimes: the meshes as they are, and fused to a single shell each. An
-object that cannot be used is counted and told, and the run goes on.
+object that cannot be used is counted and reported, and the run continues.
 """
 
 from __future__ import annotations
@@ -51,7 +51,9 @@ VIEW_PIXELS = 256  # of the painted view
 MAX_ERROR_CLICKS = 10
 TARGETS = (0.8, 0.9)
 FULL_MARGINS = ("miou_matched", "miou_best")
-ORACLE = "voronoi, one click a part"  # it is told where the parts are: shown, never the bar
+ORACLE = (
+    "voronoi, one click a part"  # it knows where the parts are: shown, never the baseline to beat
+)
 
 log = logging.getLogger(__name__)
 
@@ -79,7 +81,7 @@ class ObjectScores:
     Attributes:
         name: its id.
         identity: weights, algorithm and configuration that answered (`Segmenter.identity`).
-        num_parts: parts that were asked for; 0 when the object was refused.
+        num_parts: parts that were requested; 0 when the object was refused.
         values: dotted name -> numbers.
         refusals: why something could not be measured.
     """
@@ -226,7 +228,7 @@ def summarize_results(results: Sequence[ObjectScores], protocol: Protocol) -> di
     table = ObjectMeans([scores.values for scores in measured], protocol.seed)
     report = nest_values({name: table.compute_mean(name) for name in table.names})
     judged = [name for name in table.names if not name.startswith("seconds")]
-    has_intervals = len(measured) > 1  # one object says nothing about others
+    has_intervals = len(measured) > 1  # one object does not stop the others
     return {
         **report,
         "intervals": nest_values({n: table.compute_interval(n) for n in judged if has_intervals}),

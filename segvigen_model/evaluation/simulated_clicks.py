@@ -1,7 +1,7 @@
 """Simulated annotators: seeded points on a part (the paper's protocol), and error-region clicks.
 
 The paper samples positive points on the part's surface and asks with the first 1..N of them. The
-error-region annotator looks at the largest wrong region and clicks its middle, with its sign.
+error-region annotator finds the largest wrong region and clicks its middle, with its sign.
 """
 
 from __future__ import annotations

@@ -21,9 +21,9 @@ from segvigen_model.types import BoolArray, Click, ClickKind, FloatArray, IntArr
 TARGETS = (0.8, 0.9)
 MIN_REGION = 0.0005  # share of the surface; on a sheet of 1536 pixels about 10 x 10 pixels
 MIN_PURITY = 0.8  # share of a shown part inside one true part that makes it a piece of that part
-NUM_NEW_PARTS = 3  # labels "new part" that the desk offers in one round
+NUM_NEW_PARTS = 3  # labels "new part" that the label config offers in one round
 
-# labels shown, clicks, settled faces -> the next proposal
+# labels shown, clicks, fixed faces -> the next proposal
 Refine = Callable[[IntArray, Sequence[Click], Sequence[int]], Proposal]
 
 
@@ -33,7 +33,7 @@ class PersonRules:
 
     Attributes:
         actions_per_round: so many of the worst parts are served before looking again.
-        max_rounds: looks at one object.
+        max_rounds: reviews of one object.
         max_actions: given to one part before it is left alone.
         good_iou: a part this good needs nothing.
     """

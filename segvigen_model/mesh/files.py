@@ -24,7 +24,7 @@ def load_mesh_file(path: Path, limits: MeshLimits = MeshLimits()) -> AssetMesh: 
         The mesh, mesh frame.
 
     Raises:
-        AssetRejected: a file cannot be read or cannot be used; `reason` says why.
+        AssetRejected: a file cannot be read or cannot be used; `reason` is the cause.
     """
     try:
         data = path.read_bytes()

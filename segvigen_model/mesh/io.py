@@ -40,7 +40,7 @@ def load_mesh(
         The mesh, mesh frame.
 
     Raises:
-        AssetRejected: the file cannot be used; `reason` says why.
+        AssetRejected: the file cannot be used; `reason` is the cause.
     """
     kind = suffix.lstrip(".").lower()
     files = side_files or {}

@@ -157,7 +157,7 @@ def draw_colorings(
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Request:
-    """What a flow is asked for.
+    """What a flow is requested.
 
     Attributes:
         task: which answer.

@@ -46,7 +46,7 @@ def on_device(module: _Module, device: torch.device | str) -> Iterator[_Module]:
 
 
 def is_offload_needed(device: torch.device | str, needed_bytes: int = DIRECT_COPY_BYTES) -> bool:
-    """Say whether a CUDA device has too little free memory to hold all networks at once."""
+    """Return whether a CUDA device has too little free memory to hold all networks at once."""
     target = torch.device(device)
     if target.type != "cuda":
         return False

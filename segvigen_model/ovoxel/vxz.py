@@ -1,7 +1,7 @@
 """The .vxz file: voxels in octree chunks with byte attributes, every option of the format.
 
 "VXZ", a zero, the header's length (big endian), a JSON header, then the chunks' streams. The
-reader takes nothing on trust: offsets, counts and decompressed sizes are checked, and any damage
+reader trusts nothing: offsets, counts and decompressed sizes are checked, and any damage
 raises `CorruptVxz`.
 """
 

@@ -75,7 +75,7 @@ def _decompress_limited(data: bytes, compression: str, max_size: int) -> bytes:
 def _expand_zstd(data: bytes, max_size: int) -> bytes:
     zstd = _import_zstd()
     try:
-        # The library takes the announced size at once, so it is looked at first.
+        # The library takes the announced size at once, so it is checked first.
         announced = zstd.frame_content_size(data)
         if announced < 0 or announced > max_size:
             raise CorruptVxz(f"a zstd stream announces {announced} bytes, not up to {max_size}")

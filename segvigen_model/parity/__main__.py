@@ -1,7 +1,7 @@
 """`python -m segvigen_model.parity DIR`: compare with every golden set in DIR, print a table.
 
 Exit code 0 when all quantities are within tolerance, 1 when one is not, 2 when DIR holds no set.
-Folders that are no known set, and quantities that a set lacks, are told and do not fail.
+Folders that are no known set, and quantities that a set lacks, are reported and do not fail.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def _find_runner(folder: Path) -> Runner | None:
 
 
 def find_unknown_folders(root: Path) -> list[ParityRow]:
-    """Tell the folders below `root` that are no golden set of a known name."""
+    """Report the folders below `root` that are no golden set of a known name."""
     if _find_runner(root) is not None:
         return []
     return [

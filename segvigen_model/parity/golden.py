@@ -67,7 +67,7 @@ class Golden:
     def compare_close(
         self, name: str, found: Tensor, tolerance: float, key: str | None = None
     ) -> ParityRow:
-        """Compare with the output `key` (default: `name`); told when the set has none."""
+        """Compare with the output `key` (default: `name`); reported when the set has none."""
         wanted = self.outputs.get(key or name)
         if wanted is None:
             return make_left_out_row(self._resolve_name(name), "not in this set")
@@ -75,7 +75,7 @@ class Golden:
         return make_row(self._resolve_name(name), compute_worst_error(found, wanted), tolerance)
 
     def list_left_over(self) -> list[ParityRow]:
-        """Tell the outputs that nothing was compared with."""
+        """Report the outputs that nothing was compared with."""
         names = sorted(set(self.outputs) - self.compared)
         return [make_left_out_row(self._resolve_name(name), "unknown output") for name in names]
 

@@ -29,7 +29,7 @@ def _run_on_both_backends(run: Runner) -> Runner:
 
 
 def _explain_missing_spconv() -> str:
-    """Say why the other backend cannot run; empty when it can. A broken wheel must not crash."""
+    """Reason why the other backend cannot run; empty if it can. A broken wheel must not crash."""
     try:
         importlib.import_module("spconv.pytorch")
     except (ImportError, OSError, RuntimeError) as err:

@@ -26,7 +26,7 @@ from segvigen_model.types import AssetMesh, BoolArray, ByteArray, FloatArray, In
 OFFICIAL_CAMERA = Camera((-0.9338021874427795, 0.2755555510520935, 1.7470210790634155))
 OFFICIAL_PIXELS = 512
 SUPERSAMPLES = 2  # per pixel and axis
-MAX_LAYERS = 8  # transparent layers that are looked through
+MAX_LAYERS = 8  # transparent layers that are seen through
 
 
 def render_view(

@@ -1,8 +1,8 @@
-"""The official scripts' light on an asset, without path tracing: many distant lamps with shadows.
+"""The official scripts' light on an asset, without path tracing: many distant lights with shadows.
 
 Numbers are those of data_toolkit/bpy_render.py in Nelipot-Lee/SegviGen (MIT), Blender's axes turned
-to glTF's. The overhead area lamp is split into points; each lamp has one shadow map. The grey
-world and the highlights' roll-off are fitted by eye on the picture that the authors ship.
+to glTF's. The overhead area light is split into points; each light has one shadow map. The grey
+background and the highlights' tone mapping are fitted by eye on the picture that the authors ship.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from segvigen_model.types import FloatArray
 
 POINT_LIGHT = (4.0, 6.0, -1.0)
 POINT_INTENSITY = 1000.0 / (4.0 * math.pi)
-AREA_HEIGHT, AREA_SIDE = 10.0, 25.0  # Blender's default area lamp of 0.25, scaled by 100
+AREA_HEIGHT, AREA_SIDE = 10.0, 25.0  # Blender's default area light of 0.25, scaled by 100
 AREA_RADIANCE = 10_000.0 / (math.pi * AREA_SIDE**2)
-AREA_SPLITS = 6  # per axis; even, so that no lamp stands straight above (its map has no "up")
+AREA_SPLITS = 6  # per axis; even, so that no light is straight above (its map has no "up")
 ENVIRONMENT_RADIANCE = 0.05
 REFLECTANCE = 0.04  # of a rough dielectric, added to its colour
 TONE_MAPPING = 0.9  # display light = x / (1 + ROLL_OFF x), for the official filmic view
@@ -35,8 +35,8 @@ class Light:
     """Light that comes from one direction.
 
     Attributes:
-        direction: (3,) float64 unit vector towards the lamp, unit frame.
-        irradiance: on a face that looks at it.
+        direction: (3,) float64 unit vector towards the light, unit frame.
+        irradiance: on a face towards it.
     """
 
     direction: FloatArray
@@ -44,7 +44,7 @@ class Light:
 
 
 def build_official_lights() -> tuple[Light, ...]:
-    """All lamps, seen from the unit cube's centre."""
+    """All lights, seen from the unit cube's centre."""
     lights = [_make_point_light(np.array(POINT_LIGHT), POINT_INTENSITY)]
     side = AREA_SIDE / AREA_SPLITS
     for i in range(AREA_SPLITS):
@@ -92,7 +92,7 @@ def _make_point_light(place: FloatArray, intensity: float) -> Light:
 def _compute_visibility(
     points: FloatArray, direction: FloatArray, triangles: FloatArray
 ) -> FloatArray:
-    """(N,) 1.0 where nothing stands between a point and the lamp, else 0.0."""
+    """(N,) 1.0 where nothing stands between a point and the light, else 0.0."""
     x, y, z = (SHADOW_DISTANCE * direction).tolist()
     angle = 2.0 * math.degrees(math.atan(SHADOW_EXTENT / 2 / SHADOW_DISTANCE))
     camera = Camera((x, y, z), angle)

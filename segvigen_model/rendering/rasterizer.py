@@ -23,7 +23,7 @@ PEEL_GAP = 1e-9  # relative step in inverse depth that separates two layers
 
 @dataclass(frozen=True, slots=True)
 class Camera:
-    """A perspective camera that looks at the unit cube's centre, Y up.
+    """A perspective camera directed at the unit cube's centre, Y up.
 
     Attributes:
         position: unit frame; not straight above or below the centre.

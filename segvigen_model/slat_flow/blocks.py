@@ -111,7 +111,7 @@ class SelfAttention(nn.Module):
     def forward(self, x: Tensor, layout: TokenLayout, only_kept: bool) -> Tensor:
         """(T, C) -> (T, C), or (K, C) for the kept rows only."""
         if only_kept and layout.kept is not None:
-            # All tokens are looked at, but only the kept ones look.
+            # All tokens are attended to, but only the kept ones attend.
             channels = x.shape[1]
             weight, bias = self.to_qkv.weight, self.to_qkv.bias
             q = _split_heads(

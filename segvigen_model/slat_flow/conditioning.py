@@ -20,7 +20,7 @@ NUM_CLICK_SLOTS = 10
 
 
 class Task(IntEnum):
-    """What the flow is asked for."""
+    """What the flow is requested."""
 
     INTERACTIVE = 0
     FULL = 1

@@ -128,7 +128,7 @@ def load_tokenizer(source: str | Path, device: str = "cpu") -> ImageTokenizer:
 
 
 def find_image_model(*places: Path) -> str:
-    """Say where DINOv3 lies: a folder of its name in one of `places`, the hub's cache, or a name.
+    """Find DINOv3: a folder of its name in one of `places`, the hub's cache, or a name.
 
     Args:
         places: folders to look into, first come, first served.

@@ -57,7 +57,7 @@ class FlowInputs:
         order: (T2 + K,) int64, brings those rows into per-asset order.
         layout: the packed tokens.
         context: condition keys and values.
-        null_context: the same of the empty condition, for guidance; None when not asked for.
+        null_context: the same of the empty condition, for guidance; None when not requested.
         task: (B,) int64 or None.
     """
 

@@ -1,4 +1,4 @@
-"""What the transformer is asked in training: clicks and a mask, a palette, a painted view.
+"""Training tasks of the transformer: clicks and a mask, a palette, a painted view.
 
 Every question is drawn from a labelled voxel sample; answers are colourings (colorings.py).
 """
@@ -33,7 +33,7 @@ class Question:
     """One training question.
 
     Attributes:
-        task: what is asked.
+        task: its task.
         target: (N, 6) texture features of the answer.
         clicks: slots, or none.
         t: time of the flow, 0..1.

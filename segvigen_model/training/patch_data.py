@@ -120,7 +120,7 @@ def make_example(
     """Patches of one labelled surface.
 
     Args:
-        surface: geometry, of an object or a look at one.
+        surface: geometry, of an object or a crop of one.
         labels: (F,) int64 dense.
         count: about how many patches.
         config: of the segmenter.
@@ -147,7 +147,7 @@ def make_crop_examples(
     rng: np.random.Generator,
     config: SegmenterConfig,
 ) -> Iterator[PatchExample]:
-    """Looks round clicks on random parts, whatever their size; none where the mesh is too coarse.
+    """Crops around clicks on random parts, whatever their size; none where the mesh is too coarse.
 
     Args:
         surface: geometry of an object.
@@ -172,7 +172,7 @@ def make_crop_examples(
 
 
 def make_file(path: Path, indices: range, options: ExampleOptions) -> None:
-    """Make one shard of objects cut into patches, with looks at each."""
+    """Make one shard of objects cut into patches, with crops of each."""
     packed: dict[str, Any] = {}
     number = 0
     for index in indices:

@@ -1,7 +1,7 @@
 """Whether a tuned checkpoint may take the place of the one that it began with.
 
-Both are asked the same questions about objects that neither learned from. A gain on the data must
-not be paid for elsewhere: shapes made in code stand guard.
+Both answer the same questions about objects that neither was trained on. A gain on the data must
+not be paid for elsewhere: shapes made in code are the regression set.
 """
 
 from __future__ import annotations

@@ -47,7 +47,7 @@ from segvigen_model.types import AssetMesh, BoolArray, Click, FloatArray, IntArr
 CLICK_COUNTS = (1, 2, 3, 5, 10)
 NUM_DRAWN_COUNTS = 3  # of these counts, one of them 1, are drawn for a part
 NUM_CORRECTED_COUNTS = 2  # of these counts are set on errors
-MAX_PARTS = 2  # asked for of one object
+MAX_PARTS = 2  # requested for one object
 MIN_PART_SHARE = 0.001  # of the surface
 NEGATIVE_REACHES = (0.05, 0.2, 3.0)  # longest sides: how near the part wrong points lie
 PROCEDURAL = "made"  # in code

@@ -213,7 +213,7 @@ def _read_primitive(
     attributes = _get_attributes(entry.primitive)
     gltf_material = materials[_get_material_index(entry.primitive)]
     vertices = _read_attribute(source, attributes, "POSITION", (3,))
-    assert vertices is not None  # _attributes asked for it
+    assert vertices is not None  # _attributes requested it
     count = len(vertices)
     normals = _read_attribute(source, attributes, "NORMAL", (3,), count)
     return Piece(

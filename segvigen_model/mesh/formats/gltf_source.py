@@ -1,6 +1,6 @@
 """The outer layer of glTF: GLB chunks, buffers, side files, accessors, each length-checked.
 
-Every number in the JSON is a claim by a stranger: an accessor is read only if its bytes are there,
+No number in the JSON is trusted: an accessor is read only if its bytes are there,
 and a URI is served only from inside the file (`data:`) or, for .gltf, from the given side files.
 """
 
@@ -36,7 +36,7 @@ class GltfSource:
         blob: the GLB's binary chunk, or None.
         side_files: name -> bytes; empty for GLB.
         is_binary: the file is a GLB, which must be complete in itself.
-        buffers: by number, those that were asked for: an inline one is decoded once.
+        buffers: by number, those that were requested: an inline one is decoded once.
     """
 
     header: Mapping[str, Any]
@@ -97,7 +97,7 @@ def parse_header(text: bytes) -> Mapping[str, Any]:
 
 
 def get_item(source: GltfSource, kind: str, index: Any) -> Mapping[str, Any]:
-    """Give `header[kind][index]`, or say which reference is broken."""
+    """Give `header[kind][index]`, or raise naming the broken reference."""
     items = source.header.get(kind, [])
     is_index = isinstance(index, int) and not isinstance(index, bool)
     if not is_index or not isinstance(items, list) or not 0 <= index < len(items):
