@@ -134,7 +134,7 @@ class Session:
             decode_colors(colors, self.encoding.coords, config.palette) for colors in colorings
         )
         draws = np.stack([geometry.relation.labels_to_faces(each) for each in voxel_labels])
-        auto_prompts = geometry.survey
+        auto_prompts = geometry.auto_prompts
         is_alone = config.fusion.are_draws_decisive
         superfaces, affinity_matrix = auto_prompts.coarse() if is_alone else auto_prompts.dense()
         areas = geometry.surface.areas
@@ -200,8 +200,8 @@ class Session:
         labels, state = _what_was_shown(shown, state)
         geometry = self.geometry
         areas = geometry.surface.areas
-        together = same_part_affinity(geometry.reading.affinity_matrix)
-        splitter = Splitter(geometry.atoms, together, areas, self._config.edits)
+        together = same_part_affinity(geometry.embedding.affinity_matrix)
+        splitter = Splitter(geometry.superfaces, together, areas, self._config.edits)
         edited = apply_edits(labels, edits or Edits(), splitter)
         clicks, background_part = renumber_clicks(edited, clicks, state.background_part)
         first_new = int(edited.labels.max(initial=-1)) + 1
@@ -220,7 +220,7 @@ class Session:
             edited.labels,
             constraints,
             lambda constraint: probabilities[constraint.key],
-            ClickRegions(geometry.surface, geometry.tree, geometry.atoms, self._config.edits),
+            ClickRegions(geometry.surface, geometry.tree, geometry.superfaces, self._config.edits),
             background_part,
             fixed,
         )
@@ -279,14 +279,14 @@ class Session:
         partition = partition_by_view(
             seen,
             geometry.relation.labels_to_faces(flow_labels),
-            geometry.atoms,
-            geometry.reading,
+            geometry.superfaces,
+            geometry.embedding,
             geometry.surface,
             self._config,
         )
         return self._with_levels(
             partition,
-            geometry.survey.coarse(),
+            geometry.auto_prompts.coarse(),
             labels_source="view_palette",
             seed=seed,
             num_steps=num_steps,

@@ -31,18 +31,18 @@ class AssetGeometry:
     surface: Surface
     tree: SegmentTree
     crops: MultiScaleCrops
-    survey: AutoPrompts
+    auto_prompts: AutoPrompts
     relation: FaceVoxels
 
     @property
-    def atoms(self) -> Superfaces:
+    def superfaces(self) -> Superfaces:
         """Patches of the whole."""
-        return self.looks.whole.superfaces
+        return self.crops.whole.superfaces
 
     @property
-    def reading(self) -> PatchEmbedding:
+    def embedding(self) -> PatchEmbedding:
         """What the patch network read of the whole."""
-        return self.looks.whole.embedding
+        return self.crops.whole.embedding
 
 
 def measure_asset(
@@ -63,5 +63,5 @@ def measure_asset(
     tree = build_segment_tree(surface, config.regions)
     crops = MultiScaleCrops.build(surface, tree, config, network)
     relation = relate_faces_to_voxels(mesh, surface, encoding, config.transfer)
-    survey = AutoPrompts(surface, tree, crops.whole, config)
-    return AssetGeometry(surface, tree, crops, survey, relation)
+    auto_prompts = AutoPrompts(surface, tree, crops.whole, config)
+    return AssetGeometry(surface, tree, crops, auto_prompts, relation)

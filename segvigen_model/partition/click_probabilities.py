@@ -101,9 +101,9 @@ def _probability(
 ) -> FloatArray:
     on_faces = geometry.relation.average_to_faces(mask)
     crops = (
-        (geometry.looks.whole,)
+        (geometry.crops.whole,)
         if config.fusion.is_mask_decisive
-        else geometry.looks.select(part.faces[part.is_positive])
+        else geometry.crops.select(part.faces[part.is_positive])
     )
     return predict_part_probability(crops, part.faces, part.is_positive, on_faces, config)
 

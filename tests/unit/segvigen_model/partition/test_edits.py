@@ -50,8 +50,8 @@ def test_groups_that_share_a_part_become_one():
 def known(table, segmenter):
     mesh, parts = table
     geometry = segmenter.open(mesh).geometry
-    together, areas = same_part_affinity(geometry.reading.affinity_matrix), geometry.surface.areas
-    return parts, Splitter(geometry.atoms, together, areas, segmenter.config.edits)
+    together, areas = same_part_affinity(geometry.embedding.affinity_matrix), geometry.surface.areas
+    return parts, Splitter(geometry.superfaces, together, areas, segmenter.config.edits)
 
 
 def test_a_merge_joins_over_segmented_parts(known):

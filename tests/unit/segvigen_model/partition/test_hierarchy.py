@@ -65,9 +65,9 @@ def test_a_tree_has_one_parent_per_node_and_loses_no_face(labels, first, second)
 def test_learned_borders_make_the_level_below_and_above(table, segmenter):
     mesh, parts = table
     geometry = segmenter.open(mesh).geometry
-    superfaces, areas = geometry.atoms, geometry.surface.areas
+    superfaces, areas = geometry.superfaces, geometry.surface.areas
     together, merging = (
-        same_part_affinity(geometry.reading.affinity_matrix),
+        same_part_affinity(geometry.embedding.affinity_matrix),
         segmenter.config.merging,
     )
     whole = np.zeros(60, np.int32)
