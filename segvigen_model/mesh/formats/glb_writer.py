@@ -96,7 +96,16 @@ def save_parts_glb(mesh: AssetMesh, face_labels: IntArray, colors: ByteArray) ->
 
     Returns:
         The file's bytes. Faces of a part keep their order.
+
+    Raises:
+        ValueError: the labels are not dense, or there is not one colour per part.
     """
+    ids = np.unique(face_labels)
+    if not np.array_equal(ids, np.arange(len(colors))):
+        raise ValueError(
+            f"{len(colors)} colours for part ids {ids.tolist()}; give dense ids from 0 and one "
+            "colour per part"
+        )
     blob = _Blob()
     linear = np.where(colors <= 10, colors / 3294.6, ((colors / 255 + 0.055) / 1.055) ** 2.4)
     numbers = range(len(colors))

@@ -12,7 +12,7 @@ import trimesh
 
 from segvigen_model.mesh.formats.limits import MeshLimits
 from segvigen_model.mesh.formats.pieces import compute_vertex_normals
-from segvigen_model.mesh.io import load_mesh, save_glb
+from segvigen_model.mesh.io import load_mesh, save_glb, save_parts_glb
 
 SHARED = Path(os.environ.get("SEGVIGEN_SHARED", Path(__file__).resolve().parents[6] / "shared"))
 
@@ -242,6 +242,15 @@ def test_save_glb_by_part(box):
     assert len(np.unique(default.vertex_colors, axis=0)) == 3
     with pytest.raises(ValueError, match="12 faces"):
         save_glb(mesh, None, colors)
+
+
+def test_save_parts_glb_wants_dense_labels_and_a_color_each(box):
+    mesh = load_mesh(box.export(file_type="glb"), "glb")
+    labels, colors = np.arange(12) % 3, np.zeros((4, 3), np.uint8)
+    assert len(load_mesh(save_parts_glb(mesh, labels, colors[:3]), "glb").geometry_names) == 3
+    for wrong, table in ((labels, colors), (labels, colors[:2]), (labels - 1, colors[:3])):
+        with pytest.raises(ValueError, match="give dense ids from 0 and one colour per part"):
+            save_parts_glb(mesh, wrong, table)
 
 
 @pytest.mark.skipif(not (SHARED / "data/parts").is_dir(), reason="needs ../shared/data/parts")
