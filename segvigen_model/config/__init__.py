@@ -6,8 +6,8 @@ what names a stored proposal. Functions take the branch that they need as an arg
 
 Three kinds of numbers are no tunables and stay named constants beside their code: the schema of
 the shipped weights (radii, frequencies, levels and columns of features, widths of networks),
-tolerances of arithmetic (epsilons, bounds on iterations), and rules of stored labels, which hold
-where no segmenter is loaded (`partition.hierarchy`).
+tolerances of arithmetic (epsilons, bounds on iterations and on sample points), and rules of stored
+labels, which hold where no segmenter is loaded (`partition.hierarchy`).
 
 The networks were trained with the defaults of `patches`, `components`, `regions` and `proposals`:
 other values there are allowed, and may want networks trained anew. "Share" means share of the

@@ -107,6 +107,14 @@ def test_the_configuration_is_stored_with_the_model(tiny_model, tmp_path):
     assert load_model(tmp_path).config.segmenter == config
 
 
+def test_the_configuration_is_read_without_the_weights(folder, tiny_model):
+    (folder / WEIGHTS_FILE).unlink()
+    assert native.read_config(folder) == tiny_model.config
+    (folder / CONFIG_FILE).write_text("[]")
+    with pytest.raises(CheckpointMismatch, match="has format 'list'"):
+        native.read_config(folder)
+
+
 def test_files_from_before_there_was_a_configuration_are_read(folder):
     edit_header(folder, lambda h: h["model"].pop("segmenter"))
     assert load_model(folder).config.segmenter == SegmenterConfig()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ import pytest
 from segvigen_model import segmenter as segmenter_module
 from segvigen_model.checkpoints import native
 from segvigen_model.checkpoints.weights import hash_file
+from segvigen_model.config import AutoPromptConfig, CropConfig, SegmenterConfig
 from segvigen_model.datasets.labelled_folder import choose_rows, load_object, wrap_labelled_mesh
 from segvigen_model.datasets.procedural import make_asset, primitives
 from segvigen_model.datasets.synthetic_pack import write_object
@@ -46,7 +48,13 @@ def pack(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def segmenter():
-    return Segmenter(build_model("tiny"))
+    """A tiny model that reads no crops of large meshes and tries few clicks, to be quick."""
+    few = SegmenterConfig(
+        crops=CropConfig(max_faces=500),
+        auto_prompts=AutoPromptConfig(num_clicks=4, max_faces=500),
+    )
+    model = build_model("tiny")
+    return Segmenter(replace(model, config=replace(model.config, segmenter=few)))
 
 
 @pytest.mark.parametrize("textured", [False, True])
