@@ -316,7 +316,7 @@ class Session:
                 **provenance,
                 **self._weights,
                 "algorithm": ALGORITHM_VERSION,
-                "config": self._config.about,
+                "config": self._config.summary,
                 "fallbacks": list(partition.notes),
             },
         )

@@ -89,7 +89,7 @@ def read_config(folder: Path) -> ModelConfig:
     """Sizes and the segmenter's configuration of a checkpoint, without its weights.
 
     Raises:
-        CheckpointMismatch: its `config.json` is absent, damaged or wrong.
+        CheckpointMismatch: its `config.json` is damaged or wrong.
     """
     return parse_config(_read_header(folder)["model"])
 

@@ -25,7 +25,7 @@ class CropConfig:
     Attributes:
         shares: of the surface in each crop, largest first.
         num_patches: of a crop.
-        min_gain: patches of a crop by those of the whole there; finer crops only are worth reading.
+        min_gain: patches of a crop by those of the whole there; coarser crops are not read.
         max_faces: of a crop. Above, finding and cutting it takes longer than reading it: seconds
             a click.
     """
@@ -81,7 +81,7 @@ class MaskProposalConfig:
         steps = range(self.num_groups)
         return tuple(self.group_start - self.group_step * step for step in steps)
 
-    def cut_after(self, num_positive: int) -> float:
+    def compute_cut(self, num_positive: int) -> float:
         """Probability at which the plain mask is cut after so many positive clicks."""
         return self.cut - self.cut_drop / math.sqrt(max(num_positive, 1))
 

@@ -30,7 +30,7 @@ class Range:
     high: float = math.inf
     is_open: bool = False
 
-    def holds(self, value: float) -> bool:
+    def contains(self, value: float) -> bool:
         """Whether a value lies inside; never for NaN or infinity."""
         if not math.isfinite(value):
             return False
@@ -66,9 +66,9 @@ def check_fields(config: Any) -> None:
         InvalidConfig: a value has the wrong type or lies outside its range.
     """
     kind = type(config)
-    for name, hint in _hints(kind).items():
+    for name, hint in _list_hints(kind).items():
         place = f"{kind.__name__}.{name}"
-        object.__setattr__(config, name, _checked(getattr(config, name), hint, place))
+        object.__setattr__(config, name, _check_value(getattr(config, name), hint, place))
 
 
 def require(is_met: bool, message: str) -> None:
@@ -90,7 +90,7 @@ def override_settings(config: Config, data: Mapping[str, Any], path: str) -> Con
     """
     if not isinstance(data, Mapping):
         raise InvalidConfig(f"{path} is {data!r}; it must be an object of settings")
-    known = dict(_items(config))
+    known = dict(_list_items(config))
     values = {}
     for name, value in data.items():
         if name not in known:
@@ -105,59 +105,59 @@ def override_settings(config: Config, data: Mapping[str, Any], path: str) -> Con
     return changed
 
 
-def changed_settings(config: Any, default: Any) -> dict[str, Any]:
+def find_changed_settings(config: Any, default: Any) -> dict[str, Any]:
     """The settings that differ from those of another configuration of the same kind, nested.
 
     Lists, not tuples, so that a trip through JSON changes nothing.
     """
     changed: dict[str, Any] = {}
-    for (name, value), (_, usual) in zip(_items(config), _items(default), strict=True):
+    for (name, value), (_, usual) in zip(_list_items(config), _list_items(default), strict=True):
         if value == usual:
             continue
         if is_dataclass(value):
-            changed[name] = changed_settings(value, usual)
+            changed[name] = find_changed_settings(value, usual)
         else:
             changed[name] = list(value) if isinstance(value, tuple) else value
     return changed
 
 
-def _items(config: Any) -> list[tuple[str, Any]]:
+def _list_items(config: Any) -> list[tuple[str, Any]]:
     return [(each.name, getattr(config, each.name)) for each in fields(config)]
 
 
-def _hints(kind: type) -> dict[str, Any]:
+def _list_hints(kind: type) -> dict[str, Any]:
     """Type of every field, with its range."""
     return get_type_hints(kind, include_extras=True)
 
 
-def _checked(value: Any, hint: Any, place: str) -> Any:
-    """A value of the type and in the range that a field wants."""
+def _check_value(value: Any, hint: Any, place: str) -> Any:
+    """A value of the type and in the range of a field."""
     if get_origin(hint) is Annotated:
         kind, limits = get_args(hint)
-        return _checked_number(value, kind, limits, place)
+        return _check_number(value, kind, limits, place)
     if get_origin(hint) is tuple:
-        return _checked_tuple(value, get_args(hint), place)
+        return _check_tuple(value, get_args(hint), place)
     if not isinstance(value, hint):
         raise InvalidConfig(f"{place} is {value!r}; it must be a {hint.__name__}")
     return value
 
 
-def _checked_number(value: Any, kind: type, limits: Range, place: str) -> float:
+def _check_number(value: Any, kind: type, limits: Range, place: str) -> float:
     allowed, word = ((int,), "a whole number") if kind is int else ((int, float), "a number")
     is_number = isinstance(value, allowed) and not isinstance(value, bool)
-    if not is_number or not limits.holds(value):
+    if not is_number or not limits.contains(value):
         raise InvalidConfig(f"{place} is {value!r}; it must be {word}, {limits}")
     number: float = kind(value)
     return number
 
 
-def _checked_tuple(value: Any, hints: tuple[Any, ...], place: str) -> tuple[Any, ...]:
+def _check_tuple(value: Any, hints: tuple[Any, ...], place: str) -> tuple[Any, ...]:
     is_any_length = hints[-1] is Ellipsis
     is_list = isinstance(value, (tuple, list)) and len(value) > 0
     if not is_list or not (is_any_length or len(value) == len(hints)):
         wanted = "one number or more" if is_any_length else f"{len(hints)} numbers"
         raise InvalidConfig(f"{place} is {value!r}; it must be a list of {wanted}")
-    items = tuple(_checked(each, hints[0], place) for each in value)
+    items = tuple(_check_value(each, hints[0], place) for each in value)
     if not is_any_length and list(items) != sorted(set(items)):
         raise InvalidConfig(f"{place} is {value!r}; its numbers must rise")
     return items

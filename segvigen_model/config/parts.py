@@ -105,12 +105,12 @@ class MergingConfig:
 
     def __post_init__(self) -> None:
         check_fields(self)
-        levels = self.up_to("coarse")
+        levels = self.list_up_to("coarse")
         for name in ("merge_threshold", "min_part_area"):
             values = [getattr(level, name) for level in levels]
             require(values == sorted(values), f"{name} falls from fine to coarse: {values}")
 
-    def up_to(self, granularity: str) -> list[GranularityConfig]:
+    def list_up_to(self, granularity: str) -> list[GranularityConfig]:
         """The granularities from "fine" to a given one.
 
         Raises:

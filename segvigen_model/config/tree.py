@@ -14,7 +14,7 @@ from segvigen_model.config.clicks import (
     MaskProposalConfig,
     MaskSelectionConfig,
 )
-from segvigen_model.config.fields import Count, changed_settings, check_fields
+from segvigen_model.config.fields import Count, check_fields, find_changed_settings
 from segvigen_model.config.parts import (
     AutoPromptConfig,
     EditConfig,
@@ -86,6 +86,6 @@ class SegmenterConfig:
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
     @property
-    def about(self) -> dict[str, Any]:
-        """What provenance says of it: the digest, and the settings that are not the defaults."""
-        return {"digest": self.digest, "changed": changed_settings(self, SegmenterConfig())}
+    def summary(self) -> dict[str, Any]:
+        """For provenance: the digest, and the settings that differ from the defaults."""
+        return {"digest": self.digest, "changed": find_changed_settings(self, SegmenterConfig())}

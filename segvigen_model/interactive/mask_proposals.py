@@ -84,7 +84,7 @@ class ClickPrediction:
     @property
     def cut_probability(self) -> float:
         """Default probability threshold for this number of clicks."""
-        return self.region_graph.config.cut_after(len(self.positive))
+        return self.region_graph.config.compute_cut(len(self.positive))
 
     @property
     def is_clicked_component(self) -> BoolArray:

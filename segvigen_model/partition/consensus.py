@@ -66,7 +66,7 @@ def find_consensus(
     Returns:
         The partition; its number of parts never rises from fine to coarse.
     """
-    levels, drawn = config.merging.up_to(granularity), None
+    levels, drawn = config.merging.list_up_to(granularity), None
     if len(draws):
         drawn = draw_odds(measure_label_agreement(draws, superfaces, areas), config.fusion)
     affinity = same_part_affinity(affinity_matrix, drawn)

@@ -62,7 +62,7 @@ def test_a_checkpoint_may_be_used_with_another_configuration(table, segmenter, t
     assert {k for k in plain.identity if plain.identity[k] != other.identity[k]} == {"config"}
     few, many = (each.open(mesh).propose(num_draws=1, num_steps=1) for each in (plain, other))
     assert many.num_parts > few.num_parts
-    assert many.provenance["config"] == config.about
+    assert many.provenance["config"] == config.summary
     assert many.provenance["config"]["changed"]["merging"]["fine"]["merge_threshold"] == 0.001
 
 

@@ -64,12 +64,12 @@ def test_the_digest_names_what_labels_depend_on():
 
 
 def test_provenance_names_what_is_not_the_default():
-    assert DEFAULT.about == {"digest": DEFAULT.digest, "changed": {}}
+    assert DEFAULT.summary == {"digest": DEFAULT.digest, "changed": {}}
     config = replace(DEFAULT, crops=CropConfig(shares=(0.2,)), fusion=FusionWeights(mask=1))
     changed = {"crops": {"shares": [0.2]}, "fusion": {"mask": 1.0}}
-    assert config.about == {"digest": config.digest, "changed": changed}
-    assert json.loads(json.dumps(config.about)) == config.about
-    assert override_settings(DEFAULT, config.about["changed"], "it") == config
+    assert config.summary == {"digest": config.digest, "changed": changed}
+    assert json.loads(json.dumps(config.summary)) == config.summary
+    assert override_settings(DEFAULT, config.summary["changed"], "it") == config
 
 
 @pytest.mark.parametrize(
@@ -107,13 +107,13 @@ def test_a_branch_of_another_kind_is_refused():
 
 def test_granularities_continue_from_the_finer_one():
     merging = MergingConfig()
-    assert merging.up_to("medium") == [merging.fine, merging.medium]
+    assert merging.list_up_to("medium") == [merging.fine, merging.medium]
     with pytest.raises(ValueError, match="granularity 'huge' is none of"):
-        merging.up_to("huge")
+        merging.list_up_to("huge")
 
 
 def test_cuts_are_the_lower_the_fewer_clicks():
     proposals = MaskProposalConfig()
-    assert proposals.cut_after(1) == proposals.cut_after(0) == pytest.approx(0.12)
-    assert proposals.cut_after(10) == pytest.approx(0.311, abs=1e-3)
+    assert proposals.compute_cut(1) == proposals.compute_cut(0) == pytest.approx(0.12)
+    assert proposals.compute_cut(10) == pytest.approx(0.311, abs=1e-3)
     assert len(proposals.group_levels) == 32 and proposals.group_levels[0] == 0.97

@@ -176,7 +176,7 @@ def test_another_configuration_proposes_anew(
     propose_asset(environment.workspace, asset.asset_id, other)
     assert len(list(environment.store.list("proposals"))) == 2, "the other's blob was not taken"
     reported = environment.catalogue.get_latest_proposal(asset.asset_id).provenance
-    assert reported["config"] == config.about and reported["algorithm"] == ALGORITHM_VERSION
+    assert reported["config"] == config.summary and reported["algorithm"] == ALGORITHM_VERSION
 
 
 def test_attempt_records_what_goes_wrong(pipeline: Any) -> None:
