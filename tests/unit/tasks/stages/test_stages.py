@@ -159,23 +159,23 @@ def test_another_patch_network_proposes_anew_on_the_same_encoding(
 
 
 def test_another_configuration_proposes_anew(
-    environment: Any, monkeypatch: pytest.MonkeyPatch
+    pipeline: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    environment.raw.put("a.glb", read_all_bytes(environment))
-    environment.ingest()
-    (asset,) = environment.catalogue.list_assets()
-    encode_asset(environment.workspace, asset.asset_id, environment.segmenter)
+    pipeline.raw.put("a.glb", read_all_bytes(pipeline))
+    pipeline.ingest()
+    (asset,) = pipeline.catalogue.list_assets()
+    encode_asset(pipeline.workspace, asset.asset_id, pipeline.segmenter)
     with monkeypatch.context() as patch:  # killed after the blob
-        patch.setattr(environment.catalogue, "move", lambda *a, **k: 1 / 0)
+        patch.setattr(pipeline.catalogue, "move", lambda *a, **k: 1 / 0)
         with pytest.raises(ZeroDivisionError):
-            propose_asset(environment.workspace, asset.asset_id, environment.segmenter)
-    model = environment.segmenter.model
+            propose_asset(pipeline.workspace, asset.asset_id, pipeline.segmenter)
+    model = pipeline.segmenter.model
     config = SegmenterConfig(merging=MergingConfig(component_reserve=0.0))
     sizes = replace(model.config, segmenter=config)
     other = Segmenter(replace(model, config=sizes))
-    propose_asset(environment.workspace, asset.asset_id, other)
-    assert len(list(environment.store.list("proposals"))) == 2, "the other's blob was not taken"
-    reported = environment.catalogue.get_latest_proposal(asset.asset_id).provenance
+    propose_asset(pipeline.workspace, asset.asset_id, other)
+    assert len(list(pipeline.store.list("proposals"))) == 2, "the other's blob was not taken"
+    reported = pipeline.catalogue.get_latest_proposal(asset.asset_id).provenance
     assert reported["config"] == config.summary and reported["algorithm"] == ALGORITHM_VERSION
 
 
