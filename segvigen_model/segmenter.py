@@ -14,7 +14,7 @@ from segvigen_model.checkpoints.loading import load_model
 from segvigen_model.checkpoints.weights import hash_file
 from segvigen_model.config import ALGORITHM_VERSION, SegmenterConfig
 from segvigen_model.errors import CheckpointMismatch
-from segvigen_model.interactive.mask_selector import WEIGHTS_FILE as CHOICE_WEIGHTS
+from segvigen_model.interactive.mask_selector import WEIGHTS_FILE as SELECTOR_WEIGHTS
 from segvigen_model.interactive.patch_network import load_patch_network
 from segvigen_model.model.bundle import SegviGenModel
 from segvigen_model.model.image_condition import encode_condition
@@ -41,7 +41,8 @@ class Segmenter:
         self.weights = {
             "checkpoint": model.sha256,
             "patch_network": hash_file(model.patch_weights),
-            "mask_choice": hash_file(CHOICE_WEIGHTS),
+            # The key is part of what keys of stored proposals are hashed from: it stays.
+            "mask_choice": hash_file(SELECTOR_WEIGHTS),
         }
         self._network = load_patch_network(model.patch_weights)
 

@@ -148,7 +148,7 @@ class Session:
             num_draws=num_draws,
             num_steps=num_steps,
             granularity=granularity,
-            atoms=superfaces.source,
+            superfaces=superfaces.source,
         )
         return replace(proposal, num_draws=num_draws)
 

@@ -68,7 +68,7 @@ def fuse_mesh(
     vertices, triangles = extract_surface_nets(field, LEVEL)
     vertices = (vertices - PAD + 0.5) * step + low
     nearest = cKDTree(points).query(vertices[triangles].mean(1))[1]
-    grey = Material("skin", (0.7, 0.7, 0.7, 1.0), metallic_factor=0.0)
+    grey = Material("shell", (0.7, 0.7, 0.7, 1.0), metallic_factor=0.0)
     shell = AssetMesh(
         vertices=vertices,
         faces=triangles,

@@ -127,5 +127,5 @@ def wrap_labelled_mesh(
         return made
     fused_mesh, fused_labels = fuse_mesh(mesh, face_labels)
     if fused_mesh.num_faces == 0:
-        raise AssetRejected("no_skin", f"{name}: fusing left no surface; use it as-is only")
+        raise AssetRejected("no_shell", f"{name}: fusing left no surface; use it as-is only")
     return wrap_labelled_mesh(name, fused_mesh, fused_labels, "as-is")

@@ -29,7 +29,7 @@ TITLES = {
 CALLS = {"encode": "encode", "click": "a click", "full": "full", "guided": "guided"}
 IDENTITY = {
     "patch_network": "patch network",
-    "mask_choice": "mask choice",
+    "mask_choice": "mask selector",
     "config": "configuration",
 }
 

@@ -29,7 +29,7 @@ from segvigen_model.interactive.mask_proposals import (
 )
 from segvigen_model.types import BoolArray, IntArray
 
-WEIGHTS_FILE = Path(__file__).parents[1] / "weights" / "choice.safetensors"
+WEIGHTS_FILE = Path(__file__).parents[1] / "weights" / "mask_selector.safetensors"
 WIDTH = 48
 _MAX_DEVIATION = 5.0  # spreads: what is further out is not told apart
 

@@ -10,6 +10,7 @@ checkpoint may bring its own (training/finetune.py).
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -28,6 +29,7 @@ WEIGHTS_FILE = Path(__file__).parents[1] / "weights" / PATCHES_FILE  # for those
 NUM_FREQUENCIES = 4
 NUM_LEVELS = 9
 NUM_SCALARS = 34
+EARLIER_LAYERS = {"read_answer.": "read_prediction.", "pair_odds.": "pair_logits."}  # 0.1.0
 _NUM_PAIR_FEATURES = 12 + NUM_LEVELS
 _THICKNESS = -11  # column of the scalars: mean way inwards
 _DISTANCE_SCALES = (0.08, 0.25)  # lengths at which proximity is encoded, in longest sides
@@ -168,9 +170,9 @@ class PatchNetwork(nn.Module):
         self.decoder = nn.ModuleList(Block(width, heads) for _ in range(depth[1]))
         # Positive and negative clicks: nearest in every hidden fact, and their mean.
         self.read_clicks = nn.ModuleList(nn.Linear(2 * pair_width, width) for _ in range(2))
-        self.read_answer = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, 1))
+        self.read_prediction = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, 1))
         self.to_key = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, 64))
-        self.pair_odds = nn.Linear(pair_width, 1)
+        self.pair_logits = nn.Linear(pair_width, 1)
 
     def encode(self, features: PatchTensors) -> EncodedPatches:
         """Read geometry."""
@@ -197,13 +199,13 @@ class PatchNetwork(nn.Module):
         x = torch.stack([self._add_click_features(encoded, *each) for each in clicks])
         for block, bias in zip(self.decoder, encoded.biases, strict=True):
             x = block(x, bias)
-        logits: Tensor = self.read_answer(x)[..., 0]
+        logits: Tensor = self.read_prediction(x)[..., 0]
         return logits
 
     def predict_affinity(self, encoded: EncodedPatches) -> Tensor:
         """(A, A) logits that two patches are of one part."""
         key = self.to_key(encoded.tokens)
-        pair = self.pair_odds(encoded.pairs)[..., 0]
+        pair = self.pair_logits(encoded.pairs)[..., 0]
         logits: Tensor = key @ key.T / 8.0 + 0.5 * (pair + pair.T)
         return logits
 
@@ -249,6 +251,19 @@ def with_depth(network: PatchNetwork, depth: tuple[int, int]) -> PatchNetwork:
     return deeper
 
 
+def rename_layers(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Tensors of stored weights by the present names of layers.
+
+    The shipped file has the earlier names: other bytes would change the keys of all proposals.
+    """
+    renamed: dict[str, Tensor] = {}
+    for name, value in tensors.items():
+        for earlier, present in EARLIER_LAYERS.items():
+            name = name.replace(earlier, present)
+        renamed[name] = value
+    return renamed
+
+
 def read_patch_network(path: Path) -> PatchNetwork:
     """Read weights, in single precision.
 
@@ -264,7 +279,8 @@ def read_patch_network(path: Path) -> PatchNetwork:
             (sizes["encoder"], sizes["decoder"]),
             sizes["pair_width"],
         )
-        network.load_state_dict({name: value.float() for name, value in load_file(path).items()})
+        state = rename_layers(load_file(path))
+        network.load_state_dict({name: value.float() for name, value in state.items()})
     except (SafetensorError, OSError, KeyError, ValueError, RuntimeError) as err:
         first = str(err).strip().splitlines()[0] if str(err).strip() else type(err).__name__
         raise CheckpointMismatch(

@@ -22,6 +22,7 @@ from segvigen_model.checkpoints.native import CONFIG_FILE, WEIGHTS_FILE
 from segvigen_model.datasets.voxel_samples import list_shards, load_holdout
 from segvigen_model.interactive.patch_network import PATCHES_FILE
 from segvigen_model.model.bundle import SegviGenModel
+from segvigen_model.training.runs import MODEL_FOLDER
 
 DATA_LICENCES = {
     "procedural shapes": "made in code by segvigen_model.datasets.procedural",
@@ -50,7 +51,7 @@ def build_card(model: SegviGenModel, data: Path | None) -> dict[str, Any]:
 def export_checkpoint(
     run: Path, out: Path, data: Path | None = None, curves: Sequence[Path] = ()
 ) -> SegviGenModel:
-    """Write RUN/bundle to `out` with a full card and the curves.
+    """Write the model of a run to `out` with a full card and the curves.
 
     Args:
         run: folder of a flow training run.
@@ -61,7 +62,8 @@ def export_checkpoint(
     Returns:
         The checkpoint as written.
     """
-    model = load_model(run / "bundle")
+    found = run / MODEL_FOLDER
+    model = load_model(found if found.is_dir() else run / "bundle")  # its name in 0.1.0
     model = replace(model, card=build_card(model, data))
     saved = native.save_model(model, out)
     if (run / "curves.png").exists():

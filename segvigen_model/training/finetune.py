@@ -92,7 +92,7 @@ def finetune(
     write_with_patch_network(options.start, weights, out / "checkpoint", how)
     verdict = judge_promotion(
         data,
-        out / "guard",
+        out / "regression",
         (options.start, out / "checkpoint"),
         surface=options.surface,
         limit=options.limit,
@@ -177,7 +177,7 @@ def main(arguments: list[str] | None = None) -> None:
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     data, out = args.pop("data"), args.pop("out")
     verdict = finetune(data, out, TuneOptions(**args), {"folder": data.name})
-    for name, found in (("held-out objects", verdict.own), ("made in code", verdict.guard)):
+    for name, found in (("held-out objects", verdict.own), ("made in code", verdict.regression)):
         log.info("\n%s", render_comparison(name, found))
     log.info("%s", verdict.reason)
 

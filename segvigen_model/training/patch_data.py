@@ -2,7 +2,7 @@
 
     python -m segvigen_model.training.patch_data --out FOLDER --files 0 100 [--parts PACK]
 
-With `--looks N` every object is followed by N crops at it (crops.py), as clicks on a random
+With `--crops N` every object is followed by N crops of it (crops.py), as clicks on a random
 part would have them. Object i of seed s is always the same object. A shard that exists is not made
 again, so the command continues where it stopped, and several processes may make different shards.
 """
@@ -62,7 +62,7 @@ class ExampleOptions:
         split: "train" or "validation".
         counts: patches of an object, at least and below.
         pack_share: of objects that come from the pack.
-        looks: crops at each object.
+        num_crops: crops of each object.
         config: of the segmenter that the examples are for.
     """
 
@@ -71,7 +71,7 @@ class ExampleOptions:
     split: str = "train"
     counts: tuple[int, int] = COUNTS
     pack_share: float = PACK_SHARE
-    looks: int = 0
+    num_crops: int = 0
     config: SegmenterConfig = field(default_factory=SegmenterConfig)
 
 
@@ -187,7 +187,7 @@ def make_file(path: Path, indices: range, options: ExampleOptions) -> None:
             surface = measure_surface(mesh)
             examples = [
                 make_example(surface, labels, int(rng.integers(*options.counts)), options.config),
-                *make_crop_examples(surface, labels, options.looks, rng, options.config),
+                *make_crop_examples(surface, labels, options.num_crops, rng, options.config),
             ]
         except SegvigenError as err:
             log.warning("object=%d refused=%s", index, err)
@@ -206,23 +206,42 @@ def read_file(path: Path) -> Iterator[PatchExample]:
     with np.load(path, allow_pickle=False) as stored:
         count = len({name.partition("|")[0] for name in stored.files})
         for number in range(count):
-            yield _from_arrays({name: stored[f"{number}|{name}"] for name in _FIELDS})
+            arrays = {}
+            for name in _FIELDS:
+                key = f"{number}|{name}"
+                is_earlier = key not in stored.files and name in _EARLIER_FIELDS
+                arrays[name] = stored[f"{number}|{_EARLIER_FIELDS[name]}" if is_earlier else key]
+            yield _from_arrays(arrays)
 
 
 _FIELDS = (
-    *("centers", "normals", "areas", "levels", "materials", "ways", "scalars", "pairs", "shares"),
+    *(
+        "centers",
+        "normals",
+        "areas",
+        "levels",
+        "materials",
+        "geodesic_distances",
+        "scalars",
+        "pairs",
+        "shares",
+    ),
 )
+
+
+_EARLIER_FIELDS = {"geodesic_distances": "ways"}  # in shards of version 0.1.0
 
 
 def _to_arrays(example: PatchExample) -> dict[str, Any]:
     features = example.features
+    distances = np.rint(features.geodesic_distances / _DISTANCE_UNIT)
     return {
         "centers": features.centers,
         "normals": features.normals.astype(np.float16),
         "areas": features.areas,
         "levels": features.levels.astype(np.int16),
         "materials": features.materials.astype(np.int16),
-        "ways": np.rint(features.geodesic_distances / _DISTANCE_UNIT).astype(np.uint8),
+        "geodesic_distances": distances.astype(np.uint8),
         "scalars": features.scalars.astype(np.float16),
         "pairs": example.pairs.astype(np.int16),
         "shares": np.rint(example.shares * 255).astype(np.uint8),
@@ -236,7 +255,7 @@ def _from_arrays(arrays: dict[str, Any]) -> PatchExample:
         areas=arrays["areas"],
         levels=arrays["levels"],
         materials=arrays["materials"],
-        geodesic_distances=arrays["ways"],  # still in steps of _WAY_UNIT, to save memory
+        geodesic_distances=arrays["geodesic_distances"],  # in _DISTANCE_UNIT, to save memory
         scalars=arrays["scalars"],
     )
     return PatchExample(features, arrays["pairs"], arrays["shares"])
@@ -252,14 +271,14 @@ def main(arguments: list[str] | None = None) -> None:
         "--patches", type=int, nargs=2, default=COUNTS, help="of an object: at least, below"
     )
     parser.add_argument("--pack-share", type=float, default=PACK_SHARE, help="of objects")
-    parser.add_argument("--looks", type=int, default=0, help="closer looks at each object")
+    parser.add_argument("--crops", "--looks", type=int, default=0, help="of each object")
     parser.add_argument("--split", default="train", choices=("train", "validation"))
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args(arguments)
     logging.basicConfig(level=logging.WARNING)
     args.out.mkdir(parents=True, exist_ok=True)
     options = ExampleOptions(
-        args.seed, args.parts, args.split, tuple(args.patches), args.pack_share, args.looks
+        args.seed, args.parts, args.split, tuple(args.patches), args.pack_share, args.crops
     )
     for number in tqdm(range(*args.files), desc="patch shards", mininterval=10):
         path = args.out / f"{args.split}-{number:05d}.npz"

@@ -33,18 +33,18 @@ class PromotionVerdict:
         is_better: the tuned checkpoint may be used.
         reason: why, or why not, for people.
         own: on held-out objects of the data, before and after.
-        guard: on shapes made in code.
+        regression: on shapes made in code.
     """
 
     is_better: bool
     reason: str
     own: Comparison
-    guard: Comparison
+    regression: Comparison
 
     def as_json(self) -> dict[str, Any]:
         """The same, JSON-able."""
         report = {"is_better": self.is_better, "reason": self.reason}
-        return {**report, "own": self.own.as_json(), "guard": self.guard.as_json()}
+        return {**report, "own": self.own.as_json(), "regression": self.regression.as_json()}
 
 
 def judge_promotion(

@@ -7,7 +7,7 @@ best score), `log.jsonl` (one line a report) and `curves.png`. No pickle anywher
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -17,6 +17,7 @@ from PIL import Image, ImageDraw
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+MODEL_FOLDER = "model"  # of a run: the trained model as a checkpoint
 PLOT_SIZE = (900, 500)
 MOMENTS = ("step", "exp_avg", "exp_avg_sq")
 INKS = ("#1f77b4", "#d62728", "#2ca02c", "#9467bd", "#ff7f0e", "#17becf", "#8c564b", "#7f7f7f")
@@ -88,12 +89,23 @@ class Run:
         meta = {"step": self.step, "best": self.best}
         (self.folder / "state.json").write_text(json.dumps(meta))
 
-    def resume(self, module: nn.Module, optimizer: torch.optim.Optimizer, average: Average) -> bool:
-        """Continue from the folder; False when there is nothing to continue."""
+    def resume(
+        self,
+        module: nn.Module,
+        optimizer: torch.optim.Optimizer,
+        average: Average,
+        rename: Callable[[Mapping[str, Tensor]], Mapping[str, Tensor]] = dict,
+    ) -> bool:
+        """Continue from the folder; False when there is nothing to continue.
+
+        Args:
+            module, optimizer, average: get the stored state.
+            rename: replaces earlier names of the module's tensors.
+        """
         path = self.folder / "state.safetensors"
         if not path.exists():
             return False
-        tensors = load_file(path)
+        tensors = rename(load_file(path))
         module.load_state_dict(select_prefix(tensors, "model."))
         average.values = select_prefix(tensors, "average.")
         load_moments(optimizer, select_prefix(tensors, "optimizer."))

@@ -1,12 +1,12 @@
 r"""Train the segmentation flow on latents of a trained codec.
 
-    python -m segvigen_model.training.train_flow --codec RUN/bundle --data FOLDER \
+    python -m segvigen_model.training.train_flow --codec RUN/model --data FOLDER \
         --out RUN --minutes 40
 
 Official v-prediction and click tokens. Most interactive questions are asked at t = 1 from zero
 noise (the one-step answer that clicks use); full mode is diffusion over random palettes; every
 GUIDED_EVERY-th batch is guided by a painted view. The learning rate follows whichever is further,
-steps or minutes. The best moving average by validation IoU stands in RUN/bundle.
+steps or minutes. The best moving average by validation IoU stands in RUN/model.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ from segvigen_model.training.flow_tasks import (
     make_guided_question,
     make_interactive_question,
 )
-from segvigen_model.training.runs import Average, Run, compute_warm_cosine, set_rate
+from segvigen_model.training.runs import MODEL_FOLDER, Average, Run, compute_warm_cosine, set_rate
 from segvigen_model.training.train_vae import build_shape_inputs, build_structure
 
 FULL_SHARE = 0.2
@@ -325,7 +325,7 @@ def run_flow_step(
 def validate(
     model: SegviGenModel, run: Run, average: Average, items: Sequence[Item]
 ) -> dict[str, float]:
-    """Score the moving average; the best so far is written to RUN/bundle."""
+    """Score the moving average; the best so far is written to RUN/model."""
     average.swap(model.dit)
     model.dit.eval()
     scores = score_clicks(model, items)
@@ -334,7 +334,7 @@ def validate(
     if score > run.best:
         run.best = score
         card = {**model.card, "flow": {"steps": run.step, "validation": scores}}
-        native.save_model(replace(model, card=card), run.folder / "bundle")
+        native.save_model(replace(model, card=card), run.folder / MODEL_FOLDER)
     average.swap(model.dit)
     model.dit.train()
     return scores
@@ -354,7 +354,7 @@ def replace_flow(
 def main(arguments: list[str] | None = None) -> None:
     """Command line."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--codec", type=Path, required=True, help="bundle folder")
+    parser.add_argument("--codec", type=Path, required=True, help="model folder")
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--minutes", type=float, default=40.0)

@@ -1,12 +1,12 @@
 """Train the network that chooses a mask (mask_selector.py).
 
-    python -m segvigen_model.training.train_mask_selector --out choice.safetensors
-        --ask OLD UNSEEN 400 --ask NEW made 90 --check NEW PACK 50
+    python -m segvigen_model.training.train_mask_selector --out mask_selector.safetensors
+        --source OLD UNSEEN 400 --source NEW made 90 --check NEW PACK 50
 
-Each `--ask` names weights of a patch network, a labelled folder that it was NOT trained on
+Each `--source` names weights of a patch network, a labelled folder that it was NOT trained on
 ("made": shapes made in code) and how many objects to ask about: a network is too sure of what it
 has seen. `--check` prints IoU before and after on the validation split of a folder. The same seed
-asks the same questions; they are kept in a file beside the weights, for other fits (`--asked`).
+asks the same questions; they are kept in a file beside the weights, for other fits (`--samples`).
 """
 
 from __future__ import annotations
@@ -299,7 +299,7 @@ def save_samples(path: Path, samples: Sequence[MaskSample]) -> None:
         counts=np.array([each.count for each in samples]),
         is_corrected=np.array([each.is_corrected for each in samples]),
         sizes=np.array([len(each.iou) for each in samples]),
-        measures=np.concatenate([each.features for each in samples]),
+        features=np.concatenate([each.features for each in samples]),
         iou=np.concatenate([each.iou for each in samples]),
     )
 
@@ -308,7 +308,8 @@ def load_samples(path: Path) -> list[MaskSample]:
     """Questions that were kept."""
     with np.load(path, allow_pickle=False) as stored:
         ends = np.cumsum(stored["sizes"])[:-1]
-        features, iou = (np.split(stored[name], ends) for name in ("measures", "iou"))
+        key = "features" if "features" in stored.files else "measures"  # the name in 0.1.0
+        features, iou = (np.split(stored[name], ends) for name in (key, "iou"))
         rows = zip(stored["counts"], stored["is_corrected"], features, iou, strict=True)
         return [
             MaskSample(int(count), bool(late), rows_of_features, each)
@@ -320,23 +321,25 @@ def main(arguments: list[str] | None = None) -> None:
     """Command line."""
     parser = argparse.ArgumentParser(description=__doc__)
     triple = partial(parser.add_argument, nargs=3, action="append", default=[])
-    triple("--ask", metavar=("WEIGHTS", "FOLDER", "COUNT"))
+    triple("--source", "--ask", metavar=("WEIGHTS", "FOLDER", "COUNT"))
     triple("--check", metavar=("WEIGHTS", "FOLDER", "COUNT"))
-    parser.add_argument("--asked", type=Path, nargs="*", default=(), help="kept questions")
+    parser.add_argument(
+        "--samples", "--asked", type=Path, nargs="*", default=(), help="kept questions"
+    )
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--epochs", type=int, default=48)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--workers", type=int, default=2)
     args = parser.parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(message)s")
-    samples = [each for path in args.asked for each in load_samples(path)]
+    samples = [each for path in args.samples for each in load_samples(path)]
     args.out.parent.mkdir(parents=True, exist_ok=True)
-    if args.ask:
-        fresh = sample_all([_parse_source(*each) for each in args.ask], args.seed, args.workers)
-        save_samples(args.out.with_suffix(".asked.npz"), fresh)
+    if args.source:
+        fresh = sample_all([_parse_source(*each) for each in args.source], args.seed, args.workers)
+        save_samples(args.out.with_suffix(".samples.npz"), fresh)
         samples += fresh
     if not samples:
-        parser.error("no questions; give --ask or --asked")
+        parser.error("no questions; give --source or --samples")
     log.info("questions=%d masks=%d", len(samples), sum(len(each.iou) for each in samples))
     network = fit_selector(samples, args.epochs, args.seed)
     save_file(network.state_dict(), args.out)

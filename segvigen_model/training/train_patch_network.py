@@ -30,6 +30,7 @@ from segvigen_model.interactive.patch_network import (
     PatchNetwork,
     build_patch_tensors,
     read_patch_network,
+    rename_layers,
     with_depth,
 )
 from segvigen_model.training.click_sampling import (
@@ -181,7 +182,7 @@ def _score_example(
     rng = np.random.default_rng(seed)
     moved = rotate_example(example, rng)
     kind = (
-        "skin"
+        "shell"
         if moved.features.scalars[0, _MULTIPLE_COMPONENTS] < np.log1p(_FEW_COMPONENTS)
         else "loose"
     )
@@ -219,7 +220,7 @@ def fit_network(
         network.parameters(), options.rate, (0.9, 0.98), weight_decay=0.02
     )
     average = Average(network, options.decay)
-    run.resume(network, optimizer, average)
+    run.resume(network, optimizer, average, rename_layers)
     start, losses, scores = time.monotonic(), [], {}
     bar = tqdm(total=options.total_steps, initial=run.step, desc="patches", mininterval=30)
     with ThreadPoolExecutor(options.threads, initializer=_limit_threads) as pool:

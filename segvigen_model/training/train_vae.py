@@ -5,7 +5,7 @@ r"""Train the shape and the texture autoencoder together on whole voxelised obje
 
 MSE leads the colour loss (L1 alone learns brightness and no hue), the KL term is small. Decoders
 follow the encoder's voxels; the shape decoder also learns to predict them. Ends by measuring the
-latents' mean and spread and writing a bundle with an untrained transformer to RUN/bundle.
+latents' mean and spread and writing a bundle with an untrained transformer to RUN/model.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from segvigen_model.training.colorings import (
     make_mask_features,
     make_palette_features,
 )
-from segvigen_model.training.runs import Average, Run, compute_warm_cosine, set_rate
+from segvigen_model.training.runs import MODEL_FOLDER, Average, Run, compute_warm_cosine, set_rate
 from segvigen_model.vae.decoder import Decoder, compute_subdivision_loss
 from segvigen_model.vae.encoder import Encoder
 from segvigen_model.vae.shape import decode_shape_voxels, encode_shape_features
@@ -310,7 +310,7 @@ def main(arguments: list[str] | None = None) -> None:
     card = {"codec": {"steps": run.step, "seed": args.seed, "batch": args.batch, **scores}}
     codec.to("cpu")
     native.save_model(
-        build_codec_model(config, codec, norm, card), args.out / "bundle", is_half=False
+        build_codec_model(config, codec, norm, card), args.out / MODEL_FOLDER, is_half=False
     )
 
 

@@ -18,6 +18,7 @@ from segvigen_model.interactive.patch_network import PATCHES_FILE, read_patch_ne
 from segvigen_model.interactive.patch_network import WEIGHTS_FILE as SHIPPED_PATCHES
 from segvigen_model.model.bundle import build_model, build_normalization
 from segvigen_model.model.presets import PRESETS
+from segvigen_model.training.train_patch_network import save_weights
 
 
 @pytest.fixture
@@ -84,6 +85,19 @@ def test_what_is_no_patch_network_is_reported(tmp_path, content):
         file.write_bytes(content)
     with pytest.raises(CheckpointMismatch, match=r"patches.safetensors holds no patch network: "):
         read_patch_network(file)
+
+
+def test_the_layer_names_of_version_0_1_are_read(tmp_path):
+    stored = load_file(SHIPPED_PATCHES)
+    assert {"read_answer.1.weight", "pair_odds.weight"} <= set(stored), "the file has them"
+    network = read_patch_network(SHIPPED_PATCHES)
+    state = network.state_dict()
+    assert torch.equal(state["pair_logits.weight"], stored["pair_odds.weight"].float())
+    assert torch.equal(state["read_prediction.1.weight"], stored["read_answer.1.weight"].float())
+    save_weights(network, tmp_path / PATCHES_FILE)
+    assert set(load_file(tmp_path / PATCHES_FILE)) == set(state)
+    again = read_patch_network(tmp_path / PATCHES_FILE).state_dict()
+    assert all(torch.equal(again[name], value) for name, value in state.items())
 
 
 def test_other_tensors_are_no_patch_network(tmp_path):

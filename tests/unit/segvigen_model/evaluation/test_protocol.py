@@ -30,7 +30,7 @@ from segvigen_model.evaluation.protocol import (
 )
 from segvigen_model.evaluation.simulated_clicks import draw_surface_clicks
 from segvigen_model.evaluation.tables import render_markdown
-from segvigen_model.interactive.mask_selector import WEIGHTS_FILE as CHOICE
+from segvigen_model.interactive.mask_selector import WEIGHTS_FILE as SELECTOR
 from segvigen_model.interactive.patch_network import WEIGHTS_FILE as PATCHES
 from segvigen_model.model.bundle import build_model
 from segvigen_model.segmenter import Segmenter
@@ -245,7 +245,7 @@ def test_workers_give_the_same_numbers_in_the_same_order(pack, tmp_path):
     }
     alone, together = evaluate(pack, **wanted), evaluate(pack, **wanted, workers=2)
     assert together["workers"] == 2 and together["checkpoint"] == saved.sha256
-    for name, path in (("patch_network", PATCHES), ("mask_choice", CHOICE)):
+    for name, path in (("patch_network", PATCHES), ("mask_choice", SELECTOR)):
         assert together[name] == hash_file(path)
         assert together[name][:12] in render_markdown({"fused": together})
     for key in ("interactive", "baselines", "intervals", "margins", "parts"):

@@ -80,9 +80,9 @@ def test_a_folder_of_held_out_objects_alone_is_refused(start, tmp_path):
 
 
 def test_both_checkpoints_are_evaluated_on_held_out_objects_only(folder, start, tmp_path):
-    regression = write_folder(tmp_path / "guard", (None,))
+    regression = write_folder(tmp_path / "regression", (None,))
     found = judge_promotion(folder, regression, (start, start), workers=1)
-    assert found.own.objects == SPLITS.count("heldout") and found.guard.objects == 1
+    assert found.own.objects == SPLITS.count("heldout") and found.regression.objects == 1
     assert not found.is_better and "1 held-out objects say nothing, 5 would" in found.reason
     assert json.loads(json.dumps(found.as_json()))["own"]["full"]["miou_matched"]["difference"] == 0
 

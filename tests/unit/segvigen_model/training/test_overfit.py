@@ -114,6 +114,8 @@ def test_codec_and_flow_learn_three_shapes_up_to_their_labels(tmp_path):
 
     export_checkpoint(tmp_path / "flow", tmp_path / "checkpoint", tmp_path)
     shipped = load_model(tmp_path / "checkpoint")
+    (tmp_path / "flow" / "model").rename(tmp_path / "flow" / "bundle")  # its name in 0.1.0
+    assert export_checkpoint(tmp_path / "flow", tmp_path / "again").sha256 == shipped.sha256
     assert shipped.card["flow"]["steps"] > 0
     found = {made.category: scores(shipped, made) for made in shapes}
     assert np.mean([mask for mask, _ in found.values()]) > 0.7, found

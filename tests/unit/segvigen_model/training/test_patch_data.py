@@ -65,11 +65,35 @@ def test_a_coarse_mesh_is_not_looked_at():
 def test_crops_follow_their_object_in_a_shard(tmp_path):
     plain, looked = tmp_path / "a.npz", tmp_path / "b.npz"
     patch_data.make_file(plain, range(3), ExampleOptions(counts=(60, 80)))
-    patch_data.make_file(looked, range(3), ExampleOptions(counts=(60, 80), looks=2))
+    patch_data.make_file(looked, range(3), ExampleOptions(counts=(60, 80), num_crops=2))
     alone, combined = (list(patch_data.read_file(path)) for path in (plain, looked))
     assert len(alone) < len(combined) <= 3 * len(alone)
     wholes = {example.features.scalars.tobytes() for example in alone}
     assert wholes < {example.features.scalars.tobytes() for example in combined}
+
+
+def test_shards_of_version_0_1_are_read(tmp_path):
+    patch_data.make_file(tmp_path / "new.npz", range(3), ExampleOptions(counts=(60, 80)))
+    with np.load(tmp_path / "new.npz") as stored:
+        arrays = {k.replace("|geodesic_distances", "|ways"): stored[k] for k in stored.files}
+    assert "0|ways" in arrays
+    np.savez(tmp_path / "old.npz", **arrays)
+    new, old = (list(patch_data.read_file(tmp_path / name)) for name in ("new.npz", "old.npz"))
+    assert len(new) == len(old) > 0
+    for left, right in zip(new, old, strict=True):
+        distances = (left.features.geodesic_distances, right.features.geodesic_distances)
+        assert np.array_equal(*distances)
+
+
+def test_the_option_of_version_0_1_is_taken(tmp_path, monkeypatch):
+    monkeypatch.setattr(patch_data, "OBJECTS_PER_FILE", 2)
+    counts = []
+    for option in (["--crops", "2"], ["--looks", "2"], []):
+        out = tmp_path / "".join(["shards", *option])
+        few = ["--files", "0", "1", "--patches", "60", "80"]
+        patch_data.main(["--out", str(out), *few, *option])
+        counts.append(len(list(patch_data.read_file(out / "train-00000.npz"))))
+    assert counts[0] == counts[1] > counts[2]
 
 
 def test_examples_are_cut_as_the_segmenter_is_configured(shell):

@@ -125,10 +125,20 @@ def test_padding_is_never_chosen():
 
 
 def test_questions_are_kept_as_they_were(samples, tmp_path):
-    save_samples(tmp_path / "asked.npz", samples)
-    for left, right in zip(samples, load_samples(tmp_path / "asked.npz"), strict=True):
+    save_samples(tmp_path / "kept.npz", samples)
+    for left, right in zip(samples, load_samples(tmp_path / "kept.npz"), strict=True):
         assert (left.count, left.is_corrected) == (right.count, right.is_corrected)
         assert (left.features == right.features).all() and (left.iou == right.iou).all()
+
+
+def test_questions_of_version_0_1_are_read(samples, tmp_path):
+    save_samples(tmp_path / "kept.npz", samples)
+    with np.load(tmp_path / "kept.npz") as stored:
+        arrays = {"measures" if k == "features" else k: stored[k] for k in stored.files}
+    np.savez(tmp_path / "old.npz", **arrays)
+    loaded = load_samples(tmp_path / "old.npz")
+    for left, right in zip(samples, loaded, strict=True):
+        assert (left.features == right.features).all()
 
 
 def test_an_object_that_cannot_be_used_gives_no_sample(monkeypatch, caplog):
@@ -141,19 +151,27 @@ def test_an_object_that_cannot_be_used_gives_no_sample(monkeypatch, caplog):
 
 
 def test_the_command_writes_weights_that_load_and_reports_what_they_do(samples, tmp_path, caplog):
-    out = tmp_path / "new" / "choice.safetensors"
-    save_samples(tmp_path / "asked.npz", samples)
+    out = tmp_path / "new" / "mask_selector.safetensors"
+    save_samples(tmp_path / "kept.npz", samples)
     made = [str(WEIGHTS_FILE), "made", "2"]
-    arguments = ["--ask", *made, "--asked", str(tmp_path / "asked.npz"), "--out", str(out)]
+    arguments = ["--source", *made, "--samples", str(tmp_path / "kept.npz"), "--out", str(out)]
     with caplog.at_level("INFO"):
         train_mask_selector.main([*arguments, "--check", *made, "--epochs", "2", "--workers", "1"])
     assert load_mask_selector.__wrapped__(out).mean.any()
     assert "questions=" in caplog.text and " plain=" in caplog.text
-    kept = load_samples(out.with_suffix(".asked.npz"))
+    kept = load_samples(out.with_suffix(".samples.npz"))
     assert f"questions={len(kept) + len(samples)} " in caplog.text
+
+
+def test_the_options_of_version_0_1_are_taken(samples, tmp_path):
+    save_samples(tmp_path / "kept.npz", samples)
+    out = tmp_path / "mask_selector.safetensors"
+    kept = ["--asked", str(tmp_path / "kept.npz")]
+    train_mask_selector.main([*kept, "--out", str(out), "--epochs", "1"])
+    assert load_mask_selector.__wrapped__(out).mean.any()
 
 
 def test_the_command_needs_questions(tmp_path, capsys):
     with pytest.raises(SystemExit):
-        train_mask_selector.main(["--out", str(tmp_path / "choice.safetensors")])
-    assert "no questions; give --ask or --asked" in capsys.readouterr().err
+        train_mask_selector.main(["--out", str(tmp_path / "mask_selector.safetensors")])
+    assert "no questions; give --source or --samples" in capsys.readouterr().err

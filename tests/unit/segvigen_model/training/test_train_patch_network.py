@@ -8,6 +8,7 @@ from functools import partial
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from segvigen_model.interactive.patch_network import PatchNetwork, build_patch_tensors, with_depth
 from segvigen_model.training import patch_data
@@ -59,6 +60,25 @@ def test_turning_keeps_distances(folder):
     before = np.linalg.norm(example.features.centers[:, None] - example.features.centers, axis=2)
     after = np.linalg.norm(moved.centers[:, None] - moved.centers, axis=2)
     assert after == pytest.approx(before, abs=1e-5)
+
+
+def test_a_run_of_version_0_1_goes_on(folder, tmp_path):
+    torch.manual_seed(0)
+    network = PatchNetwork(48, 2, (2, 2), 16)
+    fit_network(network, Run(tmp_path), [folder], FitOptions(60, 2, 2, 2e-3, decay=0.9))
+    state = tmp_path / "state.safetensors"
+    earlier = {
+        name.replace("read_prediction.", "read_answer.").replace(
+            "pair_logits.", "pair_odds."
+        ): value
+        for name, value in load_file(state).items()
+    }
+    assert {"model.pair_odds.bias", "average.read_answer.1.bias"} <= set(earlier)
+    save_file(earlier, state)
+    run = Run(tmp_path)
+    fit_network(network, run, [folder], FitOptions(60, 4, 2, 2e-3, decay=0.9))
+    assert run.step == 4
+    assert "average.read_prediction.1.bias" in load_file(state)
 
 
 def test_a_handful_of_objects_is_learned_and_a_run_goes_on(folder, tmp_path):
