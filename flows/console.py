@@ -102,7 +102,7 @@ def _show_rounds(history: Mapping[str, Any]) -> None:
         rounds.add_row(str(row["round"]), _format_time(row["created_at"]), *numbers, row["key"])
     out.print(rounds)
     responses = make_table("Annotations", "round", "when", "reviewer", "verdict", "note or problem")
-    for row in history["answers"]:
+    for row in history["annotations"]:
         words = " / ".join(filter(None, (row["note"], row["problem"])))
         when, who = row["updated_at"][:16], sanitize_text(row["reviewer"])
         responses.add_row(str(row["round"]), when, who, row["verdict"] or "-", sanitize_text(words))
@@ -182,17 +182,17 @@ def show_report(report: Mapping[str, Any]) -> None:
 
 def _quality_rows(state: Mapping[str, Any]) -> list[tuple[str, str]]:
     queue, audits = state["queue"], state["audits"]
-    crops, known = state["second_looks"], state["known_tasks"]
-    in_project = f"{queue['on_the_desk']} of at most {queue['max_open_tasks']} in the project"
+    doubles, gold = state["double_annotations"], state["gold_tasks"]
+    in_project = f"{queue['open_in_project']} of at most {queue['max_open_tasks']} in the project"
     misses = f"{audits['misses']} of the last {audits['last']} contradict the gate"
     required = f"it requires confidence {audits['required_confidence']:.3g}"
-    compared = f"{crops['compared']} of {crops['planned']} compared"
+    compared = f"{doubles['compared']} of {doubles['planned']} compared"
     return [
         ("queue", f"{queue['waiting']} waiting, {in_project}"),
         ("reviews", f"{state['reviews']['measured']} measured, {_describe_gain(state)}"),
         ("audits", f"{misses}; {required}"),
-        ("double annotation", f"{compared}, {crops['disputed']} disputed{_format_mean(crops)}"),
-        ("gold tasks", f"{known['answered']} of {known['planted']} answered{_format_mean(known)}"),
+        ("double annotation", f"{compared}, {doubles['disputed']} disputed{_format_mean(doubles)}"),
+        ("gold tasks", f"{gold['answered']} of {gold['planted']} answered{_format_mean(gold)}"),
     ]
 
 

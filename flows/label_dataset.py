@@ -132,4 +132,4 @@ def _publish_report(workspace: Workspace, seconds: float) -> dict[str, Any]:
     text = "\n".join(["## label_dataset", *lines, f"\n{len(assets)} assets, {seconds:.0f} s"])
     publish_table("label_dataset", rows, text)
     publish_reviewers(workspace)
-    return {"counts": counts, "is_settled": is_finished(workspace), "seconds": round(seconds, 1)}
+    return {"counts": counts, "is_finished": is_finished(workspace), "seconds": round(seconds, 1)}

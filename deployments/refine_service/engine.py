@@ -277,7 +277,9 @@ class Engine:
         )
         results = make_preview_results(asset.buffers, preview)
         counts = len(parsed.clicks), len(parsed.commands)
-        log.info("service=refine task=%s clicks=%d verbs=%d part=%d", job.key[:24], *counts, part)
+        log.info(
+            "service=refine task=%s clicks=%d commands=%d part=%d", job.key[:24], *counts, part
+        )
         score = results[0]["score"] if results else 0.0
         return {"result": results, "score": score}
 

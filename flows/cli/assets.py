@@ -144,7 +144,9 @@ def read_asset(catalogue: Catalogue, asset: AssetRow) -> dict[str, Any]:
         "raw_objects": [row.key for row in catalogue.raw.list_all(asset_id)],
         "rounds": [asdict(row) for row in catalogue.list_proposals(asset_id)],
         "tasks": [asdict(row) for row in catalogue.reviews.list_tasks(asset_id)],
-        "answers": [{k: v for k, v in asdict(row).items() if k != "raw"} for row in annotations],
+        "annotations": [
+            {k: v for k, v in asdict(row).items() if k != "raw"} for row in annotations
+        ],
         "clicks": len(catalogue.reviews.list_clicks(asset_id)),
         "label_sets": [asdict(row) for row in catalogue.labels.list_all(asset_id)],
         "events": [asdict(row) for row in catalogue.list_events(asset_id)],

@@ -336,7 +336,7 @@ def _build_history(
         "seconds": sum(annotation.lead_time_s for annotation in log_rows.annotations),
         "reviews": [_describe_review(annotation) for annotation in log_rows.annotations],
         "clicks": [_describe_click(click, log_rows.annotations) for click in log_rows.clicks],
-        "verbs": [
+        "verbs": [  # this key stays: ids of label sets are hashed from it
             _describe_command(command, log_rows.annotations) for command in log_rows.commands
         ],
     }

@@ -11,12 +11,13 @@ from typing import Any
 
 from tasks.catalogue import ProposalRow
 
-THIRD_REVIEW = "third_look"  # provenance key of `ThirdLook`
+THIRD_REVIEW = "third_review"  # provenance key of `ThirdReview`
+EARLIER_THIRD_REVIEW = "third_look"  # the same in rows of version 0.1.0
 PARENT = "parent"  # provenance key of the proposal that was refined
 
 
 @dataclass(frozen=True, slots=True)
-class ThirdLook:
+class ThirdReview:
     """Why a round shows accepted labels again: two reviewers disagree.
 
     Attributes:
@@ -48,12 +49,12 @@ class Lineage:
     Attributes:
         is_refined: from the round before, by clicks and edits.
         seed: of the model's draws.
-        third_look: set where accepted labels are shown again.
+        third_review: set where accepted labels are shown again.
     """
 
     is_refined: bool
     seed: int
-    third_look: ThirdLook | None
+    third_review: ThirdReview | None
 
 
 def lineage_of(row: ProposalRow) -> Lineage:
@@ -62,14 +63,14 @@ def lineage_of(row: ProposalRow) -> Lineage:
     return Lineage(
         is_refined=record.get(PARENT) is not None,
         seed=int(record.get("seed", 0)),
-        third_look=_third_look_of(record.get(THIRD_REVIEW)),
+        third_review=_third_review_of(record.get(THIRD_REVIEW, record.get(EARLIER_THIRD_REVIEW))),
     )
 
 
-def _third_look_of(about: Any) -> ThirdLook | None:
+def _third_review_of(about: Any) -> ThirdReview | None:
     if not isinstance(about, Mapping):
         return None
-    return ThirdLook(
+    return ThirdReview(
         reviewers=tuple(about.get("reviewers", ())),
         iou=about.get("iou"),
         other_labels=about.get("other_labels"),

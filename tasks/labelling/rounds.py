@@ -30,8 +30,11 @@ from tasks.labelling.part_colors import spread_slots
 from tasks.labelling.segmenter import Session
 
 PART_EDITS = "part_edits"  # labels_source of a round that needed no model
-# Provenance that later rounds do not inherit.
-OF_ONE_ROUND = ("third_look", "parent", "num_clicks", "num_clicks_dropped", "num_verbs")
+# Provenance that later rounds do not inherit; the last two are keys of version 0.1.0.
+OF_ONE_ROUND = (
+    *("third_review", "parent", "num_clicks", "num_clicks_dropped", "num_commands"),
+    *("third_look", "num_verbs"),
+)
 
 
 @dataclass(frozen=True, slots=True)

@@ -40,7 +40,7 @@ from tasks.catalogue import (
 )
 from tasks.errors import is_transient_error
 from tasks.labelling.label_sets import GATE, accept_asset, list_accepting_commands, load_label_set
-from tasks.labelling.lineage import THIRD_REVIEW, ThirdLook
+from tasks.labelling.lineage import THIRD_REVIEW, ThirdReview
 from tasks.labelling.loading import get_current_proposal, load_asset_mesh, load_proposal
 from tasks.labelling.proposals import hash_recipe, load_or_make_proposal
 from tasks.labelling.rounds import OF_ONE_ROUND, apply_exact_edits
@@ -105,7 +105,7 @@ def _isolate_errors(
             raise
         if isinstance(err, IllegalMove):
             return []  # another run was faster
-        log.exception("stage=settle asset=%s failed", asset_id[:12])
+        log.exception("stage=adjudicate asset=%s failed", asset_id[:12])
         return [AdjudicationResult(asset_id, "failed", f"{type(err).__name__}: {err}")]
 
 
@@ -148,11 +148,13 @@ def _compare_label_set(workspace: Workspace, row: LabelSetRow) -> list[Adjudicat
 
 def _report_misses(found: FindingRow) -> list[AdjudicationResult]:
     """What people must hear of: misses and contradictions."""
-    words = {FindingKind.GOLD: "known task missed", FindingKind.AUDIT: "audit disagrees"}
+    words = {FindingKind.GOLD: "gold task missed", FindingKind.AUDIT: "audit disagrees"}
     if found.is_good or found.kind not in words:
         return []
     iou = "" if found.iou is None else f"IoU {found.iou:.2f} "
-    log.warning("stage=settle asset=%s %s %s", found.asset_id[:12], words[found.kind], found.note)
+    log.warning(
+        "stage=adjudicate asset=%s %s %s", found.asset_id[:12], words[found.kind], found.note
+    )
     detail = f"{iou}by {found.reviewer} {found.note}".strip()
     return [AdjudicationResult(found.asset_id, words[found.kind], detail)]
 
@@ -251,7 +253,7 @@ def _start_third_review(
     store, catalogue = workspace.store, workspace.catalogue
     source = get_current_proposal(catalogue, asset)
     other_labels = None if other is None else other.key
-    about = ThirdLook((found.reviewer, found.other), found.iou, other_labels, found.note)
+    about = ThirdReview((found.reviewer, found.other), found.iou, other_labels, found.note)
     kept = {key: value for key, value in accepted.provenance.items() if key not in OF_ONE_ROUND}
     again = replace(
         accepted,

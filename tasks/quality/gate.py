@@ -85,7 +85,7 @@ def gate_asset(workspace: Workspace, asset_id: str) -> GateDecision:
         asset_id, asset.round, hash_gate_rules(settings), is_accepted, is_audited, reasons
     )
     catalogue.quality.add_decision(row)
-    log.info("stage=gate asset=%s accepted=%s doubts=%s", asset_id[:12], is_accepted, reasons)
+    log.info("stage=gate asset=%s accepted=%s reasons=%s", asset_id[:12], is_accepted, reasons)
     return GateDecision(asset_id, is_accepted, is_audited, tuple(reasons))
 
 

@@ -22,7 +22,7 @@ VERDICTS = ("accept", "refine", "reject", "skip")
 COLUMNS = (  # beside the reviewer's name
     *("tasks", "minutes", "median s", "clicks"),
     *VERDICTS,
-    *("known IoU", "agreement", "disputed"),
+    *("gold IoU", "agreement", "disputed"),
 )
 
 
@@ -31,23 +31,23 @@ class ReviewerRow:
     """One person's work.
 
     Attributes:
-        answers: tasks answered, skipped ones included.
+        annotations: tasks answered, skipped ones included.
         seconds: sum of lead times; median_s of one answer.
         clicks: sum of usable ones.
         verdicts: accept, refine, reject, skip -> number.
-        known_iou: mean over gold tasks, None without any; num_known of them.
+        gold_iou: mean over gold tasks, None without any; num_gold of them.
         agreement: mean matched IoU with other people's labels of the same proposals; num_pairs.
         num_disputed: pairs that led to a third look.
     """
 
     reviewer: str
-    answers: int
+    annotations: int
     seconds: float
     median_s: float
     clicks: int
     verdicts: Mapping[str, int]
-    known_iou: float | None = None
-    num_known: int = 0
+    gold_iou: float | None = None
+    num_gold: int = 0
     agreement: float | None = None
     num_pairs: int = 0
     num_disputed: int = 0
@@ -58,7 +58,7 @@ class _Sums:
     seconds: list[float] = field(default_factory=list)
     clicks: int = 0
     verdicts: Counter[str] = field(default_factory=Counter)
-    known: list[float] = field(default_factory=list)
+    gold: list[float] = field(default_factory=list)
     pairs: list[float] = field(default_factory=list)
     disputed: int = 0
 
@@ -75,7 +75,7 @@ def build_reviewer_table(catalogue: Catalogue) -> list[ReviewerRow]:
     for found in catalogue.quality.list_findings():
         _add_finding(found, sums)
     rows = [_make_row(name, own_sums) for name, own_sums in sums.items() if own_sums.seconds]
-    return sorted(rows, key=lambda row: (-row.answers, row.reviewer))
+    return sorted(rows, key=lambda row: (-row.annotations, row.reviewer))
 
 
 def build_quality_state(workspace: Workspace) -> dict[str, Any]:
@@ -84,9 +84,7 @@ def build_quality_state(workspace: Workspace) -> dict[str, Any]:
     pairs = [
         row for row in catalogue.quality.list_findings(FindingKind.DOUBLE) if row.iou is not None
     ]
-    known = [
-        row for row in catalogue.quality.list_findings(FindingKind.GOLD) if row.iou is not None
-    ]
+    gold = [row for row in catalogue.quality.list_findings(FindingKind.GOLD) if row.iou is not None]
     gains = [
         row for row in catalogue.quality.list_findings(FindingKind.GAIN) if row.iou is not None
     ]
@@ -95,7 +93,7 @@ def build_quality_state(workspace: Workspace) -> dict[str, Any]:
         "reviewers": [asdict(row) for row in build_reviewer_table(catalogue)],
         "queue": {
             "waiting": counts[AssetState.PROPOSED],
-            "on_the_desk": count_open_tasks(catalogue),
+            "open_in_project": count_open_tasks(catalogue),
             "max_open_tasks": workspace.settings.quality.max_open_tasks,
         },
         "reviews": {
@@ -107,7 +105,7 @@ def build_quality_state(workspace: Workspace) -> dict[str, Any]:
             "misses": threshold.num_misses,
             "required_confidence": round(threshold.required, 4),
         },
-        "second_looks": {
+        "double_annotations": {
             "planned": len(catalogue.quality.list_copies(CopyRole.DOUBLE)),
             "compared": len(pairs),
             "disputed": sum(not row.is_good for row in pairs),
@@ -116,11 +114,11 @@ def build_quality_state(workspace: Workspace) -> dict[str, Any]:
                 [r.boundary_f1 for r in pairs if r.boundary_f1 is not None]
             ),
         },
-        "known_tasks": {
+        "gold_tasks": {
             "planted": len(catalogue.quality.list_copies(CopyRole.GOLD)),
-            "answered": len(known),
-            "missed": sum(not row.is_good for row in known),
-            "mean_iou": _compute_mean([row.iou or 0 for row in known]),
+            "answered": len(gold),
+            "missed": sum(not row.is_good for row in gold),
+            "mean_iou": _compute_mean([row.iou or 0 for row in gold]),
         },
     }
 
@@ -138,12 +136,12 @@ def render_markdown(rows: Sequence[Mapping[str, Any]]) -> str:
 def format_reviewer_cells(row: Mapping[str, Any]) -> list[str]:
     """The numbers of one reviewer as text, in the order of the table's columns."""
     return [
-        str(row["answers"]),
+        str(row["annotations"]),
         f"{row['seconds'] / 60:.1f}",
         f"{row['median_s']:.0f}",
         str(row["clicks"]),
         *(str(row["verdicts"].get(verdict, 0)) for verdict in VERDICTS),
-        _format_score(row["known_iou"], row["num_known"]),
+        _format_score(row["gold_iou"], row["num_gold"]),
         _format_score(row["agreement"], row["num_pairs"]),
         str(row["num_disputed"]),
     ]
@@ -157,7 +155,7 @@ def _add_finding(found: FindingRow, sums: dict[str, _Sums]) -> None:
     if found.iou is None:
         return
     if found.kind is FindingKind.GOLD:
-        sums.setdefault(found.reviewer, _Sums()).known.append(found.iou)
+        sums.setdefault(found.reviewer, _Sums()).gold.append(found.iou)
     if found.kind is FindingKind.DOUBLE and found.reviewer != found.other:
         for name in (found.reviewer, found.other):
             sums_of_reviewer = sums.setdefault(name, _Sums())
@@ -168,13 +166,13 @@ def _add_finding(found: FindingRow, sums: dict[str, _Sums]) -> None:
 def _make_row(reviewer: str, sums: _Sums) -> ReviewerRow:
     return ReviewerRow(
         reviewer=reviewer,
-        answers=len(sums.seconds),
+        annotations=len(sums.seconds),
         seconds=round(sum(sums.seconds), 1),
         median_s=round(float(np.median(sums.seconds)), 1),
         clicks=sums.clicks,
         verdicts=dict(sums.verdicts),
-        known_iou=_compute_mean(sums.known),
-        num_known=len(sums.known),
+        gold_iou=_compute_mean(sums.gold),
+        num_gold=len(sums.gold),
         agreement=_compute_mean(sums.pairs),
         num_pairs=len(sums.pairs),
         num_disputed=sums.disputed,

@@ -27,7 +27,7 @@ TITLE_REJECTED = "third look: one reviewer accepted this, one rejected it"
 
 def make_third_review_title(row: ProposalRow) -> str:
     """What the task's title says besides; "" for an ordinary round."""
-    about = lineage_of(row).third_look
+    about = lineage_of(row).third_review
     if about is None:
         return ""
     return TITLE if about.other_labels else TITLE_REJECTED
@@ -43,7 +43,7 @@ def is_last_round(catalogue: Catalogue, asset_id: str, round_: int, max_rounds: 
         max_rounds: looks of a reviewer, at least 1.
     """
     rows = catalogue.list_proposals(asset_id)
-    thirds = [row.round for row in rows if row.round <= round_ and lineage_of(row).third_look]
+    thirds = [row.round for row in rows if row.round <= round_ and lineage_of(row).third_review]
     return round_ - max(thirds, default=-1) >= max_rounds
 
 
@@ -58,7 +58,7 @@ def find_disputed(
         mesh: the asset.
         store: where the other labels are.
     """
-    about = lineage_of(row).third_look
+    about = lineage_of(row).third_review
     if about is None or about.other_labels is None:
         return None
     with np.load(io.BytesIO(store.get(about.other_labels)), allow_pickle=False) as stored:

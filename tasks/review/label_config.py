@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 CLICK, SHEET, VERDICT, NOTE, VIEWER = "click", "sheet", "verdict", "note", "viewer"
+# "verbs" stays: stored annotations name their field of edit commands so.
 COMMANDS, PREVIEW = "verbs", "preview"
 PREVIEW_LABEL = "preview"  # one mask over the whole sheet; a picture, never geometry
 PREVIEW_COLOR = "#ff2ad4"  # not among the part colours

@@ -72,9 +72,11 @@ def _put_backend(
         raise
     except LabelStudioError as err:
         secret = body["basic_auth_pass"]
-        log.warning("desk=live ready=false error=%s", str(err).replace(secret, "***"))
+        log.warning("review=live ready=false error=%s", str(err).replace(secret, "***"))
         return False
-    log.info("desk=live project=%s url=%s updated=%s", body["project"], body["url"], bool(existing))
+    log.info(
+        "review=live project=%s url=%s updated=%s", body["project"], body["url"], bool(existing)
+    )
     return True
 
 

@@ -137,13 +137,13 @@ class _ProjectSetup:
                 enable_empty_annotation=True,
             )
             found = self._client.find_projects(title)
-            log.info("desk=project made=true id=%s", found[0]["id"])
+            log.info("review=project made=true id=%s", found[0]["id"])
         project_id = int(found[0]["id"])
         if found[0].get("label_config", "").strip() != LABEL_CONFIG.strip():
             self._client.request(
                 "PATCH", f"/api/projects/{project_id}/", body={"label_config": LABEL_CONFIG}
             )
-            log.info("desk=project config_updated=true id=%d", project_id)
+            log.info("review=project config_updated=true id=%d", project_id)
         return project_id
 
     def ensure_storage(self, project_id: int, store: StoreSettings) -> None:
@@ -163,7 +163,7 @@ class _ProjectSetup:
             fields = {**wanted, **secrets}
             fields["s3endpoint"] = fields.pop("s3_endpoint")  # the SDK's own spelling
             self._create(self._sdk.import_storage.s3.create, project=project_id, **fields)
-        log.info("desk=storage project=%d updated=%s", project_id, bool(existing))
+        log.info("review=storage project=%d updated=%s", project_id, bool(existing))
 
     def ensure_webhook(self, project_id: int, url: str, token: SecretStr | None) -> None:
         """Have answers announced to `url`; a hint only, the truth is asked for."""
@@ -185,7 +185,7 @@ class _ProjectSetup:
             send_payload=False,
             headers=headers,
         )
-        log.info("desk=webhook project=%d replaced=%d", project_id, len(stale))
+        log.info("review=webhook project=%d replaced=%d", project_id, len(stale))
 
 
 def _make_storage_fields(store: StoreSettings) -> dict[str, Any]:

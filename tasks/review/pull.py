@@ -104,7 +104,7 @@ def pull_annotations(workspace: Workspace, project: ReviewProject) -> list[Reply
         if reply is not None:
             log_fields = (row.asset_id[:12], row.round, reply.verdict, reply.num_clicks)
             log.info(
-                "stage=pull asset=%s round=%d verdict=%s clicks=%d verbs=%d state=%s",
+                "stage=pull asset=%s round=%d verdict=%s clicks=%d commands=%d state=%s",
                 *(*log_fields, reply.num_commands, reply.state),
             )
             replies.append(reply)
@@ -127,7 +127,7 @@ def _handle_annotation(
                 raise
             reply = _give_up(catalogue, row, asset, f"{type(err).__name__}: {err}")
             name = (row.asset_id[:12], row.unique_id)
-            log.exception("stage=pull asset=%s answer=%s failed", *name)
+            log.exception("stage=pull asset=%s annotation=%s failed", *name)
             return reply
     except Overtaken as late:
         log.info("stage=pull asset=%s %s", row.asset_id[:12], late)

@@ -118,7 +118,7 @@ def ensure_tasks(
     held = client.find_tasks(project_id, list(wanted))
     for task in held:
         if not _matches_data(task, wanted[task.key]) and task.num_annotations == 0:
-            log.warning("desk=outdated key=%s deleted=%d", task.key[:24], task.task_id)
+            log.warning("review=outdated key=%s deleted=%d", task.key[:24], task.task_id)
             client.delete_task(task.task_id)
     found = {task.key for task in held if _matches_data(task, wanted[task.key])}
     missing = [{"data": dict(data)} for key, data in wanted.items() if key not in found]
@@ -151,7 +151,7 @@ def _clear_annotated(
         ]
         is_past = all(stored is not None and stored.is_interpreted for stored in held)
         if is_past and len(held) == task.num_annotations:
-            log.info("desk=asked again key=%s deleted=%d", task.key[:24], task.task_id)
+            log.info("review=repeated key=%s deleted=%d", task.key[:24], task.task_id)
             project.client.delete_task(task.task_id)
 
 
@@ -172,7 +172,7 @@ def _keep_one(project: ReviewProject, tasks: Iterable[LabelStudioTask]) -> Label
     for task in rest:
         # Somebody's answer to a duplicate is never thrown away; it is pulled like any other.
         if task.num_annotations == 0:
-            log.warning("desk=duplicate key=%s deleted=%d", task.key[:24], task.task_id)
+            log.warning("review=duplicate key=%s deleted=%d", task.key[:24], task.task_id)
             project.client.delete_task(task.task_id)
     return kept
 

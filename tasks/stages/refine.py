@@ -87,7 +87,7 @@ def refine_asset(workspace: Workspace, asset_id: str, segmenter: Segmenter) -> S
         return result
     seconds = time.perf_counter() - begin
     log.info(
-        "stage=refine asset=%s round=%d clicks=%d verbs=%d parts=%d seconds=%.2f",
+        "stage=refine asset=%s round=%d clicks=%d commands=%d parts=%d seconds=%.2f",
         *(
             asset_id[:12],
             round_,
@@ -216,7 +216,7 @@ def _provenance(
         PARENT: {"key": source.key, "sha256": source.sha256, "round": source.round},
         "num_clicks": len(message.clicks),
         "num_clicks_dropped": num_given - len(message.clicks),
-        "num_verbs": len(message.commands),
+        "num_commands": len(message.commands),
         "checkpoint": source.checkpoint,
     }
 
@@ -243,6 +243,7 @@ def _build_recipe(
         [command.kind, list(command.parts), command.text, command.count]
         for command in instructions.commands
     ]
+    # This key stays: the keys of stored proposals are hashed from it.
     added = {"verbs": commands} if commands else {}
     made_of = {"parent": source.sha256, **maker, "seed": seed, "clicks": clicks}
     return {**made_of, **added}

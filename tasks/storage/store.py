@@ -128,7 +128,7 @@ class Store:
                 "_REGION, _ACCESS_KEY and _SECRET_KEY"
             ) from err
         except OSError as err:
-            log.warning("store=%s asked=%r", self.root_url, err)
+            log.warning("store=%s error=%r", self.root_url, err)
 
     def get_uri(self, key: str) -> str:
         """Absolute URI of a key."""

@@ -111,7 +111,7 @@ def test_two_people_disagree_and_a_third_review_decides(review_env):
     assert environment.catalogue.get_asset(asset_id).state is AssetState.ACCEPTED
     assert environment.catalogue.get_asset(copy.asset_id).state is AssetState.ACCEPTED
     (row,) = build_reviewer_table(environment.catalogue)
-    assert row.answers == 4 and row.verdicts == {"accept": 3, "refine": 1}
+    assert row.annotations == 4 and row.verdicts == {"accept": 3, "refine": 1}
     assert environment.catalogue.quality.count_dataset_assets()[AssetState.ACCEPTED] == 1
 
 
@@ -133,4 +133,4 @@ def test_a_gold_task_is_displayed_like_any_other_and_scores_the_reviewer(review_
     (found,) = environment.catalogue.quality.list_findings(FindingKind.GOLD)
     assert found.iou == pytest.approx(1.0) and found.reviewer == "reviewer@local.test"
     (row,) = build_reviewer_table(environment.catalogue)
-    assert (row.known_iou, row.num_known) == (1.0, 1)
+    assert (row.gold_iou, row.num_gold) == (1.0, 1)

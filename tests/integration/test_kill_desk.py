@@ -94,7 +94,7 @@ def test_the_whole_way_again_changes_nothing_and_then_ends(workspace, run_whole)
     ]
     report = run_whole("label_dataset")
     after = workspace.catalogue.list_assets()
-    assert report["is_settled"] is False
+    assert report["is_finished"] is False
     assert [asset.round for asset in after] == [round_ for _, _, round_ in before]
     assert len(_tasks(workspace)) == 4
     chair = _by_name(workspace)["chair"]
@@ -102,7 +102,7 @@ def test_the_whole_way_again_changes_nothing_and_then_ends(workspace, run_whole)
 
     _give(workspace, _by_name(workspace)["lamp"], "accept")
     report = run_whole("label_dataset")
-    assert report["is_settled"] is True
+    assert report["is_finished"] is True
     assert report["counts"]["sharded"] == 2 and report["counts"]["rejected"] == 1
     versions = workspace.catalogue.labels.list_shard_versions()
     assert [version.num_samples for version in versions] == [1, 2]

@@ -3,7 +3,7 @@
 
 const CLICK = "click";
 const SHEET = "sheet";
-const VERBS = "verbs";
+const COMMANDS = "verbs"; // its name in stored annotations
 const POINT_WIDTH = 0.9; // of the drawn dot; percent of the sheet
 
 // The annotation being made, or null: another origin, no editor, or nothing may be changed.
@@ -35,7 +35,7 @@ const parsed = (text) => {
 
 export const editor = {
   isThere: () => annotation() !== null,
-  hasVerbs: () => typeof tag(VERBS)?.addText === "function",
+  hasCommands: () => typeof tag(COMMANDS)?.addText === "function",
 
   chosenLabel() {
     return tag(CLICK)?.selectedLabels?.[0]?._value ?? null;
@@ -86,7 +86,7 @@ export const editor = {
   // Command lines in the order given.
   lines() {
     try {
-      return tag(VERBS).regions.map((one) => one._value);
+      return tag(COMMANDS).regions.map((one) => one._value);
     } catch {
       return [];
     }
@@ -94,14 +94,14 @@ export const editor = {
 
   // Write a command line; returns false when the editor did not take it (a double, say).
   addLine(line) {
-    const field = tag(VERBS);
+    const field = tag(COMMANDS);
     const before = field.regions.length;
     field.addText(line);
     return field.regions.length > before;
   },
 
   removeLine(index, line) {
-    const found = tag(VERBS)?.regions[index];
+    const found = tag(COMMANDS)?.regions[index];
     if (found?._value !== line) return false;
     found.deleteRegion();
     return true;

@@ -12,7 +12,7 @@ import { categoryLine, mergedInto, mergeLine, nameLine, saidOf, splitLine } from
 const SYNC_MS = 300; // how often the editor is looked at; it tells nobody when it changes
 const STILL = 4; // pixels; a mouse that moved farther was turning the model
 const VIEW_ONLY = "View only: the editor cannot be reached from here. The sheet works.";
-const NO_VERBS = "The editor has no field for verbs; write what you mean into the note.";
+const NO_COMMANDS = "The editor has no field for verbs; write what you mean into the note.";
 
 const page = readPage();
 const view = {
@@ -109,7 +109,7 @@ function listenToMouse(canvas) {
 
 function speak(line) {
   if (!editor.isThere()) return say(VIEW_ONLY, true);
-  if (!editor.hasVerbs()) return say(NO_VERBS, true);
+  if (!editor.hasCommands()) return say(NO_COMMANDS, true);
   if (!editor.addLine(line)) return say(`The editor did not take "${line}".`, true);
   done.push({ line });
   view.chosen.clear();

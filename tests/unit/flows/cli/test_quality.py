@@ -38,7 +38,7 @@ def test_report_shows_people_and_checks(run, catalogue):
     assert "[red]ann" in shown.output and "0.50 (1)" in shown.output
     assert "it requires confidence 0.95" in shown.output
     reported = json.loads(run("report", "--json").output)
-    assert reported["known_tasks"]["missed"] == 1
+    assert reported["gold_tasks"]["missed"] == 1
     assert reported["reviewers"][0]["median_s"] == 30.0
 
 

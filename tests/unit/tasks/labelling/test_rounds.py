@@ -116,10 +116,21 @@ def test_merges_and_names_need_no_model(pipeline: Any, monkeypatch: pytest.Monke
     assert made.checkpoint == pipeline.segmenter.checkpoint
     assert made.num_draws == 2
     assert made.provenance["labels_source"] == "part_edits"
-    assert made.provenance["num_verbs"] == 4
+    assert made.provenance["num_commands"] == 4
     before = load_proposal(pipeline.store, pipeline.catalogue.get_proposal(asset.asset_id, 0))
     moved = np.array([0, 0, 3, 3, 2, 1])[before.voxel_labels]
     assert (made.voxel_labels == moved).all()
+
+
+@pytest.mark.parametrize("commands", [["merge 0 1"], ["name 4 lid"]])
+def test_what_is_of_one_round_is_not_inherited(pipeline: Any, commands: list[str]) -> None:
+    propose_labels(pipeline, SIX)
+    shown = load_shown(pipeline)
+    own = {"parent", "num_clicks", "num_commands", "third_review"}
+    earlier = {"num_verbs": 3, "third_look": {"reviewers": ["ann", "bob"]}}  # of version 0.1.0
+    shown = replace(shown, provenance={**shown.provenance, **dict.fromkeys(own, 1), **earlier})
+    made = apply_exact_edits(shown, make_command_rows(commands), np.ones(len(SIX)))
+    assert set(made.provenance) & (own | set(earlier)) == set()
 
 
 def test_a_merged_part_keeps_its_children_as_the_finer_level(pipeline: Any) -> None:

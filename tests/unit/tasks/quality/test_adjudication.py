@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -159,8 +160,12 @@ def test_two_annotations_that_disagree_lead_to_a_third(scenario, make_boxes):
     )
     assert np.array_equal(shown.face_labels, truth)
     row = get_current_proposal(scenario.pipeline.catalogue, again)
-    assert lineage_of(row).third_look.reviewers == (ANN, BOB)
+    assert lineage_of(row).third_review.reviewers == (ANN, BOB)
     assert "third look" in make_third_review_title(row)
+    provenance = dict(row.provenance)
+    provenance["third_look"] = provenance.pop("third_review")
+    earlier = replace(row, provenance=provenance)
+    assert lineage_of(earlier) == lineage_of(row), "rows of version 0.1.0 are read"
     scenario.record_annotation(asset.asset_id, "accept", EVE)
     assert scenario.get_asset(asset.asset_id).state is AssetState.ACCEPTED, "not held again"
     assert scenario.adjudicate_twice() == []

@@ -36,7 +36,7 @@ def test_a_gold_label_set_becomes_a_gold_task_and_scores_its_reviewer(scenario, 
     assert np.array_equal(load_gold_labels(scenario.pipeline.store, quality.get_copy(known)), truth)
     scenario.adjudicate()
     scenario.record_annotation(known, "accept", EVE)
-    assert scenario.adjudicate_twice() == [("known task missed", known)]
+    assert scenario.adjudicate_twice() == [("gold task missed", known)]
     found = scenario.get_finding(row, FindingKind.GOLD)
     assert (found.reviewer, found.is_good) == (EVE, False)
     assert found.iou == pytest.approx(1.5 / 3)
@@ -66,7 +66,7 @@ def test_without_gold_a_shape_made_in_code_is_the_gold_task(scenario, make_boxes
     scenario.pipeline.catalogue.move(known, "encoded")
     scenario.propose(known, truth, 0)
     scenario.record_annotation(known, "reject", EVE)
-    assert scenario.adjudicate_twice() == [("known task missed", known)]
+    assert scenario.adjudicate_twice() == [("gold task missed", known)]
     found = scenario.get_finding(row, FindingKind.GOLD)
     assert (found.iou, found.note) == (0.0, "rejected: broken")
 

@@ -51,11 +51,17 @@ def test_one_row_a_person(catalogue: Catalogue):
     add(FindingRow(name(6), FindingKind.GOLD, "l", ANN, iou=0.6))
     add(FindingRow(name(7), FindingKind.GAIN, "l", ANN, iou=0.7))
     ann, bob = build_reviewer_table(catalogue)
-    assert (ann.reviewer, ann.answers, ann.seconds, ann.median_s, ann.clicks) == (ANN, 3, 70, 20, 3)
+    assert (ann.reviewer, ann.annotations, ann.seconds, ann.median_s, ann.clicks) == (
+        ANN,
+        3,
+        70,
+        20,
+        3,
+    )
     assert ann.verdicts == {"accept": 1, "refine": 1, "reject": 1}
-    assert (ann.known_iou, ann.num_known) == (pytest.approx(0.7), 2)
+    assert (ann.gold_iou, ann.num_gold) == (pytest.approx(0.7), 2)
     assert (ann.agreement, ann.num_pairs, ann.num_disputed) == (pytest.approx(0.7), 2, 1)
-    assert (bob.answers, bob.known_iou, bob.agreement) == (1, None, pytest.approx(0.7))
+    assert (bob.annotations, bob.gold_iou, bob.agreement) == (1, None, pytest.approx(0.7))
 
 
 def test_a_changed_answer_counts_once(catalogue: Catalogue):
@@ -64,7 +70,7 @@ def test_a_changed_answer_counts_once(catalogue: Catalogue):
     catalogue.reviews.record_annotation(again)
     catalogue.reviews.interpret("u1", again.updated_at, verdict="accept")
     (row,) = build_reviewer_table(catalogue)
-    assert (row.answers, row.seconds, row.clicks, row.verdicts) == (1, 15, 0, {"accept": 1})
+    assert (row.annotations, row.seconds, row.clicks, row.verdicts) == (1, 15, 0, {"accept": 1})
 
 
 def test_markdown_cannot_be_broken_by_a_name(pipeline, catalogue: Catalogue):
@@ -79,4 +85,4 @@ def test_nothing_yet_is_reported_as_nothing(pipeline):
     state = build_quality_state(pipeline.workspace)
     assert state["reviewers"] == [] and state["reviews"] == {"measured": 0, "mean_gain": None}
     assert state["audits"] == {"last": 0, "misses": 0, "required_confidence": 0.95}
-    assert state["known_tasks"]["mean_iou"] is None
+    assert state["gold_tasks"]["mean_iou"] is None
