@@ -1,1 +1,1 @@
-"""The verbs on the world: store, catalogue, model calls, review, shards. Never imports flows."""
+"""The pipeline's steps as plain functions: store, catalogue, model stages, review, shards."""

@@ -1,7 +1,7 @@
 """Checkpoints that were tuned here: kept in the store, named in the catalogue, one of them in use.
 
 `checkpoints/{version}/` is written once, its verdict last; the version is the hash of the patch
-network's weights. The alias `current` says which one works; without it the shipped one does.
+network's weights. The alias `current` names the one in use; without it the shipped one is used.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def publish_checkpoint(
     Args:
         workspace: its store gets the files, its catalogue a row whose alias is the version.
         folder: of the checkpoint.
-        verdict: JSON-able; is told beside the version.
+        verdict: JSON-able; shown beside the version.
     """
     store, catalogue = workspace.store, workspace.catalogue
     sha256 = hashlib.sha256((folder / PATCHES_FILE).read_bytes()).hexdigest()

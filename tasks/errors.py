@@ -14,7 +14,7 @@ _TRANSIENT_ERRNOS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EMFI
 
 
 class StageError(SegvigenError):
-    """A stage cannot do its work on this asset; the message says what is missing."""
+    """A stage cannot do its work on this asset; the message names what is missing."""
 
 
 def is_transient_error(error: BaseException) -> bool:
@@ -23,7 +23,7 @@ def is_transient_error(error: BaseException) -> bool:
         return True
     if isinstance(error, (sqlalchemy.exc.OperationalError, sqlalchemy.exc.InterfaceError)):
         return True
-    # A PermissionError of S3 has no errno: the store is closed to us, whatever we ask it for.
+    # A PermissionError of S3 has no errno: the store refuses every request.
     if isinstance(error, PermissionError):
         return True
     if isinstance(error, OSError) and error.errno in _TRANSIENT_ERRNOS:

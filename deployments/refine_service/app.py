@@ -95,7 +95,7 @@ def _add_health(app: FastAPI, engine: Engine, metrics: Metrics) -> None:
             return JSONResponse({"status": engine.problem}, status_code=503)
         try:
             counts = await run_in_threadpool(app.state.catalogue.count_assets)
-        except Exception as err:  # not ready without the catalogue, for whatever reason
+        except Exception as err:  # not ready without the catalogue, for any reason
             logger.warning("service=refine ready=false error=%s", err)
             return JSONResponse({"status": "the catalogue cannot be read"}, status_code=503)
         return JSONResponse({"status": "READY", "assets": sum(counts.values())})

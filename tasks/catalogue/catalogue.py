@@ -1,6 +1,6 @@
 """The catalogue's front door: assets, their moves and leases; the other tables hang below it.
 
-`catalogue.raw`, `.reviews`, `.labels` and `.quality` are the ledgers of raw objects, of the desk,
+`catalogue.raw`, `.reviews`, `.labels` and `.quality` are the ledgers of raw objects, of reviews,
 of label sets, shards and checkpoints, and of quality control. Every change writes an event in the
 same transaction.
 """
@@ -199,7 +199,7 @@ class Catalogue:
         if old.state not in PARKED:
             raise CatalogueError(f"asset {asset_id[:12]} is {old.state}, not parked")
         target = AssetState(old.parked_from or AssetState.REGISTERED)
-        if old.state is not AssetState.FAILED:  # look at it again, from the last proposal on
+        if old.state is not AssetState.FAILED:  # review it again, from the last proposal on
             has_proposal = self.get_latest_proposal(asset_id) is not None
             target = AssetState.PROPOSED if has_proposal else AssetState.REGISTERED
         return self.move(asset_id, target, reason="retry")
@@ -241,7 +241,7 @@ class Catalogue:
         return [leased[asset_id] for asset_id in ids]
 
     def start(self, asset_id: str, worker: str) -> None:
-        """Say that work on a leased asset begins now; raises LeaseLost if it is not ours."""
+        """Record that work on a leased asset begins now; raises LeaseLost if it is not ours."""
         own_lease = (AssetRow.asset_id == asset_id, AssetRow.lease_owner == worker)
         with self._db.begin() as connection:
             begin = sa.update(AssetRow).where(*own_lease).values(is_started=True)
@@ -250,7 +250,7 @@ class Catalogue:
             self._db.add_event("started", asset_id, {}, worker)
 
     def end(self, asset_id: str, worker: str) -> None:
-        """Say that work on an asset is over though it stays leased; a move says so by itself."""
+        """Record that work on an asset has ended though it stays leased; a move implies it."""
         own_lease = (
             AssetRow.asset_id == asset_id,
             AssetRow.lease_owner == worker,

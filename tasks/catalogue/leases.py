@@ -1,4 +1,4 @@
-"""Who holds a lease: a worker's name that says whether its process still lives.
+"""Who holds a lease: a worker's name from which its process can be found.
 
 A lease ends by itself after its time; a lease whose process on this very machine is gone ends at
 once, so that a killed run can be started again without waiting.

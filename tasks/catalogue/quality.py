@@ -1,4 +1,4 @@
-"""Ledger of quality control: who else looks at an asset, and what comparing the answers showed.
+"""Ledger of quality control: copies of assets, and the findings of comparisons.
 
 A *copy* is an asset row of its own that only quality control knows to be one: it goes through
 review like any other and is therefore as safe under kills, but it never enters a dataset.
@@ -94,7 +94,7 @@ class QualityLedger:
         return self._db.load_first(sa.select(CopyRow).where(*is_double))
 
     def list_open_doubles(self) -> list[CopyRow]:
-        """Double annotations that are not settled yet, oldest first."""
+        """Double annotations that are not compared yet, oldest first."""
         compared = sa.exists(
             sa.select(FindingRow.asset_id).where(
                 FindingRow.asset_id == CopyRow.of_asset, FindingRow.kind == str(FindingKind.DOUBLE)

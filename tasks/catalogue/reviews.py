@@ -1,4 +1,4 @@
-"""Ledger of the desk: review tasks, reviewers' answers (every version, raw), clicks and verbs."""
+"""Ledger of reviews: tasks, annotations (every version, raw), clicks and edit commands."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ _OLDEST_FIRST = (AnnotationRow.updated_at, AnnotationRow.unique_id)
 
 
 class ReviewLedger:
-    """What went to the desk and what came back."""
+    """Tasks that were pushed and annotations that were pulled."""
 
     def __init__(self, database: Database) -> None:
         self._db = database
 
     def add_task(self, task: ReviewTaskRow) -> None:
-        """Record the desk's task of a round; the same round again replaces it."""
+        """Record Label Studio's task of a round; the same round again replaces it."""
         row = replace(task, created_at=self._db.clock())
         with self._db.begin():
             self._db.upsert(row)
@@ -32,7 +32,7 @@ class ReviewLedger:
             self._db.add_event("review_task", row.asset_id, event_detail)
 
     def get_task(self, asset_id: str, round: int) -> ReviewTaskRow | None:
-        """The desk's task of one round, or None."""
+        """Label Studio's task of one round, or None."""
         mine = (ReviewTaskRow.asset_id == asset_id, ReviewTaskRow.round == round)
         return self._db.load_first(sa.select(ReviewTaskRow).where(*mine))
 
@@ -72,7 +72,7 @@ class ReviewLedger:
         clicks: Iterable[ClickRow] = (),
         commands: Iterable[EditCommandRow] = (),
     ) -> None:
-        """Store what an answer means: verdict, note, problem, clicks and verbs (replacing all)."""
+        """Store an annotation's verdict, note, problem, clicks and commands, replacing all."""
         points, edits = list(clicks), list(commands)
         one = (AnnotationRow.unique_id == unique_id, AnnotationRow.updated_at == updated_at)
         meaning = {"verdict": verdict, "note": note, "problem": problem, "is_interpreted": True}
@@ -141,7 +141,7 @@ class ReviewLedger:
         return found
 
     def list_edit_commands(self, asset_id: str, round: int | None = None) -> list[EditCommandRow]:
-        """Verbs of the newest version of every answer (in one round), in the order written."""
+        """Edit commands of the newest version of every annotation (in one round), in order."""
         found: list[EditCommandRow] = []
         for annotation in self.list_annotations(asset_id, round):
             one = (

@@ -1,6 +1,6 @@
 """Tables of assets, raw objects, reviews and results: one frozen row class per table.
 
-Times are UTC seconds since the epoch unless a column says otherwise; JSON columns hold small
+Times are UTC seconds since the epoch unless a column states otherwise; JSON columns hold small
 values. Blobs are never in here, only their keys and hashes. `events` is append-only: every change
 of another table writes one row there in the same transaction. A change of a column needs a new
 revision in `migrations/versions` (docs/catalogue.md).
@@ -69,7 +69,7 @@ class AssetRow(Row):
 
 
 class RawRow(Row):
-    """One object of the raw bucket as last seen; `asset_id` or `reason` says what became of it."""
+    """One object of the raw bucket as last seen; `asset_id` or `reason` is its result."""
 
     __tablename__ = "raw_objects"
 
@@ -194,7 +194,7 @@ class ClickRow(Row):
 
 
 class EditCommandRow(Row):
-    """One edit of whole parts that an annotation asks for (see `edit_commands`).
+    """One edit of whole parts that an annotation requests (see `edit_commands`).
 
     Attributes:
         number: position among the annotation's lines.

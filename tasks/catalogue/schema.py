@@ -1,6 +1,6 @@
 """The schema's revision: create a new catalogue, check one, upgrade an older one.
 
-Opening a catalogue costs one look at its revision. A missing schema is created from the row
+Opening a catalogue costs one query of its revision. A missing schema is created from the row
 classes and stamped; an older one is upgraded by the Alembic revisions in `migrations/versions`:
 on SQLite when it is opened, after a backup; on PostgreSQL, where other workers may be at work,
 only by `segvigen db upgrade`. A newer one is refused.

@@ -17,7 +17,7 @@ class AssetState(StrEnum):
     REGISTERED = "registered"  # source checked and copied
     ENCODED = "encoded"  # voxels and latents exist
     PROPOSED = "proposed"  # the proposal of the current round exists
-    IN_REVIEW = "in_review"  # the desk has a task for the current round
+    IN_REVIEW = "in_review"  # Label Studio has a task for the current round
     REFINING = "refining"  # the reviewer's clicks wait for the model
     ACCEPTED = "accepted"  # a label set exists
     SHARDED = "sharded"  # and is part of a shard version
@@ -39,7 +39,7 @@ ALLOWED_MOVES: dict[AssetState, frozenset[AssetState]] = {
     _S.ENCODED: PARKED | {_S.PROPOSED},
     # accepted at once only by the gate, when it is sure
     _S.PROPOSED: PARKED | {_S.IN_REVIEW, _S.ACCEPTED},
-    # back to proposed: the desk lost the task, or the same round must be shown again
+    # back to proposed: Label Studio lost the task, or the same round must be shown again
     _S.IN_REVIEW: PARKED | {_S.ACCEPTED, _S.REFINING, _S.PROPOSED},
     # in_review: the next round's task exists; proposed: it waits to be pushed
     _S.REFINING: PARKED | {_S.IN_REVIEW, _S.PROPOSED},

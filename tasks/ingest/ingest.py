@@ -1,6 +1,6 @@
 """Ingest: scan the raw bucket, check every new object, copy the good ones, register all.
 
-Nothing in the raw bucket is trusted: sizes are looked at before bytes, bytes before meshes. An
+Nothing in the raw bucket is trusted: sizes are checked before bytes, bytes before meshes. An
 object that cannot be used becomes an asset in state rejected with a reason; the scan goes on.
 """
 
@@ -30,8 +30,8 @@ from tasks.workspace import Workspace
 log = logging.getLogger(__name__)
 
 ASSET_SCHEMA = "segvigen-asset/1"
-LACKING = "missing_side_file"  # the loader's word; looked at again when such a file arrives
-NOT_READABLE = "not_readable"  # looked at again by every scan: its content need not change
+LACKING = "missing_side_file"  # the loader's reason; tried again when such a file arrives
+NOT_READABLE = "not_readable"  # tried again by every scan: its content need not change
 # Files that come along with meshes and are no assets themselves.
 COMPANION_SUFFIXES = frozenset(
     [
@@ -114,8 +114,8 @@ def scan_raw(
 
     Args:
         workspace: its raw bucket; its catalogue remembers what was seen.
-        prefix: folder to look into.
-        is_retrying: also objects that were rejected before (after limits were raised, say).
+        prefix: folder to list.
+        is_retrying: also objects that were rejected before (for example after limits were raised).
 
     Returns:
         New objects, ascending by key; companions such as textures are left out. Objects that lack
@@ -188,7 +188,7 @@ def ingest_object(
 
 @contextmanager
 def _separate_read_errors(raw: Store) -> Iterator[None]:
-    """Tell one object that may not be read from a bucket that does not answer."""
+    """Distinguish one forbidden object from a bucket that does not answer."""
     try:
         yield
     except OSError as err:
@@ -214,7 +214,7 @@ def _get_suffix(key: str) -> str:
 
 
 def _check_announced(info: ObjectInfo, settings: IngestSettings) -> None:
-    """What the listing alone tells: no byte is read of what cannot be used."""
+    """Checks by the listing alone: no byte is read of an object that cannot be used."""
     try:
         keys.check_key(info.key)
     except keys.BadKey as err:
@@ -255,7 +255,7 @@ def _is_ingest_reject(asset: AssetRow) -> bool:
 
 
 def _describe_source(source: _Source) -> dict[str, Any]:
-    """What asset.json says of the file itself."""
+    """Description of the file for asset.json."""
     return {
         "schema": ASSET_SCHEMA,
         "name": PurePosixPath(source.info.key).name,

@@ -1,6 +1,6 @@
 """The licence of a raw object, from the files beside it.
 
-Looked for, nearest first: `<file>.licence`, `<file>.json` with a "licence" entry, the folder's
+Searched, nearest first: `<file>.licence`, `<file>.json` with a "licence" entry, the folder's
 LICENSE. Spelling with c or s. What is found travels into asset.json, label sets and manifests.
 """
 
@@ -53,7 +53,7 @@ def _read_json_entry(raw: Store, key: str) -> str | None:
     try:
         value = json.loads(text)
     except (ValueError, RecursionError):
-        return None  # somebody else's file
+        return None  # another program's file
     if not isinstance(value, dict):
         return None
     entry = value.get("licence", value.get("license"))

@@ -42,10 +42,10 @@ class ParserFault(SegvigenError):
 
 @dataclass(frozen=True, slots=True)
 class ParserBudget:
-    """What reading one file may cost.
+    """Limits for parsing one file.
 
     Attributes:
-        seconds: after which reading is given up.
+        seconds: time limit.
         gib: address space of the process, GiB.
     """
 
@@ -73,7 +73,7 @@ class Parser:
         limits: MeshLimits,
         budget: ParserBudget,
     ) -> dict[str, Any]:
-        """Read a mesh and say what it is.
+        """Parse a mesh and describe it.
 
         Args:
             data: the whole file.
@@ -98,7 +98,7 @@ class Parser:
         Args:
             data: the whole file.
             kind: "gltf", "obj", "mtl" or "ply".
-            most: no more are looked for.
+            most: no more are searched.
             budget: of the process.
 
         Raises:
@@ -110,7 +110,7 @@ class Parser:
     def _request(
         self, head: Mapping[str, Any], blobs: Sequence[bytes], budget: ParserBudget
     ) -> dict[str, Any]:
-        """The reply to a request, or the error that it tells or that its want means."""
+        """The reply to a request; raises the error that it carries or that its absence means."""
         request = {**head, "gib": budget.gib, "sizes": [len(blob) for blob in blobs]}
         frame = [json.dumps(request).encode() + b"\n", *blobs]
         with self._lock:
@@ -136,7 +136,7 @@ class Parser:
             return
         process.kill()
         for stream in (process.stdin, process.stdout):
-            with suppress(OSError):  # words that nobody reads any more
+            with suppress(OSError):  # output that is no longer needed
                 stream.close()  # type: ignore[union-attr]  # both are pipes
         process.wait()
 
@@ -181,7 +181,7 @@ def get_shared_parser() -> Parser:
 
 
 def summarize_mesh(mesh: AssetMesh) -> dict[str, Any]:
-    """What asset.json says of a mesh: counts, surface area, bounds (mesh frame)."""
+    """Description of a mesh for asset.json: counts, surface area, bounds (mesh frame)."""
     surface, used = measure_surface(mesh), mesh.used_vertices
     return {
         "num_faces": mesh.num_faces,
@@ -196,7 +196,7 @@ def summarize_mesh(mesh: AssetMesh) -> dict[str, Any]:
 
 
 def _check_reply(reply: dict[str, Any]) -> dict[str, Any]:
-    """A reply, or the error that it tells."""
+    """A reply; raises the error that it carries."""
     if "reason" in reply:
         raise AssetRejected(reply["reason"], reply["message"])
     if "fault" in reply:

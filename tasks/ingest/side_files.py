@@ -1,6 +1,6 @@
 """Files that a mesh names beside itself: glTF buffers and images, OBJ materials and textures.
 
-Only plain relative names below the mesh's own folder are ever looked up. Others are not fetched;
+Only plain relative names below the mesh's own folder are fetched. Others are not fetched;
 the loader then refuses the mesh, or loads it plain and the absence is recorded.
 """
 
@@ -40,7 +40,7 @@ class SideFiles:
     """What a mesh's side files are.
 
     Attributes:
-        found: name as the loader asks for it -> bytes.
+        found: name as the loader requests it -> bytes.
         missing: names that are absent.
         awaited: keys, one of which an absent file would have; not all where they are many.
     """
@@ -100,12 +100,12 @@ def _list_names(data: bytes, kind: str, settings: IngestSettings, parser: Parser
 
 
 def parser_budget(settings: IngestSettings) -> ParserBudget:
-    """What the settings let reading one file cost."""
+    """The settings' limits for parsing one file."""
     return ParserBudget(settings.parse_seconds, settings.parse_gib)
 
 
 def _list_places(folder: str, mesh_folder: str, name: str) -> list[str]:
-    """Keys under which a name is looked up: beside the file that says it, then beside the mesh."""
+    """Keys where a name is searched: beside the file that names it, then beside the mesh."""
     keys = (
         "/".join(part for part in (folder, beside_file, name) if part)
         for beside_file in (mesh_folder, "")
@@ -117,7 +117,7 @@ def _is_allowed(key: str) -> bool:
     try:
         check_key(key)
     except BadKey:
-        return False  # absolute or climbing: never looked up
+        return False  # absolute or climbing: never fetched
     sizes = [len(part.encode()) for part in key.split("/")]
     return ":" not in key and max(sizes) <= MAX_SEGMENT_BYTES and sum(sizes) <= MAX_S3_KEY_BYTES
 

@@ -1,8 +1,8 @@
-"""Edit verbs: one command line each, typed by hand or written by the 3D viewer.
+"""Edit commands: one line each, typed by hand or written by the 3D viewer.
 
 `merge A B [C ...]` (all become A) · `split A [into N]` · `name A words` · `category A id`, where A,
 B are part numbers as shown. Case, commas, colons, `part`, `#` and `+` are tolerated. A line that
-is unknown or impossible is told as a problem, never guessed.
+is unknown or impossible is reported as a problem, never guessed.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _GRAMMAR = "write merge A B, split A, split A into N, name A words, or category 
 
 
 class EditCommandKind(StrEnum):
-    """What a line asks for."""
+    """What a line requests."""
 
     MERGE = "merge"
     SPLIT = "split"
@@ -38,7 +38,7 @@ class EditCommand:
     """One understood line.
 
     Attributes:
-        kind: what is asked for.
+        kind: what is requested.
         parts: part ids as shown; MERGE: two or more, the first is what all become; else one.
         text: NAME: the words; CATEGORY: the taxonomy's id; else "".
         count: SPLIT: wanted number of pieces, or None when the model shall decide.
@@ -55,7 +55,7 @@ class EditCommand:
 
     @property
     def line(self) -> str:
-        """The command in its plain form; parsing it gives the same verb."""
+        """The command in its plain form; parsing it gives the same command."""
         parts = " ".join(str(part) for part in self.parts)
         tail = f" into {self.count}" if self.count else f" {self.text}" if self.text else ""
         return f"{self.kind} {parts}{tail}"
@@ -76,7 +76,7 @@ def parse_commands(
         result_ids: the result that held each entry of `lines`, if known.
 
     Returns:
-        Verbs that can be carried out, and problems for people. Empty lines are neither.
+        Commands that can be carried out, and problems for people. Empty lines are neither.
     """
     commands: list[EditCommand] = []
     problems: list[str] = []
@@ -104,7 +104,7 @@ def parse_commands(
 
 
 def _parse_line(line: str, num_parts: int, taxonomy: Taxonomy | None) -> EditCommand | str:
-    """The verb of one line, or why it is none."""
+    """The command of one line, or the reason why it is none."""
     if len(line) > MAX_LINE_CHARS:
         return f"{len(line)} characters > {MAX_LINE_CHARS}; write less"
     match = _WORD.fullmatch(line)
@@ -177,7 +177,7 @@ def _parse_category(part: int, tail: str, taxonomy: Taxonomy | None) -> EditComm
 
 
 def _find_conflict(command: EditCommand, earlier: Sequence[EditCommand]) -> str | None:
-    """Why a verb cannot stand beside those before it, or None."""
+    """Why a command conflicts with those before it, or None."""
     same = [each for each in earlier if each.kind is command.kind and each.parts == command.parts]
     if command.kind is EditCommandKind.SPLIT and same:
         return f"part {command.parts[0]} is split twice; say it once"

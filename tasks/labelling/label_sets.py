@@ -41,7 +41,7 @@ log = logging.getLogger(__name__)
 
 LABEL_SCHEMA = "segvigen-labels/2"  # /1 had no levels and no categories; it is still read
 LABEL_ID_CHARS = 24
-GATE = "gate"  # decided_by of what no person looked at
+GATE = "gate"  # decided_by of label sets that no person reviewed
 
 
 class BadLabels(SegvigenError):
@@ -54,12 +54,12 @@ class LabelSet:
 
     Attributes:
         face_labels: (F,) int32, 0..P-1; the instance ids.
-        part_names: P names; "part k" where nobody named part k.
+        part_names: P names; "part k" if part k has no name.
         not_object_part: the part that is support or backdrop, or -1.
         decided_by: the reviewer's name, or GATE.
         clicks: of all rounds, as stored: each with its round, reviewer, face, `xyz`, kind, part.
         provenance: the whole stored history, clicks and reviews included; for people and audits.
-        part_categories: P taxonomy ids, "" where nobody chose one.
+        part_categories: P taxonomy ids, "" if none.
         tree: coarse and fine levels; `tree.levels[tree.part_level]` is `face_labels`.
         proposal_parts: (P',) int32 part that each part of the accepted proposal became.
     """
@@ -77,7 +77,7 @@ class LabelSet:
 
 @dataclass(frozen=True, slots=True)
 class InterpretedAnnotation:
-    """An answer as understood, before the catalogue says so.
+    """An interpreted annotation that the catalogue does not have yet.
 
     Attributes:
         row: with verdict, note and problem.
@@ -91,7 +91,7 @@ class InterpretedAnnotation:
 
 @dataclass(frozen=True, slots=True)
 class _ReviewLog:
-    """Everything that reviewers said of one asset."""
+    """All reviews of one asset."""
 
     annotations: list[AnnotationRow]
     clicks: list[ClickRow]
@@ -134,7 +134,7 @@ def write_label_set(
     Merges, names and categories of the accepting answers are carried out: they are exact.
 
     Args:
-        workspace: gives proposal, answers, clicks and verbs; its store gets the label set.
+        workspace: has proposal, annotations, clicks and commands; its store gets the label set.
         asset: the asset, in the round that is accepted.
         decided_by: the reviewer's name, or GATE.
         interpreted: an answer that is being interpreted right now.
@@ -280,7 +280,7 @@ def _collect_log(
 def _select_accepting_commands(
     log_rows: _ReviewLog, round_: int, num_parts: int
 ) -> list[EditCommandRow]:
-    """Usable verbs of the answers that accept a round, without splits, which ask the model."""
+    """Usable commands of the annotations that accept a round, without splits."""
     accepting = {_version(each) for each in log_rows.annotations if each.verdict == "accept"}
     return [
         command

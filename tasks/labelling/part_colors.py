@@ -1,4 +1,4 @@
-"""Part colours: one fixed sequence, told apart also by colour-blind reviewers.
+"""Part colours: one fixed sequence, distinct also for colour-blind reviewers.
 
 The sequence is grown greedily: each next colour is the one farthest (CIELAB) from all before it,
 as seen by normal, protanope and deuteranope eyes, whichever is worst. The two special labels'

@@ -39,7 +39,7 @@ OF_ONE_ROUND = (
 
 @dataclass(frozen=True, slots=True)
 class ReviewerInstructions:
-    """Everything usable that was said of one round's proposal.
+    """All usable instructions for one round's proposal.
 
     Attributes:
         clicks: in the order made.
@@ -63,7 +63,7 @@ class ReviewerInstructions:
 
 
 def collect_edits(commands: Sequence[EditCommandRow | EditCommand]) -> Edits:
-    """The merges and splits among verbs, in the order written."""
+    """The merges and splits among commands, in the order written."""
     return Edits(
         tuple(command.parts for command in commands if command.kind == EditCommandKind.MERGE),
         tuple(
@@ -75,7 +75,7 @@ def collect_edits(commands: Sequence[EditCommandRow | EditCommand]) -> Edits:
 
 
 def is_command_usable(command: EditCommandRow, num_parts: int) -> bool:
-    """Does a stored verb name only parts that the proposal has?"""
+    """Does a stored command name only parts that the proposal has?"""
     return bool(command.parts) and all(0 <= part < num_parts for part in command.parts)
 
 
@@ -91,7 +91,7 @@ def make_next_proposal(
 
     Args:
         shown: what the reviewer saw.
-        instructions: what they said of it.
+        instructions: of the reviewers.
         mesh: the asset.
         session: the asset, opened with the model; None only when no model is needed.
         seed: of the model's draws.
@@ -112,7 +112,7 @@ def make_next_proposal(
 def apply_exact_edits(
     shown: Proposal, commands: Sequence[EditCommandRow], areas: FloatArray
 ) -> Proposal:
-    """Carry out merges, names and categories, which need no model; other verbs are left out.
+    """Carry out merges, names and categories, which need no model; other commands are left out.
 
     Args:
         shown: what the reviewer saw.

@@ -1,1 +1,1 @@
-"""Answers while the reviewer waits: warm assets, counted clicks, the drawn preview."""
+"""Responses while the reviewer waits: loaded assets, click history, preview."""

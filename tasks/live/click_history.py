@@ -2,8 +2,8 @@
 
 The editor sends only the smart clicks of one label. Others come from what this process saw earlier
 and from the reviewer's autosaved draft, so that a restart forgets nothing that was saved. Command
-lines come from the draft alone. Label Studio does not say who asks: the owner is the draft's user,
-or nobody when that is not clear.
+lines come from the draft alone. Label Studio does not name the user of a request: the owner is the
+draft's user, or nobody when that is not clear.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class Draft:
     """What the editor saved by itself.
 
     Attributes:
-        user: e-mail address or id, "" when not told.
+        user: e-mail address or id, "" if unknown.
         saved_s: when, seconds since 1970.
         clicks: its keypoints.
         lines: its command lines, as they came.

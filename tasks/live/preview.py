@@ -1,4 +1,4 @@
-"""What a live answer looks like: one brush mask over the whole sheet, and the faces behind it.
+"""The form of a live response: one brush mask over the whole sheet, and the faces behind it.
 
 Format for the 3D viewer. The suggestion is a region of `from_name` "preview" and carries
 `meta.preview` = {"version": 1, "num_faces": F, "part": p, "label": "part 3", "is_positive": true,

@@ -1,6 +1,6 @@
 """What a live answer needs of one review task, and the model that gives it.
 
-The same proposal, clicks, verbs, seed and checkpoint as the round's refinement: the reviewer sees
+Proposal, clicks, commands, seed and checkpoint are those of the round's refinement: a reviewer sees
 what the next round will hold. Nothing is written but an encoding that is missing.
 """
 
@@ -23,7 +23,7 @@ from tasks.workspace import Workspace
 
 
 class UnknownTask(SegvigenError):
-    """A task that this pipeline did not put on the desk."""
+    """A task that this pipeline did not push."""
 
 
 class TaskClosed(SegvigenError):
@@ -31,7 +31,7 @@ class TaskClosed(SegvigenError):
 
 
 class UnusableClicks(SegvigenError):
-    """None of the clicks can be understood; the message tells why."""
+    """None of the clicks can be used; the message gives the reason."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,1 +1,1 @@
-"""The reviewer's desk: contact sheet, buffers, Label Studio, clicks."""
+"""Label Studio: client, project, label config, push, pull, annotations."""

@@ -70,7 +70,7 @@ def choose_split(fold: int) -> str:
 def write_dataset_folder(
     workspace: Workspace, version: ShardVersionRow, folder: Path
 ) -> DatasetFolder:
-    """Write the objects of a dataset version that a person looked at.
+    """Write the objects of a dataset version that a person reviewed.
 
     What the gate let through unseen is left out: a model learns nothing from its own word. So is
     an asset whose blobs cannot be read. The manifest is written last.

@@ -21,12 +21,12 @@ from tasks.storage.store import Store
 
 
 class CorruptShard(SegvigenError):
-    """A shard's bytes are not what its index promises."""
+    """A shard's bytes do not match its index."""
 
 
 @dataclass(frozen=True, slots=True)
 class ReaderState:
-    """Where reading stands: `position` samples of this rank's share of `epoch` are done."""
+    """Position of a reader: `position` samples of this rank's share of `epoch` are done."""
 
     seed: int = 0
     epoch: int = 0
@@ -71,7 +71,7 @@ class ShardReader:
         self.state = state or ReaderState()
 
     def __len__(self) -> int:
-        """All samples that are kept, whatever the rank: what numbers may be asked for."""
+        """All samples that are kept, for any rank: the range of sample numbers."""
         return len(self._lines)
 
     def __getitem__(self, number: int) -> TrainingSample:

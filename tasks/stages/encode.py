@@ -17,7 +17,7 @@ from tasks.workspace import Workspace
 
 log = logging.getLogger(__name__)
 
-ENCODER_CHARS = 16  # of the checkpoint's sha256, enough to tell checkpoints apart
+ENCODER_CHARS = 16  # of the checkpoint's sha256, enough to distinguish checkpoints
 
 
 def encode_asset(workspace: Workspace, asset_id: str, segmenter: Segmenter) -> StageResult:

@@ -1,7 +1,7 @@
-"""Refine: what the reviewer said of one round becomes the next round's proposal.
+"""Refine: a reviewer's instructions for one round become the next round's proposal.
 
 Merges, names and categories alone need no model and no encoding. Labels are a replay of the log:
-`replay_labels` makes the accepted ones again from the first proposal and what was said since.
+`replay_labels` makes the accepted ones again from the first proposal and the log of instructions.
 """
 
 from __future__ import annotations
@@ -162,7 +162,7 @@ def _record_round(
     asset: AssetRow,
     annotation_versions: list[tuple[str, str, bool]],
 ) -> StageResult:
-    """Make the next round count, unless its asset or what was said of it has changed."""
+    """Record the next round, unless its asset or its annotations have changed."""
     catalogue, asset_id = workspace.catalogue, asset.asset_id
     with catalogue.transaction():
         now = catalogue.lock_asset(asset_id)
@@ -190,7 +190,7 @@ def _list_annotation_versions(catalogue: Catalogue, asset: AssetRow) -> list[tup
 def _collect_instructions(
     catalogue: Catalogue, asset: AssetRow, source: ProposalRow
 ) -> tuple[ReviewerInstructions, int]:
-    """What was said of the present round and fits the proposal, and how many clicks there were."""
+    """Instructions for the current round that fit the proposal, and the number of clicks given."""
     rows = catalogue.reviews.list_clicks(asset.asset_id, asset.round)
     clicks = [make_click(row) for row in rows if _is_usable(row, asset, source)]
     given = catalogue.reviews.list_edit_commands(asset.asset_id, asset.round)
@@ -222,7 +222,7 @@ def _provenance(
 
 
 def _without_model(source: ProposalRow) -> dict[str, str | int]:
-    """What a round depends on that needs no model, besides its source and what was said."""
+    """What a round without the model depends on, besides its source and its instructions."""
     return {"checkpoint": source.checkpoint, "algorithm": ALGORITHM_VERSION}
 
 

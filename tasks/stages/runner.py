@@ -1,7 +1,7 @@
-"""What every stage shares: the segmenter it is given, its small result, and the fence around it.
+"""What every stage shares: its small result, and the runner that isolates errors.
 
 `run_stage_safely` turns whatever goes wrong with one asset into a row of the catalogue. Only faults
-of the surroundings (network, database, full disk) go up to the caller: they are no asset's fault.
+of the infrastructure (network, database, full disk) are raised: they are no asset's fault.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ def run_stage_safely(
         The stage's result, or what was recorded instead: rejected, failed or still waiting.
 
     Raises:
-        Exception: faults of the surroundings (`is_transient_error`); the lease is given back.
+        Exception: infrastructure errors (`is_transient_error`); the lease is given back.
     """
     begin = time.perf_counter()
     catalogue, worker = workspace.catalogue, workspace.lease_owner

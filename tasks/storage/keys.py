@@ -101,7 +101,7 @@ def make_label_provenance_key(asset_id: str, label_id: str) -> str:
 
 
 def make_gold_labels_key(asset_id: str) -> str:
-    """Key of the right labels of a task that quality control knows; the desk cannot read it."""
+    """Key of a gold task's labels; Label Studio cannot read it."""
     return f"quality/{_check_word(asset_id)}/labels.npz"
 
 
@@ -153,6 +153,6 @@ def _check_number(value: int) -> int:
 
 
 def hash_uniform(purpose: str, asset_id: str) -> float:
-    """Chance that never changes: 0..1 by the asset and what it is drawn for."""
+    """Hash an asset and a purpose to a uniform number, 0..1, that never changes."""
     digest = hashlib.sha256(f"{purpose}:{asset_id}".encode()).digest()
     return int.from_bytes(digest[:8], "big") / 2**64

@@ -1,7 +1,8 @@
 """What an S3 server answered, behind the Python error that s3fs made of it.
 
-s3fs gives OSErrors that do not tell ended credentials or a busy server from a bad object: most have
-no errno, or one of its own choice. The server's answer hangs on them as cause or as context.
+s3fs raises OSErrors that do not distinguish ended credentials or a busy server from a bad object:
+most have no errno, or one of its own choice. The server's answer hangs on them as cause or as
+context.
 """
 
 from __future__ import annotations
@@ -37,15 +38,15 @@ def find_s3_response(error: BaseException) -> tuple[str, int] | None:
 
 
 def is_s3_outage(error: BaseException) -> bool:
-    """Did the server refuse us, or all there is, and not one request for what it asks?"""
+    """Did the server refuse the client or every request, and not this one request?"""
     code, status = find_s3_response(error) or ("", 0)
     return code in _CODES or status in _STATUSES or status >= 500
 
 
 def is_lost_race(error: BaseException) -> bool:
-    """Did a create-only write fail since somebody was faster?
+    """Did a create-only write fail because another writer was faster?
 
-    s3fs says FileExistsError only where the server names the condition; MinIO and Ceph may not.
+    s3fs raises FileExistsError only where the server names the condition; MinIO and Ceph may not.
     """
     code, _ = find_s3_response(error) or ("", 0)
     return isinstance(error, FileExistsError) or code in _LOST_RACES

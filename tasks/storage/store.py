@@ -2,7 +2,7 @@
 
 Create-only: local files by a hard link of a finished temporary file; S3 by a conditional put.
 A server that ignores the condition (rclone does; see `probe_conditional_put`) leaves only the
-look before the write: there the catalogue's leases keep two writers from one key.
+check before the write: there the catalogue's leases keep two writers from one key.
 Never caches listings: another process writes too.
 """
 
@@ -107,7 +107,7 @@ class Store:
         A server that does not let us ask is believed: what is wrong then shows at the first use.
 
         Raises:
-            BucketUnusable: it is not, or nobody answers; one line with the cure.
+            BucketUnusable: it is absent, or the server does not answer; one line with the hint.
         """
         if self._protocol not in ("s3", "s3a"):
             return
@@ -180,7 +180,7 @@ class Store:
         Args:
             key: where, relative to the root.
             data: what.
-            content_type: as a web server should say it; local files have none.
+            content_type: as a web server should send it; local files have none.
             keep_existing: when other bytes are there already, keep and describe those instead of
                 raising (for results that two workers may compute with different rounding).
 
@@ -191,7 +191,7 @@ class Store:
         for _ in range(_NUM_TRIES):
             if self.exists(key):
                 break
-            with suppress(FileExistsError):  # somebody was faster, or is about to be
+            with suppress(FileExistsError):  # another writer was faster, or is about to be
                 self._create(path, data, content_type)
                 return self._make_blob(key, data)
         return self._compare(key, data, keep_existing)
