@@ -16,12 +16,12 @@ from typing import Any
 import numpy as np
 
 from segvigen_model.config import ALGORITHM_VERSION
+from segvigen_model.interactive.affinity import Patches
 from segvigen_model.interactive.click_decoding import same_part_affinity
 from segvigen_model.interactive.patch_network import PatchNetwork
 from segvigen_model.model.bundle import SegviGenModel
 from segvigen_model.model.inference import draw_colorings
 from segvigen_model.partition.asset_geometry import AssetGeometry, measure_asset
-from segvigen_model.partition.auto_prompts import Patches
 from segvigen_model.partition.click_probabilities import (
     ClickedPart,
     clicked_parts,
@@ -136,19 +136,19 @@ class Session:
         draws = np.stack([geometry.relation.labels_to_faces(each) for each in voxel_labels])
         auto_prompts = geometry.auto_prompts
         is_alone = config.fusion.are_draws_decisive
-        superfaces, affinity_matrix = auto_prompts.coarse() if is_alone else auto_prompts.dense()
+        patches = auto_prompts.coarse() if is_alone else auto_prompts.dense()
         areas = geometry.surface.areas
-        partition = find_consensus(draws, superfaces, affinity_matrix, areas, granularity, config)
+        partition = find_consensus(draws, patches, areas, granularity, config)
         logger.info("propose parts=%d agreement=%.3f", partition.count, partition.confidence)
         proposal = self._with_levels(
             partition,
-            (superfaces, affinity_matrix),
+            patches,
             labels_source="draw_consensus",
             seed=seed,
             num_draws=num_draws,
             num_steps=num_steps,
             granularity=granularity,
-            superfaces=superfaces.source,
+            superfaces=patches[0].source,
         )
         return replace(proposal, num_draws=num_draws)
 
@@ -221,7 +221,6 @@ class Session:
             constraints,
             lambda constraint: probabilities[constraint.key],
             ClickRegions(geometry.surface, geometry.tree, geometry.superfaces, self._config.edits),
-            background_part,
             fixed,
         )
         id_map, touched = follow_part_ids(edited, refined, constraints)
@@ -234,7 +233,9 @@ class Session:
         clicked = {int(constraint.face) for constraint in constraints}
         after = RefinementState(
             anchor_faces=tuple(sorted(clicked.union(state.anchor_faces))),
-            background_part=refined.not_object_part,
+            background_part=(
+                None if background_part is None else refined.id_map.get(background_part)
+            ),
             id_map=dict(sorted(id_map.items())),
             pieces={
                 old: tuple(id_map[piece] for piece in pieces if piece in id_map)
@@ -279,8 +280,7 @@ class Session:
         partition = partition_by_view(
             seen,
             geometry.relation.labels_to_faces(flow_labels),
-            geometry.superfaces,
-            geometry.embedding,
+            geometry.crops.whole,
             geometry.surface,
             self._config,
         )

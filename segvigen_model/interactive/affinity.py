@@ -41,6 +41,9 @@ class AffinityMatrix:
     components: IntArray
 
 
+Patches = tuple[Superfaces, AffinityMatrix]  # to grow parts from
+
+
 @dataclass(frozen=True, slots=True)
 class PatchEmbedding:
     """Patches of one surface as the network encoded them, before any click.

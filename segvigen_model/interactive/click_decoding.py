@@ -200,7 +200,7 @@ def predict_part_logits(
     return logits
 
 
-def draw_odds(agreement: FloatArray, config: FusionWeights) -> FloatArray:
+def compute_draw_logits(agreement: FloatArray, config: FusionWeights) -> FloatArray:
     """(A, A) logits that a flow's draws add to those of geometry.
 
     Args:
@@ -219,7 +219,7 @@ def same_part_affinity(
 
     Args:
         affinity_matrix: of the patches.
-        drawn: (A, A) from `draw_odds`; None without draws.
+        drawn: (A, A) from `compute_draw_logits`; None without draws.
         component_penalty: logits taken from patches of different connected components.
     """
     logits = affinity_matrix.logits

@@ -15,7 +15,7 @@ import numpy as np
 from scipy.sparse import csc_matrix
 
 from segvigen_model.config import AutoPromptConfig, SegmenterConfig
-from segvigen_model.interactive.affinity import AffinityMatrix
+from segvigen_model.interactive.affinity import AffinityMatrix, Patches
 from segvigen_model.interactive.crops import (
     Crop,
     build_crop,
@@ -29,8 +29,6 @@ from segvigen_model.surface.geometry import Surface
 from segvigen_model.surface.patch_features import find_largest_faces
 from segvigen_model.surface.region_merging import SegmentTree
 from segvigen_model.types import BoolArray, FloatArray, IntArray
-
-Patches = tuple[Superfaces, AffinityMatrix]  # to grow parts from
 
 
 class AutoPrompts:

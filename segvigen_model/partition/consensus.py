@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from segvigen_model.config import GuidedConfig, MergingConfig, SegmenterConfig
-from segvigen_model.interactive.affinity import AffinityMatrix
-from segvigen_model.interactive.click_decoding import draw_odds, same_part_affinity
+from segvigen_model.interactive.affinity import AffinityMatrix, Patches
+from segvigen_model.interactive.click_decoding import compute_draw_logits, same_part_affinity
 from segvigen_model.surface.adjacency import Superfaces, compute_border_weights
 from segvigen_model.surface.agglomeration import PartMerger
 from segvigen_model.surface.arrays import TINY, sum_by
@@ -47,8 +47,7 @@ class Partition:
 
 def find_consensus(
     draws: IntArray,
-    superfaces: Superfaces,
-    affinity_matrix: AffinityMatrix,
+    patches: Patches,
     areas: FloatArray,
     granularity: str,
     config: SegmenterConfig,
@@ -57,8 +56,7 @@ def find_consensus(
 
     Args:
         draws: (K, F) int, one labeling per draw, ids 0-based; K = 0 uses geometry only.
-        superfaces: patches to be labelled.
-        affinity_matrix: what the patch network read of them.
+        patches: to be labelled, with what the patch network read of them.
         areas: (F,) float64 face areas.
         granularity: "fine", "medium" or "coarse".
         config: of the segmenter.
@@ -66,9 +64,12 @@ def find_consensus(
     Returns:
         The partition; its number of parts never rises from fine to coarse.
     """
+    superfaces, affinity_matrix = patches
     levels, drawn = config.merging.list_up_to(granularity), None
     if len(draws):
-        drawn = draw_odds(measure_label_agreement(draws, superfaces, areas), config.fusion)
+        drawn = compute_draw_logits(
+            measure_label_agreement(draws, superfaces, areas), config.fusion
+        )
     affinity = same_part_affinity(affinity_matrix, drawn)
     merger = PartMerger(
         superfaces, same_part_affinity(affinity_matrix, drawn, config.merging.component_reserve)

@@ -59,13 +59,11 @@ class RefinedPartition:
     Attributes:
         labels: (F,) int32 dense.
         id_map: old part id (and ids of new parts before renumbering) -> id in `labels`.
-        not_object_part: id in `labels` of what is not the object, or None.
         notes: fallbacks used, e.g. "negative_click_made_part".
     """
 
     labels: IntArray
     id_map: dict[int, int]
-    not_object_part: int | None
     notes: tuple[str, ...]
 
 
@@ -299,7 +297,6 @@ def refine_labels(
     constraints: Sequence[ClickConstraint],
     probability_of: Callable[[ClickConstraint], FloatArray],
     regions: ClickRegions,
-    background_part: int | None,
     fixed: Sequence[ClickConstraint] = (),
 ) -> RefinedPartition:
     """Make all constraints true.
@@ -309,7 +306,6 @@ def refine_labels(
         constraints: from `resolve_clicks`.
         probability_of: (F,) probability of the part that a constraint's point lies in.
         regions: to choose from.
-        background_part: part id for what is not the object, or None.
         fixed: from `collect_fixed_constraints`; they keep holding.
 
     Returns:
@@ -320,8 +316,7 @@ def refine_labels(
         for constraint in constraints:
             refiner.apply(constraint, probability_of(constraint))
     dense, id_map = compact_ids(refiner.labels)
-    final = None if background_part is None else id_map.get(background_part)
-    return RefinedPartition(dense, id_map, final, tuple(dict.fromkeys(refiner.notes)))
+    return RefinedPartition(dense, id_map, tuple(dict.fromkeys(refiner.notes)))
 
 
 def follow_part_ids(

@@ -13,6 +13,7 @@ from segvigen_model.config import GuidedConfig, SegmenterConfig
 from segvigen_model.coords import mesh_to_unit
 from segvigen_model.interactive.affinity import PatchEmbedding, sigmoid
 from segvigen_model.interactive.click_decoding import predict_part_logits
+from segvigen_model.interactive.crops import Crop
 from segvigen_model.partition.consensus import (
     Partition,
     count_labels,
@@ -176,20 +177,14 @@ def find_unclaimed_parts(
 
 
 def partition_by_view(
-    seen: FloatArray,
-    flow_labels: IntArray,
-    superfaces: Superfaces,
-    embedding: PatchEmbedding,
-    surface: Surface,
-    config: SegmenterConfig,
+    seen: FloatArray, flow_labels: IntArray, whole: Crop, surface: Surface, config: SegmenterConfig
 ) -> Partition:
     """Partition an asset by a painted view.
 
     Args:
         seen: (F, K) pixels of each painted part on each face.
         flow_labels: (F,) int, the part whose colour the flow model gave each face.
-        superfaces: patches.
-        embedding: encoded patches.
+        whole: patches of the whole surface, encoded.
         surface: geometry.
         config: of the segmenter.
 
@@ -197,36 +192,49 @@ def partition_by_view(
         The painted parts, and those hidden parts that no painted one claims; faces in sight have
         the part that most of their pixels show.
     """
-    num_parts, guided = seen.shape[1], config.guided
+    num_parts, superfaces = seen.shape[1], whole.superfaces
     counts = np.stack(
         [sum_by(superfaces.of_face, column, superfaces.count) for column in seen.T], axis=1
     )
     centers = np.stack(
         [superfaces.average_faces(axis, surface.areas) for axis in surface.centers.T], axis=1
     )
-    clicks = derive_clicks(counts, centers / surface.extent, guided)
-    click_logits = predict_part_logits(embedding, clicks, config.limits.max_batch_questions).T
-    colored = np.zeros((superfaces.count, num_parts))
-    shares = count_labels(flow_labels[None], superfaces, surface.areas)
-    colored[:, : shares.shape[1]] = shares
-    logits = click_logits + config.fusion.mask * np.log(
-        np.clip(colored, guided.min_color_share, 1.0)
-    )
-    logits = logits + guided.seen_weight * counts / np.maximum(
-        counts.sum(axis=1, keepdims=True), TINY
-    )
-    chances = np.exp(logits - logits.max(axis=1, keepdims=True))
-    chances /= chances.sum(axis=1, keepdims=True)
-    own = find_unclaimed_parts(counts, click_logits, superfaces, embedding, config)
-    labels = resolve_overlaps(chances, superfaces, guided)
-    labels = np.where(
-        own[superfaces.of_face] != HIDDEN, num_parts + own[superfaces.of_face], labels
-    )
+    clicks = derive_clicks(counts, centers / surface.extent, config.guided)
+    at_once = config.limits.max_batch_questions
+    click_logits = predict_part_logits(whole.embedding, clicks, at_once).T
+    flow_shares = count_labels(flow_labels[None], superfaces, surface.areas)
+    chances = _fuse_evidence(counts, click_logits, flow_shares, config)
+    own = find_unclaimed_parts(counts, click_logits, superfaces, whole.embedding, config)
+    own = own[superfaces.of_face]
+    labels = resolve_overlaps(chances, superfaces, config.guided)
+    labels = np.where(own != HIDDEN, num_parts + own, labels)
     labels = np.where(seen.any(axis=1), seen.argmax(axis=1), labels)
     dense, mapping = densify_labels(labels)
     face_confidence = chances[superfaces.of_face, np.minimum(labels, num_parts - 1)]
     total = np.maximum(sum_by(dense, surface.areas, len(mapping)), TINY)
-    confidence = (sum_by(dense, surface.areas * face_confidence, len(mapping)) / total).astype(
-        np.float32
-    )
+    confidence = sum_by(dense, surface.areas * face_confidence, len(mapping)) / total
+    confidence = confidence.astype(np.float32)
     return Partition(dense, confidence, float(np.average(confidence, weights=total)))
+
+
+def _fuse_evidence(
+    counts: FloatArray, click_logits: FloatArray, flow_shares: FloatArray, config: SegmenterConfig
+) -> FloatArray:
+    """(A, K) probability of each painted part on each patch: clicks, flow colours and pixels.
+
+    Args:
+        counts: (A, K) pixels of each painted part.
+        click_logits: (A, K) by the patch network.
+        flow_shares: (A, <= K) share of the patch in each part's colour.
+        config: weights of the three.
+    """
+    colored = np.zeros(counts.shape)
+    colored[:, : flow_shares.shape[1]] = flow_shares
+    guided = config.guided
+    color_logits = np.log(np.clip(colored, guided.min_color_share, 1.0))
+    logits = click_logits + config.fusion.mask * color_logits
+    pixels = np.maximum(counts.sum(axis=1, keepdims=True), TINY)
+    logits = logits + guided.seen_weight * counts / pixels
+    chances: FloatArray = np.exp(logits - logits.max(axis=1, keepdims=True))
+    chances /= chances.sum(axis=1, keepdims=True)
+    return chances

@@ -86,7 +86,7 @@ def test_fine_patches_are_half_as_large_and_know_their_pieces(sheet):
     areas = measure_surface(sheet).areas
     for each in ((superfaces, affinity_matrix), (coarse, plain)):
         none = np.zeros((0, len(areas)), int)
-        assert find_consensus(none, *each, areas, "coarse", CONFIG).count <= 4
+        assert find_consensus(none, each, areas, "coarse", CONFIG).count <= 4
 
 
 def test_clicks_go_to_the_tile_whose_middle_is_nearest(sheet):

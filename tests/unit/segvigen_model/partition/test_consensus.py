@@ -55,7 +55,7 @@ def test_any_draws_give_a_partition(seed, num_draws, table):
     draws = np.random.default_rng(seed).integers(0, 6, (num_draws, mesh.num_faces))
     counts = []
     for granularity in GRANULARITIES:
-        found = find_consensus(draws, superfaces, pieces, areas, granularity, CONFIG)
+        found = find_consensus(draws, (superfaces, pieces), areas, granularity, CONFIG)
         assert_dense(found.labels, mesh.num_faces)
         assert found.part_confidence.shape == (found.count,)
         assert 0 <= found.confidence <= 1
@@ -68,7 +68,7 @@ def test_separate_parts_are_found_by_geometry(table):
     mesh, parts = table
     areas, superfaces, pieces = prepare_mesh(mesh)
     labels = find_consensus(
-        np.zeros((0, 60), int), superfaces, pieces, areas, "medium", CONFIG
+        np.zeros((0, 60), int), (superfaces, pieces), areas, "medium", CONFIG
     ).labels
     assert compute_miou_matched(labels, parts, areas) > 0.99
 
@@ -76,7 +76,7 @@ def test_separate_parts_are_found_by_geometry(table):
 def test_unknown_granularity_is_refused(table):
     areas, superfaces, pieces = prepare_mesh(table[0])
     with pytest.raises(ValueError, match="huge"):
-        find_consensus(np.zeros((0, 60), int), superfaces, pieces, areas, "huge", CONFIG)
+        find_consensus(np.zeros((0, 60), int), (superfaces, pieces), areas, "huge", CONFIG)
 
 
 @pytest.mark.parametrize("name", ["single_face", "two_boxes", "split_box", "big_sheet"])
@@ -84,7 +84,7 @@ def test_meshes_of_any_size_work(name, request):
     mesh = request.getfixturevalue(name)
     areas, superfaces, pieces = prepare_mesh(mesh)
     draws = np.zeros((2, mesh.num_faces), int)
-    found = find_consensus(draws, superfaces, pieces, areas, "medium", CONFIG)
+    found = find_consensus(draws, (superfaces, pieces), areas, "medium", CONFIG)
     assert_dense(found.labels, mesh.num_faces)
     assert 0 < found.confidence <= 1
 
@@ -94,9 +94,9 @@ def test_draws_count_as_much_as_they_are_trusted(big_sheet):
     across = big_sheet.triangles.mean(axis=1)[:, 0]
     side = (across > np.median(across)).astype(int)
     draws = np.stack([side, 1 - side])
-    alone = find_consensus(draws, superfaces, pieces, areas, "medium", trusting(0.0))
-    weighted = find_consensus(draws, superfaces, pieces, areas, "medium", trusting(5.0))
-    plain = find_consensus(draws[:0], superfaces, pieces, areas, "medium", CONFIG)
+    alone = find_consensus(draws, (superfaces, pieces), areas, "medium", trusting(0.0))
+    weighted = find_consensus(draws, (superfaces, pieces), areas, "medium", trusting(5.0))
+    plain = find_consensus(draws[:0], (superfaces, pieces), areas, "medium", CONFIG)
     assert (alone.labels == plain.labels).all()
     assert compute_miou_matched(weighted.labels, side, areas) > 0.9
     assert compute_miou_matched(alone.labels, side, areas) < 0.7
@@ -170,7 +170,7 @@ def test_fragments_that_touch_nothing_go_to_what_is_nearest(two_boxes):
     for granularity in GRANULARITIES:
         none = np.zeros((0, 72), int)
         found = find_consensus(
-            none, superfaces, affinity_matrix, surface.areas, granularity, CONFIG
+            none, (superfaces, affinity_matrix), surface.areas, granularity, CONFIG
         )
         fragments = found.labels[24:].reshape(4, 12)
         assert (fragments == fragments[:, :1]).all()

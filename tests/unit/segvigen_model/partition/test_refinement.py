@@ -182,7 +182,7 @@ def refine_almost_all(surface, tree, constraint):
     superfaces = build_superfaces(surface, tree, 512, CONFIG.patches, CONFIG.components)
     regions = ClickRegions(surface, tree, superfaces, CONFIG.edits)
     start = np.zeros(surface.num_faces, np.int32)
-    proposal = refine_labels(start, [constraint], lambda _: probability, regions, None)
+    proposal = refine_labels(start, [constraint], lambda _: probability, regions)
     assert find_unmet(proposal.labels, [constraint], proposal.id_map) == []
     return np.bincount(proposal.labels, surface.areas) / surface.areas.sum()
 
