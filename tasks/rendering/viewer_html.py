@@ -45,7 +45,7 @@ _PAGE = """<!doctype html>
 <label>explode <input id="explode" type="range" min="0" max="1.5" step="0.05" value="0"></label>
 <button id="original" aria-pressed="false">original colours</button>
 <button id="wire" aria-pressed="false">wireframe</button>
-<button id="all">show all</button><button id="home">reset view</button>
+<button id="all">show all</button><button id="reset">reset view</button>
 <button id="undo">undo</button><button id="question">?</button></header>
 <div id="stage"><canvas id="canvas"></canvas><div id="help" hidden>
 <b>Mouse</b><br>drag: turn &middot; right drag: move &middot; wheel: zoom<br>
@@ -62,14 +62,14 @@ a label's key: choose it &middot; <kbd>Esc</kbd>: forget what is chosen<br>
 <kbd>Shift E</kbd> explode &middot; <kbd>Shift V</kbd> reset view &middot;
 <kbd>?</kbd> this help</div></div>
 <ul id="parts"></ul>
-<div id="verbs">
+<div id="edits">
 <button id="merge" title="Shift M: all chosen parts become the first one">merge</button>
 <button id="split" title="Shift S: segment again inside the chosen part">split</button>
 <label>into <input id="pieces" type="number" min="1" max="32" placeholder="auto"></label>
 <input id="words" type="text" maxlength="64" placeholder="name of the chosen part">
 <button id="name" title="Shift N: give the chosen part this name">name</button>
 <select id="category" title="Shift C: category of the chosen part"></select>
-<ul id="said"></ul></div>
+<ul id="commands"></ul></div>
 <div id="state"></div>
 <script type="application/json" id="data">{data}</script>
 <script>{script}</script></body></html>

@@ -129,7 +129,7 @@ def test_every_kind_of_answer_by_mouse_and_keys_reaches_the_pull(review_env, ope
     page.keyboard.up("Control")
     take_picture(review, "merge")
     page.keyboard.press("M")
-    frame.wait_for_selector("#said li")
+    frame.wait_for_selector("#commands li")
     assert review.read_lines() == [f"merge {others[0]} {others[1]}"]
     assert f"\u2192 {others[0]}" in frame.evaluate(f"() => viewer.title({others[1]})")
 
@@ -139,9 +139,9 @@ def test_every_kind_of_answer_by_mouse_and_keys_reaches_the_pull(review_env, ope
     frame.click("#name")
     frame.click(f'li[data-part="{others[2]}"] input[type="checkbox"]')
     frame.click("#split")
-    frame.wait_for_selector("#said li:nth-child(3)")
-    frame.click("#said li:nth-child(3) button")
-    frame.wait_for_selector("#said li:nth-child(3)", state="detached")
+    frame.wait_for_selector("#commands li:nth-child(3)")
+    frame.click("#commands li:nth-child(3) button")
+    frame.wait_for_selector("#commands li:nth-child(3)", state="detached")
     frame.click(f'li[data-part="{others[2]}"] input[type="checkbox"]')
     frame.fill("#pieces", "2")
     frame.click("#split")
@@ -151,7 +151,7 @@ def test_every_kind_of_answer_by_mouse_and_keys_reaches_the_pull(review_env, ope
     field = page.get_by_placeholder("merge 1 2")
     field.fill(f"Name part {others[3]}: antenna")
     field.press("Enter")
-    frame.wait_for_selector("#said li:nth-child(4)")
+    frame.wait_for_selector("#commands li:nth-child(4)")
     assert "antenna" in frame.evaluate(f"() => viewer.title({others[3]})")
 
     # Beside the viewer the verdict's key works again.
@@ -231,7 +231,7 @@ def test_names_are_only_text_and_a_suggestion_shows_on_the_model(review_env, ope
     command = page.get_by_placeholder("merge 1 2")
     command.fill(f"name 1 {HOSTILE}")
     command.press("Enter")
-    frame.wait_for_selector("#said li")
+    frame.wait_for_selector("#commands li")
     assert frame.inner_text('li[data-part="1"] .name') == f"part 1 {HOSTILE}"
     assert frame.evaluate("() => document.querySelectorAll('img, script').length") == 2
     assert page.evaluate("() => window.hacked") is None

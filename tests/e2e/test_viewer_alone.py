@@ -93,7 +93,7 @@ def test_an_editor_that_refuses_is_reported_each_time(viewer):
     assert viewer.inner_text("#state") == 'The editor did not take "name 0 handle".'
     viewer.evaluate("() => Htx.annotationStore.selected.names.delete('verbs')")
     viewer.click("#split")
-    assert "no field for verbs; write what you mean into the note" in viewer.inner_text("#state")
+    assert "no field for commands; write what you mean into the note" in viewer.inner_text("#state")
     viewer.click("#undo")
     assert viewer.inner_text("#state").startswith("Nothing of this page is left to undo")
 

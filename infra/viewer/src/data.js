@@ -7,16 +7,16 @@ function unpack(text, Kind) {
 
 // One object for the whole program; nothing in it is ever changed.
 export function readPage() {
-  const told = JSON.parse(document.getElementById("data").textContent);
+  const stored = JSON.parse(document.getElementById("data").textContent);
   return {
-    ...told,
-    points: unpack(told.points, Float32Array), // unit frame
-    faces: unpack(told.faces, Uint32Array),
-    part: unpack(told.part, Uint16Array),
-    original: unpack(told.original, Uint8Array), // one colour per face
-    slot: told.slot ? unpack(told.slot, Uint16Array) : null, // picture of each face, 0 = none
-    uv: told.uv ? unpack(told.uv, Float32Array) : null,
-    pictures: told.pictures.map((text) => unpack(text, Uint8Array)),
+    ...stored,
+    points: unpack(stored.points, Float32Array), // unit frame
+    faces: unpack(stored.faces, Uint32Array),
+    part: unpack(stored.part, Uint16Array),
+    original: unpack(stored.original, Uint8Array), // one colour per face
+    slot: stored.slot ? unpack(stored.slot, Uint16Array) : null, // picture of each face, 0 = none
+    uv: stored.uv ? unpack(stored.uv, Float32Array) : null,
+    pictures: stored.pictures.map((text) => unpack(text, Uint8Array)),
   };
 }
 

@@ -66,11 +66,11 @@ export const editor = {
   points() {
     try {
       return annotation().regions.filter((one) => one.type === "keypointregion").flatMap((one) => {
-        const told = parsed(one.meta?.text?.[0]);
-        if (!Array.isArray(told?.xyz) || !Number.isInteger(told.face)) return [];
-        const isPositive = !one.negative && told.is_positive !== false;
-        const xyz = told.xyz.map(Number);
-        return [{ id: one.id, face: told.face, xyz, isPositive, label: one.labelName }];
+        const stored = parsed(one.meta?.text?.[0]);
+        if (!Array.isArray(stored?.xyz) || !Number.isInteger(stored.face)) return [];
+        const isPositive = !one.negative && stored.is_positive !== false;
+        const xyz = stored.xyz.map(Number);
+        return [{ id: one.id, face: stored.face, xyz, isPositive, label: one.labelName }];
       });
     } catch {
       return [];

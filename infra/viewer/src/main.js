@@ -1,5 +1,6 @@
 // 3D viewer of one proposal. A click on the model becomes a keypoint of Label Studio's annotation,
-// an edit verb a line of its `verbs` field, if this page runs inside the editor; else it only shows.
+// an edit command a line of its `verbs` field, if this page runs inside the editor. Elsewhere the
+// page only shows.
 
 import { readPage, toMesh, toUnit } from "./data.js";
 import { editor } from "./editor.js";
@@ -7,17 +8,17 @@ import { Model } from "./model.js";
 import { buildRows, byId, fillTaxonomy, partTitle, say, showLines, showRows } from "./panel.js";
 import { previewOf } from "./preview.js";
 import { onSheet } from "./sheet.js";
-import { categoryLine, mergedInto, mergeLine, nameLine, saidOf, splitLine } from "./verbs.js";
+import { categoryLine, mergedInto, mergeLine, nameLine, namesOf, splitLine } from "./commands.js";
 
 const SYNC_MS = 300; // how often the editor is looked at; it tells nobody when it changes
 const STILL = 4; // pixels; a mouse that moved farther was turning the model
 const VIEW_ONLY = "View only: the editor cannot be reached from here. The sheet works.";
-const NO_COMMANDS = "The editor has no field for verbs; write what you mean into the note.";
+const NO_COMMANDS = "The editor has no field for commands; write what you mean into the note.";
 
 const page = readPage();
 const view = {
   label: null, chosen: new Set(), hidden: null, into: page.parts.map((_, part) => part),
-  said: page.parts.map(() => ({})),
+  names: page.parts.map(() => ({})),
 };
 const done = []; // what this page put into the annotation, for undo
 let model = null;
@@ -105,15 +106,15 @@ function listenToMouse(canvas) {
   });
 }
 
-// --- verbs
+// --- edit commands
 
-function speak(line) {
+function addCommand(line) {
   if (!editor.isThere()) return say(VIEW_ONLY, true);
   if (!editor.hasCommands()) return say(NO_COMMANDS, true);
   if (!editor.addLine(line)) return say(`The editor did not take "${line}".`, true);
   done.push({ line });
   view.chosen.clear();
-  say(`Said: ${line}`);
+  say(`Added: ${line}`);
   return sync();
 }
 
@@ -127,13 +128,13 @@ function chosenParts(least, what) {
 
 function merge() {
   const parts = chosenParts(2, "Merge");
-  if (parts) speak(mergeLine(parts));
+  if (parts) addCommand(mergeLine(parts));
 }
 
 function split() {
   const parts = chosenParts(1, "Split");
   const count = Math.round(Number(byId("pieces").value));
-  for (const part of parts ?? []) speak(splitLine(part, count > 1 ? count : 0));
+  for (const part of parts ?? []) addCommand(splitLine(part, count > 1 ? count : 0));
 }
 
 function name() {
@@ -145,7 +146,7 @@ function name() {
     byId("words").focus();
     return;
   }
-  for (const part of parts) speak(nameLine(part, words));
+  for (const part of parts) addCommand(nameLine(part, words));
   byId("words").value = "";
 }
 
@@ -153,7 +154,7 @@ function categorise() {
   const id = byId("category").value;
   byId("category").value = "";
   const parts = id ? chosenParts(1, "Category") : null;
-  for (const part of parts ?? []) speak(categoryLine(part, id));
+  for (const part of parts ?? []) addCommand(categoryLine(part, id));
 }
 
 function takeBack(index, line) {
@@ -193,7 +194,7 @@ function sync() {
   if (now === seen) return;
   seen = now;
   view.into = mergedInto(lines, page.parts.length);
-  view.said = saidOf(lines, page.parts.length);
+  view.names = namesOf(lines, page.parts.length);
   showLines(lines, takeBack);
   const colors = new Map(page.labels.map((label) => [label.value, label.background]));
   model?.showMarkers(points.filter((point) => point.face < page.part.length).map((point) => ({
@@ -235,7 +236,7 @@ const KEYS = {
   M: merge, S: split, N: name, U: undo, H: () => onChosen(hide), A: showAll, Escape: forget,
   I: () => onChosen(isolate), O: () => press("original", "isOriginal"), "?": help,
   W: () => press("wire", "isWire"), E: () => setExplode(model.explode ? 0 : 0.8),
-  V: () => model.home(), C: () => byId("category").focus(),
+  V: () => model.resetView(), C: () => byId("category").focus(),
 };
 const isTyping = (node) => ["text", "number"].includes(node?.type) || node?.tagName === "SELECT";
 
@@ -252,7 +253,7 @@ function onKey(event) {
 
 function listen() {
   const acts = {
-    merge, split, name, undo, all: showAll, question: help, home: () => model.home(),
+    merge, split, name, undo, all: showAll, question: help, reset: () => model.resetView(),
     original: KEYS.O, wire: KEYS.W,
   };
   for (const [id, act] of Object.entries(acts)) byId(id).onclick = act;

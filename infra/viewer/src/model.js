@@ -45,7 +45,7 @@ export class Model {
     this.controls = new OrbitControls(this.camera, canvas);
     Object.assign(this.controls, { zoomToCursor: true, minDistance: 0.05, maxDistance: 12 });
     this.controls.addEventListener("change", () => this.touch());
-    this.home();
+    this.resetView();
     this.loadPictures();
     new ResizeObserver(() => this.resize()).observe(canvas);
     this.resize();
@@ -93,7 +93,7 @@ export class Model {
     this.touch();
   }
 
-  home() {
+  resetView() {
     const { points } = this.page;
     let radius = 0;
     for (let at = 0; at < points.length; at += 3) {

@@ -44,9 +44,9 @@ function tickBox(part, acts) {
   return box;
 }
 
-function finishPartRow(row, told, part, acts) {
+function finishPartRow(row, stored, part, acts) {
   row.dataset.part = part;
-  const share = `${(told.share * 100).toFixed(told.share < 0.01 ? 2 : 1)} %`;
+  const share = `${(stored.share * 100).toFixed(stored.share < 0.01 ? 2 : 1)} %`;
   row.append(element("span", { className: "share", text: share }));
   const hide = element("button", { text: "\u25c9", title: "hide or show" });
   hide.onclick = (event) => {
@@ -61,7 +61,7 @@ function finishPartRow(row, told, part, acts) {
   row.append(hide, alone);
 }
 
-// Bring the rows in line: {label, chosen: Set, hidden, into, said}.
+// Bring the rows in line: {label, chosen: Set, hidden, into, names}.
 export function showRows(page, view) {
   for (const row of byId("parts").children) {
     const part = row.dataset.part === undefined ? -1 : Number(row.dataset.part);
@@ -75,16 +75,16 @@ export function showRows(page, view) {
 }
 
 export function partTitle(page, view, part) {
-  const told = page.parts[part];
-  const name = view.said[part].name ?? told.name;
-  const category = view.said[part].category ?? told.category;
+  const stored = page.parts[part];
+  const name = view.names[part].name ?? stored.name;
+  const category = view.names[part].category ?? stored.category;
   const merged = view.into[part] === part ? "" : ` \u2192 ${view.into[part]}`;
-  return [told.label + merged, name, category && `(${category})`].filter(Boolean).join(" ");
+  return [stored.label + merged, name, category && `(${category})`].filter(Boolean).join(" ");
 }
 
-// What was said in words, each with a cross that takes it back.
+// The command lines, each with a cross that takes it back.
 export function showLines(lines, remove) {
-  byId("said").replaceChildren(...lines.map((line, index) => {
+  byId("commands").replaceChildren(...lines.map((line, index) => {
     const row = element("li", { text: line });
     const cross = element("button", { text: "\u00d7", title: `take back: ${line}` });
     cross.onclick = () => remove(index, line);

@@ -38,25 +38,25 @@ def call_script(file, name, *calls):
 def test_merges_are_shown_as_the_pull_understands_them(line):
     ((command,), problems) = parse_commands([line], 6)
     assert command.parts == (3, 1, 4) and not problems
-    assert call_script("verbs.js", "mergedInto", [[line], 6]) == [[0, 3, 2, 3, 3, 5]]
+    assert call_script("commands.js", "mergedInto", [[line], 6]) == [[0, 3, 2, 3, 3, 5]]
 
 
 def test_merges_add_up_and_impossible_ones_are_not_shown():
     lines = ["merge 1 2", "merge 0 1\nsplit 4", "merge 3 9", "merge 3", "merge three four"]
-    assert call_script("verbs.js", "mergedInto", [lines, 5]) == [[0, 0, 0, 3, 4]]
+    assert call_script("commands.js", "mergedInto", [lines, 5]) == [[0, 0, 0, 3, 4]]
 
 
 def test_names_and_categories_are_read_back():
     lines = ["name 0 left  arm", "Name part 1: lid", "category 1 cup/lid", "name 7 gone", "name 2"]
-    (message,) = call_script("verbs.js", "saidOf", [lines, 3])
+    (message,) = call_script("commands.js", "namesOf", [lines, 3])
     assert message == [{"name": "left  arm"}, {"name": "lid", "category": "cup/lid"}, {}]
 
 
 def test_what_the_viewer_writes_the_pull_understands():
     lines = [
-        *call_script("verbs.js", "mergeLine", [[4, 2]]),
-        *call_script("verbs.js", "splitLine", [3, 0], [1, 5]),
-        *call_script("verbs.js", "nameLine", [0, "  left \n arm "]),
+        *call_script("commands.js", "mergeLine", [[4, 2]]),
+        *call_script("commands.js", "splitLine", [3, 0], [1, 5]),
+        *call_script("commands.js", "nameLine", [0, "  left \n arm "]),
     ]
     commands, problems = parse_commands(lines, 5)
     assert [command.line for command in commands] == lines and not problems

@@ -1,5 +1,5 @@
-// Command lines of the editor's `verbs` field. The pipeline understands them when it pulls; here
-// they are written, and merges and names are read back only to show what was said.
+// Command lines of the editor's `verbs` field. The pipeline parses them when it pulls. This page
+// writes them, and reads merges and names back only to show their effect.
 
 export const mergeLine = (parts) => `merge ${parts.join(" ")}`;
 export const splitLine = (part, count) => `split ${part}${count ? ` into ${count}` : ""}`;
@@ -9,12 +9,12 @@ export const categoryLine = (part, id) => `category ${part} ${id}`;
 const MERGE = /^\s*merge\b(?:[\s\d,;:+=&#.]|\bparts?(?![a-z])|\band(?![a-z]))+$/i;
 const NAMED = /^\s*(name|category)[\s:]+(?:part[\s#]*)?(\d+)[\s,:;=]+(\S.*)$/i;
 
-const spoken = (lines) => lines.flatMap((entry) => entry.split(/\r?\n/));
+const splitLines = (lines) => lines.flatMap((entry) => entry.split(/\r?\n/));
 
-// part -> part that it is shown as, after all merges said so far
+// part -> part that it is shown as, after all merges so far
 export function mergedInto(lines, numParts) {
   const into = Array.from({ length: numParts }, (_, part) => part);
-  for (const line of spoken(lines)) {
+  for (const line of splitLines(lines)) {
     const parts = MERGE.test(line) ? (line.match(/\d+/g) ?? []).map(Number) : [];
     if (parts.length < 2 || parts.some((part) => part >= numParts)) continue;
     const target = into[parts[0]];
@@ -26,13 +26,13 @@ export function mergedInto(lines, numParts) {
   return into;
 }
 
-// part -> what was said about it: {name, category}
-export function saidOf(lines, numParts) {
-  const said = Array.from({ length: numParts }, () => ({}));
-  for (const line of spoken(lines)) {
+// part -> what the lines call it: {name, category}
+export function namesOf(lines, numParts) {
+  const names = Array.from({ length: numParts }, () => ({}));
+  for (const line of splitLines(lines)) {
     const found = NAMED.exec(line);
     const part = found ? Number(found[2]) : numParts;
-    if (part < numParts) said[part][found[1].toLowerCase()] = found[3].trim();
+    if (part < numParts) names[part][found[1].toLowerCase()] = found[3].trim();
   }
-  return said;
+  return names;
 }
