@@ -154,7 +154,9 @@ def test_the_command_writes_weights_that_load_and_reports_what_they_do(samples, 
     out = tmp_path / "new" / "mask_selector.safetensors"
     save_samples(tmp_path / "kept.npz", samples)
     made = [str(WEIGHTS_FILE), "made", "2"]
-    arguments = ["--source", *made, "--samples", str(tmp_path / "kept.npz"), "--out", str(out)]
+    one = [*made[:2], "1"]
+    sources = ["--source", *one, "--ask", *one]  # the latter is the name of version 0.1.0
+    arguments = [*sources, "--samples", str(tmp_path / "kept.npz"), "--out", str(out)]
     with caplog.at_level("INFO"):
         train_mask_selector.main([*arguments, "--check", *made, "--epochs", "2", "--workers", "1"])
     assert load_mask_selector.__wrapped__(out).mean.any()
@@ -163,7 +165,7 @@ def test_the_command_writes_weights_that_load_and_reports_what_they_do(samples, 
     assert f"questions={len(kept) + len(samples)} " in caplog.text
 
 
-def test_the_options_of_version_0_1_are_taken(samples, tmp_path):
+def test_the_option_of_version_0_1_for_kept_questions_is_taken(samples, tmp_path):
     save_samples(tmp_path / "kept.npz", samples)
     out = tmp_path / "mask_selector.safetensors"
     kept = ["--asked", str(tmp_path / "kept.npz")]
