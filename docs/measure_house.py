@@ -22,8 +22,8 @@ MAX_PARAMETERS = 5
 CONFIGURED_ROOMS = ("surface", "interactive", "partition", "segmenter.py", "session.py")
 # Words of the project's former dialect that no identifier may carry (docs/glossary.md).
 FORMER_WORDS = re.compile(
-    r"(?:^|_)(?:told|said|heard|looks?|survey|votes|bonds|terrain|hollows|odds|atoms|ways|skin|"
-    r"crumbs?|wish(?:es)?|grant|home|aside|settled|verbs?|desk|drawn|spelled|fenced|doubts|cure|"
+    r"(?:^|_)(?:told|said|heard|looks|survey|votes|bonds|terrain|hollows|odds|atoms|ways|skin|"
+    r"crumbs?|wish(?:es)?|grant|aside|settled|verbs?|spelled|fenced|doubts|cure|"
     r"complain|lamps|lit|strangers|grown|placed|together(?:ness)?|surroundings|measures|promis\w*"
     r")(?:_|$)"
 )

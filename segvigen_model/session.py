@@ -24,18 +24,18 @@ from segvigen_model.model.inference import draw_colorings
 from segvigen_model.partition.asset_geometry import AssetGeometry, measure_asset
 from segvigen_model.partition.click_probabilities import (
     ClickedPart,
-    clicked_parts,
-    part_probabilities,
+    collect_clicked_parts,
+    predict_part_probabilities,
 )
 from segvigen_model.partition.consensus import Partition, find_consensus
 from segvigen_model.partition.edits import Edits, Splitter, apply_edits
 from segvigen_model.partition.hierarchy import build_first_levels
 from segvigen_model.partition.refinement import (
     ClickRegions,
+    build_refined_partition,
     collect_fixed_constraints,
     follow_part_ids,
     refine_labels,
-    refined_partition,
     renumber_clicks,
     resolve_clicks,
 )
@@ -85,7 +85,7 @@ class Session:
         encoding: Encoding,
     ) -> None:
         self.mesh, self.encoding = mesh, encoding
-        self._bundle, self._weights, self._network = model, weights, network
+        self._model, self._weights, self._network = model, weights, network
         self._config = model.config.segmenter
 
     @cached_property
@@ -104,7 +104,7 @@ class Session:
         """
         shown = (
             rasterize_camera_faces
-            if self._bundle.config.flow.view is None
+            if self._model.config.flow.view is None
             else rasterize_front_faces
         )
         return shown(self.mesh, self.encoding.frame, pixels)
@@ -127,7 +127,7 @@ class Session:
         """
         geometry = self.geometry
         colorings = draw_colorings(
-            self._bundle, self.encoding, num_draws=num_draws, num_steps=num_steps, seed=seed
+            self._model, self.encoding, num_draws=num_draws, num_steps=num_steps, seed=seed
         )
         config = self._config
         voxel_labels = (
@@ -200,8 +200,8 @@ class Session:
         labels, state = _what_was_shown(shown, state)
         geometry = self.geometry
         areas = geometry.surface.areas
-        together = same_part_affinity(geometry.embedding.affinity_matrix)
-        splitter = Splitter(geometry.superfaces, together, areas, self._config.edits)
+        affinity = same_part_affinity(geometry.embedding.affinity_matrix)
+        splitter = Splitter(geometry.superfaces, affinity, areas, self._config.edits)
         edited = apply_edits(labels, edits or Edits(), splitter)
         clicks, background_part = renumber_clicks(edited, clicks, state.background_part)
         first_new = int(edited.labels.max(initial=-1)) + 1
@@ -213,7 +213,7 @@ class Session:
             constraint.face: geometry.surface.centers[constraint.face] for constraint in fixed
         }
         points |= {click.face: click.xyz for click in clicks}
-        parts = clicked_parts(constraints, fixed, points)
+        parts = collect_clicked_parts(constraints, fixed, points)
         found = self._probabilities(list(parts.values()), seed)
         probabilities = dict(zip(parts, found, strict=True))
         refined = refine_labels(
@@ -225,7 +225,7 @@ class Session:
         )
         id_map, touched = follow_part_ids(edited, refined, constraints)
         proposal = self._proposal(
-            refined_partition(labels, edited, refined, touched, areas),
+            build_refined_partition(labels, edited, refined, touched, areas),
             labels_source="click_refinement",
             num_clicks=len(clicks),
             seed=seed,
@@ -254,7 +254,7 @@ class Session:
             num_steps: sampler steps.
             seed: of the draw.
         """
-        geometry, view = self.geometry, self._bundle.config.flow.view
+        geometry, view = self.geometry, self._model.config.flow.view
         config = self._config.guided
         palette = find_map_colors(part_map, config)
         visible_faces = self.view_faces(len(part_map) if view is None else config.front_pixels)
@@ -269,7 +269,7 @@ class Session:
         # The model's own view encoder reads one size; a checkpoint without one reads any.
         size = len(part_map) if view is None else view.image_size
         colors = draw_colorings(
-            self._bundle,
+            self._model,
             self.encoding,
             num_draws=1,
             num_steps=num_steps,
@@ -294,7 +294,7 @@ class Session:
         )
 
     def _probabilities(self, parts: Sequence[ClickedPart], seed: int) -> list[FloatArray]:
-        return part_probabilities(self._bundle, self.encoding, self.geometry, parts, seed)
+        return predict_part_probabilities(self._model, self.encoding, self.geometry, parts, seed)
 
     def _with_levels(self, partition: Partition, patches: Patches, **provenance: Any) -> Proposal:
         """A proposal with the levels below and above its parts, grown from some patches."""

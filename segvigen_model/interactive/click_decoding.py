@@ -213,13 +213,15 @@ def compute_draw_logits(agreement: FloatArray, config: FusionWeights) -> FloatAr
 
 
 def same_part_affinity(
-    affinity_matrix: AffinityMatrix, drawn: FloatArray | None = None, component_penalty: float = 0.0
+    affinity_matrix: AffinityMatrix,
+    draw_logits: FloatArray | None = None,
+    component_penalty: float = 0.0,
 ) -> FloatArray:
     """(A, A) probability that two patches are of one part, after geometry and draws.
 
     Args:
         affinity_matrix: of the patches.
-        drawn: (A, A) from `compute_draw_logits`; None without draws.
+        draw_logits: (A, A) from `compute_draw_logits`; None without draws.
         component_penalty: logits taken from patches of different connected components.
     """
     logits = affinity_matrix.logits
@@ -227,8 +229,8 @@ def same_part_affinity(
         logits = logits - component_penalty * (
             affinity_matrix.components[:, None] != affinity_matrix.components
         )
-    if drawn is not None:
-        logits = logits + drawn
+    if draw_logits is not None:
+        logits = logits + draw_logits
     return sigmoid(logits)
 
 

@@ -132,7 +132,7 @@ class MaskProposals:
 
 def build_region_graph(
     superfaces: Superfaces,
-    together: FloatArray,
+    affinity: FloatArray,
     features: PatchFeatures,
     config: MaskProposalConfig,
 ) -> RegionGraph:
@@ -140,11 +140,11 @@ def build_region_graph(
 
     Args:
         superfaces: the patches.
-        together: (A, A) probability that two of them are of one part.
+        affinity: (A, A) probability that two of them are of one part.
         features: of the patches.
         config: how masks are proposed.
     """
-    merger = PartMerger(superfaces, together)
+    merger = PartMerger(superfaces, affinity)
     groups = []
     for level in config.group_levels:
         merger.merge_above(level)
@@ -155,7 +155,7 @@ def build_region_graph(
         superfaces.areas,
         superfaces.pairs,
         concavities,
-        together,
+        affinity,
         np.stack(groups),
         segments,
         config,

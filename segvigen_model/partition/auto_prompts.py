@@ -69,7 +69,7 @@ class AutoPrompts:
         surface, whole, config = self._surface, self._whole, self._config
         prompts, at_once = config.auto_prompts, config.limits.max_batch_questions
         is_finer = _is_finer(surface, whole, config)
-        superfaces = self._fine_atoms() if is_finer else whole.superfaces
+        superfaces = self._build_fine_superfaces() if is_finer else whole.superfaces
         patch_map = _PatchMap(surface, superfaces)
         clicked = patch_map.select_spread_faces(
             _find_largest_component(surface), prompts.num_clicks
@@ -103,7 +103,7 @@ class AutoPrompts:
         )
         return superfaces, AffinityMatrix(logits, surface.components[patch_map.largest])
 
-    def _fine_atoms(self) -> Superfaces:
+    def _build_fine_superfaces(self) -> Superfaces:
         config = self._config
         count = config.auto_prompts.num_patches
         return build_superfaces(self._surface, self._tree, count, config.patches, config.components)
@@ -151,8 +151,8 @@ class _PatchMap:
         held = self._held[:, crop.faces]
         size = np.asarray(held.sum(axis=1))
         within = ((held @ crop.embedding.blend).toarray() / np.maximum(size, TINY))[rows]
-        together: FloatArray = within @ crop.embedding.affinity_logits @ within.T
-        return together
+        affinity: FloatArray = within @ crop.embedding.affinity_logits @ within.T
+        return affinity
 
 
 def assign_clicks_to_tiles(

@@ -37,9 +37,9 @@ class ClickedPart:
     is_positive: BoolArray
 
 
-def clicked_parts(
+def collect_clicked_parts(
     constraints: Sequence[ClickConstraint],
-    settled: Sequence[ClickConstraint],
+    fixed: Sequence[ClickConstraint],
     points: Mapping[int, FloatArray],
 ) -> dict[tuple[int, int], ClickedPart]:
     """Clicks per clicked part; those on other parts are its negatives.
@@ -54,7 +54,7 @@ def clicked_parts(
     Returns:
         `ClickConstraint.key` -> clicks.
     """
-    known = [*settled, *constraints]
+    known = [*fixed, *constraints]
     parts = {}
     for key in dict.fromkeys(constraint.key for constraint in constraints):
         mine = [constraint for constraint in known if constraint.key == key]
@@ -68,7 +68,7 @@ def clicked_parts(
     return parts
 
 
-def part_probabilities(
+def predict_part_probabilities(
     model: SegviGenModel,
     encoding: Encoding,
     geometry: AssetGeometry,

@@ -65,14 +65,15 @@ def find_consensus(
         The partition; its number of parts never rises from fine to coarse.
     """
     superfaces, affinity_matrix = patches
-    levels, drawn = config.merging.list_up_to(granularity), None
+    levels, draw_logits = config.merging.list_up_to(granularity), None
     if len(draws):
-        drawn = compute_draw_logits(
+        draw_logits = compute_draw_logits(
             measure_label_agreement(draws, superfaces, areas), config.fusion
         )
-    affinity = same_part_affinity(affinity_matrix, drawn)
+    affinity = same_part_affinity(affinity_matrix, draw_logits)
     merger = PartMerger(
-        superfaces, same_part_affinity(affinity_matrix, drawn, config.merging.component_reserve)
+        superfaces,
+        same_part_affinity(affinity_matrix, draw_logits, config.merging.component_reserve),
     )
     for level in levels:
         merger.merge_above(1.0 - level.merge_threshold)

@@ -65,8 +65,8 @@ class Splitter:
         config: smallest piece of a split.
     """
 
-    atoms: Superfaces
-    together: FloatArray
+    superfaces: Superfaces
+    affinity: FloatArray
     areas: FloatArray
     config: EditConfig
 
@@ -97,7 +97,7 @@ class Splitter:
 
     def _part_of(self, mine: IntArray) -> tuple[Superfaces, FloatArray]:
         """The superfaces inside one part, with areas as shares of it, and their affinity."""
-        superfaces = self.atoms
+        superfaces = self.superfaces
         used, of_face = np.unique(superfaces.of_face[mine], return_inverse=True)
         size = sum_by(of_face, np.maximum(self.areas[mine], TINY), len(used))
         row = np.full(superfaces.count, -1)
@@ -112,7 +112,7 @@ class Splitter:
             superfaces.folds[inside],
             superfaces.source,
         )
-        return inner, self.together[np.ix_(used, used)]
+        return inner, self.affinity[np.ix_(used, used)]
 
 
 def compute_merged_ids(num_parts: int, merges: Sequence[Sequence[int]]) -> dict[int, int]:

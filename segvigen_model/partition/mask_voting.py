@@ -59,8 +59,8 @@ def combine_mask_consensus(
     both = memberships.T @ memberships
     own = np.diag(both)
     share = np.clip(both / np.maximum(own[:, None] + own - both, TINY), *config.share_range)
-    odds_of_votes = np.log(share / (1.0 - share))
-    consensus = (1 - config.weight) * affinity_logits + config.weight * odds_of_votes + config.bias
+    mask_logits = np.log(share / (1.0 - share))
+    consensus = (1 - config.weight) * affinity_logits + config.weight * mask_logits + config.bias
     is_covered = own >= config.min_masks
     logits: FloatArray = np.where(is_covered[:, None] & is_covered, consensus, affinity_logits)
     return logits

@@ -80,7 +80,7 @@ class ClickRegions:
 
     surface: Surface
     tree: SegmentTree
-    atoms: Superfaces
+    superfaces: Superfaces
     config: EditConfig
 
 
@@ -159,7 +159,7 @@ class Refiner:
         self, labels: IntArray, regions: ClickRegions, constraints: Sequence[ClickConstraint]
     ) -> None:
         self.labels = labels.astype(np.int64)
-        self.surface, self.tree, self.superfaces = regions.surface, regions.tree, regions.atoms
+        self.surface, self.tree, self.superfaces = regions.surface, regions.tree, regions.superfaces
         self._min_piece_share = regions.config.min_piece_share
         self.constraints = list(constraints)
         self.notes: list[str] = []
@@ -332,7 +332,7 @@ def follow_part_ids(
     return id_map, {id_map[part] for part in fixed_parts if part in id_map}
 
 
-def refined_partition(
+def build_refined_partition(
     shown: IntArray,
     edited: EditedPartition,
     refined: RefinedPartition,

@@ -167,11 +167,11 @@ def _carry_parts(
     shown: Proposal, commands: Sequence[EditCommandRow], id_map: Mapping[int, int], num_parts: int
 ) -> PartTable:
     """Names, categories and colour slots of the new parts; slot -1 = not chosen yet."""
-    home = compute_merged_ids(
+    merged_into = compute_merged_ids(
         shown.num_parts, [v.parts for v in commands if v.kind == EditCommandKind.MERGE]
     )
     # What a part was merged into speaks for it, so it is written last.
-    order = sorted(range(shown.num_parts), key=lambda part: (home[part] == part, -part))
+    order = sorted(range(shown.num_parts), key=lambda part: (merged_into[part] == part, -part))
     names, categories, slots = [""] * num_parts, [""] * num_parts, [-1] * num_parts
     for part in (part for part in order if part in id_map):
         now = id_map[part]
@@ -180,7 +180,7 @@ def _carry_parts(
         if shown.parts.color_slots[part] >= 0:
             slots[now] = shown.parts.color_slots[part]
     columns = {EditCommandKind.NAME: names, EditCommandKind.CATEGORY: categories}
-    for command in sorted(commands, key=lambda each: home[each.parts[0]] == each.parts[0]):
+    for command in sorted(commands, key=lambda each: merged_into[each.parts[0]] == each.parts[0]):
         if command.kind in columns and command.parts[0] in id_map:
             columns[EditCommandKind(command.kind)][id_map[command.parts[0]]] = command.text
     return PartTable(tuple(names), tuple(categories), tuple(slots))

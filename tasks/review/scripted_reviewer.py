@@ -68,17 +68,17 @@ class ReviewRules:
 
 @dataclass(slots=True)
 class ScriptedReviewer:
-    """Answers every open task of a desk whose asset's truth it knows.
+    """Answers every open task of a review project whose asset's truth it knows.
 
     Attributes:
-        desk: open project.
+        project: the open review project.
         store: where the sheets' buffers are.
         truth: asset id -> (F,) int32 true part of each face.
         reject: assets to throw away, whatever they look like.
         rules: how it behaves.
     """
 
-    desk: ReviewProject
+    project: ReviewProject
     store: Store
     truth: Mapping[str, IntArray]
     reject: frozenset[str] = frozenset()
@@ -88,7 +88,7 @@ class ScriptedReviewer:
     def step(self) -> int:
         """Answer what is open now; returns the number of answers given."""
         num_submitted = 0
-        for task in self.desk.client.list_open_tasks(self.desk.project_id):
+        for task in self.project.client.list_open_tasks(self.project.project_id):
             asset_id = str(task.data.get("asset_id"))
             if asset_id in self.truth or asset_id in self.reject:
                 self.submit_annotation(task)
@@ -102,7 +102,7 @@ class ScriptedReviewer:
             time.sleep(pause_s)
 
     def submit_annotation(self, task: LabelStudioTask) -> dict[str, Any]:
-        """Judge one task and submit; returns the annotation as the desk stored it."""
+        """Judge one task and submit; returns the annotation as Label Studio stored it."""
         asset_id, round_ = str(task.data["asset_id"]), int(task.data["round"])
         key = keys.make_review_buffers_key(asset_id, round_, str(task.data["proposal_sha256"]))
         buffers = buffers_from_bytes(self.store.get(key))
@@ -111,7 +111,7 @@ class ScriptedReviewer:
         log_fields = (asset_id[:12], round_, verdict, len(spots), note)
         log.info("reviewer=scripted asset=%s round=%d verdict=%s clicks=%d note=%s", *log_fields)
         annotation = make_annotation(verdict, spots, note, buffers.size)
-        return self.desk.client.create_annotation(task.task_id, annotation)
+        return self.project.client.create_annotation(task.task_id, annotation)
 
     def _judge_sheet(
         self, asset_id: str, round_: int, buffers: Buffers
