@@ -53,11 +53,29 @@ def finetune(
     started = time.monotonic()
     workspace = open_workspace(settings_file, overrides, "finetune")
     dataset = find_latest_version(workspace.catalogue, workspace.settings.shard.dataset)
-    name = f"{dataset.dataset}/{dataset.version}"
+    name = _name_version(dataset)
     working = workspace.catalogue.labels.get_checkpoint(CURRENT)
     if working is not None and working.detail.get("dataset") == name:
         note = f"the checkpoint in use was tuned on {name}; accept more assets first"
         return {"stage": "finetune", "counts": {}, "seconds": 0.0, "note": note}
+    written, verdict, version = _tune(workspace, dataset, minutes, surface)
+    is_used = is_used_if_better and bool(verdict["is_better"])
+    if is_used:
+        use_checkpoint(workspace.catalogue, version)
+    seconds = round(time.monotonic() - started, 2)
+    state = "in use now" if is_used else "not in use"
+    note = f"{name} -> checkpoint {version}, {state}: {verdict['reason']}"
+    rows = [{"asset": asset_id, "left out because": why} for asset_id, why in written.left_out]
+    publish_table("finetune", rows, f"## finetune\n\n{note}")
+    counts = {**written.splits, "left_out": len(written.left_out)}
+    report = {"stage": "finetune", "counts": counts, "seconds": seconds, "note": note}
+    return {**report, "version": version, "is_in_use": is_used}
+
+
+def _tune(
+    workspace: Workspace, dataset: ShardVersionRow, minutes: float, surface: str
+) -> tuple[DatasetFolder, dict[str, Any], str]:
+    """Export, tune and publish, each as a Prefect task; returns the version of the checkpoint."""
     folder = _make_run_folder(workspace, dataset)
 
     @make_io_task("write-dataset-folder")
@@ -69,29 +87,18 @@ def finetune(
         return _load_or_make_verdict(workspace, dataset, folder, minutes, surface)
 
     @make_io_task("publish-checkpoint")
-    def keep_checkpoint(metadata: dict[str, Any]) -> str:
-        metadata = {**metadata, "dataset": name}
-        return publish_checkpoint(workspace, folder / "checkpoint", metadata).alias
+    def keep_checkpoint(verdict: dict[str, Any]) -> str:
+        detail = {**verdict, "dataset": _name_version(dataset)}
+        return publish_checkpoint(workspace, folder / "checkpoint", detail).alias
 
     written: DatasetFolder = write_dataset()
     verdict: dict[str, Any] = tune_and_judge()
     version: str = keep_checkpoint(verdict)
-    is_used = is_used_if_better and bool(verdict["is_better"])
-    if is_used:
-        use_checkpoint(workspace.catalogue, version)
-    seconds = round(time.monotonic() - started, 2)
-    rows = [{"asset": asset_id, "left out because": why} for asset_id, why in written.left_out]
-    state = "in use now" if is_used else "not in use"
-    note = f"{name} -> checkpoint {version}, {state}: {verdict['reason']}"
-    publish_table("finetune", rows, f"## finetune\n\n{note}")
-    return {
-        "stage": "finetune",
-        "counts": {**written.splits, "left_out": len(written.left_out)},
-        "seconds": seconds,
-        "note": note,
-        "version": version,
-        "is_in_use": is_used,
-    }
+    return written, verdict, version
+
+
+def _name_version(dataset: ShardVersionRow) -> str:
+    return f"{dataset.dataset}/{dataset.version}"
 
 
 def _make_run_folder(workspace: Workspace, dataset: ShardVersionRow) -> Path:

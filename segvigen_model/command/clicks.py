@@ -18,7 +18,10 @@ from segvigen_model.errors import SegvigenError
 from segvigen_model.types import AssetMesh, Click, ClickKind
 
 MAX_GAP = 0.02  # of the longest side, between a point and the surface
-CLICK_FORMS = 'Points "x,y,z;x,y,z", or a JSON file with [{"xyz": [x, y, z], "part": 3}, ...].'
+CLICK_FORMS = (
+    'Points "x,y,z;x,y,z", or a JSON file: a list of objects with xyz, and part or kind, group, '
+    "is_positive where needed."
+)
 
 
 class BadClicks(SegvigenError):
@@ -117,14 +120,14 @@ def _read_file(file: Path) -> list[PointClick]:
     except (OSError, ValueError) as err:
         raise BadClicks(f"cannot read {file}: {err}") from err
     if not isinstance(entries, list) or not entries:
-        raise BadClicks(f"{file} is no list of clicks; write {CLICK_FORMS}")
+        raise BadClicks(f"{file} is no list of clicks. {CLICK_FORMS}")
     return [_parse_entry(entry, number) for number, entry in enumerate(entries, 1)]
 
 
 def _parse_entry(entry: Any, number: int) -> PointClick:
     types = {"xyz": list, "kind": str, "part": int, "group": int, "is_positive": bool}
     if not isinstance(entry, dict) or "xyz" not in entry:
-        raise BadClicks(f"click {number} has no xyz; write {CLICK_FORMS}")
+        raise BadClicks(f"click {number} has no xyz. {CLICK_FORMS}")
     for name, value in entry.items():
         if name not in types:
             raise BadClicks(f"click {number} has unknown {name!r}; known: {', '.join(types)}")
@@ -148,7 +151,7 @@ def _point(values: Sequence[Any], number: int) -> tuple[float, float, float]:
     try:
         x, y, z = map(float, values)
     except (TypeError, ValueError) as err:
-        raise BadClicks(f"click {number} is {values!r}, not x, y, z; write {CLICK_FORMS}") from err
+        raise BadClicks(f"click {number} is {values!r}, not x, y, z. {CLICK_FORMS}") from err
     if not np.isfinite((x, y, z)).all():
         raise BadClicks(f"click {number} is {values!r}; a point is finite")
     return x, y, z

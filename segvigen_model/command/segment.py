@@ -45,25 +45,31 @@ class Outputs:
         if self.glb.resolve() == source.resolve():
             raise typer.BadParameter(f"{self.glb} is the input", param_hint="--out")
 
-    def write(self, parts: Parts) -> list[tuple[Path, str]]:
-        """Write everything; returns each file and what it holds."""
+    def write(self, parts: Parts, name: str, seconds: float) -> None:
+        """Write every file, then print the JSON, or the table and the files."""
         from segvigen_model.command.parts import to_json, write_glb, write_labels, write_picture
 
-        written = [(self.glb, "one coloured node per part")]
+        files = {self.glb: "one coloured node per part"}
         try:
             write_glb(parts, self.glb)
             if self.labels is not None:
                 write_labels(parts, self.labels)
-                written.append((self.labels, "face_labels, part_confidence"))
+                files[self.labels] = "face_labels, part_confidence"
             if self.json_file not in (None, STDOUT):
                 self.json_file.write_text(to_json(parts) + "\n")
-                written.append((self.json_file, "parts and face_labels"))
+                files[self.json_file] = "parts, face_labels"
             if self.picture is not None:
                 write_picture(parts, self.picture)
-                written.append((self.picture, "four views"))
+                files[self.picture] = "four views"
         except OSError as err:
             raise SegvigenError(f"cannot write {err.filename}: {err.strerror}") from err
-        return written
+        if self.json_file == STDOUT:
+            typer.echo(to_json(parts))
+            return
+        show_parts(name, parts)
+        for file, content in files.items():
+            terminal.out.print(f"{terminal.sanitize_text(str(file))}: {content}", soft_wrap=True)
+        terminal.out.print(f"{seconds:.1f} s")
 
 
 # More than five parameters: one an option.
@@ -87,10 +93,10 @@ def segment(
     seed: Annotated[int, typer.Option(min=0, help="Of the draws.")] = 0,
     device: Annotated[str, typer.Option(help="cpu, cuda or cuda:N.")] = "cpu",
 ) -> None:
-    """Find the parts of one mesh, or the one part that clicks show.
+    """Find the parts of one mesh, or the one part that clicks select.
 
-    Clicks are in the coordinates of the file. Points alone show one part; clicks that name a part
-    of the table correct the parts.
+    Clicks use the coordinates of the file. Points alone select one part.
+    Clicks that name a part of the table correct the parts.
     """
     check_choice("--granularity", granularity, GRANULARITIES)
     outputs = Outputs(out or Path(f"{file.stem}-parts.glb"), labels, json_file, picture)
@@ -100,21 +106,14 @@ def segment(
     started = time.monotonic()
     with handle_errors():
         with terminal.err.status(f"segmenting {terminal.sanitize_text(file.name)}"):
-            from segvigen_model.command.parts import find_parts, to_json
+            from segvigen_model.command.parts import find_parts
             from segvigen_model.mesh.files import load_mesh_file
             from segvigen_model.segmenter import Segmenter
 
             mesh = load_mesh_file(file)
             segmenter = Segmenter.from_checkpoint(checkpoint, device)
             parts = find_parts(segmenter, mesh, points, granularity=granularity, seed=seed)
-        written = outputs.write(parts)
-    if json_file == STDOUT:
-        typer.echo(to_json(parts))
-        return
-    show_parts(file.name, parts)
-    for place, content in written:
-        terminal.out.print(f"{terminal.sanitize_text(str(place))}: {content}", soft_wrap=True)
-    terminal.out.print(f"{time.monotonic() - started:.1f} s")
+        outputs.write(parts, file.name, time.monotonic() - started)
 
 
 def show_parts(name: str, parts: Parts) -> None:
