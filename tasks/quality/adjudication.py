@@ -2,7 +2,7 @@
 
 `adjudicate` runs after every pull. It looks only at what the catalogue says is not compared yet, so
 it may be killed anywhere. Two looks that agree make the first one count; else the asset goes back
-to the desk for a third look, its labels as the first reviewer left them and the disputed faces
+to the desk for a third review, its labels as the first reviewer left them and the disputed faces
 marked.
 """
 
@@ -228,7 +228,7 @@ def _measure_agreement(
     iou = compute_miou_mutual(first_labels, other, surface.areas)
     border = compute_boundary_f1(first_labels, other, surface)
     is_good = iou >= settings.agreement_iou and border >= settings.agreement_boundary
-    note = "both looks are by one person" if pair.other == pair.reviewer else ""
+    note = "both annotations are by one person" if pair.other == pair.reviewer else ""
     return replace(pair, iou=iou, boundary_f1=border, is_good=is_good, note=note)
 
 
@@ -238,7 +238,7 @@ def _accept_first(
     """The first reviewer's labels count; killed before the finding, it is only made again."""
     accept_asset(workspace, asset.asset_id, found.reviewer)
     workspace.catalogue.quality.add_finding(found)
-    result = "two looks agree" if found.iou is not None else "one look counts"
+    result = "two annotations agree" if found.iou is not None else "one annotation counts"
     return [AdjudicationResult(asset.asset_id, result, _format_detail(found))]
 
 
@@ -279,7 +279,7 @@ def _start_third_review(
         )
         catalogue.add_proposal(row)
         catalogue.quality.add_finding(found)
-    return [AdjudicationResult(asset.asset_id, "third look", _format_detail(found))]
+    return [AdjudicationResult(asset.asset_id, "third review", _format_detail(found))]
 
 
 def _record_first_rejected(

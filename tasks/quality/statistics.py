@@ -37,7 +37,7 @@ class ReviewerRow:
         verdicts: accept, refine, reject, skip -> number.
         gold_iou: mean over gold tasks, None without any; num_gold of them.
         agreement: mean matched IoU with other people's labels of the same proposals; num_pairs.
-        num_disputed: pairs that led to a third look.
+        num_disputed: pairs that led to a third review.
     """
 
     reviewer: str

@@ -21,8 +21,8 @@ from tasks.storage.store import Store
 
 MARK_COLOR = (255, 0, 255)  # in no palette of parts
 STRIPE_PERIOD, STRIPE_WIDTH, LINE_WIDTH = 14, 3, 2  # pixels
-TITLE = "third look: two reviewers disagree where it is striped"
-TITLE_REJECTED = "third look: one reviewer accepted this, one rejected it"
+TITLE = "third review: two reviewers disagree where it is striped"
+TITLE_REJECTED = "third review: one reviewer accepted this, one rejected it"
 
 
 def make_third_review_title(row: ProposalRow) -> str:
@@ -34,7 +34,7 @@ def make_third_review_title(row: ProposalRow) -> str:
 
 
 def is_last_round(catalogue: Catalogue, asset_id: str, round_: int, max_rounds: int) -> bool:
-    """Is there no round after this one? A third look does not count and begins the count anew.
+    """Is there no round after this one? A third review does not count and begins the count anew.
 
     Args:
         catalogue: knows which rounds are third reviews.

@@ -134,7 +134,7 @@ def replay_labels(workspace: Workspace, asset_id: str, segmenter: Segmenter) -> 
     proposal = load_proposal(store, rows[0])
     for before, after in pairwise(rows):
         lineage = lineage_of(after)
-        if not lineage.is_refined:  # shown again as accepted, for a third look
+        if not lineage.is_refined:  # shown again as accepted, for a third review
             then = replace(asset, round=before.round)
             commands = list_accepting_commands(catalogue, then, proposal.num_parts)
             if commands:

@@ -97,13 +97,13 @@ def test_two_people_disagree_and_a_third_review_decides(review_env):
     assert environment.catalogue.get_asset(copy.asset_id).state is AssetState.REFINING
     environment.propose(environment.catalogue.get_asset(copy.asset_id), merge_parts(truth), 1)
     environment.push()
-    assert submit_annotation(environment, copy.asset_id, "accept") == [("third look", asset_id)]
+    assert submit_annotation(environment, copy.asset_id, "accept") == [("third review", asset_id)]
 
     again = environment.catalogue.get_asset(asset_id)
     assert (again.state, again.round) == (AssetState.PROPOSED, 1)
     environment.push()
     task = tasks_by_key(environment)[keys.make_review_key(asset_id, 1)]
-    assert "third look" in task.data["title"]
+    assert "third review" in task.data["title"]
     sheet = environment.catalogue.reviews.get_task(asset_id, 1).sheet_key
     picture = np.array(Image.open(io.BytesIO(environment.store.get(sheet))).convert("RGB"))
     assert (picture == MARK_COLOR).all(axis=2).sum() > 50, "the disputed part is striped"

@@ -82,7 +82,7 @@ def test_an_accepted_asset_waits_for_its_second_reviewer(scenario, make_boxes):
     assert scenario.get_asset(asset.asset_id).state is AssetState.IN_REVIEW
     assert scenario.adjudicate_twice() == []
     scenario.record_annotation(copy.asset_id, "accept", BOB)
-    assert scenario.adjudicate_twice() == [("two looks agree", asset.asset_id)]
+    assert scenario.adjudicate_twice() == [("two annotations agree", asset.asset_id)]
     assert scenario.get_asset(asset.asset_id).state is AssetState.ACCEPTED
     found = scenario.get_finding(asset, FindingKind.DOUBLE)
     assert (found.reviewer, found.other, found.is_good, found.note) == (ANN, BOB, True, "")
@@ -113,7 +113,7 @@ def test_a_held_asset_takes_no_place_that_its_double_annotation_needs(scenario, 
     scenario.record_annotation(copy.asset_id, "reject", BOB)
     scenario.adjudicate()
     catalogue.move(asset.asset_id, "in_review")
-    assert count_free_places(workspace) == 0, "the third look is a task again"
+    assert count_free_places(workspace) == 0, "the third review is a task again"
 
 
 def test_it_does_not_matter_who_is_first(scenario, make_boxes):
@@ -123,7 +123,9 @@ def test_it_does_not_matter_who_is_first(scenario, make_boxes):
     scenario.record_annotation(asset.asset_id, "accept", BOB)
     scenario.adjudicate_twice()
     assert scenario.get_asset(asset.asset_id).state is AssetState.ACCEPTED
-    assert scenario.get_finding(asset, FindingKind.DOUBLE).note == "both looks are by one person"
+    assert (
+        scenario.get_finding(asset, FindingKind.DOUBLE).note == "both annotations are by one person"
+    )
 
 
 def test_killed_between_accepting_and_the_finding(scenario, make_boxes, monkeypatch):
@@ -143,7 +145,7 @@ def test_killed_between_accepting_and_the_finding(scenario, make_boxes, monkeypa
         with pytest.raises(KeyboardInterrupt):
             scenario.adjudicate()
     assert scenario.get_asset(asset.asset_id).state is AssetState.ACCEPTED
-    assert ("two looks agree", asset.asset_id) in scenario.adjudicate_twice()
+    assert ("two annotations agree", asset.asset_id) in scenario.adjudicate_twice()
     assert len(scenario.pipeline.catalogue.labels.list_all(asset.asset_id)) == 1
 
 
@@ -152,7 +154,7 @@ def test_two_annotations_that_disagree_lead_to_a_third(scenario, make_boxes):
     truth = scenario.compute_true_labels(asset)
     scenario.record_annotation(asset.asset_id, "accept", ANN)
     scenario.record_annotation(copy.asset_id, "accept", BOB, labels=np.where(truth == 2, 1, truth))
-    assert scenario.adjudicate_twice() == [("third look", asset.asset_id)]
+    assert scenario.adjudicate_twice() == [("third review", asset.asset_id)]
     again = scenario.get_asset(asset.asset_id)
     assert (again.state, again.round) == (AssetState.PROPOSED, 1)
     shown = load_proposal(
@@ -161,7 +163,7 @@ def test_two_annotations_that_disagree_lead_to_a_third(scenario, make_boxes):
     assert np.array_equal(shown.face_labels, truth)
     row = get_current_proposal(scenario.pipeline.catalogue, again)
     assert lineage_of(row).third_review.reviewers == (ANN, BOB)
-    assert "third look" in make_third_review_title(row)
+    assert "third review" in make_third_review_title(row)
     provenance = dict(row.provenance)
     provenance["third_look"] = provenance.pop("third_review")
     earlier = replace(row, provenance=provenance)
@@ -178,7 +180,7 @@ def test_merges_that_came_with_accept_count_in_both_annotations(scenario, make_b
     truth = scenario.compute_true_labels(asset)
     scenario.record_annotation(asset.asset_id, "accept", ANN, merge=(0, 1))
     scenario.record_annotation(copy.asset_id, "accept", BOB)
-    assert scenario.adjudicate_twice() == [("third look", asset.asset_id)]
+    assert scenario.adjudicate_twice() == [("third review", asset.asset_id)]
     again = scenario.get_asset(asset.asset_id)
     shown = load_proposal(
         scenario.pipeline.store, get_current_proposal(scenario.pipeline.catalogue, again)
@@ -235,8 +237,8 @@ def test_stripes_stay_in_their_region_and_its_border():
 @pytest.mark.parametrize(
     ("verdict", "result", "state", "round_"),
     [
-        ("skip", "one look counts", AssetState.ACCEPTED, 0),
-        ("reject", "third look", AssetState.PROPOSED, 1),
+        ("skip", "one annotation counts", AssetState.ACCEPTED, 0),
+        ("reject", "third review", AssetState.PROPOSED, 1),
     ],
 )
 def test_a_second_reviewer_who_does_not_label(scenario, make_boxes, verdict, result, state, round_):

@@ -1,4 +1,4 @@
-"""The last round: said before it is answered, parked with the cure, and never for a third look."""
+"""The last round: announced before it is answered, parked with a hint, never for a third review."""
 
 from __future__ import annotations
 
@@ -96,9 +96,9 @@ def test_a_third_review_does_not_count(loop: Any) -> None:
     loop.pull(max_rounds=1)
     catalogue.move(copy_id, "rejected", reason="reviewer_rejected")
     (adjudicated,) = adjudicate(loop.pipeline.workspace)
-    assert adjudicated.result == "third look"
+    assert adjudicated.result == "third review"
     third = loop.push(max_rounds=1)
-    assert "third look" in third.data["title"] and LAST_ROUND not in third.data["title"]
+    assert "third review" in third.data["title"] and LAST_ROUND not in third.data["title"]
     loop.project.client.submit_annotation(third.task_id, "refine", MERGE)
     (reply,) = loop.pull(max_rounds=1)
     assert reply.state is AssetState.REFINING, "accepted once, it is not thrown away now"
