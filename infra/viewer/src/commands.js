@@ -26,7 +26,7 @@ export function mergedInto(lines, numParts) {
   return into;
 }
 
-// part -> what the lines call it: {name, category}
+// part -> its name and category by the lines: {name, category}
 export function namesOf(lines, numParts) {
   const names = Array.from({ length: numParts }, () => ({}));
   for (const line of splitLines(lines)) {

@@ -1,11 +1,11 @@
-// What the page was given: geometry in the original face order, parts, labels, cameras of the sheet.
+// The data of the page: geometry in the original face order, parts, labels, cameras of the sheet.
 
 function unpack(text, Kind) {
   const bytes = Uint8Array.from(atob(text), (char) => char.charCodeAt(0));
   return new Kind(bytes.buffer);
 }
 
-// One object for the whole program; nothing in it is ever changed.
+// One object for the whole program; it is never changed.
 export function readPage() {
   const stored = JSON.parse(document.getElementById("data").textContent);
   return {
@@ -20,7 +20,7 @@ export function readPage() {
   };
 }
 
-// Mesh frame of a point in the unit frame.
+// Unit frame to mesh frame.
 export const toMesh = (page, point) =>
   point.map((value, axis) => value / page.scale + page.center[axis]);
 

@@ -1,12 +1,12 @@
-// The editor around this page. Its interface is private, so every step may fail and is felt for;
-// without it the page only shows.
+// The editor around this page. Its interface is private, so every step checks that it is there.
+// Without the editor this page only shows the model.
 
 const CLICK = "click";
 const SHEET = "sheet";
 const COMMANDS = "verbs"; // its name in stored annotations
 const POINT_WIDTH = 0.9; // of the drawn dot; percent of the sheet
 
-// The annotation being made, or null: another origin, no editor, or nothing may be changed.
+// The open annotation, or null: another origin, no editor, or read-only.
 function annotation() {
   try {
     const selected = parent.Htx.annotationStore.selected;
@@ -43,8 +43,8 @@ export const editor = {
 
   // Put a point into the annotation; returns its region. Throws when the editor refuses.
   addPoint({ label, spot, face, xyz, isPositive, sheet }) {
-    // A smart point asks the refine service for a preview; it is also the only kind of point whose
-    // sign the editor stores. The sign stands in the text too: a reloaded draft loses the other.
+    // A smart point requests a preview of the refine service; it is also the only kind whose
+    // sign the editor stores. The sign is in the text too: a reloaded draft loses the other.
     const isSmart = parent.Htx.autoAnnotation === true || !isPositive;
     const point = isPositive ? { face, xyz } : { face, xyz, is_positive: false };
     const [region] = annotation().appendResults([{
@@ -62,7 +62,7 @@ export const editor = {
     return region;
   },
 
-  // Points of the annotation that carry a place in space: [{id, xyz, isPositive, label}].
+  // Points of the annotation that have a position on the model: [{id, xyz, isPositive, label}].
   points() {
     try {
       return annotation().regions.filter((one) => one.type === "keypointregion").flatMap((one) => {
@@ -92,7 +92,7 @@ export const editor = {
     }
   },
 
-  // Write a command line; returns false when the editor did not take it (a double, say).
+  // Write a command line; returns false when the editor refuses it, e.g. a duplicate.
   addLine(line) {
     const field = tag(COMMANDS);
     const before = field.regions.length;
@@ -107,7 +107,7 @@ export const editor = {
     return true;
   },
 
-  // What the refine service suggested: waiting for an answer, else what was accepted last.
+  // Suggestions of the refine service: the pending ones, else those accepted last.
   suggestions() {
     try {
       const waiting = [...annotation().suggestions.values()];
@@ -124,7 +124,7 @@ export const editor = {
     try {
       parent.focus();
     } catch {
-      // another origin: keys stay here
+      // another origin: keys stay in this page
     }
   },
 };

@@ -1,6 +1,6 @@
 // 3D viewer of one proposal. A click on the model becomes a keypoint of Label Studio's annotation,
 // an edit command a line of its `verbs` field, if this page runs inside the editor. Elsewhere the
-// page only shows.
+// page only shows the model.
 
 import { readPage, toMesh, toUnit } from "./data.js";
 import { editor } from "./editor.js";
@@ -10,8 +10,8 @@ import { previewOf } from "./preview.js";
 import { onSheet } from "./sheet.js";
 import { categoryLine, mergedInto, mergeLine, nameLine, namesOf, splitLine } from "./commands.js";
 
-const SYNC_MS = 300; // how often the editor is looked at; it tells nobody when it changes
-const STILL = 4; // pixels; a mouse that moved farther was turning the model
+const SYNC_MS = 300; // between two readings of the editor's state; it sends no events
+const STILL = 4; // pixels; a mouse that moved farther has turned the model
 const VIEW_ONLY = "View only: the editor cannot be reached from here. The sheet works.";
 const NO_COMMANDS = "The editor has no field for commands; write what you mean into the note.";
 
@@ -20,15 +20,15 @@ const view = {
   label: null, chosen: new Set(), hidden: null, into: page.parts.map((_, part) => part),
   names: page.parts.map(() => ({})),
 };
-const done = []; // what this page put into the annotation, for undo
+const done = []; // what this page added to the annotation, for undo
 let model = null;
 let seen = "";
-let isReached = null; // the editor may come after this page, and go before it
+let isReached = null; // the editor may appear later than this page, and vanish earlier
 
 function choose(label) {
   view.label = view.label === label ? null : label;
   showRows(page, view);
-  say(view.label ? `Clicks on the model now say "${view.label}".`
+  say(view.label ? `Clicks on the model now mean "${view.label}".`
     : "Clicks use the label chosen in the editor.");
 }
 
@@ -70,7 +70,7 @@ function placePoint(hit, isPositive) {
   const label = view.label ?? editor.chosenLabel();
   if (!label) return say(`${name}. First choose a label: press its key or pick it here.`, true);
   if (!isPositive && !page.parts.some((part) => part.label === label)) {
-    return say(`Alt-click says "does not belong to": choose a part, not "${label}".`, true);
+    return say(`Alt-click means "does not belong to": choose a part, not "${label}".`, true);
   }
   const spot = onSheet(page, hit) ?? { x: 50, y: 50 };
   const point = { label, spot, face: hit.face, xyz: toMesh(page, hit.point), isPositive };
@@ -99,7 +99,7 @@ function listenToMouse(canvas) {
     isChoice ? tick(hit.part) : placePoint(hit, !event.altKey);
   });
   canvas.addEventListener("contextmenu", (event) => event.preventDefault());
-  // Keys go where the mouse is, so that a verdict's key works beside this page.
+  // Keys go where the mouse is, so that the key of a verdict works beside this page.
   document.documentElement.addEventListener("pointerenter", () => focus());
   document.documentElement.addEventListener("pointerleave", () => {
     if (!isTyping(document.activeElement)) editor.giveKeysBack();
@@ -280,7 +280,7 @@ function start() {
   sync();
   show();
   setInterval(sync, SYNC_MS);
-  // For people with a console and for tests: what is seen now.
+  // For the console and for tests: what is shown now.
   globalThis.viewer = Object.freeze({ camera: () => model.pose(), title: (k) => partTitle(page, view, k) });
 }
 

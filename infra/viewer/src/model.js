@@ -1,5 +1,5 @@
-// The model as three.js draws it: one group per part, so that parts move, hide and change colour
-// by themselves. Geometry is shared; a part only holds indices into it.
+// The model as three.js draws it: one group per part, so that each part can be moved, hidden and
+// coloured. Geometry is shared; a part holds indices into it.
 
 import {
   BufferAttribute, BufferGeometry, Color, DirectionalLight, DoubleSide, Group, HemisphereLight,
@@ -16,7 +16,7 @@ const SMOOTH_COSINE = 0.85; // a vertex normal farther off its face's would roun
 const FIELD_OF_VIEW = 38; // degrees
 const HOME = new Vector3(0.55, 0.42, 0.73).normalize();
 const MARKER_SIZE = 0.011; // of the distance to the camera
-const FADE = 0.62; // of the way to white for what a preview leaves alone
+const FADE = 0.62; // of the way to white, for what a preview does not change
 
 // Throws when the browser has no WebGL.
 export class Model {
@@ -134,7 +134,7 @@ export class Model {
     return Float32Array.from(this.middles.flat(), (value) => value * this.explode);
   }
 
-  // Bring everything on the screen in line with the fields above.
+  // Update the screen from the fields above.
   refresh() {
     const isFaded = this.preview !== null;
     this.groups.forEach((group, part) => {
@@ -200,7 +200,7 @@ export class Model {
     this.touch();
   }
 
-  // Where the camera stands: plain numbers, unit frame.
+  // Position and direction of the camera: plain numbers, unit frame.
   pose() {
     this.camera.updateMatrixWorld();
     const { elements } = this.camera.matrixWorld;
@@ -210,7 +210,7 @@ export class Model {
     };
   }
 
-  // The surface under a mouse event, or null. Hidden parts are not there.
+  // The surface under a mouse event, or null. Hidden parts are left out.
   pick(event) {
     const box = this.canvas.getBoundingClientRect();
     const x = ((event.clientX - box.left) / box.width) * 2 - 1;
@@ -225,7 +225,7 @@ export class Model {
 }
 
 const WHITE = new Color(0xffffff);
-// Lines and previews lie on the surface and must win over it.
+// Lines and previews lie on the surface and are drawn over it.
 const BEHIND = { polygonOffset: true, polygonOffsetFactor: 1, polygonOffsetUnits: 1 };
 
 function grouped(values, keyOf) {

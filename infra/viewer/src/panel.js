@@ -1,4 +1,4 @@
-// Rows, buttons and words beside the model. Text from the asset goes in as text, never as markup.
+// Rows, buttons and messages beside the model. Text of the asset is inserted as text, never markup.
 
 export const byId = (id) => document.getElementById(id);
 
@@ -61,7 +61,7 @@ function finishPartRow(row, stored, part, acts) {
   row.append(hide, alone);
 }
 
-// Bring the rows in line: {label, chosen: Set, hidden, into, names}.
+// Update the rows: {label, chosen: Set, hidden, into, names}.
 export function showRows(page, view) {
   for (const row of byId("parts").children) {
     const part = row.dataset.part === undefined ? -1 : Number(row.dataset.part);
@@ -82,7 +82,7 @@ export function partTitle(page, view, part) {
   return [stored.label + merged, name, category && `(${category})`].filter(Boolean).join(" ");
 }
 
-// The command lines, each with a cross that takes it back.
+// The command lines, each with a button that removes it.
 export function showLines(lines, remove) {
   byId("commands").replaceChildren(...lines.map((line, index) => {
     const row = element("li", { text: line });

@@ -4,7 +4,7 @@
 const TINY = 1e-14;
 
 // Nearest hit of origin + t * direction with t > minimum, or null.
-// offsets: (3 * parts) what each part is moved by; isSolid: per part, 0 = not there.
+// offsets: (3 * parts) translation of each part; isSolid: per part, 0 = left out.
 export function nearestHit(page, ray, offsets, isSolid, minimum = 0) {
   const { points, faces, part } = page;
   const [ox, oy, oz] = ray.origin;

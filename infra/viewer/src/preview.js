@@ -1,5 +1,5 @@
-// What the refine service suggests, as faces of the model; the format is defined in
-// tasks/live/preview.py. A suggestion that cannot be read is no suggestion.
+// Suggestions of the refine service, as faces of the model; the format is defined in
+// tasks/live/preview.py. A suggestion that cannot be read is ignored.
 
 const VERSION = 1;
 const NEW_PART = "#2e00ff";

@@ -1,4 +1,4 @@
-// Where a point of the model shows on the contact sheet.
+// Where a point of the model is visible on the contact sheet.
 
 import { nearestHit } from "./pick.js";
 
