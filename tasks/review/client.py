@@ -1,7 +1,7 @@
 """Thin client of Label Studio's REST interface: the dozen calls that every round makes.
 
-Reads are tried again, writes never: a repeated import makes a second task. Plain HTTP and not the
-SDK, because that repeats writes by itself and takes seconds to import; `desk.py` uses it to set up.
+Reads are repeated on transient errors, writes never: a repeated import makes a second task. Plain
+requests, because an annotation is stored as the server sent it; the set-up uses the SDK (sdk.py).
 """
 
 from __future__ import annotations
@@ -86,8 +86,8 @@ class LabelStudioClient:
         """Send one request; returns the decoded JSON, or None for an empty answer.
 
         Raises:
-            DeskUnavailable: no answer, or one that says "not now" (429, 5xx).
-            DeskError: any other refusal.
+            LabelStudioUnavailable: no response, or one that means "not now" (429, 5xx).
+            LabelStudioError: any other refusal.
         """
         attempts = READ_ATTEMPTS if method == "GET" else 1
         for attempt in range(attempts):
@@ -111,18 +111,6 @@ class LabelStudioClient:
             found = self.request("GET", "/api/users/")
             self._users.update({int(user["id"]): str(user["email"]) for user in found})
         return self._users.setdefault(user_id, f"user {user_id}")
-
-    def find_projects(self, title: str) -> list[dict[str, Any]]:
-        """Projects of exactly this title, lowest id first."""
-        found: list[dict[str, Any]] = []
-        page = 1
-        while True:
-            params = {"title": title, "page": page, "page_size": PAGE_SIZE}
-            response = self.request("GET", "/api/projects/", params=params)
-            found += [row for row in response["results"] if row["title"] == title]
-            if not response["next"]:
-                return sorted(found, key=lambda row: int(row["id"]))
-            page += 1
 
     def find_tasks(self, project_id: int, keys: Sequence[str]) -> list[LabelStudioTask]:
         """Tasks whose data.key is one of `keys`; a key may have several, or none."""
@@ -287,12 +275,17 @@ class LabelStudioClient:
 
 
 def _make_error(reply: httpx.Response) -> str:
-    """Say what was refused; raises DeskUnavailable where the same request may succeed later."""
+    """Message of a refusal; raises LabelStudioUnavailable where a later request may succeed."""
     sent, body = reply.request, reply.text[:MAX_BODY_CHARS]
     message = f"{sent.method} {sent.url.copy_with(query=None)}: status {reply.status_code}: {body}"
-    if reply.status_code == 429 or reply.status_code >= 500:
+    if is_temporary_status(reply.status_code):
         raise LabelStudioUnavailable(message)
     return message
+
+
+def is_temporary_status(status: int) -> bool:
+    """May the same request succeed later?"""
+    return status == 429 or status >= 500
 
 
 def _make_query(name: str, operator: str, kind: str, value: Any) -> dict[str, Any]:

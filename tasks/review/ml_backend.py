@@ -8,21 +8,25 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from tasks.review.client import LabelStudioClient, LabelStudioError, LabelStudioUnavailable
+from tasks.review.client import LabelStudioError, LabelStudioUnavailable
+from tasks.review.sdk import SetupApi
 from tasks.settings import ReviewSettings
+
+if TYPE_CHECKING:
+    from label_studio_sdk.types import MlBackend
 
 log = logging.getLogger(__name__)
 
 BACKEND_TITLE = "segvigen live"
 
 
-def setup_live(client: LabelStudioClient, project_id: int, review: ReviewSettings) -> bool:
+def setup_live(api: SetupApi, project_id: int, review: ReviewSettings) -> bool:
     """Make the refine service the project's one interactive backend; False if it cannot be now.
 
     Args:
-        client: the pipeline's access.
+        api: the pipeline's access.
         project_id: of the project.
         review: address and login of the service; both must be set.
     """
@@ -36,20 +40,15 @@ def setup_live(client: LabelStudioClient, project_id: int, review: ReviewSetting
         "basic_auth_user": review.live_user,
         "description": f"set up {_hash_backend_settings(review)}",
     }
-    held = client.request("GET", "/api/ml/", params={"project": project_id})
-    existing = [row for row in held if row.get("title") == BACKEND_TITLE]
-    is_right = bool(existing) and all(
-        existing[0].get(name) == value for name, value in wanted.items()
-    )
-    if not is_right or existing[0].get("state") != "CO":
-        body = {
-            **wanted,
-            "project": project_id,
-            "basic_auth_pass": review.live_password.get_secret_value(),
-        }
-        if not _put_backend(client, existing, body):
+    held = api.read(api.sdk.ml.list, project=project_id)
+    existing = next((row for row in held if row.title == BACKEND_TITLE), None)
+    is_right = existing is not None and existing.state == "CO"
+    if not is_right or any(getattr(existing, name) != value for name, value in wanted.items()):
+        secret = review.live_password.get_secret_value()
+        fields = {**wanted, "project": project_id, "basic_auth_pass": secret}
+        if not _put_backend(api, existing, fields):
             return False
-    _drop_own_webhook(client, project_id, f"{url}/webhook")
+    _drop_own_webhook(api, project_id, f"{url}/webhook")
     return True
 
 
@@ -59,29 +58,26 @@ def _hash_backend_settings(review: ReviewSettings) -> str:
     return hashlib.sha256(f"{BACKEND_TITLE}:{secret}".encode()).hexdigest()[:6]
 
 
-def _put_backend(
-    client: LabelStudioClient, existing: list[dict[str, Any]], body: dict[str, Any]
-) -> bool:
-    """Create or change the backend. Label Studio asks the service itself before it agrees."""
+def _put_backend(api: SetupApi, existing: MlBackend | None, fields: dict[str, Any]) -> bool:
+    """Create or change the backend. Label Studio calls the service itself before it agrees."""
     try:
-        if existing:
-            client.request("PATCH", f"/api/ml/{existing[0]['id']}/", body=body)
+        if existing is None:
+            api.write(api.sdk.ml.create, **fields)
         else:
-            client.request("POST", "/api/ml/", body=body)
+            api.write(api.sdk.ml.update, existing.id, **fields)
     except LabelStudioUnavailable:
         raise
     except LabelStudioError as err:
-        secret = body["basic_auth_pass"]
+        secret = fields["basic_auth_pass"]
         log.warning("review=live ready=false error=%s", str(err).replace(secret, "***"))
         return False
-    log.info(
-        "review=live project=%s url=%s updated=%s", body["project"], body["url"], bool(existing)
-    )
+    changed = (fields["project"], fields["url"], existing is not None)
+    log.info("review=live project=%s url=%s updated=%s", *changed)
     return True
 
 
-def _drop_own_webhook(client: LabelStudioClient, project_id: int, url: str) -> None:
+def _drop_own_webhook(api: SetupApi, project_id: int, url: str) -> None:
     """Label Studio adds one for every action and without a token: the service would refuse it."""
-    for row in client.request("GET", "/api/webhooks/", params={"project": project_id}):
-        if row.get("url") == url and not row.get("headers"):
-            client.request("DELETE", f"/api/webhooks/{row['id']}/")
+    for row in api.read(api.sdk.webhooks.list, project=str(project_id)):
+        if row.url == url and not row.headers:
+            api.write(api.sdk.webhooks.delete, row.id)

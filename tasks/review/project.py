@@ -1,32 +1,24 @@
 """The reviewers' desk: one Label Studio project, made and kept by code.
 
-`open_project` may be called by anybody at any time: what is right already is left alone. Making and
-changing go through Label Studio's SDK, imported only then, because that takes seconds.
+`open_project` may be called by anybody at any time: what is right already is left alone.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from urllib.parse import urlsplit
 
 from pydantic import SecretStr
 
-from tasks.review.client import (
-    MAX_BODY_CHARS,
-    LabelStudioClient,
-    LabelStudioError,
-    LabelStudioUnavailable,
-)
+from tasks.review.client import LabelStudioClient, LabelStudioError
 from tasks.review.label_config import LABEL_CONFIG
 from tasks.review.ml_backend import setup_live
+from tasks.review.sdk import SetupApi
 from tasks.settings import ReviewSettings, StoreSettings
 from tasks.storage.store import Store
-
-if TYPE_CHECKING:
-    from label_studio_sdk import LabelStudio
 
 log = logging.getLogger(__name__)
 
@@ -39,7 +31,6 @@ ABOUT_KEY = f"{REVIEW_FOLDER}/about.txt"
 ABOUT = (
     b"What reviewers see in Label Studio: sheets, pixel buffers and viewers by asset and round.\n"
 )
-ONCE: Any = {"max_retries": 0}  # a repeated POST would make a second one
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,8 +59,8 @@ def open_project(review: ReviewSettings, store: StoreSettings) -> ReviewProject:
         store: the pipeline's store; must be s3://, because Label Studio itself reads from it.
 
     Raises:
-        DeskError: no key, a store that Label Studio cannot read, or a refusal.
-        DeskUnavailable: Label Studio does not answer.
+        LabelStudioError: no key, a store that Label Studio cannot read, or a refusal.
+        LabelStudioUnavailable: Label Studio does not answer.
     """
     if review.api_key is None:
         raise LabelStudioError("no key for Label Studio; set SEGVIGEN_REVIEW_API_KEY")
@@ -80,112 +71,84 @@ def open_project(review: ReviewSettings, store: StoreSettings) -> ReviewProject:
         )
     # A folder without any object is "not found" for Label Studio.
     Store.from_settings(store).put(ABOUT_KEY, ABOUT, "text/plain", keep_existing=True)
-    client = LabelStudioClient(review.url, review.api_key.get_secret_value())
-    setup = _ProjectSetup(client, review.url, review.api_key)
-    project_id = setup.ensure_project(review.project_title)
-    setup.ensure_storage(project_id, store)
+    api_key = review.api_key.get_secret_value()
+    api = SetupApi(review.url, api_key)
+    project_id = _ensure_project(api, review.project_title)
+    _ensure_storage(api, project_id, store)
     if review.webhook_url is not None:
-        setup.ensure_webhook(project_id, review.webhook_url, review.webhook_token)
+        _ensure_webhook(api, project_id, review.webhook_url, review.webhook_token)
     if review.live_url is not None and review.live_password is not None:
-        setup_live(client, project_id, review)
-    return ReviewProject(client, project_id)
+        setup_live(api, project_id, review)
+    return ReviewProject(LabelStudioClient(review.url, api_key), project_id)
 
 
-class _ProjectSetup:
-    """Compares by plain reads; the SDK is loaded for changes only."""
-
-    def __init__(self, client: LabelStudioClient, url: str, api_key: SecretStr) -> None:
-        self._client = client
-        self._url = url
-        self._api_key = api_key
-        self._loaded: LabelStudio | None = None
-
-    @property
-    def _sdk(self) -> LabelStudio:
-        if self._loaded is None:
-            from label_studio_sdk import LabelStudio
-
-            base = self._url.rstrip("/") + "/"
-            self._loaded = LabelStudio(  # type: ignore[no-untyped-call]
-                base_url=base, api_key=self._api_key.get_secret_value()
-            )
-        return self._loaded
-
-    def _create(self, create: Callable[..., Any], **fields: Any) -> None:
-        """Call one of the SDK's creating functions; its errors would show every header."""
-        from label_studio_sdk.core.api_error import ApiError
-
-        try:
-            create(**fields, request_options=ONCE)
-        except ApiError as err:
-            body = str(err.body)[:MAX_BODY_CHARS]
-            kind = LabelStudioUnavailable if (err.status_code or 500) >= 500 else LabelStudioError
-            raise kind(
-                f"{self._url} refused the set-up: status {err.status_code}: {body}"
-            ) from None
-
-    def ensure_project(self, title: str) -> int:
-        """Id of the project with our label config. Of two made at once the older one counts."""
-        found = self._client.find_projects(title)
-        if not found:
-            self._create(
-                self._sdk.projects.create,
-                title=title,
-                description=DESCRIPTION,
-                label_config=LABEL_CONFIG,
-                show_skip_button=True,
-                enable_empty_annotation=True,
-            )
-            found = self._client.find_projects(title)
-            log.info("review=project made=true id=%s", found[0]["id"])
-        project_id = int(found[0]["id"])
-        if found[0].get("label_config", "").strip() != LABEL_CONFIG.strip():
-            self._client.request(
-                "PATCH", f"/api/projects/{project_id}/", body={"label_config": LABEL_CONFIG}
-            )
-            log.info("review=project config_updated=true id=%d", project_id)
-        return project_id
-
-    def ensure_storage(self, project_id: int, store: StoreSettings) -> None:
-        """Let the project read the store. `presign=False`: Label Studio itself hands out the
-        bytes, so that browsers need not reach the bucket and the viewer has the editor's origin.
-        """
-        wanted = _make_storage_fields(store)
-        held = self._client.request("GET", "/api/storages/s3/", params={"project": project_id})
-        existing = [row for row in held if row.get("title") == STORAGE_TITLE]
-        if existing and all(existing[0].get(name) == value for name, value in wanted.items()):
-            return
-        secrets = _make_storage_secrets(store)
-        if existing:
-            body = {**wanted, **secrets, "project": project_id}
-            self._client.request("PATCH", f"/api/storages/s3/{existing[0]['id']}", body=body)
-        else:
-            fields = {**wanted, **secrets}
-            fields["s3endpoint"] = fields.pop("s3_endpoint")  # the SDK's own spelling
-            self._create(self._sdk.import_storage.s3.create, project=project_id, **fields)
-        log.info("review=storage project=%d updated=%s", project_id, bool(existing))
-
-    def ensure_webhook(self, project_id: int, url: str, token: SecretStr | None) -> None:
-        """Have answers announced to `url`; a hint only, the truth is asked for."""
-        held = self._client.request("GET", "/api/webhooks/", params={"project": project_id})
-        headers = {WEBHOOK_HEADER: token.get_secret_value()} if token else {}
-        for row in held:
-            if row.get("url") == url and row.get("headers", {}) == headers:
-                return
-        # Ours at an older address or with an older token would knock in vain for ever.
-        stale = [row for row in held if WEBHOOK_HEADER in row.get("headers", {})]
-        for row in stale:
-            self._client.request("DELETE", f"/api/webhooks/{row['id']}/")
-        self._create(
-            self._sdk.webhooks.create,
-            project=project_id,
-            url=url,
-            actions=WEBHOOK_ACTIONS,
-            send_for_all_actions=False,
-            send_payload=False,
-            headers=headers,
+def _ensure_project(api: SetupApi, title: str) -> int:
+    """Id of the project with our label config. Of two made at once the older one counts."""
+    project = _find_project(api, title)
+    if project is None:
+        api.write(
+            api.sdk.projects.create,
+            title=title,
+            description=DESCRIPTION,
+            label_config=LABEL_CONFIG,
+            show_skip_button=True,
+            enable_empty_annotation=True,
         )
-        log.info("review=webhook project=%d replaced=%d", project_id, len(stale))
+        project = _find_project(api, title)
+        if project is None:
+            raise LabelStudioError(f"{api.url} made project {title!r} and does not list it")
+        log.info("review=project made=true id=%s", project.id)
+    project_id = int(project.id)
+    if (project.label_config or "").strip() != LABEL_CONFIG.strip():
+        api.write(api.sdk.projects.update, project_id, label_config=LABEL_CONFIG)
+        log.info("review=project config_updated=true id=%d", project_id)
+    return project_id
+
+
+def _find_project(api: SetupApi, title: str) -> Any:
+    """The project of exactly this title with the lowest id, or None."""
+    found: list[Any] = api.read(lambda: list(api.sdk.projects.list(title=title)))
+    return min((row for row in found if row.title == title), key=lambda row: row.id, default=None)
+
+
+def _ensure_storage(api: SetupApi, project_id: int, store: StoreSettings) -> None:
+    """Let the project read the store. `presign=False`: Label Studio itself hands out the bytes, so
+    that browsers need not reach the bucket and the viewer has the editor's origin.
+    """
+    storages = api.sdk.import_storage.s3
+    wanted = _make_storage_fields(store)
+    held = api.read(storages.list, project=project_id)
+    existing = next((row for row in held if row.title == STORAGE_TITLE), None)
+    fields = {**wanted, **_make_storage_secrets(store), "project": project_id}
+    if existing is None:
+        api.write(storages.create, **fields)
+    elif any(getattr(existing, name) != value for name, value in wanted.items()):
+        api.write(storages.update, existing.id, **fields)
+    else:
+        return
+    log.info("review=storage project=%d updated=%s", project_id, existing is not None)
+
+
+def _ensure_webhook(api: SetupApi, project_id: int, url: str, token: SecretStr | None) -> None:
+    """Have annotations announced to `url`; only a hint, each pull reads the list itself."""
+    held = api.read(api.sdk.webhooks.list, project=str(project_id))
+    headers = {WEBHOOK_HEADER: token.get_secret_value()} if token else {}
+    if any(row.url == url and (row.headers or {}) == headers for row in held):
+        return
+    # Ours at an older address or with an older token would be refused for ever.
+    stale = [row for row in held if WEBHOOK_HEADER in (row.headers or {})]
+    for row in stale:
+        api.write(api.sdk.webhooks.delete, row.id)
+    api.write(
+        api.sdk.webhooks.create,
+        project=project_id,
+        url=url,
+        actions=WEBHOOK_ACTIONS,
+        send_for_all_actions=False,
+        send_payload=False,
+        headers=headers,
+    )
+    log.info("review=webhook project=%d replaced=%d", project_id, len(stale))
 
 
 def _make_storage_fields(store: StoreSettings) -> dict[str, Any]:
@@ -197,7 +160,7 @@ def _make_storage_fields(store: StoreSettings) -> dict[str, Any]:
         "use_blob_urls": True,
         "presign": False,
         "region_name": store.s3_region,
-        "s3_endpoint": store.s3_endpoint_url,
+        "s3endpoint": store.s3_endpoint_url,
     }
 
 

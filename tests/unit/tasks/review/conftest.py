@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import threading
 from dataclasses import dataclass, field, replace
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import numpy as np
@@ -12,6 +15,7 @@ from segvigen_model.serialization import proposal_to_bytes
 from segvigen_model.types import Proposal
 from tasks.catalogue import AssetState, ProposalRow
 from tasks.labelling.loading import load_proposal
+from tasks.review import client as client_module
 from tasks.review import push as push_module
 from tasks.review.client import LabelStudioTask
 from tasks.review.pull import pull_annotations
@@ -152,3 +156,39 @@ def loop(pipeline: Any, monkeypatch: pytest.MonkeyPatch) -> ReviewLoop:
     made = ReviewLoop(pipeline, FakeProject(), asset.asset_id)
     made.set_proposal(np.repeat(np.arange(6), 6))
     return made
+
+
+@pytest.fixture
+def server(monkeypatch):
+    """Answers what `script` says (or makes of a path), in turn; `seen` holds the requests."""
+    monkeypatch.setattr(client_module, "RETRY_PAUSE_S", 0.0)
+    script: list = []
+    seen: list[tuple[str, str, str]] = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def answer(self):
+            length = int(self.headers.get("Content-Length") or 0)
+            self.rfile.read(length)
+            seen.append((self.command, self.path, self.headers.get("Authorization", "")))
+            step = script.pop(0)
+            status, body = step(self.path) if callable(step) else step
+            data = body.encode() if isinstance(body, str) else json.dumps(body).encode()
+            self.send_response(status)
+            self.send_header("Content-Length", str(len(data)))
+            self.end_headers()
+            self.wfile.write(data)
+
+        do_GET = do_POST = do_DELETE = answer
+
+        def log_message(self, *_args):
+            pass
+
+    http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=http.serve_forever, daemon=True)
+    thread.start()
+    http.script, http.seen = script, seen
+    http.url = f"http://127.0.0.1:{http.server_port}"
+    yield http
+    http.shutdown()
+    http.server_close()
+    thread.join(5)

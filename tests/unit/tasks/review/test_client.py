@@ -4,58 +4,19 @@ from __future__ import annotations
 
 import json
 import operator
-import threading
 from datetime import UTC, datetime, timedelta
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
 from pydantic import SecretStr
 
 from tasks.errors import is_transient_error
-from tasks.review import client
 from tasks.review.client import LabelStudioClient, LabelStudioError, LabelStudioUnavailable
 from tasks.review.project import open_project
 from tasks.settings import ReviewSettings, StoreSettings
 
 KEY = "0123456789abcdef"
 PERSONAL = "eyJhbGciOiJIUzI1NiJ9.eyJhIjoxfQ.c2ln"
-
-
-@pytest.fixture
-def server(monkeypatch):
-    """Answers what `script` says (or makes of a path), in turn; `seen` holds the requests."""
-    monkeypatch.setattr(client, "RETRY_PAUSE_S", 0.0)
-    script: list = []
-    seen: list[tuple[str, str, str]] = []
-
-    class Handler(BaseHTTPRequestHandler):
-        def answer(self):
-            length = int(self.headers.get("Content-Length") or 0)
-            self.rfile.read(length)
-            seen.append((self.command, self.path, self.headers.get("Authorization", "")))
-            step = script.pop(0)
-            status, body = step(self.path) if callable(step) else step
-            data = body.encode() if isinstance(body, str) else json.dumps(body).encode()
-            self.send_response(status)
-            self.send_header("Content-Length", str(len(data)))
-            self.end_headers()
-            self.wfile.write(data)
-
-        do_GET = do_POST = do_DELETE = answer
-
-        def log_message(self, *_args):
-            pass
-
-    http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=http.serve_forever, daemon=True)
-    thread.start()
-    http.script, http.seen = script, seen
-    http.url = f"http://127.0.0.1:{http.server_port}"
-    yield http
-    http.shutdown()
-    http.server_close()
-    thread.join(5)
 
 
 def test_reads_are_tried_again_and_writes_never(server):
