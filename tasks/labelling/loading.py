@@ -7,8 +7,8 @@ from typing import Any
 
 from segvigen_model.mesh.formats.limits import MeshLimits
 from segvigen_model.mesh.io import load_mesh
-from segvigen_model.serialization import encoding_from_bytes, proposal_from_bytes
-from segvigen_model.types import AssetMesh, Encoding, Proposal
+from segvigen_model.serialization import proposal_from_bytes
+from segvigen_model.types import AssetMesh, Proposal
 from tasks.catalogue import AssetRow, Catalogue, ProposalRow
 from tasks.errors import StageError
 from tasks.settings import IngestSettings
@@ -32,13 +32,6 @@ def load_asset_info(store: Store, asset_id: str) -> Mapping[str, Any]:
     """What ingest found out: name, faces, bounds, side files, licence, limits."""
     about: Mapping[str, Any] = store.get_json(keys.make_asset_json_key(asset_id))
     return about
-
-
-def load_encoding(store: Store, asset: AssetRow) -> Encoding:
-    """Read an asset's encoding."""
-    if asset.encoding_key is None:
-        raise StageError(f"asset {asset.asset_id[:12]} is not encoded; run encode")
-    return encoding_from_bytes(store.get(asset.encoding_key))
 
 
 def load_proposal(store: Store, row: ProposalRow) -> Proposal:

@@ -117,11 +117,6 @@ class ClickHistory:
                 held.popitem()
             return [each.result for each in held.values()]
 
-    @property
-    def num_places(self) -> int:
-        """Pairs held."""
-        return len(self._places)
-
 
 def _take_sent(held: dict[str, _HeldClick], sent: Sequence[Result], now_s: float) -> None:
     """Put the request's clicks in; known ones that it lacks were deleted, unless it has new ones.

@@ -17,15 +17,16 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from label_studio_sdk.converter.brush import mask2rle
 
 from segvigen_model.partition.edits import compute_merged_ids
 from segvigen_model.types import BoolArray, IntArray, Proposal
 from tasks.rendering.pixel_buffers import Buffers
 from tasks.review.annotations import PointedClick
 from tasks.review.label_config import CLICK, PREVIEW, PREVIEW_LABEL, SHEET
-from tasks.review.rle import mask_to_rle
 
 VERSION = 1
+OPAQUE = 255
 KEYPOINT_WIDTH = 0.9  # percent of the sheet, as the editor draws them
 
 
@@ -118,7 +119,7 @@ def make_preview_results(buffers: Buffers, preview: Preview) -> list[dict[str, A
         "type": "brushlabels",
         "origin": "prediction",
         "score": round(float(refined.part_confidence[part]), 4),
-        "value": {"format": "rle", "rle": mask_to_rle(mask), "brushlabels": [PREVIEW_LABEL]},
+        "value": {"format": "rle", "rle": _encode_mask(mask), "brushlabels": [PREVIEW_LABEL]},
         "meta": {"preview": _describe_preview(preview)},
     }
     return [brush, *(_echo_click(click, place) for click in preview.clicks)]
@@ -168,6 +169,12 @@ def _echo_click(click: PointedClick, place: Mapping[str, Any]) -> dict[str, Any]
         "is_positive": click.is_positive,
         "meta": {"text": [json.dumps(point)]},
     }
+
+
+def _encode_mask(mask: BoolArray) -> list[int]:
+    """Bytes of a mask in Label Studio's brush encoding."""
+    rle: list[int] = mask2rle(mask.astype(np.uint8) * OPAQUE)  # type: ignore[no-untyped-call]
+    return rle
 
 
 def _make_id(text: str, purpose: str) -> str:

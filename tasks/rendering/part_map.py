@@ -8,8 +8,7 @@ exist.
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -45,10 +44,6 @@ class GuideCamera:
             self.distance * math.sin(elevation),
             self.distance * math.cos(elevation) * math.cos(azimuth),
         )
-
-    def as_json(self) -> dict[str, Any]:
-        """The four numbers by name."""
-        return asdict(self)
 
 
 def guide_cameras(count: int) -> tuple[GuideCamera, ...]:

@@ -76,10 +76,6 @@ class LabelStudioClient:
     def __repr__(self) -> str:
         return f"LabelStudioClient({self.url!r})"
 
-    def close(self) -> None:
-        """Give the connections back."""
-        self._http.close()
-
     def request(
         self, method: str, path: str, *, params: Mapping[str, Any] | None = None, body: Any = None
     ) -> Any:
@@ -98,10 +94,6 @@ class LabelStudioClient:
                     raise
                 time.sleep(RETRY_PAUSE_S * 2**attempt)
         raise AssertionError("unreachable: the last attempt returns or raises")
-
-    def get_version(self) -> str:
-        """Release of the server."""
-        return str(self.request("GET", "/api/version").get("release", "unknown"))
 
     def get_user_name(self, user_id: int | None) -> str:
         """E-mail address of a user, or "user <id>" when the desk does not know it."""
@@ -193,12 +185,6 @@ class LabelStudioClient:
         """Answer a task as its user; returns what the desk stored."""
         path = f"/api/tasks/{task_id}/annotations/"
         response: dict[str, Any] = self.request("POST", path, body=dict(annotation))
-        return response
-
-    def update_annotation(self, annotation_id: int, changes: Mapping[str, Any]) -> dict[str, Any]:
-        """Change an answer."""
-        path = f"/api/annotations/{annotation_id}/"
-        response: dict[str, Any] = self.request("PATCH", path, body=dict(changes))
         return response
 
     def delete_annotation(self, annotation_id: int) -> None:

@@ -11,6 +11,10 @@ from tasks.review.project import open_project
 from tasks.review.scripted_reviewer import ScriptedReviewer, find_wrong_spots, make_annotation
 
 
+def change_annotation(client, number, changes):
+    client.request("PATCH", f"/api/annotations/{number}/", body=changes)
+
+
 def merge_parts(labels):
     """Part 1 shown as a piece of part 0."""
     return np.where(labels == 1, 0, labels)
@@ -138,7 +142,7 @@ def test_refine_brings_clicks_on_the_right_faces_and_pull_is_idempotent(review_e
 
     # The reviewer thinks again while the answer waits for the model: the newer version counts.
     changed = make_annotation("accept", [], "", buffers.size)
-    environment.project.client.update_annotation(stored["id"], {"result": changed["result"]})
+    change_annotation(environment.project.client, stored["id"], {"result": changed["result"]})
     (second,) = environment.pull()
     assert second.state is AssetState.ACCEPTED
     assert environment.catalogue.reviews.list_clicks(asset.asset_id, 0) == []
@@ -178,7 +182,7 @@ def test_skip_reject_and_change_of_mind(review_env):
         "broken",
     )
     yes = make_annotation("accept", [], "", (768, 512))
-    client.update_annotation(stored["id"], {"result": yes["result"]})
+    change_annotation(client, stored["id"], {"result": yes["result"]})
     environment.pull()
     assert environment.get_state(rejected) is AssetState.PROPOSED
     environment.push()
@@ -256,7 +260,7 @@ def test_no_round_is_left_after_the_last(review_env):
     parked = environment.catalogue.get_asset(asset.asset_id)
     assert (parked.state, parked.reason) == (AssetState.REJECTED, "max_rounds")
     yes = make_annotation("accept", [], "", buffers.size)
-    environment.project.client.update_annotation(stored["id"], {"result": yes["result"]})
+    change_annotation(environment.project.client, stored["id"], {"result": yes["result"]})
     environment.pull()
     environment.push()
     environment.pull()

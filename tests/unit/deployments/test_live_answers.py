@@ -9,6 +9,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from fastapi.testclient import TestClient
+from label_studio_sdk.converter.brush import decode_rle
 
 from deployments.refine_service.app import create_app
 from segvigen_model.serialization import proposal_to_bytes
@@ -19,7 +20,6 @@ from tasks.labelling.rounds import ReviewerInstructions, make_next_proposal
 from tasks.live.session import make_model_click, parse_instructions
 from tasks.rendering.contact_sheet import render_sheet
 from tasks.rendering.pixel_buffers import buffers_to_bytes
-from tasks.review.rle import rle_to_mask
 from tasks.storage.store import Store
 
 LOGIN, STRANGER = ("label-studio", "live-secret"), ("label-studio", "wrong")
@@ -52,7 +52,8 @@ def test_a_click_lights_the_part_in_every_view(live_client, live_env):
     about = brush["meta"]["preview"]
     after = decode_faces(environment, about)
     width, height = environment.buffers.size
-    mask = rle_to_mask(brush["value"]["rle"], height, width)
+    pixels = np.array(decode_rle(brush["value"]["rle"])).reshape(height, width, 4)
+    mask = pixels[:, :, 3] > 0
     wanted = (environment.buffers.face >= 0) & (after[environment.buffers.face] == about["part"])
     assert (mask == wanted).all()
     assert len(np.unique(environment.buffers.view[mask])) > 1, "seen in one view only"

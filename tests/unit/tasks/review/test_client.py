@@ -16,13 +16,14 @@ from tasks.review.project import open_project
 from tasks.settings import ReviewSettings, StoreSettings
 
 KEY = "0123456789abcdef"
+VERSION = "/api/version"
 PERSONAL = "eyJhbGciOiJIUzI1NiJ9.eyJhIjoxfQ.c2ln"
 
 
 def test_reads_are_tried_again_and_writes_never(server):
     client = LabelStudioClient(server.url, KEY)
     server.script += [(500, "oops"), (429, "slow"), (200, {"release": "1.23.2"})]
-    assert client.get_version() == "1.23.2"
+    assert client.request("GET", VERSION) == {"release": "1.23.2"}
     server.script += [(502, "bad gateway")]
     with pytest.raises(LabelStudioUnavailable, match=r"POST .*status 502: bad gateway"):
         client.import_tasks(1, [{"data": {}}])
@@ -58,8 +59,8 @@ def test_deleting_twice_is_fine(server):
 def test_a_personal_token_is_exchanged_once(server):
     server.script += [(200, {"access": "abc"}), (200, {"release": "1"}), (200, {"release": "1"})]
     client = LabelStudioClient(server.url, PERSONAL)
-    client.get_version()
-    client.get_version()
+    client.request("GET", VERSION)
+    client.request("GET", VERSION)
     assert [key for *_, key in server.seen] == ["", "Bearer abc", "Bearer abc"]
 
 
@@ -67,7 +68,7 @@ def test_a_restarting_server_is_not_a_refused_token(server):
     client = LabelStudioClient(server.url, PERSONAL)
     server.script += [(502, "bad gateway"), (429, "slow"), (200, {"access": "abc"})]
     server.script += [(200, {"release": "1"})]
-    assert client.get_version() == "1"
+    assert client.request("GET", VERSION) == {"release": "1"}
     late = LabelStudioClient(server.url, PERSONAL)
     server.script += [(503, "starting")]
     with pytest.raises(
@@ -79,7 +80,7 @@ def test_a_restarting_server_is_not_a_refused_token(server):
     with pytest.raises(
         LabelStudioError, match="no such token; personal access token refused"
     ) as caught:
-        late.get_version()
+        late.request("GET", VERSION)
     assert not is_transient_error(caught.value) and PERSONAL not in str(caught.value)
 
 

@@ -13,9 +13,10 @@ import numpy as np
 import pytest
 import webdataset as wds
 
+from segvigen_model.serialization import encoding_from_bytes
 from tasks.catalogue import AssetState, ClickRow, EditCommandRow
 from tasks.labelling.label_sets import BadLabels, accept_asset, load_label_set
-from tasks.labelling.loading import load_encoding, load_proposal
+from tasks.labelling.loading import load_proposal
 from tasks.labelling.taxonomy import build_taxonomy
 from tasks.settings import ShardSettings
 from tasks.shards import build as shards_module
@@ -69,7 +70,7 @@ def test_a_sample_carries_what_training_needs(pipeline: Any) -> None:
     assert pipeline.catalogue.get_asset(asset_id).state is AssetState.SHARDED
     sample = ShardReader(pipeline.store, made.dataset, made.version)[0]
     asset = pipeline.catalogue.get_asset(asset_id)
-    encoding = load_encoding(pipeline.store, asset)
+    encoding = encoding_from_bytes(pipeline.store.get(asset.encoding_key))
     num_parts = len(sample.part_names)
     assert np.array_equal(sample.coords, encoding.coords)
     assert np.array_equal(sample.shape_slat, encoding.shape_slat)

@@ -12,13 +12,13 @@ import pytest
 from segvigen_model.config import ALGORITHM_VERSION, MergingConfig, SegmenterConfig
 from segvigen_model.errors import AssetRejected, MissingExtra
 from segvigen_model.segmenter import Segmenter
-from segvigen_model.serialization import proposal_from_bytes
+from segvigen_model.serialization import encoding_from_bytes, proposal_from_bytes
 from segvigen_model.session import Session
 from segvigen_model.types import Proposal
 from tasks.catalogue import AssetRow, AssetState, ClickRow, LeaseLost
 from tasks.errors import StageError
 from tasks.labelling.label_sets import BadLabels, accept_asset, check_partition, load_label_set
-from tasks.labelling.loading import load_asset_mesh, load_encoding
+from tasks.labelling.loading import load_asset_mesh
 from tasks.quality.gate import gate_asset
 from tasks.settings import GateSettings
 from tasks.stages import encode as encode_module
@@ -65,7 +65,7 @@ def start_refining(pipeline: Any, clicks: list[int] | None = None) -> AssetRow:
 def test_proposed_assets_have_their_blobs_and_rows(pipeline: Any) -> None:
     asset = pipeline.add_proposed()
     assert (asset.state, asset.round) == ("proposed", 0)
-    encoding = load_encoding(pipeline.store, asset)
+    encoding = encoding_from_bytes(pipeline.store.get(asset.encoding_key))
     assert encoding.checkpoint == pipeline.segmenter.model.sha256
     row = pipeline.catalogue.get_latest_proposal(asset.asset_id)
     proposal = proposal_from_bytes(pipeline.store.get(row.key))
@@ -130,7 +130,8 @@ def test_another_checkpoint_encodes_anew(pipeline: Any, monkeypatch: pytest.Monk
     other = Segmenter(build_model("tiny", seed=1))
     propose_asset(pipeline.workspace, asset.asset_id, other)
     moved = pipeline.catalogue.get_asset(asset.asset_id)
-    assert load_encoding(pipeline.store, moved).checkpoint == other.model.sha256
+    encoding = encoding_from_bytes(pipeline.store.get(moved.encoding_key))
+    assert encoding.checkpoint == other.model.sha256
     assert len(list(pipeline.store.list("encodings"))) == 2
 
 
