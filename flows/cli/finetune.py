@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 app = typer.Typer()
 
 
-@app.command()
+@app.command()  # more than five parameters: each is an option of the command
 def finetune(
     home: Home = DEFAULT_HOME,
     config: Config = None,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -27,18 +28,29 @@ class NoSuchLabels(SegvigenError):
 
 
 @app.command()
-def report(home: Home = DEFAULT_HOME, config: Config = None, as_json: AsJson = False) -> None:
+def report(
+    home: Home = DEFAULT_HOME,
+    config: Config = None,
+    tables: Annotated[
+        Path | None, typer.Option(file_okay=False, help="Also write Parquet tables here.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
     """Reviewers (time, clicks, agreement), the queue, audits, double annotation, gold tasks."""
-    from tasks.quality.statistics import build_quality_state
+    from tasks.quality.statistics import build_quality_state, write_tables
     from tasks.workspace import Workspace
 
     with handle_errors():
         enter_stack(home, config, needs_store=False)
-        state = build_quality_state(Workspace.from_settings(load_settings()))
+        workspace = Workspace.from_settings(load_settings())
+        state = build_quality_state(workspace)
+        written = [] if tables is None else write_tables(workspace.catalogue, tables)
     if as_json:
         terminal.out.print_json(json.dumps(state))
     else:
         console.show_quality(state)
+    for file in written:
+        terminal.err.print(terminal.sanitize_text(str(file)), soft_wrap=True)
 
 
 @app.command()

@@ -15,7 +15,7 @@ app = typer.Typer()
 Prefix = Annotated[str, typer.Option(help="Folder of the raw bucket.")]
 
 
-@app.command()
+@app.command()  # more than five parameters: each is an option of the command
 def ingest(
     home: Home = DEFAULT_HOME,
     config: Config = None,

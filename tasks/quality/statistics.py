@@ -1,4 +1,4 @@
-"""What the reviews cost and how good they are: one row a reviewer, and the state of every check.
+"""What the reviews cost and how good they are: tables, one row a reviewer, the state of each check.
 
 Seconds are Label Studio's lead times: while the task was open, idle minutes included. Agreement
 counts only pairs of two different people.
@@ -6,14 +6,15 @@ counts only pairs of two different people.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import fields
+from pathlib import Path
 from typing import Any
 
-import numpy as np
+import pandas as pd
 
-from tasks.catalogue import AssetState, Catalogue, CopyRole, FindingKind, FindingRow
+from segvigen_model.errors import MissingExtra
+from tasks.catalogue import AssetRow, AssetState, Catalogue, CopyRole, FindingKind, FindingRow
 from tasks.quality.gate import compute_audited_threshold
 from tasks.quality.queue import count_open_tasks
 from tasks.workspace import Workspace
@@ -24,82 +25,106 @@ COLUMNS = (  # beside the reviewer's name
     *VERDICTS,
     *("gold IoU", "agreement", "disputed"),
 )
+ANNOTATION_COLUMNS = ("asset_id", "round", "reviewer", "updated_at", "verdict", "seconds", "clicks")
+DECIMALS = {"seconds": 1, "median_s": 1, "gold_iou": 4, "agreement": 4}
+COUNTS = ("num_gold", "num_pairs", "num_disputed")
 
 
-@dataclass(frozen=True, slots=True)
-class ReviewerRow:
-    """One person's work.
-
-    Attributes:
-        annotations: tasks answered, skipped ones included.
-        seconds: sum of lead times; median_s of one answer.
-        clicks: sum of usable ones.
-        verdicts: accept, refine, reject, skip -> number.
-        gold_iou: mean over gold tasks, None without any; num_gold of them.
-        agreement: mean matched IoU with other people's labels of the same proposals; num_pairs.
-        num_disputed: pairs that led to a third review.
-    """
-
-    reviewer: str
-    annotations: int
-    seconds: float
-    median_s: float
-    clicks: int
-    verdicts: Mapping[str, int]
-    gold_iou: float | None = None
-    num_gold: int = 0
-    agreement: float | None = None
-    num_pairs: int = 0
-    num_disputed: int = 0
-
-
-@dataclass(slots=True)
-class _Sums:
-    seconds: list[float] = field(default_factory=list)
-    clicks: int = 0
-    verdicts: Counter[str] = field(default_factory=Counter)
-    gold: list[float] = field(default_factory=list)
-    pairs: list[float] = field(default_factory=list)
-    disputed: int = 0
-
-
-def build_reviewer_table(catalogue: Catalogue) -> list[ReviewerRow]:
-    """One row for every person who answered, most answers first."""
-    sums: dict[str, _Sums] = {}
+def load_annotations(catalogue: Catalogue) -> pd.DataFrame:
+    """One row per annotation that counts, oldest first; `seconds` of lead time, usable clicks."""
     clicks = catalogue.quality.count_clicks()
-    for annotation in catalogue.quality.list_annotations():
-        own_sums = sums.setdefault(annotation.reviewer, _Sums())
-        own_sums.seconds.append(annotation.lead_time_s)
-        own_sums.clicks += clicks.get((annotation.unique_id, annotation.updated_at), 0)
-        own_sums.verdicts[annotation.verdict or "none"] += 1
-    for found in catalogue.quality.list_findings():
-        _add_finding(found, sums)
-    rows = [_make_row(name, own_sums) for name, own_sums in sums.items() if own_sums.seconds]
-    return sorted(rows, key=lambda row: (-row.annotations, row.reviewer))
+    rows = [
+        (
+            *(row.asset_id, row.round, row.reviewer, row.updated_at, row.verdict or "none"),
+            *(row.lead_time_s, clicks.get((row.unique_id, row.updated_at), 0)),
+        )
+        for row in catalogue.quality.list_annotations()
+    ]
+    return pd.DataFrame(rows, columns=list(ANNOTATION_COLUMNS))
+
+
+def load_findings(catalogue: Catalogue) -> pd.DataFrame:
+    """One row per comparison of label sets; columns as the fields of `FindingRow`."""
+    return _make_table(FindingRow, catalogue.quality.list_findings())
+
+
+def build_reviewer_table(annotations: pd.DataFrame, findings: pd.DataFrame) -> pd.DataFrame:
+    """One row for every person who annotated, most annotations first.
+
+    Args:
+        annotations: of `load_annotations`.
+        findings: of `load_findings`.
+
+    Returns:
+        reviewer; annotations with skipped ones; sum of seconds, median_s of one; usable clicks;
+        gold_iou, mean over num_gold gold tasks; agreement, mean IoU with other people's labels of
+        the same proposals, over num_pairs; num_disputed of these. Means are NaN without any.
+    """
+    table = annotations.groupby("reviewer").agg(
+        annotations=("seconds", "size"),
+        seconds=("seconds", "sum"),
+        median_s=("seconds", "median"),
+        clicks=("clicks", "sum"),
+    )
+    measured = findings[findings["iou"].notna()]
+    gold = measured[measured["kind"] == FindingKind.GOLD].groupby("reviewer")
+    pairs = measured[measured["kind"] == FindingKind.DOUBLE]
+    pairs = pairs[pairs["reviewer"] != pairs["other"]].assign(is_bad=~pairs["is_good"])
+    both = pd.concat([pairs, pairs.assign(reviewer=pairs["other"])]).groupby("reviewer")
+    table = table.join(gold.agg(gold_iou=("iou", "mean"), num_gold=("iou", "size")))
+    table = table.join(
+        both.agg(
+            agreement=("iou", "mean"), num_pairs=("iou", "size"), num_disputed=("is_bad", "sum")
+        )
+    )
+    table[list(COUNTS)] = table[list(COUNTS)].fillna(0).astype(int)
+    return table.reset_index().sort_values(["annotations", "reviewer"], ascending=[False, True])
+
+
+def write_tables(catalogue: Catalogue, folder: Path) -> list[Path]:
+    """Write assets, annotations, findings and reviewers as Parquet files, for a notebook.
+
+    Args:
+        catalogue: what they are made from.
+        folder: made when absent; files that are there are replaced.
+
+    Raises:
+        MissingExtra: pyarrow is not installed.
+    """
+    annotations, findings = load_annotations(catalogue), load_findings(catalogue)
+    tables = {
+        "assets": _make_table(AssetRow, catalogue.list_assets()),
+        "annotations": annotations,
+        "findings": findings,
+        "reviewers": build_reviewer_table(annotations, findings),
+    }
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, table in tables.items():
+        try:
+            table.to_parquet(folder / f"{name}.parquet", engine="pyarrow", index=False)
+        except ImportError as err:
+            raise MissingExtra("pyarrow", "pip install -e '.[tables]'") from err
+    return [folder / f"{name}.parquet" for name in tables]
 
 
 def build_quality_state(workspace: Workspace) -> dict[str, Any]:
-    """Everything that `segvigen report` tells, JSON-able."""
+    """Everything that `segvigen report` shows, JSON-able."""
     catalogue, threshold = workspace.catalogue, compute_audited_threshold(workspace)
-    pairs = [
-        row for row in catalogue.quality.list_findings(FindingKind.DOUBLE) if row.iou is not None
-    ]
-    gold = [row for row in catalogue.quality.list_findings(FindingKind.GOLD) if row.iou is not None]
-    gains = [
-        row for row in catalogue.quality.list_findings(FindingKind.GAIN) if row.iou is not None
-    ]
+    annotations, findings = load_annotations(catalogue), load_findings(catalogue)
+    measured = findings[findings["iou"].notna()]
+    pairs, gold, gains = (
+        measured[measured["kind"] == kind]
+        for kind in (FindingKind.DOUBLE, FindingKind.GOLD, FindingKind.GAIN)
+    )
     counts = catalogue.count_assets()
     return {
-        "reviewers": [asdict(row) for row in build_reviewer_table(catalogue)],
+        "reviewers": _make_reviewer_rows(annotations, findings),
         "queue": {
             "waiting": counts[AssetState.PROPOSED],
             "open_in_project": count_open_tasks(catalogue),
             "max_open_tasks": workspace.settings.quality.max_open_tasks,
         },
-        "reviews": {
-            "measured": len(gains),
-            "mean_gain": _compute_mean([1 - (r.iou or 0) for r in gains]),
-        },
+        "reviews": {"measured": len(gains), "mean_gain": _mean(1 - gains["iou"])},
         "audits": {
             "last": threshold.num_audits,
             "misses": threshold.num_misses,
@@ -108,17 +133,15 @@ def build_quality_state(workspace: Workspace) -> dict[str, Any]:
         "double_annotations": {
             "planned": len(catalogue.quality.list_copies(CopyRole.DOUBLE)),
             "compared": len(pairs),
-            "disputed": sum(not row.is_good for row in pairs),
-            "mean_iou": _compute_mean([row.iou or 0 for row in pairs]),
-            "mean_boundary_f1": _compute_mean(
-                [r.boundary_f1 for r in pairs if r.boundary_f1 is not None]
-            ),
+            "disputed": int((~pairs["is_good"]).sum()),
+            "mean_iou": _mean(pairs["iou"]),
+            "mean_boundary_f1": _mean(pairs["boundary_f1"].dropna()),
         },
         "gold_tasks": {
             "planted": len(catalogue.quality.list_copies(CopyRole.GOLD)),
             "answered": len(gold),
-            "missed": sum(not row.is_good for row in gold),
-            "mean_iou": _compute_mean([row.iou or 0 for row in gold]),
+            "missed": int((~gold["is_good"]).sum()),
+            "mean_iou": _mean(gold["iou"]),
         },
     }
 
@@ -151,33 +174,34 @@ def _format_score(value: float | None, count: int) -> str:
     return "-" if value is None else f"{value:.2f} ({count})"
 
 
-def _add_finding(found: FindingRow, sums: dict[str, _Sums]) -> None:
-    if found.iou is None:
-        return
-    if found.kind is FindingKind.GOLD:
-        sums.setdefault(found.reviewer, _Sums()).gold.append(found.iou)
-    if found.kind is FindingKind.DOUBLE and found.reviewer != found.other:
-        for name in (found.reviewer, found.other):
-            sums_of_reviewer = sums.setdefault(name, _Sums())
-            sums_of_reviewer.pairs.append(found.iou)
-            sums_of_reviewer.disputed += not found.is_good
+def _make_table(kind: type[Any], rows: Sequence[Any]) -> pd.DataFrame:
+    """A table with the fields of a catalogue row as columns, in plain types."""
+    names = [each.name for each in fields(kind)]
+    values = [[getattr(row, name) for name in names] for row in rows]
+    table = pd.DataFrame(values, columns=names)
+    for name in ("kind", "state"):
+        if name in table:
+            table[name] = table[name].astype(str)
+    for name in ("iou", "boundary_f1", "confidence"):
+        if name in table:
+            table[name] = table[name].astype(float)
+    return table.astype({name: bool for name in names if name.startswith("is_")})
 
 
-def _make_row(reviewer: str, sums: _Sums) -> ReviewerRow:
-    return ReviewerRow(
-        reviewer=reviewer,
-        annotations=len(sums.seconds),
-        seconds=round(sum(sums.seconds), 1),
-        median_s=round(float(np.median(sums.seconds)), 1),
-        clicks=sums.clicks,
-        verdicts=dict(sums.verdicts),
-        gold_iou=_compute_mean(sums.gold),
-        num_gold=len(sums.gold),
-        agreement=_compute_mean(sums.pairs),
-        num_pairs=len(sums.pairs),
-        num_disputed=sums.disputed,
-    )
+def _make_reviewer_rows(annotations: pd.DataFrame, findings: pd.DataFrame) -> list[dict[str, Any]]:
+    """The table of reviewers, JSON-able, with the number of each verdict that they gave."""
+    table = build_reviewer_table(annotations, findings).round(DECIMALS)
+    table = table.astype(object).where(table.notna(), None)
+    given = annotations.groupby("reviewer")["verdict"].value_counts()
+    verdicts = {
+        reviewer: {str(verdict): int(number) for verdict, number in given[reviewer].items()}
+        for reviewer in table["reviewer"]
+    }
+    rows: list[dict[str, Any]] = table.assign(verdicts=table["reviewer"].map(verdicts)).to_dict(
+        "records"
+    )  # type: ignore[assignment]  # the names of our columns are strings
+    return rows
 
 
-def _compute_mean(values: Sequence[float]) -> float | None:
-    return round(float(np.mean(values)), 4) if values else None
+def _mean(values: pd.Series[float]) -> float | None:
+    return round(float(values.mean()), 4) if len(values) else None

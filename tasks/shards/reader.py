@@ -56,7 +56,7 @@ class ShardReader:
         world_size: int = 1,
         is_verifying: bool = True,
         keep: Callable[[Mapping[str, Any]], bool] | None = None,
-    ) -> None:
+    ) -> None:  # more than five parameters: options of a reader, as those of torch's DataLoader
         if not 0 <= rank < world_size:
             raise ValueError(f"rank {rank} is not below world_size {world_size}")
         self._store = store

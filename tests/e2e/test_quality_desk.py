@@ -13,7 +13,7 @@ from tasks.catalogue import AssetState, CopyRole, FindingKind
 from tasks.quality.adjudication import adjudicate
 from tasks.quality.gate import gate_asset
 from tasks.quality.queue import rank_waiting
-from tasks.quality.statistics import build_reviewer_table
+from tasks.quality.statistics import build_quality_state
 from tasks.quality.third_review import MARK_COLOR
 from tasks.rendering.pixel_buffers import buffers_from_bytes
 from tasks.review.scripted_reviewer import find_wrong_spots, make_annotation
@@ -110,8 +110,8 @@ def test_two_people_disagree_and_a_third_review_decides(review_env):
     submit_annotation(environment, asset_id, "accept")
     assert environment.catalogue.get_asset(asset_id).state is AssetState.ACCEPTED
     assert environment.catalogue.get_asset(copy.asset_id).state is AssetState.ACCEPTED
-    (row,) = build_reviewer_table(environment.catalogue)
-    assert row.annotations == 4 and row.verdicts == {"accept": 3, "refine": 1}
+    (row,) = build_quality_state(environment.workspace)["reviewers"]
+    assert row["annotations"] == 4 and row["verdicts"] == {"accept": 3, "refine": 1}
     assert environment.catalogue.quality.count_dataset_assets()[AssetState.ACCEPTED] == 1
 
 
@@ -132,5 +132,5 @@ def test_a_gold_task_is_displayed_like_any_other_and_scores_the_reviewer(review_
     assert submit_annotation(environment, known.asset_id, "accept") == []
     (found,) = environment.catalogue.quality.list_findings(FindingKind.GOLD)
     assert found.iou == pytest.approx(1.0) and found.reviewer == "reviewer@local.test"
-    (row,) = build_reviewer_table(environment.catalogue)
-    assert (row.gold_iou, row.num_gold) == (1.0, 1)
+    (row,) = build_quality_state(environment.workspace)["reviewers"]
+    assert (row["gold_iou"], row["num_gold"]) == (1.0, 1)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 
+import pandas as pd
 import pytest
 
 from segvigen_model.command import options
@@ -40,6 +41,13 @@ def test_report_shows_people_and_checks(run, catalogue):
     reported = json.loads(run("report", "--json").output)
     assert reported["gold_tasks"]["missed"] == 1
     assert reported["reviewers"][0]["median_s"] == 30.0
+
+
+def test_report_also_writes_tables(run, catalogue, tmp_path):
+    catalogue.register(AssetRow(A, AssetState.REGISTERED, name="a.glb"))
+    shown = run("report", "--json", "--tables", str(tmp_path / "tables"))
+    assert shown.exit_code == 0 and json.loads(shown.stdout)["reviewers"] == []
+    assert pd.read_parquet(tmp_path / "tables" / "assets.parquet")["name"].tolist() == ["a.glb"]
 
 
 def test_gold_marks_one_label_set_or_reports_why_not(run, catalogue):

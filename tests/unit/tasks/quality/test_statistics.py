@@ -2,10 +2,22 @@
 
 from __future__ import annotations
 
+import json
+from types import SimpleNamespace
+
+import pandas as pd
 import pytest
 
-from tasks.catalogue import AnnotationRow, Catalogue, ClickRow, FindingKind, FindingRow
-from tasks.quality.statistics import build_quality_state, build_reviewer_table, render_markdown
+from tasks.catalogue import (
+    AnnotationRow,
+    AssetRow,
+    AssetState,
+    Catalogue,
+    ClickRow,
+    FindingKind,
+    FindingRow,
+)
+from tasks.quality.statistics import build_quality_state, render_markdown, write_tables
 
 ANN, BOB = "ann@local.test", "bob|x@local.test"
 
@@ -37,7 +49,11 @@ def answer(
     catalogue.reviews.interpret(row.unique_id, row.updated_at, verdict=verdict, clicks=made)
 
 
-def test_one_row_a_person(catalogue: Catalogue):
+def reviewers(pipeline) -> list[SimpleNamespace]:
+    return [SimpleNamespace(**row) for row in build_quality_state(pipeline.workspace)["reviewers"]]
+
+
+def test_one_row_a_person(pipeline, catalogue: Catalogue):
     answer(catalogue, 1, ANN, "accept", 10)
     answer(catalogue, 2, ANN, "refine", 40, clicks=3)
     answer(catalogue, 3, ANN, "reject", 20)
@@ -50,7 +66,7 @@ def test_one_row_a_person(catalogue: Catalogue):
     add(FindingRow(name(5), FindingKind.GOLD, "l", ANN, iou=0.8))
     add(FindingRow(name(6), FindingKind.GOLD, "l", ANN, iou=0.6))
     add(FindingRow(name(7), FindingKind.GAIN, "l", ANN, iou=0.7))
-    ann, bob = build_reviewer_table(catalogue)
+    ann, bob = reviewers(pipeline)
     assert (ann.reviewer, ann.annotations, ann.seconds, ann.median_s, ann.clicks) == (
         ANN,
         3,
@@ -64,12 +80,12 @@ def test_one_row_a_person(catalogue: Catalogue):
     assert (bob.annotations, bob.gold_iou, bob.agreement) == (1, None, pytest.approx(0.7))
 
 
-def test_a_changed_answer_counts_once(catalogue: Catalogue):
+def test_a_changed_answer_counts_once(pipeline, catalogue: Catalogue):
     answer(catalogue, 1, ANN, "refine", 10, clicks=2)
     again = AnnotationRow("u1", "2026-01-02T00:00:00Z", 1, 1, name(1), 0, ANN, {}, 15.0)
     catalogue.reviews.record_annotation(again)
     catalogue.reviews.interpret("u1", again.updated_at, verdict="accept")
-    (row,) = build_reviewer_table(catalogue)
+    (row,) = reviewers(pipeline)
     assert (row.annotations, row.seconds, row.clicks, row.verdicts) == (1, 15, 0, {"accept": 1})
 
 
@@ -86,3 +102,45 @@ def test_nothing_yet_is_reported_as_nothing(pipeline):
     assert state["reviewers"] == [] and state["reviews"] == {"measured": 0, "mean_gain": None}
     assert state["audits"] == {"last": 0, "misses": 0, "required_confidence": 0.95}
     assert state["gold_tasks"]["mean_iou"] is None
+
+
+def test_the_state_is_json(pipeline, catalogue: Catalogue):
+    answer(catalogue, 1, ANN, "accept", 10.04, clicks=2)
+    catalogue.quality.add_finding(FindingRow(name(5), FindingKind.GOLD, "l", ANN, iou=2 / 3))
+    (row,) = json.loads(json.dumps(build_quality_state(pipeline.workspace)))["reviewers"]
+    assert row == {
+        "reviewer": ANN,
+        "annotations": 1,
+        "seconds": 10.0,
+        "median_s": 10.0,
+        "clicks": 2,
+        "verdicts": {"accept": 1},
+        "gold_iou": 0.6667,
+        "num_gold": 1,
+        "agreement": None,
+        "num_pairs": 0,
+        "num_disputed": 0,
+    }
+
+
+@pytest.mark.parametrize("is_empty", [True, False])
+def test_tables_are_read_back_as_they_were(pipeline, catalogue: Catalogue, tmp_path, is_empty):
+    if not is_empty:
+        catalogue.register(AssetRow(name(1), AssetState.REGISTERED, name="a.glb"))
+        answer(catalogue, 1, ANN, "accept", 10, clicks=2)
+        answer(catalogue, 2, BOB, "reject", 5)
+        add = catalogue.quality.add_finding
+        add(FindingRow(name(1), FindingKind.DOUBLE, "pair", ANN, BOB, False, 0.5, note="why"))
+        add(FindingRow(name(2), FindingKind.DOUBLE, "pair", ANN, BOB, True, None))
+    written = write_tables(catalogue, tmp_path / "new" / "tables")
+    assert [file.stem for file in written] == ["assets", "annotations", "findings", "reviewers"]
+    assets, annotations, findings, people = (pd.read_parquet(file) for file in written)
+    for table in (assets, annotations, findings, people):
+        assert table.empty == is_empty
+    if not is_empty:
+        assert assets["state"].tolist() == ["registered"] and assets["name"].tolist() == ["a.glb"]
+        assert annotations["clicks"].tolist() == [2, 0]
+        assert findings["kind"].tolist() == [str(FindingKind.DOUBLE)] * 2
+        assert findings["iou"].isna().tolist() == [False, True]
+        assert people["reviewer"].tolist() == [ANN, BOB]
+        assert people["num_disputed"].tolist() == [1, 1]
