@@ -7,6 +7,7 @@ import pytest
 
 from tasks.catalogue import AssetState
 from tasks.rendering.pixel_buffers import buffers_from_bytes
+from tasks.review import client as client_module
 from tasks.review.project import open_project
 from tasks.review.scripted_reviewer import ScriptedReviewer, find_wrong_spots, make_annotation
 
@@ -153,7 +154,7 @@ def test_an_edit_between_pages_hides_no_other_task(review_env, monkeypatch):
     data = [{"data": {"key": f"{n}:0", "sheet": "x", "title": "t"}} for n in range(7)]
     parts = {"parts": [], "viewer": "v"}
     ids = client.import_tasks(project, [{"data": {**row["data"], **parts}} for row in data])
-    monkeypatch.setattr(client, "PAGE_SIZE", 2)
+    monkeypatch.setattr(client_module, "PAGE_SIZE", 2)
     found = []
     for task in client.list_tasks_updated_since(project, "1970-01-01T00:00:00Z"):
         found.append(task.task_id)
