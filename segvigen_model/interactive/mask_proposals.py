@@ -19,11 +19,15 @@ from segvigen_model.surface.adjacency import Superfaces
 from segvigen_model.surface.agglomeration import PartMerger
 from segvigen_model.surface.arrays import TINY, densify_ids
 from segvigen_model.surface.patch_features import PatchFeatures
+from segvigen_model.surface.region_merging import LEVEL_NAMES
 from segvigen_model.types import BoolArray, FloatArray, IntArray
 
-# Plain, smoothed, group, level set, its touching piece; the same of shared logits without groups.
-KINDS = range(9)
-_SHARED = 5  # first kind of shared logits
+# How a mask came about; `MaskProposals.kinds` are places in it. Shared logits give no groups.
+KINDS = (
+    *("plain", "smoothed", "group", "level_set", "level_set_piece"),
+    *("shared_plain", "shared_smoothed", "shared_level_set", "shared_level_set_piece"),
+)
+_GROUP = KINDS.index("group")
 MIN_AREA = 1e-6  # share of the surface
 
 
@@ -38,8 +42,8 @@ class RegionGraph:
             patches; below 0 it folds outwards.
         affinity: (A, A) float64 probability that two patches are of one part.
         groups: (L, A) int64, nested groups by falling affinity.
-        levels: (K, A) int64, geometric segment of each patch, dense ids; the last are
-            connected components.
+        levels: (K, A) int64, geometric segment of each patch, dense ids; one row per
+            `LEVEL_NAMES`.
         config: how masks are proposed; the groups were joined down to its levels.
     """
 
@@ -54,7 +58,7 @@ class RegionGraph:
     @property
     def components(self) -> IntArray:
         """(A,) int64, the connected component that each patch lies in."""
-        pieces: IntArray = self.levels[-1]
+        pieces: IntArray = self.levels[LEVEL_NAMES.index("component")]
         return pieces
 
 
@@ -190,7 +194,8 @@ def propose_masks(prediction: ClickPrediction) -> MaskProposals:
         mask = prediction.enforce_clicks(mask)
         proposals.setdefault(mask.tobytes(), (mask, kind, level))
 
-    def add_level_sets(logits: FloatArray, first: int, after: int) -> None:
+    def add_level_sets(logits: FloatArray, prefix: str) -> None:
+        first, after = KINDS.index(f"{prefix}plain"), KINDS.index(f"{prefix}level_set")
         smooth = _smooth_logits(prediction.region_graph, logits)
         for kind, each in enumerate((logits, smooth), first):
             add(prediction.subtract_cut(each) > 0, kind, prediction.cut_probability)
@@ -202,10 +207,10 @@ def propose_masks(prediction: ClickPrediction) -> MaskProposals:
             add(level_set, after, level)
             add(held, after + 1, level)
 
-    add_level_sets(prediction.logits, 0, 3)
+    add_level_sets(prediction.logits, "")
     for level, ids in zip(config.group_levels, prediction.region_graph.groups, strict=True):
-        add(_find_members(ids, ids[positive]), 2, level)
-    add_level_sets(prediction.shared_logits, _SHARED, _SHARED + 2)
+        add(_find_members(ids, ids[positive]), _GROUP, level)
+    add_level_sets(prediction.shared_logits, "shared_")
     masks, kinds, levels = zip(*proposals.values(), strict=True)
     return MaskProposals(np.stack(masks), np.array(kinds), np.array(levels))
 

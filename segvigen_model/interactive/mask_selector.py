@@ -16,20 +16,28 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors.torch import load_file
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from segvigen_model.config import MaskSelectionConfig
-from segvigen_model.interactive.mask_features import NUM_MASK_FEATURES, compute_mask_features
+from segvigen_model.errors import CheckpointMismatch
+from segvigen_model.interactive.mask_features import (
+    COLUMNS,
+    NUM_MASK_FEATURES,
+    compute_mask_features,
+)
 from segvigen_model.interactive.mask_proposals import (
     ClickPrediction,
     RegionGraph,
     compute_clicked_share,
     propose_masks,
 )
+from segvigen_model.surface.feature_schema import check_columns, metadata_of, settings_of
 from segvigen_model.types import BoolArray, IntArray
 
 WEIGHTS_FILE = Path(__file__).parents[1] / "weights" / "mask_selector.safetensors"
+FORMAT = "segvigen-mask-selector/2"  # /1 stored weights alone; it is still read
 WIDTH = 48
 _MAX_DEVIATION = 5.0  # spreads: what is further out is not told apart
 
@@ -58,10 +66,34 @@ class MaskSelector(nn.Module):
 
 @lru_cache(maxsize=1)
 def load_mask_selector(path: Path = WEIGHTS_FILE) -> MaskSelector:
-    """Load the weights once."""
+    """Load the weights once.
+
+    Raises:
+        CheckpointMismatch: absent, damaged, of another kind of network, or trained with other
+            columns.
+    """
     network = MaskSelector()
-    network.load_state_dict({name: value.float() for name, value in load_file(path).items()})
+    try:
+        with safe_open(path, "pt") as stored:
+            settings = settings_of(stored.metadata())
+        check_columns(path, settings["columns"] if settings else None, _columns())
+        network.load_state_dict({name: value.float() for name, value in load_file(path).items()})
+    except (SafetensorError, OSError, ValueError, RuntimeError) as err:
+        first = str(err).strip().splitlines()[0]
+        raise CheckpointMismatch(
+            f"{path} holds no mask selector: {first}; take the file that "
+            "`segvigen_model.training.train_mask_selector` wrote"
+        ) from err
     return network.eval().requires_grad_(False)
+
+
+def save_choice_network(network: MaskSelector, path: Path) -> None:
+    """Write weights with the columns that they were trained with."""
+    save_file(network.state_dict(), path, metadata=metadata_of({"format": FORMAT}, _columns()))
+
+
+def _columns() -> dict[str, tuple[str, ...]]:
+    return {"mask_features": COLUMNS}
 
 
 def has_mask_choice(

@@ -18,21 +18,42 @@ from pathlib import Path
 import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from segvigen_model.errors import CheckpointMismatch
-from segvigen_model.surface.patch_features import FAR, PatchFeatures
+from segvigen_model.surface.feature_schema import (
+    check_columns,
+    metadata_of,
+    order_columns,
+    settings_of,
+)
+from segvigen_model.surface.patch_features import FAR, SCALAR_COLUMNS, PatchFeatures
+from segvigen_model.surface.region_merging import LEVEL_NAMES
+from segvigen_model.types import FloatArray
 
 PATCHES_FILE = "patches.safetensors"  # a checkpoint's own, beside its model.safetensors
 WEIGHTS_FILE = Path(__file__).parents[1] / "weights" / PATCHES_FILE  # for those that bring none
+FORMAT = "segvigen-patches/2"  # /1 stored sizes without columns; it is still read
 NUM_FREQUENCIES = 4
-NUM_LEVELS = 9
-NUM_SCALARS = 34
 EARLIER_LAYERS = {"read_answer.": "read_prediction.", "pair_odds.": "pair_logits."}  # 0.1.0
-_NUM_PAIR_FEATURES = 12 + NUM_LEVELS
-_THICKNESS = -11  # column of the scalars: mean way inwards
 _DISTANCE_SCALES = (0.08, 0.25)  # lengths at which proximity is encoded, in longest sides
+_AXES = ("x", "y", "z")
+_SIZES = ("width", "heads", "encoder", "decoder", "pair_width")
+TOKEN_COLUMNS = (
+    *(f"position_{axis}" for axis in _AXES),
+    *(f"sin_{axis}_{k}" for axis in _AXES for k in range(NUM_FREQUENCIES)),
+    *(f"cos_{axis}_{k}" for axis in _AXES for k in range(NUM_FREQUENCIES)),
+    *(f"normal_{axis}" for axis in _AXES),
+    *SCALAR_COLUMNS,
+)
+PAIR_COLUMNS = (
+    *("geodesic_distance", *(f"geodesic_nearness_{scale}" for scale in _DISTANCE_SCALES)),
+    *("distance", *(f"nearness_{scale}" for scale in _DISTANCE_SCALES)),
+    *("normal_agreement", "slope_to", "slope_from", "same_material"),
+    *("log_area_difference", "thickness_difference"),
+    *(f"same_segment_{name}" for name in LEVEL_NAMES),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,8 +61,8 @@ class PatchTensors:
     """Features of one object's patches as tensors on one device.
 
     Attributes:
-        tokens: (A, T) float32 features of each patch.
-        pairs: (A, A, C) float32 features of every two patches.
+        tokens: (A, T) float32 features of each patch, one per `TOKEN_COLUMNS`.
+        pairs: (A, A, C) float32 features of every two patches, one per `PAIR_COLUMNS`.
     """
 
     tokens: Tensor
@@ -75,34 +96,55 @@ def build_patch_tensors(
     at = torch.as_tensor(features.centers, dtype=torch.float32, device=device)
     up = torch.as_tensor(np.asarray(features.normals, np.float32), device=device)
     areas = torch.as_tensor(features.areas, dtype=torch.float32, device=device)
-    scalars = torch.as_tensor(np.asarray(features.scalars, np.float32), device=device)
     geodesic_distances = torch.as_tensor(
         np.asarray(features.geodesic_distances, np.float32), device=device
     )
     levels = torch.as_tensor(np.asarray(features.levels, np.int64), device=device)
     materials = torch.as_tensor(np.asarray(features.materials, np.int64), device=device)
-    waves = at[:, :, None] * (2.0 ** torch.arange(NUM_FREQUENCIES, device=device) * math.pi)
-    tokens = torch.cat([at, waves.sin().flatten(1), waves.cos().flatten(1), up, scalars], dim=1)
+    tokens = _token_columns(at, up, features.scalars)
     step = at[None] - at[:, None]
     gaps = step.norm(dim=2)
     toward = step / (gaps[..., None] + 1e-4)
     slope = torch.einsum("id,ijd->ij", up, toward)
     size = areas.clamp_min(1e-7).log()
-    thick = scalars[:, _THICKNESS]
-    columns = [
-        geodesic_distances / FAR,
-        *((-geodesic_distances / reach).exp() for reach in _DISTANCE_SCALES),
-        gaps,
-        *((-gaps / reach).exp() for reach in _DISTANCE_SCALES),
-        up @ up.T,
-        slope,
-        slope.T,
-        (materials[:, None] == materials[None]).float(),
-        (size[:, None] - size[None]) / 4,
-        (thick[:, None] - thick[None]).abs() * 4,
-        *((row[:, None] == row[None]).float() for row in levels),
-    ]
-    return PatchTensors(tokens, torch.stack(columns, dim=2))
+    thick = tokens["thickness_mean"]
+    pairs = {
+        "geodesic_distance": geodesic_distances / FAR,
+        **{
+            f"geodesic_nearness_{scale}": (-geodesic_distances / scale).exp()
+            for scale in _DISTANCE_SCALES
+        },
+        "distance": gaps,
+        **{f"nearness_{scale}": (-gaps / scale).exp() for scale in _DISTANCE_SCALES},
+        "normal_agreement": up @ up.T,
+        "slope_to": slope,
+        "slope_from": slope.T,
+        "same_material": (materials[:, None] == materials[None]).float(),
+        "log_area_difference": (size[:, None] - size[None]) / 4,
+        "thickness_difference": (thick[:, None] - thick[None]).abs() * 4,
+        **{
+            f"same_segment_{name}": (row[:, None] == row[None]).float()
+            for name, row in zip(LEVEL_NAMES, levels, strict=True)
+        },
+    }
+    return PatchTensors(
+        torch.stack(order_columns(tokens, TOKEN_COLUMNS), dim=1),
+        torch.stack(order_columns(pairs, PAIR_COLUMNS), dim=2),
+    )
+
+
+def _token_columns(at: Tensor, up: Tensor, scalars: FloatArray) -> dict[str, Tensor]:
+    """(A,) columns of patches: (A, 3) centres as they are and as waves, normals, scalars."""
+    known = torch.as_tensor(np.asarray(scalars, np.float32), device=at.device)
+    waves = at[:, :, None] * (2.0 ** torch.arange(NUM_FREQUENCIES, device=at.device) * math.pi)
+    sines, cosines = waves.sin(), waves.cos()
+    columns = dict(zip(SCALAR_COLUMNS, known.unbind(dim=1), strict=True))
+    for number, axis in enumerate(_AXES):
+        columns[f"position_{axis}"], columns[f"normal_{axis}"] = at[:, number], up[:, number]
+        for k in range(NUM_FREQUENCIES):
+            columns[f"sin_{axis}_{k}"] = sines[:, number, k]
+            columns[f"cos_{axis}_{k}"] = cosines[:, number, k]
+    return columns
 
 
 class Block(nn.Module):
@@ -156,14 +198,14 @@ class PatchNetwork(nn.Module):
         super().__init__()
         self.sizes = {"width": width, "heads": heads, "pair_width": pair_width}
         self.depth = depth
-        num_features = 3 + 6 * NUM_FREQUENCIES + 3 + NUM_SCALARS
+        num_features = len(TOKEN_COLUMNS)
         self.register_buffer("mean", torch.zeros(num_features))
         self.register_buffer("scale", torch.ones(num_features))
         self.read_token = nn.Sequential(
             nn.Linear(num_features, width), nn.GELU(), nn.Linear(width, width)
         )
         self.read_pair = nn.Sequential(
-            nn.Linear(_NUM_PAIR_FEATURES, pair_width), nn.GELU(), nn.Linear(pair_width, pair_width)
+            nn.Linear(len(PAIR_COLUMNS), pair_width), nn.GELU(), nn.Linear(pair_width, pair_width)
         )
         self.to_bias = nn.Linear(pair_width, heads * sum(depth))
         self.encoder = nn.ModuleList(Block(width, heads) for _ in range(depth[0]))
@@ -268,26 +310,38 @@ def read_patch_network(path: Path) -> PatchNetwork:
     """Read weights, in single precision.
 
     Raises:
-        CheckpointMismatch: absent, damaged, or of another kind of network.
+        CheckpointMismatch: absent, damaged, of another kind of network, or trained with other
+            columns.
     """
     try:
         with safe_open(path, "pt") as stored:
-            sizes = {name: int(value) for name, value in (stored.metadata() or {}).items()}
-        network = PatchNetwork(
-            sizes["width"],
-            sizes["heads"],
-            (sizes["encoder"], sizes["decoder"]),
-            sizes["pair_width"],
-        )
+            metadata = stored.metadata()
+        settings = settings_of(metadata)
+        sizes = {name: int((settings or metadata or {})[name]) for name in _SIZES}
+        check_columns(path, settings["columns"] if settings else None, _columns())
+        depth = (sizes["encoder"], sizes["decoder"])
+        network = PatchNetwork(sizes["width"], sizes["heads"], depth, sizes["pair_width"])
         state = rename_layers(load_file(path))
         network.load_state_dict({name: value.float() for name, value in state.items()})
-    except (SafetensorError, OSError, KeyError, ValueError, RuntimeError) as err:
+    except (SafetensorError, OSError, KeyError, TypeError, ValueError, RuntimeError) as err:
         first = str(err).strip().splitlines()[0] if str(err).strip() else type(err).__name__
         raise CheckpointMismatch(
             f"{path} holds no patch network: {first}; take the file that "
             "`segvigen_model.training.train_patch_network` or `segvigen finetune` wrote"
         ) from err
     return network
+
+
+def save_patch_network(network: PatchNetwork, path: Path) -> None:
+    """Write weights in half precision, with the sizes and columns that rebuild the network."""
+    depth = {"encoder": network.depth[0], "decoder": network.depth[1]}
+    settings = {"format": FORMAT, **network.sizes, **depth}
+    state = {k: v.detach().cpu().half().contiguous() for k, v in network.state_dict().items()}
+    save_file(state, path, metadata=metadata_of(settings, _columns()))
+
+
+def _columns() -> dict[str, tuple[str, ...]]:
+    return {"patch_tokens": TOKEN_COLUMNS, "patch_pairs": PAIR_COLUMNS}
 
 
 @lru_cache(maxsize=2)

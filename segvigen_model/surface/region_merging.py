@@ -20,6 +20,8 @@ from segvigen_model.types import BoolArray, FloatArray, IntArray
 
 # Numbers of segments at which the merge is recorded: features of the patch network.
 SEGMENT_COUNTS = (320, 160, 80, 40, 20, 10, 5)
+# Names of all levels, finest first: "n<count>", then component and material, then component.
+LEVEL_NAMES = (*(f"n{count}" for count in SEGMENT_COUNTS), "region", "component")
 _MAX_ROUNDS = 2000
 
 

@@ -33,8 +33,14 @@ from segvigen_model.errors import SegvigenError
 from segvigen_model.interactive.crops import compute_geodesic_distances, select_nearest_faces
 from segvigen_model.surface.adjacency import build_superfaces
 from segvigen_model.surface.arrays import densify_ids
+from segvigen_model.surface.feature_schema import check_columns, stored_columns
 from segvigen_model.surface.geometry import Surface, cut_surface, measure_surface
-from segvigen_model.surface.patch_features import FAR, PatchFeatures, compute_patch_features
+from segvigen_model.surface.patch_features import (
+    FAR,
+    SCALAR_COLUMNS,
+    PatchFeatures,
+    compute_patch_features,
+)
 from segvigen_model.surface.region_merging import build_segment_tree
 from segvigen_model.types import AssetMesh, FloatArray, IntArray
 
@@ -173,7 +179,7 @@ def make_crop_examples(
 
 def make_file(path: Path, indices: range, options: ExampleOptions) -> None:
     """Make one shard of objects cut into patches, with crops of each."""
-    packed: dict[str, Any] = {}
+    packed: dict[str, Any] = {"columns": np.array(SCALAR_COLUMNS)}
     number = 0
     for index in indices:
         try:
@@ -202,9 +208,15 @@ def make_file(path: Path, indices: range, options: ExampleOptions) -> None:
 
 
 def read_file(path: Path) -> Iterator[PatchExample]:
-    """Examples of one shard."""
+    """Examples of one shard.
+
+    Raises:
+        CheckpointMismatch: they were measured with other columns.
+    """
+    table = "patch_scalars"
     with np.load(path, allow_pickle=False) as stored:
-        count = len({name.partition("|")[0] for name in stored.files})
+        check_columns(path, stored_columns(stored, table), {table: SCALAR_COLUMNS})
+        count = len({name.partition("|")[0] for name in stored.files if "|" in name})
         for number in range(count):
             arrays = {}
             for name in _FIELDS:

@@ -22,7 +22,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors.torch import save_file
 from torch import Tensor
 from tqdm import tqdm
 
@@ -32,13 +31,19 @@ from segvigen_model.evaluation.simulated_clicks import draw_surface_clicks, find
 from segvigen_model.interactive.click_decoding import predict_clicks
 from segvigen_model.interactive.crops import Crop, MultiScaleCrops
 from segvigen_model.interactive.mask_features import (
-    EXPECTED_IOU_COLUMN,
+    COLUMNS,
+    EXPECTED_IOU,
     NUM_MASK_FEATURES,
     compute_mask_features,
 )
 from segvigen_model.interactive.mask_proposals import propose_masks
-from segvigen_model.interactive.mask_selector import MaskSelector, has_mask_choice
+from segvigen_model.interactive.mask_selector import (
+    MaskSelector,
+    has_mask_choice,
+    save_choice_network,
+)
 from segvigen_model.interactive.patch_network import load_patch_network
+from segvigen_model.surface.feature_schema import check_columns, stored_columns
 from segvigen_model.surface.geometry import Surface, measure_surface
 from segvigen_model.surface.region_merging import build_segment_tree
 from segvigen_model.training.patch_data import load_labelled_object
@@ -192,11 +197,8 @@ class _ClickSampler:
         whole = self.crops.whole
         (prediction,) = predict_clicks([whole], *_split_signs(clicks), self.config)
         found = propose_masks(prediction)
-        number = (
-            int(compute_mask_features(prediction, found)[:, EXPECTED_IOU_COLUMN].argmax())
-            if by_chance
-            else 0
-        )
+        expected = compute_mask_features(prediction, found)[:, COLUMNS.index(EXPECTED_IOU)]
+        number = int(expected.argmax()) if by_chance else 0
         mask: BoolArray = found.masks[number][whole.superfaces.of_face]
         return mask
 
@@ -296,6 +298,7 @@ def save_samples(path: Path, samples: Sequence[MaskSample]) -> None:
     """Keep questions in one file, for other fits."""
     np.savez(
         path,
+        columns=np.array(COLUMNS),
         counts=np.array([each.count for each in samples]),
         is_corrected=np.array([each.is_corrected for each in samples]),
         sizes=np.array([len(each.iou) for each in samples]),
@@ -305,8 +308,13 @@ def save_samples(path: Path, samples: Sequence[MaskSample]) -> None:
 
 
 def load_samples(path: Path) -> list[MaskSample]:
-    """Questions that were kept."""
+    """Questions that were kept.
+
+    Raises:
+        CheckpointMismatch: they were measured with other columns.
+    """
     with np.load(path, allow_pickle=False) as stored:
+        check_columns(path, stored_columns(stored, "mask_features"), {"mask_features": COLUMNS})
         ends = np.cumsum(stored["sizes"])[:-1]
         key = "features" if "features" in stored.files else "measures"  # the name in 0.1.0
         features, iou = (np.split(stored[name], ends) for name in (key, "iou"))
@@ -342,7 +350,7 @@ def main(arguments: list[str] | None = None) -> None:
         parser.error("no questions; give --source or --samples")
     log.info("questions=%d masks=%d", len(samples), sum(len(each.iou) for each in samples))
     network = fit_selector(samples, args.epochs, args.seed)
-    save_file(network.state_dict(), args.out)
+    save_choice_network(network, args.out)
     if args.check:
         sources = [replace(_parse_source(*each), split="validation") for each in args.check]
         for kind, (plain, chosen, best) in compare_choices(

@@ -22,7 +22,6 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
-from safetensors.torch import save_file
 from torch import Tensor
 from tqdm import tqdm
 
@@ -31,6 +30,7 @@ from segvigen_model.interactive.patch_network import (
     build_patch_tensors,
     read_patch_network,
     rename_layers,
+    save_patch_network,
     with_depth,
 )
 from segvigen_model.training.click_sampling import (
@@ -51,7 +51,6 @@ AFFINITY_WEIGHT = 0.5
 GRADIENT_LIMIT = 1.0
 NUM_VALIDATION = 100
 COUNTS = (1, 3, 5, 10)
-_MULTIPLE_COMPONENTS = -5  # column of the scalars: log of components
 _FEW_COMPONENTS = 1.5  # single shells have one component or two
 log = logging.getLogger(__name__)
 
@@ -181,11 +180,8 @@ def _score_example(
     """IoU of three parts of an object by kind and count of clicks."""
     rng = np.random.default_rng(seed)
     moved = rotate_example(example, rng)
-    kind = (
-        "shell"
-        if moved.features.scalars[0, _MULTIPLE_COMPONENTS] < np.log1p(_FEW_COMPONENTS)
-        else "loose"
-    )
+    num_components = moved.features.scalar("log_num_components")[0]
+    kind = "shell" if num_components < np.log1p(_FEW_COMPONENTS) else "loose"
     table: dict[str, list[float]] = {}
     with torch.autocast(network.mean.device.type, dtype=torch.bfloat16):
         encoded = network.encode(build_patch_tensors(moved.features, network.mean.device))
@@ -306,17 +302,10 @@ def _validate_network(
     score = float(np.mean(list(scores.values())))
     if score > run.best:
         run.best = score
-        save_weights(network, run.folder / "patches.safetensors")
+        save_patch_network(network, run.folder / "patches.safetensors")
     average.swap(network)
     network.train()
     return scores
-
-
-def save_weights(network: PatchNetwork, path: Path) -> None:
-    """Write weights in half precision, with the sizes that rebuild the network."""
-    sizes = {**network.sizes, "encoder": network.depth[0], "decoder": network.depth[1]}
-    state = {k: v.detach().cpu().half().contiguous() for k, v in network.state_dict().items()}
-    save_file(state, path, metadata={name: str(value) for name, value in sizes.items()})
 
 
 def main(arguments: list[str] | None = None) -> None:

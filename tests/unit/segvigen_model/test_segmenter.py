@@ -21,13 +21,12 @@ from segvigen_model.config import (
     SegmenterConfig,
 )
 from segvigen_model.errors import CheckpointMismatch
-from segvigen_model.interactive.patch_network import PatchNetwork
+from segvigen_model.interactive.patch_network import PatchNetwork, save_patch_network
 from segvigen_model.model.bundle import build_model
 from segvigen_model.model.inference import ClickSet, _split_click_slots
 from segvigen_model.partition.view_guided import find_map_colors
 from segvigen_model.segmenter import Segmenter
 from segvigen_model.serialization import proposal_to_bytes
-from segvigen_model.training.train_patch_network import save_weights
 from segvigen_model.types import Proposal
 
 
@@ -77,7 +76,7 @@ def test_a_patch_network_of_its_own_answers_and_leaves_encodings_as_they_are(
     table, segmenter, click_at, tmp_path
 ):
     torch.manual_seed(5)
-    save_weights(PatchNetwork(width=32, heads=2, depth=(1, 1), pair_width=8), tmp_path / "p")
+    save_patch_network(PatchNetwork(width=32, heads=2, depth=(1, 1), pair_width=8), tmp_path / "p")
     other = Segmenter(replace(segmenter.model, patch_weights=tmp_path / "p"))
     mesh, _ = table
     encoding = segmenter.encode(mesh)

@@ -8,11 +8,10 @@ from typing import Any
 import pytest
 
 from segvigen_model.checkpoints import native
-from segvigen_model.interactive.patch_network import PATCHES_FILE, PatchNetwork
+from segvigen_model.interactive.patch_network import PATCHES_FILE, PatchNetwork, save_patch_network
 from segvigen_model.model.bundle import build_model
 from segvigen_model.segmenter import Segmenter
 from segvigen_model.training.export import write_with_patch_network
-from segvigen_model.training.train_patch_network import save_weights
 from tasks.checkpoints import (
     CURRENT,
     SHIPPED,
@@ -30,7 +29,7 @@ from tasks.workspace import Workspace
 def tuned(tmp_path: Path) -> Path:
     """A checkpoint folder with a patch network of its own."""
     native.save_model(build_model("tiny"), tmp_path / "tiny")
-    save_weights(PatchNetwork(32, 2, (1, 1), 8), tmp_path / "p.safetensors")
+    save_patch_network(PatchNetwork(32, 2, (1, 1), 8), tmp_path / "p.safetensors")
     made = tmp_path / "tuned"
     write_with_patch_network(tmp_path / "tiny", tmp_path / "p.safetensors", made, {})
     return made

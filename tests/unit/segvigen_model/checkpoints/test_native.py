@@ -14,11 +14,14 @@ from segvigen_model.checkpoints.loading import load_model
 from segvigen_model.checkpoints.native import CONFIG_FILE, WEIGHTS_FILE, parse_config
 from segvigen_model.config import CropConfig, FusionWeights, SegmenterConfig
 from segvigen_model.errors import CheckpointMismatch
-from segvigen_model.interactive.patch_network import PATCHES_FILE, read_patch_network
+from segvigen_model.interactive.patch_network import (
+    PATCHES_FILE,
+    read_patch_network,
+    save_patch_network,
+)
 from segvigen_model.interactive.patch_network import WEIGHTS_FILE as SHIPPED_PATCHES
 from segvigen_model.model.bundle import build_model, build_normalization
 from segvigen_model.model.presets import PRESETS
-from segvigen_model.training.train_patch_network import save_weights
 
 
 @pytest.fixture
@@ -94,7 +97,7 @@ def test_the_layer_names_of_version_0_1_are_read(tmp_path):
     state = network.state_dict()
     assert torch.equal(state["pair_logits.weight"], stored["pair_odds.weight"].float())
     assert torch.equal(state["read_prediction.1.weight"], stored["read_answer.1.weight"].float())
-    save_weights(network, tmp_path / PATCHES_FILE)
+    save_patch_network(network, tmp_path / PATCHES_FILE)
     assert set(load_file(tmp_path / PATCHES_FILE)) == set(state)
     again = read_patch_network(tmp_path / PATCHES_FILE).state_dict()
     assert all(torch.equal(again[name], value) for name, value in state.items())

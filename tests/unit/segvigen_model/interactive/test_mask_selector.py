@@ -12,7 +12,11 @@ from hypothesis import strategies as st
 
 from segvigen_model.config import MaskProposalConfig, MaskSelectionConfig
 from segvigen_model.interactive import mask_proposals, mask_selector
-from segvigen_model.interactive.mask_features import NUM_MASK_FEATURES, compute_mask_features
+from segvigen_model.interactive.mask_features import (
+    COLUMNS,
+    NUM_MASK_FEATURES,
+    compute_mask_features,
+)
 from segvigen_model.interactive.mask_proposals import (
     ClickPrediction,
     build_region_graph,
@@ -26,18 +30,20 @@ from segvigen_model.interactive.mask_selector import (
     select_mask,
 )
 from segvigen_model.surface.adjacency import Superfaces
-from segvigen_model.surface.patch_features import PatchFeatures
+from segvigen_model.surface.patch_features import SCALAR_COLUMNS, PatchFeatures
+from segvigen_model.surface.region_merging import LEVEL_NAMES
 
-NUM_LEVELS = 9
+NUM_LEVELS = len(LEVEL_NAMES)
 PROPOSALS = MaskProposalConfig()
 NONE = np.zeros(0, np.int64)
-CROP_COLUMNS = NUM_MASK_FEATURES - 10  # first measure of what crops say together
+CROP_COLUMNS = COLUMNS.index("shared_mean_probability")  # first of what crops say together
 
 
 def make_features(centers, normals, areas, levels) -> PatchFeatures:
     count = len(areas)
     ids = np.zeros(count, np.int32)
-    distances, scalars = np.zeros((count, count), np.float32), np.zeros((count, 34), np.float32)
+    distances = np.zeros((count, count), np.float32)
+    scalars = np.zeros((count, len(SCALAR_COLUMNS)), np.float32)
     return PatchFeatures(centers, normals, areas, levels, ids, distances, scalars)
 
 
@@ -339,7 +345,7 @@ def test_the_best_score_of_all_crops_wins(monkeypatch):
 
     class Largest(MaskSelector):
         def forward(self, features):
-            return features[:, 1]
+            return features[:, COLUMNS.index("area")]
 
     monkeypatch.setattr(mask_selector, "load_mask_selector", Largest)
     sizes = [(propose_masks(each).masks @ each.region_graph.areas).max() for each in predictions]

@@ -18,6 +18,7 @@ from segvigen_model.interactive.patch_network import (
     PatchNetwork,
     build_patch_tensors,
     load_patch_network,
+    save_patch_network,
 )
 from segvigen_model.surface.adjacency import Superfaces, build_superfaces
 from segvigen_model.surface.agglomeration import PartMerger
@@ -26,7 +27,6 @@ from segvigen_model.surface.patch_features import compute_patch_features
 from segvigen_model.surface.patches import cluster_patches
 from segvigen_model.surface.ray_features import LONGEST, build_occupancy_grid, measure_ray_lengths
 from segvigen_model.surface.region_merging import build_segment_tree
-from segvigen_model.training.train_patch_network import save_weights
 
 CONFIG = SegmenterConfig()
 
@@ -141,7 +141,7 @@ def test_a_batch_of_questions_equals_the_questions_alone(table):
 
 def test_weights_round_trip_in_half_precision(tmp_path, table):
     network = make_network(3)
-    save_weights(network, tmp_path / "w.safetensors")
+    save_patch_network(network, tmp_path / "w.safetensors")
     loaded = load_patch_network(tmp_path / "w.safetensors")
     features = build_patch_tensors(make_features(table[0]))
     logits = network.predict_clicks(network.encode(features), [make_clicks([0])])
