@@ -159,7 +159,7 @@ def make_parts_glb(workspace: Workspace, asset: AssetRow) -> bytes:
     Raises:
         NoSuchAsset: it has neither.
     """
-    from segvigen_model.mesh.io import save_glb
+    from segvigen_model.mesh.io import mesh_to_glb
     from tasks.labelling.label_sets import load_label_set
     from tasks.labelling.loading import load_asset_mesh, load_proposal
 
@@ -172,7 +172,7 @@ def make_parts_glb(workspace: Workspace, asset: AssetRow) -> bytes:
         labels = load_proposal(store, row).face_labels
     else:
         raise NoSuchAsset(f"{asset.asset_id[:12]} has no parts yet, it is {asset.state}")
-    return save_glb(load_asset_mesh(store, asset), labels)
+    return mesh_to_glb(load_asset_mesh(store, asset), labels)
 
 
 def _is_failing(row: AssetRow) -> bool:

@@ -15,7 +15,7 @@ from scipy.spatial import cKDTree
 
 from segvigen_model.datasets.procedural import LabelledMesh, make_asset
 from segvigen_model.errors import SegvigenError
-from segvigen_model.mesh.io import load_mesh, save_glb
+from segvigen_model.mesh.io import mesh_from_bytes, mesh_to_glb
 from segvigen_model.types import AssetMesh, IntArray
 
 PREFIX = "demo"
@@ -47,7 +47,7 @@ class DemoObject:
     Attributes:
         key: in the bucket.
         data: its bytes.
-        true_labels: (F,) int32 on the faces as `load_mesh` gives them; None for companions,
+        true_labels: (F,) int32 on the faces as `mesh_from_bytes` gives them; None for companions,
             the broken file and the copy.
     """
 
@@ -79,13 +79,13 @@ def _make_files(shape: LabelledMesh, category: str, suffix: str) -> list[DemoObj
     if suffix == ".obj":
         side[f"{category}.mtl"] = _write_mtl(shape.mesh)
     writers: dict[str, Callable[[AssetMesh], bytes]] = {
-        ".glb": save_glb,
+        ".glb": mesh_to_glb,
         ".obj": lambda mesh: _write_obj(mesh, f"{category}.mtl"),
         ".ply": _write_ply,
         ".stl": _write_stl,
     }
     data = writers[suffix](shape.mesh)
-    truth = sort_labels_by_file(shape, load_mesh(data, suffix, side_files=side))
+    truth = sort_labels_by_file(shape, mesh_from_bytes(data, suffix, side_files=side))
     files = [DemoObject(f"{stem}{suffix}", data, truth)]
     return files + [DemoObject(f"{PREFIX}/{name}", held) for name, held in side.items()]
 

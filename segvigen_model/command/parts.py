@@ -12,7 +12,7 @@ import numpy as np
 
 from segvigen_model.command.clicks import PointClick, are_corrections, place_clicks
 from segvigen_model.evaluation.pictures import four_views
-from segvigen_model.mesh.io import make_part_colors, save_parts_glb
+from segvigen_model.mesh.io import make_part_colors, parts_to_glb
 from segvigen_model.segmenter import Segmenter
 from segvigen_model.session import Session
 from segvigen_model.surface.arrays import TINY, sum_by
@@ -114,7 +114,7 @@ def _face_areas(mesh: AssetMesh) -> FloatArray:
 
 def write_glb(parts: Parts, file: Path) -> None:
     """Write the mesh as GLB, one coloured node per part."""
-    file.write_bytes(save_parts_glb(parts.mesh, parts.face_labels, parts.colors))
+    file.write_bytes(parts_to_glb(parts.mesh, parts.face_labels, parts.colors))
 
 
 def write_labels(parts: Parts, file: Path) -> None:

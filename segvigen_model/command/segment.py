@@ -107,10 +107,10 @@ def segment(
     with handle_errors():
         with terminal.err.status(f"segmenting {terminal.sanitize_text(file.name)}"):
             from segvigen_model.command.parts import find_parts
-            from segvigen_model.mesh.files import load_mesh_file
+            from segvigen_model.mesh.files import load_mesh
             from segvigen_model.segmenter import Segmenter
 
-            mesh = load_mesh_file(file)
+            mesh = load_mesh(file)
             segmenter = Segmenter.from_checkpoint(checkpoint, device)
             parts = find_parts(segmenter, mesh, points, granularity=granularity, seed=seed)
         outputs.write(parts, file.name, time.monotonic() - started)

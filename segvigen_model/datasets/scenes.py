@@ -23,8 +23,8 @@ import numpy as np
 from scipy.spatial import cKDTree
 
 from segvigen_model.errors import SegvigenError
-from segvigen_model.mesh.files import load_mesh_file
-from segvigen_model.mesh.io import load_mesh, save_glb
+from segvigen_model.mesh.files import load_mesh
+from segvigen_model.mesh.io import mesh_from_bytes, mesh_to_glb
 from segvigen_model.surface.arrays import TINY, densify_ids, label_components, sum_by
 from segvigen_model.surface.geometry import measure_surface
 from segvigen_model.surface.sampling import find_contacts, sample_faces
@@ -155,7 +155,9 @@ def read_fingerprints(folders: Iterable[Path]) -> set[str]:
     found = set()
     for folder in folders:
         for row in _read_rows(folder):
-            found.add(compute_fingerprint(load_mesh((folder / row["glb"]).read_bytes(), ".glb")))
+            found.add(
+                compute_fingerprint(mesh_from_bytes((folder / row["glb"]).read_bytes(), ".glb"))
+            )
     return found
 
 
@@ -184,7 +186,7 @@ def import_scenes(
             counts["there before"] += 1
             continue
         try:
-            mesh = load_mesh_file(path)
+            mesh = load_mesh(path)
             mark = compute_fingerprint(mesh)
             if mark in seen:
                 raise NotAnObject("the same shape is there already")
@@ -205,7 +207,7 @@ def import_scenes(
 def write_scene(out: Path, name: str, scene: LabelledScene) -> dict[str, Any]:
     """Write an object's GLB and labels; returns what the manifest says of its form."""
     mesh = scene.mesh
-    (out / f"objects/{name}.glb").write_bytes(save_glb(mesh))
+    (out / f"objects/{name}.glb").write_bytes(mesh_to_glb(mesh))
     np.savez_compressed(
         out / f"objects/{name}.parts.npz",
         face_part=scene.face_part.astype(np.int16),

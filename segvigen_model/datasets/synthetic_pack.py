@@ -13,7 +13,7 @@ import numpy as np
 
 from segvigen_model.datasets.procedural import LabelledMesh, make_asset
 from segvigen_model.datasets.voxel_samples import list_procedural_categories
-from segvigen_model.mesh.io import save_glb
+from segvigen_model.mesh.io import mesh_to_glb
 
 FIRST_SEED = 10_000_001  # training draws even seeds below 2^21
 
@@ -30,7 +30,7 @@ def write_object(folder: Path, made: LabelledMesh) -> dict[str, object]:
     """
     name = f"proc_{made.category}_{made.seed}"
     (folder / "objects").mkdir(parents=True, exist_ok=True)
-    (folder / f"objects/{name}.glb").write_bytes(save_glb(made.mesh))
+    (folder / f"objects/{name}.glb").write_bytes(mesh_to_glb(made.mesh))
     counts = np.bincount(made.mesh.face_material, minlength=len(made.mesh.materials))
     np.savez_compressed(
         folder / f"objects/{name}.parts.npz",

@@ -28,7 +28,7 @@ from segvigen_model.datasets.augment import augment_mesh
 from segvigen_model.datasets.fuse import sample_surface
 from segvigen_model.datasets.procedural import CATEGORIES, make_asset
 from segvigen_model.errors import SegvigenError
-from segvigen_model.mesh.io import load_mesh
+from segvigen_model.mesh.io import mesh_from_bytes
 from segvigen_model.ovoxel import mesh_to_ovoxel
 from segvigen_model.types import AssetMesh, ByteArray, IntArray, OVoxel
 
@@ -112,7 +112,7 @@ def load_labelled(
     Returns:
         The mesh and its (F,) int32 labels.
     """
-    mesh = load_mesh((folder / row["glb"]).read_bytes(), ".glb")
+    mesh = mesh_from_bytes((folder / row["glb"]).read_bytes(), ".glb")
     with np.load(folder / row["parts"], allow_pickle=False) as arrays:
         face_labels = arrays[labels].astype(np.int32)
     if len(face_labels) != mesh.num_faces:

@@ -1,19 +1,21 @@
-"""Meshes from files of this machine, with the buffers, materials and textures beside them."""
+"""Mesh files: read with the buffers, materials and textures beside them, or written as GLB."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
+
 from segvigen_model.errors import AssetRejected
 from segvigen_model.mesh.formats.limits import MeshLimits
 from segvigen_model.mesh.formats.side_names import find_names
-from segvigen_model.mesh.io import load_mesh
-from segvigen_model.types import AssetMesh
+from segvigen_model.mesh.io import make_part_colors, mesh_from_bytes, mesh_to_glb, parts_to_glb
+from segvigen_model.types import AssetMesh, ByteArray, IntArray, Proposal
 
 MAX_SIDE_FILES = 256
 
 
-def load_mesh_file(path: Path, limits: MeshLimits = MeshLimits()) -> AssetMesh:  # noqa: B008 - frozen
+def load_mesh(path: str | Path, limits: MeshLimits = MeshLimits()) -> AssetMesh:  # noqa: B008 - frozen
     """Read a mesh file.
 
     Args:
@@ -26,12 +28,46 @@ def load_mesh_file(path: Path, limits: MeshLimits = MeshLimits()) -> AssetMesh: 
     Raises:
         AssetRejected: a file cannot be read or cannot be used; `reason` is the cause.
     """
+    path = Path(path)
     try:
         data = path.read_bytes()
         side_files = _read_side_files(path, data)
     except OSError as err:
         raise AssetRejected("unreadable_file", f"{path}: {err.strerror or err}") from err
-    return load_mesh(data, path.suffix, side_files=side_files, limits=limits)
+    return mesh_from_bytes(data, path.suffix, side_files=side_files, limits=limits)
+
+
+def save_glb(
+    path: str | Path,
+    mesh: AssetMesh,
+    parts: Proposal | IntArray | None = None,
+    colors: ByteArray | None = None,
+) -> None:
+    """Write a mesh as a GLB file: with its materials, or with one coloured node per part.
+
+    Args:
+        path: of the file; replaced when it exists.
+        mesh: what to write.
+        parts: a proposal, or (F,) int dense part ids; faces of a part keep their order.
+        colors: (P, 3) uint8 sRGB colour of each part; well-separated ones when None.
+
+    Raises:
+        ValueError: the path does not end in .glb, or parts or colours do not fit the mesh.
+    """
+    path = Path(path)
+    if path.suffix.lower() != ".glb":
+        raise ValueError(f"{path} does not end in .glb; only GLB is written")
+    if parts is None:
+        if colors is not None:
+            raise ValueError("colors are of parts; give parts as well")
+        path.write_bytes(mesh_to_glb(mesh))
+        return
+    labels = parts.face_labels if isinstance(parts, Proposal) else np.asarray(parts)
+    if labels.shape != (mesh.num_faces,):
+        raise ValueError(f"part ids of shape {labels.shape} for {mesh.num_faces} faces")
+    if colors is None:
+        colors = make_part_colors(int(labels.max(initial=-1)) + 1)
+    path.write_bytes(parts_to_glb(mesh, labels, colors))
 
 
 def _read_side_files(path: Path, data: bytes) -> dict[str, bytes]:

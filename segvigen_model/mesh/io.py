@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from segvigen_model.mesh.formats.glb_writer import make_part_colors, save_glb, save_parts_glb
+from segvigen_model.mesh.formats.glb_writer import make_part_colors, mesh_to_glb, parts_to_glb
 from segvigen_model.mesh.formats.gltf import read_gltf
 from segvigen_model.mesh.formats.guards import SUFFIXES, check_file
 from segvigen_model.mesh.formats.limits import MeshLimits, check_counts
@@ -18,10 +18,17 @@ from segvigen_model.mesh.formats.pieces import join_pieces
 from segvigen_model.mesh.formats.references import gather_side_files
 from segvigen_model.types import AssetMesh
 
-__all__ = ["SUFFIXES", "MeshLimits", "load_mesh", "make_part_colors", "save_glb", "save_parts_glb"]
+__all__ = [
+    "SUFFIXES",
+    "MeshLimits",
+    "make_part_colors",
+    "mesh_from_bytes",
+    "mesh_to_glb",
+    "parts_to_glb",
+]
 
 
-def load_mesh(
+def mesh_from_bytes(
     data: bytes,
     suffix: str,
     *,

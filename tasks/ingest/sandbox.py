@@ -27,7 +27,7 @@ import numpy as np
 from segvigen_model.errors import AssetRejected, SegvigenError
 from segvigen_model.mesh.formats.limits import MeshLimits
 from segvigen_model.mesh.formats.side_names import find_names
-from segvigen_model.mesh.io import load_mesh
+from segvigen_model.mesh.io import mesh_from_bytes
 from segvigen_model.surface.geometry import measure_surface
 from segvigen_model.types import AssetMesh
 
@@ -219,7 +219,7 @@ def _handle_request(head: Mapping[str, Any], blobs: Sequence[bytes]) -> dict[str
             return {"side_names": find_names(blobs[0], head["suffix"], head["most"])}
         side_files = dict(zip(head["names"], blobs[1:], strict=True))
         limits = MeshLimits(**head["limits"])
-        mesh = load_mesh(blobs[0], head["suffix"], side_files=side_files, limits=limits)
+        mesh = mesh_from_bytes(blobs[0], head["suffix"], side_files=side_files, limits=limits)
         return {"facts": summarize_mesh(mesh)}
     except AssetRejected as err:
         return {"reason": err.reason, "message": err.message}

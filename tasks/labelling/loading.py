@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from segvigen_model.mesh.formats.limits import MeshLimits
-from segvigen_model.mesh.io import load_mesh
+from segvigen_model.mesh.io import mesh_from_bytes
 from segvigen_model.serialization import proposal_from_bytes
 from segvigen_model.types import AssetMesh, Proposal
 from tasks.catalogue import AssetRow, Catalogue, ProposalRow
@@ -23,7 +23,7 @@ def load_asset_mesh(store: Store, asset: AssetRow) -> AssetMesh:
     about = load_asset_info(store, asset.asset_id)
     side_files = {name: store.get(entry["key"]) for name, entry in about["side_files"].items()}
     limits = MeshLimits(**about["limits"])
-    return load_mesh(
+    return mesh_from_bytes(
         store.get(asset.source_key), asset.suffix, side_files=side_files, limits=limits
     )
 

@@ -18,7 +18,7 @@ import numpy as np
 
 from segvigen_model.datasets.procedural import CATEGORIES, LabelledMesh, make_asset
 from segvigen_model.mesh.formats.limits import MeshLimits
-from segvigen_model.mesh.io import load_mesh, save_glb
+from segvigen_model.mesh.io import mesh_from_bytes, mesh_to_glb
 from segvigen_model.types import IntArray
 from tasks.catalogue import AssetRow, AssetState, Catalogue, CopyRole, CopyRow, ProposalRow
 from tasks.errors import StageError
@@ -161,7 +161,7 @@ def _make_gold_shape(workspace: Workspace, asset: AssetRow, name: str) -> list[s
     category = CATEGORIES[int(hash_uniform("category", asset.asset_id) * len(CATEGORIES))]
     seed = FIRST_SEED + int(hash_uniform("seed", asset.asset_id) * NUM_SEEDS)
     made = make_asset(category, seed)
-    data = save_glb(made.mesh)
+    data = mesh_to_glb(made.mesh)
     _check_order(made, data)
     truth = io.BytesIO()
     np.savez_compressed(truth, face_labels=made.face_labels.astype(np.int32))
@@ -186,7 +186,7 @@ def _make_gold_shape(workspace: Workspace, asset: AssetRow, name: str) -> list[s
 
 def _check_order(made: LabelledMesh, data: bytes) -> None:
     """The labels must be on the faces as any reader of the file will number them."""
-    read_back, own = load_mesh(data, "glb").triangles, made.mesh.triangles
+    read_back, own = mesh_from_bytes(data, "glb").triangles, made.mesh.triangles
     if read_back.shape != own.shape or not np.allclose(read_back, own, atol=1e-4 * np.ptp(own)):
         raise StageError(f"a {made.category} came back from its file with other faces")
 

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from segvigen_model.mesh.io import save_glb
+from segvigen_model.mesh.io import mesh_to_glb
 from tasks.catalogue import Catalogue, ShardVersionRow
 from tasks.errors import StageError, is_transient_error
 from tasks.labelling.label_sets import GATE
@@ -115,7 +115,7 @@ def _write_object(
         raise StageError(f"{mesh.num_faces} faces, {len(sample.face_labels)} labels")
     labels = np.where(sample.face_labels == sample.not_object_part, -1, sample.face_labels)
     name = asset.asset_id[:NAME_CHARS]
-    (folder / f"objects/{name}.glb").write_bytes(save_glb(mesh))
+    (folder / f"objects/{name}.glb").write_bytes(mesh_to_glb(mesh))
     np.savez_compressed(
         folder / f"objects/{name}.parts.npz",
         face_part=labels.astype(np.int32),

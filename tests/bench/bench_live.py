@@ -20,7 +20,7 @@ import numpy as np
 from infra.home import read_record
 from infra.local import start_refine, stop_service
 from segvigen_model.datasets.procedural import make_asset
-from segvigen_model.mesh.io import save_glb
+from segvigen_model.mesh.io import mesh_to_glb
 from segvigen_model.serialization import proposal_to_bytes
 from segvigen_model.types import Proposal
 from tasks.catalogue import AssetState, ProposalRow, ReviewTaskRow
@@ -64,7 +64,7 @@ def push() -> list[Shown]:
     shown = []
     for seed, category in enumerate(CATEGORIES):
         made = make_asset(category, 100 + seed, textured=False)
-        workspace.raw.put(f"{category}.glb", save_glb(made.mesh))
+        workspace.raw.put(f"{category}.glb", mesh_to_glb(made.mesh))
         known = {asset.asset_id for asset in catalogue.list_assets()}
         for info in scan_raw(workspace):
             ingest_object(workspace, info)

@@ -15,7 +15,7 @@ import pytest
 
 from infra.local import LabelStudioEndpoint, S3Endpoint
 from segvigen_model.datasets.procedural import make_asset
-from segvigen_model.mesh.io import save_glb
+from segvigen_model.mesh.io import mesh_to_glb
 from segvigen_model.serialization import proposal_to_bytes
 from segvigen_model.types import AssetMesh, FloatArray, IntArray, PartTable, Proposal
 from tasks.catalogue import AssetRow, AssetState, Catalogue, ProposalRow
@@ -75,7 +75,7 @@ class ReviewEnvironment:
 
     def ingest_mesh(self, mesh: AssetMesh, name: str) -> AssetRow:
         """An encoded asset."""
-        self.raw.put(name, save_glb(mesh))
+        self.raw.put(name, mesh_to_glb(mesh))
         known = {asset.asset_id for asset in self.catalogue.list_assets()}
         for info in scan_raw(self.workspace):
             ingest_object(self.workspace, info)

@@ -69,11 +69,11 @@ def _settings(variables: dict[str, str]) -> Iterator[None]:
 def _make(folder: Path, checkpoint: Path) -> dict[str, str]:
     """Put three meshes into a raw folder; settings by environment, as a worker has them."""
     from segvigen_model.datasets.procedural import make_asset
-    from segvigen_model.mesh.io import save_glb
+    from segvigen_model.mesh.io import mesh_to_glb
 
     (folder / "raw").mkdir()
     for category in CATEGORIES:
-        data = save_glb(make_asset(category, 1, textured=False).mesh)
+        data = mesh_to_glb(make_asset(category, 1, textured=False).mesh)
         (folder / "raw" / f"{category}.glb").write_bytes(data)
     return {
         "SEGVIGEN_STORE_ROOT_URL": f"file://{folder}/store",

@@ -55,6 +55,6 @@ def test_the_reference_is_made_of_the_code(site):
     commands = (site / "reference/commands.html").read_text()
     assert "segvigen ingest" in commands and "segvigen doctor" in commands
     library = (site / "reference/library.html").read_text()
-    for name in ("Segmenter.open", "Session.propose", "mesh.io.load_mesh", "types.Click"):
+    for name in ("Segmenter.open", "Session.propose", "mesh.io.mesh_from_bytes", "types.Click"):
         assert f"{name}" in library, name
     assert "SEGVIGEN_STORE_ROOT_URL" in (site / "reference/settings.html").read_text()

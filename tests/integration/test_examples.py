@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from nbclient import NotebookClient
 
-from segvigen_model.mesh.io import load_mesh
+from segvigen_model import load_mesh
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 EXAMPLES = REPOSITORY / "docs/examples"
@@ -45,5 +45,5 @@ def test_clicks_correct_the_proposal_of_the_example(tmp_path, monkeypatch):
     assert scores == pytest.approx(read_scores(texts(stored)), abs=0.02), "execute it in place"
     assert count_pictures(book) == count_pictures(stored) == 5
     labels = np.load(tmp_path / "robot-labels.npz")["face_labels"]
-    parts = load_mesh((tmp_path / "robot-parts.glb").read_bytes(), ".glb")
+    parts = load_mesh(tmp_path / "robot-parts.glb")
     assert parts.num_faces == len(labels) and len(parts.geometry_names) == labels.max() + 1

@@ -15,7 +15,7 @@ from flows.ingest import ingest
 from flows.model_stages import encode, propose
 from segvigen_model.command.options import OK, WENT_WRONG
 from segvigen_model.datasets.procedural import make_asset
-from segvigen_model.mesh.io import load_mesh, save_glb
+from segvigen_model.mesh.io import mesh_from_bytes, mesh_to_glb
 from segvigen_model.training import promotion
 from tasks.checkpoints import list_published, load_segmenter, use_checkpoint
 from tasks.labelling.label_sets import accept_asset
@@ -49,7 +49,7 @@ def _label(folder: Path) -> None:
     (folder / "raw").mkdir()
     for number in range(NUM_ASSETS):
         mesh = make_asset("stool", number, textured=False).mesh
-        (folder / "raw" / f"stool-{number}.glb").write_bytes(save_glb(mesh))
+        (folder / "raw" / f"stool-{number}.glb").write_bytes(mesh_to_glb(mesh))
     for flow in (ingest, encode, propose):
         flow()
     workspace = open_workspace()
@@ -117,7 +117,7 @@ def test_one_asset_is_shown_whole_and_its_parts_come_out_as_a_glb(folder, variab
         CliRunner().invoke(make_app(), ["show", "stool-1.glb", "--json", *home]).stdout
     )
     (labels,) = held["label_sets"]
-    mesh = load_mesh(out.read_bytes(), ".glb")
+    mesh = mesh_from_bytes(out.read_bytes(), ".glb")
     assert mesh.num_faces == held["asset"]["num_faces"]
     colors = mesh.vertex_colors[mesh.faces[:, 0]]
     assert len({tuple(color) for color in colors}) == labels["num_parts"]

@@ -23,7 +23,7 @@ from infra.home import read_record
 from infra.local import start_label_studio, start_refine, stop_service
 from infra.processes import is_running
 from segvigen_model.datasets.procedural import make_asset
-from segvigen_model.mesh.io import save_glb
+from segvigen_model.mesh.io import mesh_to_glb
 from segvigen_model.serialization import proposal_to_bytes
 from segvigen_model.types import Proposal
 from tasks.catalogue import AssetRow, AssetState, Catalogue, ProposalRow
@@ -66,7 +66,7 @@ class LiveStack:
     def push_asset(self, category: str, seed: int) -> AssetRow:
         """An asset on the desk, with its true parts shown."""
         made = make_asset(category, seed, textured=False)
-        self.workspace.raw.put(f"{category}-{seed}.glb", save_glb(made.mesh))
+        self.workspace.raw.put(f"{category}-{seed}.glb", mesh_to_glb(made.mesh))
         known = {asset.asset_id for asset in self.catalogue.list_assets()}
         for info in scan_raw(self.workspace):
             ingest_object(self.workspace, info)

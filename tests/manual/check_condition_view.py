@@ -14,13 +14,13 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from segvigen_model.mesh.io import load_mesh
+from segvigen_model.mesh.io import mesh_from_bytes
 from segvigen_model.rendering.condition_view import render_view
 
 MIN_SILHOUETTE_IOU, MAX_COLOR_ERROR = 0.99, 15.0
 
 folder = Path(sys.argv[1])
-ours = render_view(load_mesh((folder / "example.glb").read_bytes(), ".glb")).astype(int)
+ours = render_view(mesh_from_bytes((folder / "example.glb").read_bytes(), ".glb")).astype(int)
 theirs = np.asarray(Image.open(folder / "img.png").convert("RGBA")).astype(int)
 mine, their = ours[..., 3] > 127, theirs[..., 3] > 127
 iou = (mine & their).sum() / (mine | their).sum()

@@ -1,7 +1,7 @@
 """Meshes to GLB: as they came, with their materials, or coloured by part for a viewer.
 
-Faces come back in the same order from `load_mesh` and from trimesh. Vertices that no face uses
-are left out.
+Faces come back in the same order from `mesh_from_bytes` and from trimesh. Vertices that no face
+uses are left out.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ class _Blob:
         return {"index": self.image_of[id(texels)]}
 
 
-def save_glb(
+def mesh_to_glb(
     mesh: AssetMesh, face_labels: IntArray | None = None, colors: ByteArray | None = None
 ) -> bytes:
     """Write a mesh as GLB.
@@ -86,7 +86,7 @@ def save_glb(
     return _pack_glb(*_build_colored_scene(mesh, np.asarray(per_face, dtype=np.uint8)))
 
 
-def save_parts_glb(mesh: AssetMesh, face_labels: IntArray, colors: ByteArray) -> bytes:
+def parts_to_glb(mesh: AssetMesh, face_labels: IntArray, colors: ByteArray) -> bytes:
     """Write a mesh as GLB with one node per part, named `part 0`, `part 1`, ..., in one colour.
 
     Args:

@@ -15,7 +15,7 @@ from pydantic import SecretStr
 
 from deployments.refine_service.app import create_app
 from segvigen_model.datasets.procedural import make_asset
-from segvigen_model.mesh.io import save_glb
+from segvigen_model.mesh.io import mesh_to_glb
 from segvigen_model.serialization import proposal_to_bytes
 from segvigen_model.types import Proposal
 from tasks.catalogue import AssetRow, AssetState, Catalogue, ProposalRow, ReviewTaskRow
@@ -103,7 +103,7 @@ def make_live_env(folder: Path) -> LiveEnvironment:
     workspace = Workspace.from_settings(settings)
     store, catalogue = workspace.store, workspace.catalogue
     made = make_asset("table", 1, textured=False)
-    workspace.raw.put("table.glb", save_glb(made.mesh))
+    workspace.raw.put("table.glb", mesh_to_glb(made.mesh))
     (info,) = scan_raw(workspace)
     ingest_object(workspace, info)
     (asset,) = catalogue.list_assets()

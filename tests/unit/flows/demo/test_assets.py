@@ -9,7 +9,7 @@ from flows.demo import assets
 from flows.demo.assets import make_objects, sort_labels_by_file
 from segvigen_model.datasets.procedural import make_asset
 from segvigen_model.errors import AssetRejected, SegvigenError
-from segvigen_model.mesh.io import load_mesh, save_glb
+from segvigen_model.mesh.io import mesh_from_bytes, mesh_to_glb
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +31,7 @@ def test_a_dozen_good_ones_a_broken_one_and_a_copy(objects):
     assert len(hashes) - len(set(hashes)) == 1
     broken = next(item for item in objects if item.name == "broken.glb")
     with pytest.raises(AssetRejected):
-        load_mesh(broken.data, ".glb")
+        mesh_from_bytes(broken.data, ".glb")
 
 
 def test_labels_follow_the_faces(objects):
@@ -40,7 +40,7 @@ def test_labels_follow_the_faces(objects):
     for category, seed, is_textured, suffix in assets.SHAPES:
         item = by_name[f"{category}{suffix}"]
         shape = make_asset(category, seed, textured=is_textured)
-        loaded = load_mesh(item.data, suffix, side_files=side)
+        loaded = mesh_from_bytes(item.data, suffix, side_files=side)
         for part in range(len(shape.part_names)):
             got = loaded.triangles[item.true_labels == part].mean(axis=(0, 1))
             want = shape.mesh.triangles[shape.face_labels == part].mean(axis=(0, 1))
@@ -49,6 +49,6 @@ def test_labels_follow_the_faces(objects):
 
 def test_another_mesh_is_noticed():
     chair, table = make_asset("chair", 1), make_asset("table", 1)
-    loaded = load_mesh(save_glb(table.mesh), ".glb")
+    loaded = mesh_from_bytes(mesh_to_glb(table.mesh), ".glb")
     with pytest.raises(SegvigenError, match="differs from its mesh"):
         sort_labels_by_file(chair, loaded)

@@ -15,13 +15,13 @@ from segvigen_model.command.clicks import (
     parse_clicks,
     place_clicks,
 )
-from segvigen_model.mesh.io import load_mesh
+from segvigen_model.mesh.io import mesh_from_bytes
 from segvigen_model.types import ClickKind
 
 
 @pytest.fixture
 def mesh():
-    return load_mesh(trimesh.creation.box().export(file_type="glb"), "glb")
+    return mesh_from_bytes(trimesh.creation.box().export(file_type="glb"), "glb")
 
 
 def parse_entries(folder, entries):
@@ -68,7 +68,7 @@ def test_a_face_without_area_takes_no_click():
     flat = trimesh.Trimesh(
         [[0, 0, 0], [1, 0, 0], [0, 1, 0], [0.2, 0.2, 0]], [[3, 3, 3], [0, 1, 2]], process=False
     )
-    mesh = load_mesh(flat.export(file_type="ply"), "ply")
+    mesh = mesh_from_bytes(flat.export(file_type="ply"), "ply")
     (click,) = place_clicks([PointClick((0.3, 0.3, 0.0))], mesh)
     assert click.face == 1
 

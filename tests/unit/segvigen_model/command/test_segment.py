@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 from segvigen_model.checkpoints import native
 from segvigen_model.command import options
 from segvigen_model.command.main import make_app
-from segvigen_model.mesh.files import load_mesh_file
+from segvigen_model.mesh.files import load_mesh
 from segvigen_model.model.bundle import build_model
 
 ON_A_LEG = "0.4,-0.9,0.35"
@@ -74,9 +74,7 @@ def test_a_table_is_five_parts_in_every_file(folder):
     for part in range(5):
         node = written.geometry[f"part {part}"]
         np.testing.assert_allclose(node.triangles, mesh.triangles[labels == part], atol=1e-6)
-    shown = [
-        screen_color(row.base_color_factor) for row in load_mesh_file(folder / "t.glb").materials
-    ]
+    shown = [screen_color(row.base_color_factor) for row in load_mesh(folder / "t.glb").materials]
     assert shown == [row["color"] for row in result["parts"]]
     assert len({row["color"] for row in result["parts"]}) == 5
     assert (folder / "p.png").read_bytes().startswith(b"\x89PNG")

@@ -11,7 +11,7 @@ import trimesh
 from segvigen_model.datasets import scenes
 from segvigen_model.datasets.scenes import NotAnObject, import_scenes, label_scene
 from segvigen_model.datasets.voxel_samples import load_labelled, read_pack_rows
-from segvigen_model.mesh.io import load_mesh
+from segvigen_model.mesh.io import mesh_from_bytes
 
 RED, BLUE = ([200, 30, 30, 255], [30, 30, 200, 255])
 
@@ -34,7 +34,7 @@ def scene_of(**pieces):
 
 
 def loaded(scene):
-    return load_mesh(scene.export(file_type="glb"), ".glb")
+    return mesh_from_bytes(scene.export(file_type="glb"), ".glb")
 
 
 @pytest.fixture

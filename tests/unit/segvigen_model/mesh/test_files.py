@@ -11,7 +11,7 @@ import trimesh
 from PIL import Image
 
 from segvigen_model.errors import AssetRejected
-from segvigen_model.mesh.files import MAX_SIDE_FILES, load_mesh_file
+from segvigen_model.mesh.files import MAX_SIDE_FILES, load_mesh
 from segvigen_model.mesh.formats.limits import MeshLimits
 
 OPTIONAL = MeshLimits(is_side_file_required=False)
@@ -41,7 +41,7 @@ def texture_of(mesh):
 def test_a_file_alone(tmp_path, suffix):
     box = trimesh.creation.box()
     box.export(tmp_path / f"box.{suffix}")
-    mesh = load_mesh_file(tmp_path / f"box.{suffix}")
+    mesh = load_mesh(tmp_path / f"box.{suffix}")
     np.testing.assert_allclose(mesh.triangles, box.triangles, atol=1e-6)
 
 
@@ -51,21 +51,21 @@ def test_a_file_alone(tmp_path, suffix):
 def test_an_obj_with_its_material_and_texture(tmp_path, png, mtl, place):
     file = write_obj(tmp_path, mtl=mtl)
     (tmp_path / place).write_bytes(png)
-    assert texture_of(load_mesh_file(file)).shape == (2, 4, 4)
+    assert texture_of(load_mesh(file)).shape == (2, 4, 4)
 
 
 def test_a_gltf_with_its_buffer(tmp_path):
     box = trimesh.creation.box()
     for name, data in trimesh.exchange.gltf.export_gltf(trimesh.Scene(box)).items():
         (tmp_path / name).write_bytes(data)
-    assert load_mesh_file(tmp_path / "model.gltf").num_faces == 12
+    assert load_mesh(tmp_path / "model.gltf").num_faces == 12
 
 
 def test_an_absent_texture_is_refused_or_left_out(tmp_path):
     file = write_obj(tmp_path)
     with pytest.raises(AssetRejected, match=r"missing_side_file: the file needs 'tex\.png'"):
-        load_mesh_file(file)
-    assert texture_of(load_mesh_file(file, OPTIONAL)) is None
+        load_mesh(file)
+    assert texture_of(load_mesh(file, OPTIONAL)) is None
 
 
 def test_files_outside_the_folder_are_not_read(tmp_path, png):
@@ -74,14 +74,14 @@ def test_files_outside_the_folder_are_not_read(tmp_path, png):
     inside.mkdir()
     for texture in ("../tex.png", str(tmp_path / "tex.png")):
         with pytest.raises(AssetRejected, match="external_reference"):
-            load_mesh_file(write_obj(inside, texture=texture), OPTIONAL)
+            load_mesh(write_obj(inside, texture=texture), OPTIONAL)
     (inside / "link.png").symlink_to(tmp_path / "tex.png")
-    assert texture_of(load_mesh_file(write_obj(inside, texture="link.png"), OPTIONAL)) is None
+    assert texture_of(load_mesh(write_obj(inside, texture="link.png"), OPTIONAL)) is None
 
 
 def test_names_that_no_file_can_have_are_absent_files(tmp_path):
     for texture in ("x" * 300 + ".png", "a\x00b.png"):
-        assert texture_of(load_mesh_file(write_obj(tmp_path, texture=texture), OPTIONAL)) is None
+        assert texture_of(load_mesh(write_obj(tmp_path, texture=texture), OPTIONAL)) is None
 
 
 def test_too_many_side_files_are_refused(tmp_path):
@@ -91,9 +91,9 @@ def test_too_many_side_files_are_refused(tmp_path):
         images.append({"uri": f"{number}.png"})
     (tmp_path / "m.gltf").write_text(json.dumps({"asset": {"version": "2.0"}, "images": images}))
     with pytest.raises(AssetRejected, match="too_many_side_files"):
-        load_mesh_file(tmp_path / "m.gltf")
+        load_mesh(tmp_path / "m.gltf")
 
 
 def test_a_file_that_cannot_be_read_is_refused(tmp_path):
     with pytest.raises(AssetRejected, match=r"unreadable_file: .*none\.glb: No such file"):
-        load_mesh_file(tmp_path / "none.glb")
+        load_mesh(tmp_path / "none.glb")

@@ -52,15 +52,17 @@ def gltf_triangle(uri: str | None) -> dict[str, Any]:
 DEADLY = """
 import os
 import tasks.ingest.sandbox as reader
-real = reader.load_mesh
-reader.load_mesh = lambda data, *a, **k: os.abort() if len(data) == {size} else real(data, *a, **k)
+real = reader.mesh_from_bytes
+reader.mesh_from_bytes = (
+    lambda data, *a, **k: os.abort() if len(data) == {size} else real(data, *a, **k)
+)
 reader.main()
 """
 FAULTY = """
 import tasks.ingest.sandbox as reader
-def load_mesh(*args, **kwargs):
+def mesh_from_bytes(*args, **kwargs):
     raise IndexError("a bug")
-reader.load_mesh = load_mesh
+reader.mesh_from_bytes = mesh_from_bytes
 reader.main()
 """
 TRIANGLE = np.array([[0, 0, 0], [1, 0, 0], [0, 1, 0]], np.float32).tobytes()

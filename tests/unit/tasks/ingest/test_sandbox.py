@@ -16,7 +16,7 @@ import trimesh
 
 from segvigen_model.errors import AssetRejected
 from segvigen_model.mesh.formats.limits import MeshLimits
-from segvigen_model.mesh.io import load_mesh
+from segvigen_model.mesh.io import mesh_from_bytes
 from tasks.ingest.sandbox import (
     PROGRAM,
     Parser,
@@ -30,12 +30,12 @@ PLENTY = ParserBudget(seconds=60.0, gib=16.0)
 NOISY = """
 import sys
 import tasks.ingest.sandbox as reader
-real = reader.load_mesh
-def load_mesh(*args, **kwargs):
+real = reader.mesh_from_bytes
+def mesh_from_bytes(*args, **kwargs):
     print("a library talks")
     sys.stdout.flush()
     return real(*args, **kwargs)
-reader.load_mesh = load_mesh
+reader.mesh_from_bytes = mesh_from_bytes
 reader.main()
 """
 
@@ -56,7 +56,7 @@ def parser_of() -> Iterator[Callable[..., Parser]]:
 def test_it_gives_the_same_as_loading_here(make_boxes: Callable[..., bytes]) -> None:
     parser = get_shared_parser()
     for count in (1, 3):
-        mesh = load_mesh(make_boxes(count), "glb")
+        mesh = mesh_from_bytes(make_boxes(count), "glb")
         features = parser.measure_mesh(make_boxes(count), "glb", {}, MeshLimits(), PLENTY)
         assert features == summarize_mesh(mesh)
     assert (features["num_faces"], features["num_components"]) == (36, 3)
@@ -78,7 +78,7 @@ def test_side_files_arrive_whole_and_by_name() -> None:
     text = "mtllib red.mtl\nusemtl red\n" + box.export(file_type="obj")
     side = {"red.mtl": b"newmtl red\nKd 1 0 0\n"}
     features = get_shared_parser().measure_mesh(text.encode(), "obj", side, MeshLimits(), PLENTY)
-    assert features == summarize_mesh(load_mesh(text.encode(), "obj", side_files=side))
+    assert features == summarize_mesh(mesh_from_bytes(text.encode(), "obj", side_files=side))
     assert features["num_materials"] == 1
 
 
@@ -189,7 +189,7 @@ def test_words_of_libraries_are_no_replies(
 
 
 def test_bugs_are_reported_as_such(parser_of: Callable[..., Parser]) -> None:
-    broken = "import tasks.ingest.sandbox as r; r.load_mesh = lambda *a, **k: [][0]; r.main()"
+    broken = "import tasks.ingest.sandbox as r; r.mesh_from_bytes = lambda *a, **k: [][0]; r.main()"
     with pytest.raises(ParserFault, match=r"^IndexError: list index out of range$"):
         parser_of(sys.executable, "-c", broken).measure_mesh(b"x", "glb", {}, MeshLimits(), PLENTY)
 

@@ -12,7 +12,7 @@ import trimesh
 
 from segvigen_model.mesh.formats.limits import MeshLimits
 from segvigen_model.mesh.formats.pieces import compute_vertex_normals
-from segvigen_model.mesh.io import load_mesh, save_glb, save_parts_glb
+from segvigen_model.mesh.io import mesh_from_bytes, mesh_to_glb, parts_to_glb
 
 SHARED = Path(os.environ.get("SEGVIGEN_SHARED", Path(__file__).resolve().parents[6] / "shared"))
 
@@ -21,7 +21,7 @@ SHARED = Path(os.environ.get("SEGVIGEN_SHARED", Path(__file__).resolve().parents
 def test_every_format_gives_trimeshs_faces_in_trimeshs_order(box, suffix):
     data = box.export(file_type=suffix)
     data = data.encode() if isinstance(data, str) else data
-    mesh = load_mesh(data, "." + suffix.upper())
+    mesh = mesh_from_bytes(data, "." + suffix.upper())
     expected = trimesh.load(io.BytesIO(data), file_type=suffix, force="scene").to_geometry()
     np.testing.assert_allclose(mesh.triangles, expected.triangles, atol=1e-6)
     assert mesh.num_faces == 12 and len(mesh.materials) == 1
@@ -35,19 +35,19 @@ def test_ascii_ply_and_stl_and_polygons():
         "element face 1\nproperty list uchar int vertex_indices\nend_header\n"
         "0 0 0 255 0 0\n1 0 0 255 0 0\n1 1 0 0 255 0\n0 1 0 0 255 0\n4 0 1 2 3\n"
     )
-    mesh = load_mesh(ply.encode(), "ply")
+    mesh = mesh_from_bytes(ply.encode(), "ply")
     assert mesh.num_faces == 2
     assert mesh.vertex_colors[:, :3].tolist() == [[255, 0, 0]] * 2 + [[0, 255, 0]] * 2
     stl = trimesh.creation.box().export(file_type="stl_ascii")
-    assert load_mesh(stl.encode(), "stl").num_faces == 12
+    assert mesh_from_bytes(stl.encode(), "stl").num_faces == 12
     obj = "v 0 0 0\nv 1 0 0\nv 1 1 0\nv 0 1 0\nv 0 2 0\nf 1 2 3 4 5\nf 1 2 3\n"
-    assert load_mesh(obj.encode(), "obj").num_faces == 4
+    assert mesh_from_bytes(obj.encode(), "obj").num_faces == 4
 
 
 def test_face_colours_keep_face_rows():
     mesh = trimesh.creation.box()
     mesh.visual.face_colors = [[i * 20, 0, 0, 255] for i in range(12)]
-    loaded = load_mesh(mesh.export(file_type="ply"), "ply")
+    loaded = mesh_from_bytes(mesh.export(file_type="ply"), "ply")
     np.testing.assert_allclose(loaded.triangles, mesh.triangles, atol=1e-6)
     assert loaded.vertex_colors[loaded.faces][:, 0, 0].tolist() == [i * 20 for i in range(12)]
 
@@ -56,7 +56,7 @@ def test_obj_with_material_and_texture_options(png):
     obj = b"mtllib a.mtl\nv 0 0 0\nv 1 0 0\nv 0 1 0\nvt 0 0\nvt 1 0\nvt 0 1\nusemtl m\n"
     obj += b"f 1/1 2/2 3/3\n"
     mtl = b"newmtl m\nKd 0.5 0.5 1\nNs 30\nmap_Kd -s 1 1 1 -clamp on my tex.png\n"
-    mesh = load_mesh(obj, "obj", side_files={"./a.mtl": mtl, "my tex.png": png()})
+    mesh = mesh_from_bytes(obj, "obj", side_files={"./a.mtl": mtl, "my tex.png": png()})
     (material,) = mesh.materials
     assert material.base_color_texture.shape == (2, 4, 4)
     assert material.base_color_factor == pytest.approx((0.5, 0.5, 1, 1), abs=0.01)
@@ -65,7 +65,7 @@ def test_obj_with_material_and_texture_options(png):
 
 def test_obj_without_its_material_loads_plain_when_allowed(caplog):
     obj = b"mtllib gone.mtl\nv 0 0 0\nv 1 0 0\nv 0 1 0\nf 1 2 3\n"
-    mesh = load_mesh(obj, "obj", limits=MeshLimits(is_side_file_required=False))
+    mesh = mesh_from_bytes(obj, "obj", limits=MeshLimits(is_side_file_required=False))
     assert mesh.num_faces == 1
     assert "gone.mtl" in caplog.text
 
@@ -82,7 +82,7 @@ def test_scene_transforms_instances_and_order(gltf):
         {"mesh": 0, "matrix": [1, 0, 0, 0, 0, 1, 0, 0, 0, 0, 1, 0, 0, 7, 0, 1]},
     ]
     data = gltf.glb()
-    mesh = load_mesh(data, "glb")
+    mesh = mesh_from_bytes(data, "glb")
     expected = trimesh.load(io.BytesIO(data), file_type="glb", force="scene").to_geometry()
     np.testing.assert_allclose(mesh.triangles, expected.triangles, atol=1e-6)
     assert mesh.face_geometry.tolist() == [0, 1, 2]
@@ -104,7 +104,7 @@ def test_strips_fans_and_quantised_positions(gltf):
     gltf.header["nodes"] = [{"mesh": 0}, {"mesh": 1}, {"mesh": 2}]
     gltf.header["scenes"] = [{"nodes": [2, 1, 0]}]
     gltf.header["extensionsRequired"] = ["KHR_mesh_quantization"]
-    mesh = load_mesh(gltf.glb(), "glb")
+    mesh = mesh_from_bytes(gltf.glb(), "glb")
     assert mesh.faces.tolist() == [[0, 1, 2], [3, 2, 1], [4, 5, 6], [4, 6, 7]]
     assert mesh.vertices.min() == -1 and mesh.vertices.max() == 1
 
@@ -124,7 +124,7 @@ def test_sparse_and_strided_accessors(gltf):
                    "values": {"bufferView": what}},
     })  # fmt: skip
     gltf.mesh(attributes={"POSITION": 0})
-    assert load_mesh(gltf.glb(), "glb").vertices.tolist() == [[0, 0, 0], [1, 0, 0], [9, 9, 9]]
+    assert mesh_from_bytes(gltf.glb(), "glb").vertices.tolist() == [[0, 0, 0], [1, 0, 0], [9, 9, 9]]
 
 
 def test_material_texture_transform_and_colours(gltf, png):
@@ -147,7 +147,7 @@ def test_material_texture_transform_and_colours(gltf, png):
         "COLOR_0": gltf.accessor([[0, 0, 0], [65535, 0, 0], [0, 65535, 0]], "u2", normalized=True),
     }
     gltf.mesh(attributes=attributes, material=0)
-    mesh = load_mesh(gltf.glb(), "glb")
+    mesh = mesh_from_bytes(gltf.glb(), "glb")
     (material,) = mesh.materials
     assert material.base_color_factor == (1, 0.5, 0, 0.25)
     assert (material.alpha_mode, material.alpha_cutoff) == ("MASK", 0.3)
@@ -160,12 +160,12 @@ def test_gltf_with_side_files_and_with_data_uris(gltf, png):
     gltf.triangle()
     blob, header = gltf.blob, gltf.header
     header["buffers"] = [{"byteLength": len(blob), "uri": "my%20mesh.bin"}]
-    mesh = load_mesh(json.dumps(header).encode(), "gltf", side_files={"my mesh.bin": blob})
+    mesh = mesh_from_bytes(json.dumps(header).encode(), "gltf", side_files={"my mesh.bin": blob})
     assert mesh.num_faces == 1
     header["buffers"][0]["uri"] = "data:application/octet-stream;base64," + base64.b64encode(
         blob
     ).decode("ascii")
-    assert load_mesh(b"\xef\xbb\xbf" + json.dumps(header).encode(), "gltf").num_faces == 1
+    assert mesh_from_bytes(b"\xef\xbb\xbf" + json.dumps(header).encode(), "gltf").num_faces == 1
 
 
 def test_an_inline_buffer_is_decoded_once(gltf, monkeypatch):
@@ -183,7 +183,7 @@ def test_an_inline_buffer_is_decoded_once(gltf, monkeypatch):
         return real(text, **options)
 
     monkeypatch.setattr(base64, "b64decode", counted)
-    mesh = load_mesh(json.dumps(gltf.header).encode(), "gltf")
+    mesh = mesh_from_bytes(json.dumps(gltf.header).encode(), "gltf")
     assert (mesh.num_faces, decoded) == (20, [len(inline)])
     assert mesh.vertices[:, 0].max() == 19.5
 
@@ -196,7 +196,7 @@ def test_shared_textures_and_materials_are_held_once(gltf, png):
         gltf.triangle(material=material)
     gltf.header["nodes"] = [{"mesh": i} for i in range(3)]
     gltf.header["scenes"] = [{"nodes": [0, 1, 2]}]
-    mesh = load_mesh(gltf.glb(), "glb")
+    mesh = mesh_from_bytes(gltf.glb(), "glb")
     assert mesh.face_material.tolist() == [0, 0, 1]
     assert mesh.materials[0].base_color_texture is mesh.materials[1].base_color_texture
 
@@ -217,9 +217,9 @@ def test_save_glb_comes_back(gltf, png):
     gltf.mesh("a", attributes={"POSITION": positions}, material=1)
     gltf.header["nodes"] = [{"mesh": 0}, {"mesh": 1, "translation": [0, 0, 1]}]
     gltf.header["scenes"] = [{"nodes": [0, 1]}]
-    first = load_mesh(gltf.glb(), "glb")
-    data = save_glb(first)
-    again = load_mesh(data, "glb")
+    first = mesh_from_bytes(gltf.glb(), "glb")
+    data = mesh_to_glb(first)
+    again = mesh_from_bytes(data, "glb")
     np.testing.assert_array_equal(again.triangles, first.triangles)
     np.testing.assert_array_equal(again.corner_uv, first.corner_uv)
     assert again.geometry_names == first.geometry_names == ("a", "b")
@@ -231,26 +231,26 @@ def test_save_glb_comes_back(gltf, png):
 
 
 def test_save_glb_by_part(box):
-    mesh = load_mesh(box.export(file_type="glb"), "glb")
+    mesh = mesh_from_bytes(box.export(file_type="glb"), "glb")
     labels = np.arange(12) % 3 - 1
     colors = np.array([[10, 20, 30], [40, 50, 60]], dtype=np.uint8)
-    painted = load_mesh(save_glb(mesh, labels, colors), "glb")
+    painted = mesh_from_bytes(mesh_to_glb(mesh, labels, colors), "glb")
     np.testing.assert_allclose(painted.triangles, mesh.triangles, atol=1e-6)
     seen = painted.vertex_colors[painted.faces[:, 0], :3].tolist()
     assert seen[1] == [10, 20, 30] and seen[2] == [40, 50, 60] and seen[0] == [160] * 3
-    default = load_mesh(save_glb(mesh, labels), "glb")
+    default = mesh_from_bytes(mesh_to_glb(mesh, labels), "glb")
     assert len(np.unique(default.vertex_colors, axis=0)) == 3
     with pytest.raises(ValueError, match="12 faces"):
-        save_glb(mesh, None, colors)
+        mesh_to_glb(mesh, None, colors)
 
 
 def test_save_parts_glb_wants_dense_labels_and_a_color_each(box):
-    mesh = load_mesh(box.export(file_type="glb"), "glb")
+    mesh = mesh_from_bytes(box.export(file_type="glb"), "glb")
     labels, colors = np.arange(12) % 3, np.zeros((4, 3), np.uint8)
-    assert len(load_mesh(save_parts_glb(mesh, labels, colors[:3]), "glb").geometry_names) == 3
+    assert len(mesh_from_bytes(parts_to_glb(mesh, labels, colors[:3]), "glb").geometry_names) == 3
     for wrong, table in ((labels, colors), (labels, colors[:2]), (labels - 1, colors[:3])):
         with pytest.raises(ValueError, match="give dense ids from 0 and one colour per part"):
-            save_parts_glb(mesh, wrong, table)
+            parts_to_glb(mesh, wrong, table)
 
 
 @pytest.mark.skipif(not (SHARED / "data/parts").is_dir(), reason="needs ../shared/data/parts")
@@ -258,7 +258,7 @@ def test_face_order_of_labelled_meshes():
     objects = sorted((SHARED / "data/parts/objects").glob("*.glb"))[::120]
     assert objects
     for path in objects:
-        mesh = load_mesh(path.read_bytes(), "glb")
+        mesh = mesh_from_bytes(path.read_bytes(), "glb")
         parts = np.load(path.with_suffix("").with_suffix(".parts.npz"), allow_pickle=False)
         assert len(parts["face_part"]) == mesh.num_faces, path.name
         assert mesh.geometry_names == tuple(parts["geom_names"]), path.name

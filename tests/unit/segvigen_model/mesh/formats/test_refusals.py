@@ -13,12 +13,12 @@ from PIL import ImageFile
 
 from segvigen_model.errors import AssetRejected
 from segvigen_model.mesh.formats.limits import MeshLimits
-from segvigen_model.mesh.io import load_mesh
+from segvigen_model.mesh.io import mesh_from_bytes
 
 
 def refused(data, suffix, **kwargs):
     with pytest.raises(AssetRejected) as caught:
-        load_mesh(data, suffix, **kwargs)
+        mesh_from_bytes(data, suffix, **kwargs)
     assert len(caught.value.message) > 15
     return caught.value.reason
 
@@ -162,7 +162,7 @@ def test_a_glb_that_names_files_outside_itself(gltf, uri):
     text = json.dumps(gltf.header).encode()
     if uri == "beside.bin":
         assert refused(text, "gltf") == "missing_side_file"
-        assert load_mesh(text, "gltf", side_files={"beside.bin": blob}).num_faces == 1
+        assert mesh_from_bytes(text, "gltf", side_files={"beside.bin": blob}).num_faces == 1
     else:
         assert refused(text, "gltf", side_files=given) == "external_reference"
 
@@ -247,7 +247,7 @@ def test_damaged_files_are_refused_or_read_but_never_crash(seed, suffix):
             case _:
                 data[at:at] = bytes(rng.integers(0, 256, size=8, dtype=np.uint8))
     try:
-        mesh = load_mesh(bytes(data), suffix, limits=MeshLimits(max_faces=1000))
+        mesh = mesh_from_bytes(bytes(data), suffix, limits=MeshLimits(max_faces=1000))
     except AssetRejected:
         return
     assert np.isfinite(mesh.vertices).all()
