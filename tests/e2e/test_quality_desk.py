@@ -65,17 +65,13 @@ def test_tasks_reach_the_project_in_the_queues_order(review_env):
     for number, confidence in enumerate(confidences):
         asset = environment.add_proposed("mug", 40 + number)
         row = environment.catalogue.get_proposal(asset.asset_id, 0)
-        environment.catalogue.add_proposal(type(row)(*list_row_fields(row, confidence=confidence)))
+        environment.catalogue.add_proposal(replace(row, confidence=confidence))
     rank_waiting(with_quality(environment, QUALITY))
     environment.push()
     tasks = sorted(tasks_by_key(environment).values(), key=lambda task: task.task_id)
     assert [task.data["confidence"] for task in tasks] == [0.2, 0.5, 0.8]
     shown = [task.data["priority"] for task in tasks]
     assert shown == sorted(shown, reverse=True) and shown[0] == pytest.approx(0.64)
-
-
-def list_row_fields(row, **changes):
-    return [changes.get(name, getattr(row, name)) for name in row.__slots__]
 
 
 def test_two_people_disagree_and_a_third_review_decides(review_env):
