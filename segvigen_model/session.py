@@ -28,10 +28,12 @@ from segvigen_model.partition.click_probabilities import (
     predict_part_probabilities,
 )
 from segvigen_model.partition.consensus import Partition, find_consensus
-from segvigen_model.partition.edits import Edits, Splitter, apply_edits
+from segvigen_model.partition.edits import EditedPartition, Edits, Splitter, apply_edits
 from segvigen_model.partition.hierarchy import build_first_levels
 from segvigen_model.partition.refinement import (
+    ClickConstraint,
     ClickRegions,
+    advance_state,
     build_refined_partition,
     collect_fixed_constraints,
     follow_part_ids,
@@ -198,52 +200,36 @@ class Session:
             `refinement` says how ids moved. Names, categories and colours are not carried over.
         """
         labels, state = _what_was_shown(shown, state)
-        geometry = self.geometry
-        areas = geometry.surface.areas
-        affinity = same_part_affinity(geometry.embedding.affinity_matrix)
-        splitter = Splitter(geometry.superfaces, affinity, areas, self._config.edits)
-        edited = apply_edits(labels, edits or Edits(), splitter)
+        edited = self._edit(labels, edits or Edits())
         clicks, background_part = renumber_clicks(edited, clicks, state.background_part)
         first_new = int(edited.labels.max(initial=-1)) + 1
         constraints, background_part = resolve_clicks(
             clicks, len(edited.merged_into), background_part, first_new
         )
         fixed = collect_fixed_constraints(edited.labels, state.anchor_faces, constraints)
-        points = {
-            constraint.face: geometry.surface.centers[constraint.face] for constraint in fixed
-        }
-        points |= {click.face: click.xyz for click in clicks}
-        parts = collect_clicked_parts(constraints, fixed, points)
-        found = self._probabilities(list(parts.values()), seed)
-        probabilities = dict(zip(parts, found, strict=True))
+        probabilities = self._constraint_probabilities(constraints, fixed, clicks, seed)
+        geometry, config = self.geometry, self._config.edits
         refined = refine_labels(
             edited.labels,
             constraints,
             lambda constraint: probabilities[constraint.key],
-            ClickRegions(geometry.surface, geometry.tree, geometry.superfaces, self._config.edits),
+            ClickRegions(geometry.surface, geometry.tree, geometry.superfaces, config),
             fixed,
         )
         id_map, touched = follow_part_ids(edited, refined, constraints)
         proposal = self._proposal(
-            build_refined_partition(labels, edited, refined, touched, areas),
+            build_refined_partition(labels, edited, refined, touched, geometry.surface.areas),
             labels_source="click_refinement",
             num_clicks=len(clicks),
             seed=seed,
         )
-        clicked = {int(constraint.face) for constraint in constraints}
-        after = RefinementState(
-            anchor_faces=tuple(sorted(clicked.union(state.anchor_faces))),
-            background_part=(
-                None if background_part is None else refined.id_map.get(background_part)
-            ),
-            id_map=dict(sorted(id_map.items())),
-            pieces={
-                old: tuple(id_map[piece] for piece in pieces if piece in id_map)
-                for old, pieces in edited.pieces.items()
-            },
+        if background_part is not None:
+            background_part = refined.id_map.get(background_part)
+        return replace(
+            proposal,
+            refinement=advance_state(state, edited, constraints, background_part, id_map),
+            num_draws=shown.num_draws if isinstance(shown, Proposal) else 0,
         )
-        num_draws = shown.num_draws if isinstance(shown, Proposal) else 0
-        return replace(proposal, refinement=after, num_draws=num_draws)
 
     def guided(self, part_map: ByteArray, *, num_steps: int = 8, seed: int = 0) -> Proposal:
         """Partition the asset after a painted view.
@@ -295,6 +281,28 @@ class Session:
 
     def _probabilities(self, parts: Sequence[ClickedPart], seed: int) -> list[FloatArray]:
         return predict_part_probabilities(self._model, self.encoding, self.geometry, parts, seed)
+
+    def _edit(self, labels: IntArray, edits: Edits) -> EditedPartition:
+        """Merges and splits of whole parts."""
+        affinity = same_part_affinity(self.geometry.embedding.affinity_matrix)
+        areas = self.geometry.surface.areas
+        splitter = Splitter(self.geometry.superfaces, affinity, areas, self._config.edits)
+        return apply_edits(labels, edits, splitter)
+
+    def _constraint_probabilities(
+        self,
+        constraints: Sequence[ClickConstraint],
+        fixed: Sequence[ClickConstraint],
+        clicks: Sequence[Click],
+        seed: int,
+    ) -> dict[tuple[int, int], FloatArray]:
+        """(F,) probability of the part at each constraint's point, by `ClickConstraint.key`."""
+        centers = self.geometry.surface.centers
+        points = {constraint.face: centers[constraint.face] for constraint in fixed}
+        points |= {click.face: click.xyz for click in clicks}
+        parts = collect_clicked_parts(constraints, fixed, points)
+        found = self._probabilities(list(parts.values()), seed)
+        return dict(zip(parts, found, strict=True))
 
     def _with_levels(self, partition: Partition, patches: Patches, **provenance: Any) -> Proposal:
         """A proposal with the levels below and above its parts, grown from some patches."""

@@ -95,25 +95,31 @@ def build_patch_tensors(
     """
     at = torch.as_tensor(features.centers, dtype=torch.float32, device=device)
     up = torch.as_tensor(np.asarray(features.normals, np.float32), device=device)
-    areas = torch.as_tensor(features.areas, dtype=torch.float32, device=device)
-    geodesic_distances = torch.as_tensor(
-        np.asarray(features.geodesic_distances, np.float32), device=device
+    tokens = _token_columns(at, up, features.scalars)
+    pairs = _pair_columns(features, at, up, tokens["thickness_mean"])
+    return PatchTensors(
+        torch.stack(order_columns(tokens, TOKEN_COLUMNS), dim=1),
+        torch.stack(order_columns(pairs, PAIR_COLUMNS), dim=2),
     )
+
+
+def _pair_columns(
+    features: PatchFeatures, at: Tensor, up: Tensor, thick: Tensor
+) -> dict[str, Tensor]:
+    """(A, A) columns of every two patches, from features, (A, 3) centres and normals, thickness."""
+    device = at.device
+    areas = torch.as_tensor(features.areas, dtype=torch.float32, device=device)
+    geodesic = torch.as_tensor(np.asarray(features.geodesic_distances, np.float32), device=device)
     levels = torch.as_tensor(np.asarray(features.levels, np.int64), device=device)
     materials = torch.as_tensor(np.asarray(features.materials, np.int64), device=device)
-    tokens = _token_columns(at, up, features.scalars)
     step = at[None] - at[:, None]
     gaps = step.norm(dim=2)
     toward = step / (gaps[..., None] + 1e-4)
     slope = torch.einsum("id,ijd->ij", up, toward)
     size = areas.clamp_min(1e-7).log()
-    thick = tokens["thickness_mean"]
-    pairs = {
-        "geodesic_distance": geodesic_distances / FAR,
-        **{
-            f"geodesic_nearness_{scale}": (-geodesic_distances / scale).exp()
-            for scale in _DISTANCE_SCALES
-        },
+    return {
+        "geodesic_distance": geodesic / FAR,
+        **{f"geodesic_nearness_{scale}": (-geodesic / scale).exp() for scale in _DISTANCE_SCALES},
         "distance": gaps,
         **{f"nearness_{scale}": (-gaps / scale).exp() for scale in _DISTANCE_SCALES},
         "normal_agreement": up @ up.T,
@@ -127,10 +133,6 @@ def build_patch_tensors(
             for name, row in zip(LEVEL_NAMES, levels, strict=True)
         },
     }
-    return PatchTensors(
-        torch.stack(order_columns(tokens, TOKEN_COLUMNS), dim=1),
-        torch.stack(order_columns(pairs, PAIR_COLUMNS), dim=2),
-    )
 
 
 def _token_columns(at: Tensor, up: Tensor, scalars: FloatArray) -> dict[str, Tensor]:

@@ -7,7 +7,7 @@ target, so every click holds afterwards. Parts without clicks do not change.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -19,7 +19,7 @@ from segvigen_model.surface.adjacency import Superfaces
 from segvigen_model.surface.arrays import TINY, label_components, sum_by
 from segvigen_model.surface.geometry import Surface
 from segvigen_model.surface.region_merging import SegmentTree
-from segvigen_model.types import BoolArray, Click, ClickKind, FloatArray, IntArray
+from segvigen_model.types import BoolArray, Click, ClickKind, FloatArray, IntArray, RefinementState
 
 NO_TARGET = -1
 
@@ -352,3 +352,31 @@ def build_refined_partition(
     weights = np.bincount(refined.labels, areas + 1e-30)  # parts without area must not divide by 0
     mean = float(np.average(confidence, weights=weights))
     return Partition(refined.labels, confidence, mean, (*edited.notes, *refined.notes))
+
+
+def advance_state(
+    before: RefinementState,
+    edited: EditedPartition,
+    constraints: Sequence[ClickConstraint],
+    background_part: int | None,
+    id_map: Mapping[int, int],
+) -> RefinementState:
+    """What is settled after a round.
+
+    Args:
+        before: what earlier rounds settled.
+        edited: after merges and splits.
+        constraints: clicks of this round.
+        background_part: final id, or None.
+        id_map: id before the round -> final id.
+    """
+    clicked = {int(constraint.face) for constraint in constraints}
+    return RefinementState(
+        anchor_faces=tuple(sorted(clicked.union(before.anchor_faces))),
+        background_part=background_part,
+        id_map=dict(sorted(id_map.items())),
+        pieces={
+            old: tuple(id_map[piece] for piece in pieces if piece in id_map)
+            for old, pieces in edited.pieces.items()
+        },
+    )

@@ -83,24 +83,14 @@ def compute_patch_features(
     count = int(of_face.max(initial=0)) + 1
     weight = np.maximum(surface.areas, TINY)
     total = sum_by(of_face, weight, count)
-
-    def mean(values: FloatArray) -> FloatArray:
-        sums = [sum_by(of_face, weight * column, count) for column in values.T]
-        result: FloatArray = np.stack(sums, axis=1) / total[:, None]
-        return result
-
     middle = 0.5 * (surface.triangles.min(axis=(0, 1)) + surface.triangles.max(axis=(0, 1)))
     places = (surface.centers - middle) / surface.extent
-    centers = mean(places)
-    normals = mean(surface.normals)
+    centers = _average_faces(places, of_face, weight, total)
+    normals = _average_faces(surface.normals, of_face, weight, total)
     flatness = np.linalg.norm(normals, axis=1)
     normals /= np.maximum(flatness, TINY)[:, None]
     largest = find_largest_faces(of_face, weight)
     areas = total / total.sum()
-    left, right = pairs.T
-    step = np.linalg.norm(centers[left] - centers[right], axis=1) + 1e-6
-    graph = coo_matrix((step * (1 + FOLD_PRICE * folds), (left, right)), (count, count)).tocsr()
-    geodesic_distances = np.minimum(dijkstra(graph, directed=False), FAR).astype(np.float32)
     own = levels[:, largest]
     middle_of_all = (areas[:, None] * centers).sum(axis=0)
     scalars = {
@@ -119,9 +109,30 @@ def compute_patch_features(
         areas=areas.astype(np.float32),
         levels=own.astype(np.int32),
         materials=surface.materials[largest].astype(np.int32),
-        geodesic_distances=geodesic_distances,
+        geodesic_distances=_compute_geodesic_distances(centers, pairs, folds),
         scalars=np.stack(order_columns(scalars, SCALAR_COLUMNS), axis=1).astype(np.float32),
     )
+
+
+def _average_faces(
+    values: FloatArray, of_face: IntArray, weight: FloatArray, total: FloatArray
+) -> FloatArray:
+    """(A, C) weighted mean of (F, C) values over the faces of each patch."""
+    sums = [sum_by(of_face, weight * column, len(total)) for column in values.T]
+    result: FloatArray = np.stack(sums, axis=1) / total[:, None]
+    return result
+
+
+def _compute_geodesic_distances(
+    centers: FloatArray, pairs: IntArray, folds: FloatArray
+) -> FloatArray:
+    """(A, A) float32 path lengths over touching patches, dearer across folds, up to FAR."""
+    left, right = pairs.T
+    step = np.linalg.norm(centers[left] - centers[right], axis=1) + 1e-6
+    size = (len(centers), len(centers))
+    graph = coo_matrix((step * (1 + FOLD_PRICE * folds), (left, right)), size).tocsr()
+    distances: FloatArray = np.minimum(dijkstra(graph, directed=False), FAR).astype(np.float32)
+    return distances
 
 
 def find_largest_faces(of_face: IntArray, weight: FloatArray) -> IntArray:

@@ -10,8 +10,8 @@ from __future__ import annotations
 import hashlib
 import io
 import logging
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -20,18 +20,15 @@ from segvigen_model.errors import SegvigenError
 from segvigen_model.partition.hierarchy import PartTree, build_part_tree
 from segvigen_model.surface.geometry import measure_surface
 from segvigen_model.types import IntArray, Proposal
-from tasks.catalogue import (
-    AnnotationRow,
-    AssetRow,
-    AssetState,
-    Catalogue,
-    ClickRow,
-    EditCommandRow,
-    LabelSetRow,
-    ProposalRow,
+from tasks.catalogue import AssetRow, AssetState, Catalogue, EditCommandRow, LabelSetRow
+from tasks.labelling.label_history import (
+    InterpretedAnnotation,
+    build_history,
+    collect_log,
+    select_accepting_commands,
 )
 from tasks.labelling.loading import get_current_proposal, load_asset_mesh, load_proposal
-from tasks.labelling.rounds import apply_exact_edits, is_command_usable
+from tasks.labelling.rounds import apply_exact_edits
 from tasks.storage import keys
 from tasks.storage.canonical import json_document
 from tasks.storage.store import Store
@@ -39,9 +36,7 @@ from tasks.workspace import Workspace
 
 log = logging.getLogger(__name__)
 
-LABEL_SCHEMA = "segvigen-labels/2"  # /1 had no levels and no categories; it is still read
 LABEL_ID_CHARS = 24
-GATE = "gate"  # decided_by of label sets that no person reviewed
 
 
 class BadLabels(SegvigenError):
@@ -73,29 +68,6 @@ class LabelSet:
     part_categories: tuple[str, ...]
     tree: PartTree
     proposal_parts: IntArray
-
-
-@dataclass(frozen=True, slots=True)
-class InterpretedAnnotation:
-    """An interpreted annotation that the catalogue does not have yet.
-
-    Attributes:
-        row: with verdict, note and problem.
-        clicks, commands: of this answer.
-    """
-
-    row: AnnotationRow
-    clicks: tuple[ClickRow, ...] = ()
-    commands: tuple[EditCommandRow, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class _ReviewLog:
-    """All reviews of one asset."""
-
-    annotations: list[AnnotationRow]
-    clicks: list[ClickRow]
-    commands: list[EditCommandRow] = field(default_factory=list)
 
 
 def accept_asset(
@@ -142,18 +114,11 @@ def write_label_set(
     store, catalogue = workspace.store, workspace.catalogue
     source = get_current_proposal(catalogue, asset)
     proposal = load_proposal(store, source)
-    log_rows = _collect_log(catalogue, asset.asset_id, interpreted)
-    commands = _select_accepting_commands(log_rows, asset.round, proposal.num_parts)
-    final: Proposal = proposal
-    part_of_proposal: IntArray = np.arange(proposal.num_parts)
-    if commands:
-        final = apply_exact_edits(
-            proposal, commands, measure_surface(load_asset_mesh(store, asset)).areas
-        )
-        id_map = final.refinement.id_map
-        part_of_proposal = np.array([id_map[part] for part in range(proposal.num_parts)])
+    log_rows = collect_log(catalogue, asset.asset_id, interpreted)
+    commands = select_accepting_commands(log_rows, asset.round, proposal.num_parts)
+    final, part_of_proposal = _apply_commands(store, asset, proposal, commands)
     arrays = _pack_arrays(asset, final, part_of_proposal)
-    history = _build_history(asset, source, final, log_rows, decided_by)
+    history = build_history(asset, source, final, log_rows, decided_by)
     digest = hashlib.sha256(arrays + json_document(history)).hexdigest()[:LABEL_ID_CHARS]
     blob = store.put(
         keys.make_label_set_key(asset.asset_id, digest), arrays, "application/octet-stream"
@@ -175,6 +140,18 @@ def write_label_set(
         seconds=history["seconds"],
         decided_by=decided_by,
     )
+
+
+def _apply_commands(
+    store: Store, asset: AssetRow, proposal: Proposal, commands: Sequence[EditCommandRow]
+) -> tuple[Proposal, IntArray]:
+    """The proposal after exact edits, and (P,) the part that each of its parts became."""
+    if not commands:
+        return proposal, np.arange(proposal.num_parts)
+    areas = measure_surface(load_asset_mesh(store, asset)).areas
+    final = apply_exact_edits(proposal, commands, areas)
+    id_map = final.refinement.id_map
+    return final, np.array([id_map[part] for part in range(proposal.num_parts)])
 
 
 def record_label_set(catalogue: Catalogue, row: LabelSetRow, worker: str | None = None) -> None:
@@ -226,15 +203,6 @@ def _read_tree(held: Mapping[str, Any]) -> PartTree:
     return tree
 
 
-def list_accepting_commands(
-    catalogue: Catalogue, asset: AssetRow, num_parts: int
-) -> list[EditCommandRow]:
-    """Merges, names and categories that came with the acceptance of the present round."""
-    return _select_accepting_commands(
-        _collect_log(catalogue, asset.asset_id, None), asset.round, num_parts
-    )
-
-
 def check_partition(face_labels: IntArray, num_faces: int, num_parts: int) -> None:
     """Raise BadLabels unless every face has exactly one id and the ids are 0..num_parts-1."""
     labels = np.asarray(face_labels)
@@ -247,49 +215,6 @@ def check_partition(face_labels: IntArray, num_faces: int, num_parts: int) -> No
     used = np.unique(labels)
     if len(used) != num_parts or used[-1] != num_parts - 1:
         raise BadLabels(f"{len(used)} ids up to {used[-1]} in use, {num_parts} parts announced")
-
-
-def _collect_log(
-    catalogue: Catalogue, asset_id: str, interpreted: InterpretedAnnotation | None
-) -> _ReviewLog:
-    """The log of an asset, as it will be once `interpreted` is stored."""
-    annotations = catalogue.reviews.list_annotations(asset_id)
-    clicks, commands = (
-        catalogue.reviews.list_clicks(asset_id),
-        catalogue.reviews.list_edit_commands(asset_id),
-    )
-    if interpreted is None:
-        return _ReviewLog(annotations, clicks, commands)
-    new = interpreted.row
-    is_new = [each.unique_id == new.unique_id and not each.is_late for each in annotations]
-    annotations = [
-        new if replaced else each for replaced, each in zip(is_new, annotations, strict=True)
-    ]
-    place = {_version(each): number for number, each in enumerate(annotations)}
-    clicks = [each for each in clicks if each.unique_id != new.unique_id] + list(interpreted.clicks)
-    commands = [each for each in commands if each.unique_id != new.unique_id] + list(
-        interpreted.commands
-    )
-    return _ReviewLog(
-        annotations,
-        sorted(clicks, key=lambda each: (place[_version(each)], each.number)),
-        sorted(commands, key=lambda each: (place[_version(each)], each.number)),
-    )
-
-
-def _select_accepting_commands(
-    log_rows: _ReviewLog, round_: int, num_parts: int
-) -> list[EditCommandRow]:
-    """Usable commands of the annotations that accept a round, without splits."""
-    accepting = {_version(each) for each in log_rows.annotations if each.verdict == "accept"}
-    return [
-        command
-        for command in log_rows.commands
-        if _version(command) in accepting
-        and command.round == round_
-        and command.kind != "split"
-        and is_command_usable(command, num_parts)
-    ]
 
 
 def _pack_arrays(asset: AssetRow, proposal: Proposal, part_of_proposal: IntArray) -> bytes:
@@ -311,92 +236,3 @@ def _pack_arrays(asset: AssetRow, proposal: Proposal, part_of_proposal: IntArray
         proposal_parts=part_of_proposal.astype(np.int32),
     )
     return buffer.getvalue()
-
-
-def _build_history(
-    asset: AssetRow,
-    source: ProposalRow,
-    proposal: Proposal,
-    log_rows: _ReviewLog,
-    decided_by: str,
-) -> dict[str, Any]:
-    return {
-        "schema": LABEL_SCHEMA,
-        "asset_id": asset.asset_id,
-        "asset_name": asset.name,
-        "licence": asset.licence,
-        "num_faces": asset.num_faces,
-        "num_parts": proposal.num_parts,
-        "proposal": {"key": source.key, "sha256": source.sha256, "round": source.round},
-        "proposal_provenance": dict(proposal.provenance),
-        "confidence": source.confidence,
-        "checkpoint": source.checkpoint,
-        "decided_by": decided_by,
-        "num_rounds": 0 if decided_by == GATE else asset.round + 1,
-        "seconds": sum(annotation.lead_time_s for annotation in log_rows.annotations),
-        "reviews": [_describe_review(annotation) for annotation in log_rows.annotations],
-        "clicks": [_describe_click(click, log_rows.annotations) for click in log_rows.clicks],
-        "verbs": [  # this key stays: ids of label sets are hashed from it
-            _describe_command(command, log_rows.annotations) for command in log_rows.commands
-        ],
-    }
-
-
-def _describe_review(annotation: AnnotationRow) -> dict[str, Any]:
-    return {
-        "round": annotation.round,
-        "reviewer": annotation.reviewer,
-        "verdict": annotation.verdict,
-        "note": annotation.note,
-        "seconds": annotation.lead_time_s,
-        "updated_at": annotation.updated_at,
-        "label_studio": _describe_place(annotation),
-        **({"is_late": True} if annotation.is_late else {}),
-    }
-
-
-def _version(row: AnnotationRow | ClickRow | EditCommandRow) -> tuple[str, str]:
-    """The version of an annotation that a row is, or belongs to."""
-    return row.unique_id, row.updated_at
-
-
-def _describe_click(click: ClickRow, annotations: list[AnnotationRow]) -> dict[str, Any]:
-    annotation = next(a for a in annotations if _version(a) == _version(click))
-    return {
-        "round": click.round,
-        "reviewer": annotation.reviewer,
-        "at": annotation.updated_at,
-        "source": click.source,
-        "view": click.view,
-        "pixel": [click.pixel_x, click.pixel_y],
-        "label": click.label,
-        "kind": click.kind,
-        "part": click.part,
-        "group": click.group,
-        "is_positive": click.is_positive,
-        "face": click.face,
-        "xyz": [click.x, click.y, click.z],
-        "label_studio": {**_describe_place(annotation), "result_id": click.result_id},
-    }
-
-
-def _describe_command(command: EditCommandRow, annotations: list[AnnotationRow]) -> dict[str, Any]:
-    annotation = next(a for a in annotations if _version(a) == _version(command))
-    return {
-        "round": command.round,
-        "reviewer": annotation.reviewer,
-        "at": annotation.updated_at,
-        "kind": command.kind,
-        "parts": list(command.parts),
-        "text": command.text,
-        "count": command.count,
-        "label_studio": {**_describe_place(annotation), "result_id": command.result_id},
-    }
-
-
-def _describe_place(annotation: AnnotationRow) -> dict[str, Any]:
-    return {
-        "annotation_id": annotation.annotation_id,
-        "task_id": annotation.task_id,
-        "unique_id": annotation.unique_id,
-    }

@@ -1,6 +1,6 @@
 """How the proposal of a round came about, as its catalogue row records it.
 
-The one place that reads a row's provenance. Rows of older runs have the same keys.
+The one place that reads a row's provenance. Rows that version 0.1.0 wrote are read as well.
 """
 
 from __future__ import annotations

@@ -39,7 +39,8 @@ from tasks.catalogue import (
     LabelSetRow,
 )
 from tasks.errors import is_transient_error
-from tasks.labelling.label_sets import GATE, accept_asset, list_accepting_commands, load_label_set
+from tasks.labelling.label_history import GATE, list_accepting_commands
+from tasks.labelling.label_sets import accept_asset, load_label_set
 from tasks.labelling.lineage import THIRD_REVIEW, ThirdReview
 from tasks.labelling.loading import get_current_proposal, load_asset_mesh, load_proposal
 from tasks.labelling.proposals import hash_recipe, load_or_make_proposal

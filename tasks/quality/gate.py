@@ -17,7 +17,8 @@ import numpy as np
 from segvigen_model.surface.geometry import measure_surface
 from segvigen_model.types import FloatArray, Proposal
 from tasks.catalogue import AssetRow, AssetState, Catalogue, FindingKind, GateRow
-from tasks.labelling.label_sets import GATE, accept_asset
+from tasks.labelling.label_history import GATE
+from tasks.labelling.label_sets import accept_asset
 from tasks.labelling.loading import get_current_proposal, load_asset_mesh, load_proposal
 from tasks.quality.copies import plan_copies
 from tasks.settings import GateSettings

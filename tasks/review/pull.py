@@ -23,7 +23,8 @@ from segvigen_model.types import FloatArray
 from tasks.catalogue import AnnotationRow, AssetRow, AssetState, Catalogue, ClickRow, EditCommandRow
 from tasks.errors import is_transient_error
 from tasks.labelling.edit_commands import EditCommand, EditCommandKind
-from tasks.labelling.label_sets import InterpretedAnnotation, record_label_set, write_label_set
+from tasks.labelling.label_history import InterpretedAnnotation
+from tasks.labelling.label_sets import record_label_set, write_label_set
 from tasks.labelling.loading import load_asset_mesh
 from tasks.labelling.taxonomy import Taxonomy, configured_taxonomy
 from tasks.quality.third_review import is_last_round

@@ -17,7 +17,7 @@ import numpy as np
 from segvigen_model.mesh.io import mesh_to_glb
 from tasks.catalogue import Catalogue, ShardVersionRow
 from tasks.errors import StageError, is_transient_error
-from tasks.labelling.label_sets import GATE
+from tasks.labelling.label_history import GATE
 from tasks.labelling.loading import load_asset_mesh
 from tasks.shards.reader import ShardReader
 from tasks.shards.samples import TrainingSample

@@ -20,7 +20,7 @@ from segvigen_model.surface.geometry import measure_surface
 from segvigen_model.types import Click, ClickKind, Proposal
 from tasks.catalogue import AssetRow, AssetState, Catalogue, ClickRow, ProposalRow
 from tasks.errors import StageError
-from tasks.labelling.label_sets import list_accepting_commands
+from tasks.labelling.label_history import list_accepting_commands
 from tasks.labelling.lineage import PARENT, lineage_of
 from tasks.labelling.loading import get_current_proposal, load_asset_mesh, load_proposal
 from tasks.labelling.proposals import hash_recipe, load_or_make_proposal
@@ -65,16 +65,10 @@ def refine_asset(workspace: Workspace, asset_id: str, segmenter: Segmenter) -> S
         if instructions.needs_model:
             session = open_session(workspace, asset, mesh, segmenter)
         made = make_next_proposal(shown, instructions, mesh, session=session, seed=seed)
-        return replace(
-            made,
-            checkpoint=made.checkpoint or source.checkpoint,
-            provenance={
-                **_provenance(source, instructions, num_given),
-                "num_draws": made.num_draws,
-                **made.provenance,
-                "seed": seed,
-            },
-        )
+        record = {**_provenance(source, instructions, num_given), "num_draws": made.num_draws}
+        record = {**record, **made.provenance, "seed": seed}
+        checkpoint = made.checkpoint or source.checkpoint
+        return replace(made, checkpoint=checkpoint, provenance=record)
 
     round_ = asset.round + 1
     maker = segmenter.identity if instructions.needs_model else _without_model(source)
@@ -86,16 +80,10 @@ def refine_asset(workspace: Workspace, asset_id: str, segmenter: Segmenter) -> S
     if not result.is_done:
         return result
     seconds = time.perf_counter() - begin
+    counts = (len(instructions.clicks), len(instructions.commands), row.num_parts)
     log.info(
         "stage=refine asset=%s round=%d clicks=%d commands=%d parts=%d seconds=%.2f",
-        *(
-            asset_id[:12],
-            round_,
-            len(instructions.clicks),
-            len(instructions.commands),
-            row.num_parts,
-            seconds,
-        ),
+        *(asset_id[:12], round_, *counts, seconds),
     )
     return replace(result, seconds=seconds)
 

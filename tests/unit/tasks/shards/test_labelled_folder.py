@@ -12,7 +12,8 @@ import pytest
 from segvigen_model.datasets.labelled_folder import choose_rows
 from segvigen_model.datasets.voxel_samples import load_labelled
 from tasks.errors import StageError
-from tasks.labelling.label_sets import GATE, accept_asset, load_label_set
+from tasks.labelling.label_history import GATE
+from tasks.labelling.label_sets import accept_asset, load_label_set
 from tasks.labelling.loading import load_asset_mesh
 from tasks.settings import ShardSettings
 from tasks.shards.build import build_shards
