@@ -33,7 +33,7 @@ class PipelineEnvironment:
     folder: Path
     variables: dict[str, str]
 
-    def open_context(self, tag: str = "test") -> Workspace:
+    def open(self, tag: str = "test") -> Workspace:
         """A workspace as a flow opens it."""
         return open_workspace(tag=tag)
 

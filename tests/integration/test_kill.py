@@ -27,7 +27,7 @@ def _keys(pipeline, folder: str) -> list[str]:
 def test_every_stage_survives_its_death(
     pipeline, run_killed, run_whole, to_review, record_annotation
 ):
-    workspace = pipeline.open_context()
+    workspace = pipeline.open()
 
     run_killed("ingest", "tasks.storage.store:Store.put", 2, "after")
     assert len(workspace.catalogue.raw.list_all()) < 3
@@ -72,7 +72,7 @@ def test_every_stage_survives_its_death(
 
 @pytest.mark.slow
 def test_running_again_changes_nothing(pipeline, run_whole):
-    workspace = pipeline.open_context()
+    workspace = pipeline.open()
     files = {path: path.stat().st_mtime_ns for path in pipeline.folder.joinpath("store").rglob("*")}
     events = len(workspace.catalogue.list_events())
     for flow in ("ingest", "encode", "propose", "refine", "build_shards"):

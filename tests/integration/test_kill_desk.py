@@ -16,8 +16,8 @@ INTERPRET = "tasks.catalogue.reviews:ReviewLedger.interpret"
 
 
 @pytest.fixture(scope="module")
-def workspace(desk_world):
-    return desk_world.open_context()
+def workspace(review_pipeline):
+    return review_pipeline.open()
 
 
 def _by_name(workspace) -> dict:

@@ -13,10 +13,10 @@ ADD_FINDING = "tasks.catalogue.quality:QualityLedger.add_finding"
 
 
 @pytest.fixture
-def workspace(desk_world, monkeypatch):
+def workspace(review_pipeline, monkeypatch):
     monkeypatch.setenv("SEGVIGEN_QUALITY_DOUBLE_SHARE", "1")
     monkeypatch.setenv("SEGVIGEN_QUALITY_GOLD_SHARE", "1")
-    return desk_world.open_context()
+    return review_pipeline.open()
 
 
 def _tasks(workspace) -> list:
