@@ -19,7 +19,12 @@ from pathlib import Path
 PACKAGES = ("segvigen_model", "tasks", "flows", "deployments", "infra")
 LIBRARY = "segvigen_model"
 MAX_PARAMETERS = 5
-CONFIGURED_ROOMS = ("surface", "interactive", "partition", "segmenter.py", "session.py")
+CONFIGURED_ROOMS = ("surface", "interactive", "partition", "segmenter", "session")
+FLAT_ROOMS = (  # the same files where a checkout has no packages yet
+    *("geometry", "patches", "atoms", "agglomeration", "graph_cut", "rays", "segments", "transfer"),
+    *("patch_network", "reading", "looks", "evidence", "mask_proposals", "mask_measures"),
+    *("mask_choice", "survey", "votes", "hierarchy", "edits", "refinement", "guide"),
+)
 # Words of the project's former dialect that no identifier may carry (docs/glossary.md).
 FORMER_WORDS = re.compile(
     r"(?:^|_)(?:told|said|heard|looks|survey|votes|bonds|terrain|hollows|odds|atoms|ways|skin|"
@@ -119,9 +124,7 @@ def count_constants(modules: list[Module]) -> int:
     """Numbers, tuples and tables of numbers at module level of the segmenter's rooms."""
     count = 0
     for module in modules:
-        if not any(
-            f"{LIBRARY}/{room}".removesuffix(".py") == module.room for room in CONFIGURED_ROOMS
-        ):
+        if module.room.removeprefix(f"{LIBRARY}/") not in (*CONFIGURED_ROOMS, *FLAT_ROOMS):
             continue
         for node in module.tree.body:
             value = node.value if isinstance(node, (ast.Assign, ast.AnnAssign)) else None
