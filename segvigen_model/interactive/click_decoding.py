@@ -74,9 +74,9 @@ def predict_clicks(
     See `predict_part_probability`. The flow's mask covers the whole object.
     """
     clicked = [_find_clicked_patches(crop, faces, is_positive) for crop in crops]
-    at_once = config.limits.max_batch_questions
+    batch_size = config.limits.max_batch_questions
     logits = [
-        predict_part_logits(crop.embedding, [own], at_once)[0]
+        predict_part_logits(crop.embedding, [own], batch_size)[0]
         for crop, own in zip(crops, clicked, strict=True)
     ]
     if mask is not None:
@@ -87,14 +87,14 @@ def predict_clicks(
 
 
 def predict_clicks_separately(
-    crops: Sequence[Crop], faces: IntArray, at_once: int
+    crops: Sequence[Crop], faces: IntArray, batch_size: int
 ) -> list[list[ClickPrediction]]:
     """Predict from positive clicks, each one alone.
 
     Args:
         crops: at the object, the whole first; each shows every face.
         faces: (K,) int clicked faces.
-        at_once: questions that the network answers in one batch.
+        batch_size: questions that the network answers in one batch.
 
     Returns:
         Per click the predictions of all crops.
@@ -104,7 +104,7 @@ def predict_clicks_separately(
         for row in range(len(faces))
     ]
     logits = [
-        predict_part_logits(crop.embedding, [each[number] for each in clicked], at_once)
+        predict_part_logits(crop.embedding, [each[number] for each in clicked], batch_size)
         for number, crop in enumerate(crops)
     ]
     return [
@@ -175,22 +175,22 @@ def _apply_chosen_mask(
 
 @torch.no_grad()
 def predict_part_logits(
-    embedding: PatchEmbedding, clicks: Sequence[tuple[IntArray, IntArray]], at_once: int
+    embedding: PatchEmbedding, clicks: Sequence[tuple[IntArray, IntArray]], batch_size: int
 ) -> FloatArray:
     """Predict several parts of one object.
 
     Args:
         embedding: of the object.
         clicks: per part the positive and negative patches; a part may have no positive ones.
-        at_once: parts that the network answers in one batch.
+        batch_size: parts that the network answers in one batch.
 
     Returns:
         (P, A) float64 logits; very low where a part has no positive patch.
     """
     logits = np.full((len(clicks), len(embedding.affinity_logits)), NO_CLICK_LOGIT)
     rows_with_clicks = [row for row, (positive, _) in enumerate(clicks) if len(positive)]
-    for start in range(0, len(rows_with_clicks), at_once):
-        rows = rows_with_clicks[start : start + at_once]
+    for start in range(0, len(rows_with_clicks), batch_size):
+        rows = rows_with_clicks[start : start + batch_size]
         click_sets = [
             (_to_unique_tensor(clicks[row][0]), _to_unique_tensor(clicks[row][1])) for row in rows
         ]

@@ -109,8 +109,8 @@ def draw_masks(
     config = model.config.segmenter
     shift = 0.5 - config.clicks.mask_threshold if model.sampler is None else 0.0
     masks = np.zeros((len(click_sets), len(encoding.coords)), np.float32)
-    tokens_each, at_once = 2 * len(encoding.latent_coords), config.limits.max_batch_tokens
-    for part in _split_batches(len(owned), tokens_each, at_once):
+    tokens_each, batch_size = 2 * len(encoding.latent_coords), config.limits.max_batch_tokens
+    for part in _split_batches(len(owned), tokens_each, batch_size):
         owners = [index for index, _ in owned[part]]
         tokens = [make_click_tokens(group.cells, group.is_positive) for _, group in owned[part]]
         request = _Request(Task.INTERACTIVE, stack_clicks(tokens), cond, model.sampler)
@@ -148,8 +148,8 @@ def draw_colorings(
     request = _Request(task, None, _encode_condition(model, encoding, view), options)
     seeds = [seed * NOISE_SEED_STEP + draw for draw in range(num_draws)]
     decoded = []
-    at_once = model.config.segmenter.limits.max_batch_tokens
-    for part in _split_batches(num_draws, 2 * len(encoding.latent_coords), at_once):
+    batch_size = model.config.segmenter.limits.max_batch_tokens
+    for part in _split_batches(num_draws, 2 * len(encoding.latent_coords), batch_size):
         latents = _sample_latents(model, encoding, request, seeds[part])
         decoded.append(_decode(model, encoding, latents, len(seeds[part])))
     return np.concatenate(decoded)

@@ -67,7 +67,7 @@ class AutoPrompts:
 
     def _prompt_tiles(self) -> Patches:
         surface, whole, config = self._surface, self._whole, self._config
-        prompts, at_once = config.auto_prompts, config.limits.max_batch_questions
+        prompts, batch_size = config.auto_prompts, config.limits.max_batch_questions
         is_finer = _is_finer(surface, whole, config)
         superfaces = self._build_fine_superfaces() if is_finer else whole.superfaces
         patch_map = _PatchMap(surface, superfaces)
@@ -89,13 +89,13 @@ class AutoPrompts:
                 count[np.ix_(rows, rows)] += 1
                 memberships += [
                     patch_map.compute_shares(mask)
-                    for mask in predict_click_masks((whole, crop), tile_clicks, at_once)
+                    for mask in predict_click_masks((whole, crop), tile_clicks, batch_size)
                 ]
             affinity_logits: FloatArray = total / count
         else:
             memberships += [
                 patch_map.compute_shares(mask)
-                for mask in predict_click_masks((whole,), clicked, at_once)
+                for mask in predict_click_masks((whole,), clicked, batch_size)
             ]
             affinity_logits = whole.embedding.affinity_logits
         logits = combine_mask_consensus(

@@ -20,7 +20,7 @@ from segvigen_model.types import BoolArray, FloatArray, IntArray
 
 
 def predict_click_masks(
-    crops: Sequence[Crop], faces: IntArray, at_once: int
+    crops: Sequence[Crop], faces: IntArray, batch_size: int
 ) -> Iterator[BoolArray]:
     """Masks of a click on each face: by the whole, and by the crop with the highest predicted IoU.
 
@@ -29,12 +29,12 @@ def predict_click_masks(
     Args:
         crops: at the object, the whole first; each shows every face.
         faces: (K,) int, to click.
-        at_once: clicks that the network answers in one batch.
+        batch_size: clicks that the network answers in one batch.
 
     Yields:
         (F,) bool, both masks of the first click, then of the next.
     """
-    for predictions in predict_clicks_separately(crops, faces, at_once):
+    for predictions in predict_clicks_separately(crops, faces, batch_size):
         best = select_best_masks(predictions)
         for number in (0, find_highest_predicted_iou(best)):
             mask = np.zeros(len(crops[0].faces), bool)

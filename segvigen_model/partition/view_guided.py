@@ -200,8 +200,8 @@ def partition_by_view(
         [superfaces.average_faces(axis, surface.areas) for axis in surface.centers.T], axis=1
     )
     clicks = derive_clicks(counts, centers / surface.extent, config.guided)
-    at_once = config.limits.max_batch_questions
-    click_logits = predict_part_logits(whole.embedding, clicks, at_once).T
+    batch_size = config.limits.max_batch_questions
+    click_logits = predict_part_logits(whole.embedding, clicks, batch_size).T
     flow_shares = count_labels(flow_labels[None], superfaces, surface.areas)
     chances = _fuse_evidence(counts, click_logits, flow_shares, config)
     own = find_unclaimed_parts(counts, click_logits, superfaces, whole.embedding, config)
