@@ -42,7 +42,7 @@ STATUS: Mapping[type[Exception], int] = {
 def add_backend(app: FastAPI, settings: Settings, engine: Engine, metrics: Metrics) -> None:
     """Add the two routes."""
     # More than are used, because unusable ones do not count.
-    book = ClickHistory(max_clicks=settings.review.max_clicks + MAX_CLICKS_SENT)
+    history = ClickHistory(max_clicks=settings.review.max_clicks + MAX_CLICKS_SENT)
 
     @app.post("/setup")
     async def setup(request: Request) -> dict[str, str]:
@@ -62,17 +62,10 @@ def add_backend(app: FastAPI, settings: Settings, engine: Engine, metrics: Metri
             return JSONResponse({"results": [], "model_version": MODEL_VERSION})
         if task is None:
             raise BadRequest(400, "no task in the request; send exactly one")
-        sent = _get_sent_clicks(context)
-        drafts = read_drafts(task)
-        key = _get_key(task)
-        clicks = tuple(book.update_clicks(key, sent, drafts))
-        ids = frozenset(row["id"] for row in sent)
-        job = Job(key, clicks, ids, select_command_lines(sent, drafts), _get_shown_proposal(task))
-        response = (
-            await _get_response(engine, job, settings.live.timeout_s)
-            if sent
-            else _make_empty_response()
-        )
+        job = _make_job(history, task, _get_sent_clicks(context))
+        response = _make_empty_response()
+        if job.sent:
+            response = await _get_response(engine, job, settings.live.timeout_s)
         return JSONResponse({"results": [{**response, "model_version": MODEL_VERSION}]})
 
     @app.exception_handler(SegvigenError)
@@ -81,6 +74,16 @@ def add_backend(app: FastAPI, settings: Settings, engine: Engine, metrics: Metri
         if request.url.path == "/predict":
             metrics.refusals.labels(reason).inc()
         return JSONResponse({"error": str(err)[:500]}, status_code=status, headers=headers)
+
+
+def _make_job(
+    history: ClickHistory, task: Mapping[str, Any], sent: tuple[Mapping[str, Any], ...]
+) -> Job:
+    """The request with everything that counts besides: earlier clicks, command lines."""
+    drafts, key = read_drafts(task), _get_key(task)
+    clicks = tuple(history.update_clicks(key, sent, drafts))
+    ids = frozenset(row["id"] for row in sent)
+    return Job(key, clicks, ids, select_command_lines(sent, drafts), _get_shown_proposal(task))
 
 
 async def _get_response(engine: Engine, job: Job, timeout_s: float) -> PredictionResponse:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -98,46 +98,68 @@ def parse_annotation(
         max_clicks: more are cut and told.
         taxonomy: categories that parts may have, or None.
     """
-    verdict, note = None, ""
-    lines: list[tuple[str, str]] = []
-    clicks: list[PointedClick] = []
-    problems: list[str] = []
-    results = annotation.get("result")
-    for number, result in enumerate(results if isinstance(results, list) else []):
-        value = result.get("value") if isinstance(result, Mapping) else None
-        if not isinstance(value, Mapping):
-            problems.append(f"result {number} is not an object")
-        elif result.get("from_name") == VERDICT:
-            verdict = _get_first(value.get("choices"))
-        elif result.get("from_name") == NOTE:
-            note = _get_first(value.get("text")) or ""
-        elif result.get("from_name") == COMMANDS:
-            found_id = str(result.get("id", ""))[:64]
-            lines += [(line, found_id) for line in _get_texts(value.get("text"))]
-        elif result.get("from_name") == CLICK:
-            found = _parse_click(number, result, value, buffers, triangles)
-            if isinstance(found, str):
-                problems.append(f"click {number} dropped: {found}")
-            else:
-                clicks.append(found)
+    fields = _sort_results(annotation.get("result"))
+    clicks, problems = [], list(fields.problems)
+    for number, result in fields.clicks:
+        found = _parse_click(number, result, buffers, triangles)
+        if isinstance(found, str):
+            problems.append(f"click {number} dropped: {found}")
+        else:
+            clicks.append(found)
     commands, unclear = parse_commands(
-        [line for line, _ in lines],
+        [line for line, _ in fields.lines],
         int(buffers.meta["num_parts"]),
         taxonomy,
-        [result_id for _, result_id in lines],
+        [result_id for _, result_id in fields.lines],
     )
     problems += unclear
     if len(clicks) > max_clicks:
         problems.append(f"{len(clicks) - max_clicks} of {len(clicks)} clicks cut")
+    verdict = fields.verdict
     if verdict not in VERDICTS:
         problems += [f"unknown verdict {verdict[:20]!r}"] if verdict else []
         verdict = None
     if annotation.get("was_cancelled"):
         verdict = SKIP
     kept = tuple(clicks[:max_clicks])
-    return ParsedAnnotation(
-        verdict, note[:MAX_NOTE_CHARS], kept, tuple(problems[:MAX_PROBLEMS]), commands
-    )
+    note = fields.note[:MAX_NOTE_CHARS]
+    return ParsedAnnotation(verdict, note, kept, tuple(problems[:MAX_PROBLEMS]), commands)
+
+
+@dataclass(slots=True)
+class _Fields:
+    """An annotation's results by what they are.
+
+    Attributes:
+        verdict, note: as chosen and written.
+        lines: command lines, each with the id of its result.
+        clicks: raw keypoints, each with its place among all results.
+        problems: of results that are no objects.
+    """
+
+    verdict: str | None = None
+    note: str = ""
+    lines: list[tuple[str, str]] = field(default_factory=list)
+    clicks: list[tuple[int, Mapping[str, Any]]] = field(default_factory=list)
+    problems: list[str] = field(default_factory=list)
+
+
+def _sort_results(results: Any) -> _Fields:
+    fields = _Fields()
+    for number, result in enumerate(results if isinstance(results, list) else []):
+        value = result.get("value") if isinstance(result, Mapping) else None
+        if not isinstance(value, Mapping):
+            fields.problems.append(f"result {number} is not an object")
+        elif result.get("from_name") == VERDICT:
+            fields.verdict = _get_first(value.get("choices"))
+        elif result.get("from_name") == NOTE:
+            fields.note = _get_first(value.get("text")) or ""
+        elif result.get("from_name") == COMMANDS:
+            found_id = str(result.get("id", ""))[:64]
+            fields.lines += [(line, found_id) for line in _get_texts(value.get("text"))]
+        elif result.get("from_name") == CLICK:
+            fields.clicks.append((number, result))
+    return fields
 
 
 def _get_texts(values: Any) -> list[str]:
@@ -153,13 +175,10 @@ def _get_first(values: Any) -> str | None:
 
 
 def _parse_click(
-    number: int,
-    result: Mapping[str, Any],
-    value: Mapping[str, Any],
-    buffers: Buffers,
-    triangles: Triangles,
+    number: int, result: Mapping[str, Any], buffers: Buffers, triangles: Triangles
 ) -> PointedClick | str:
     """A click, or the reason why it is none."""
+    value = result["value"]
     label = _get_first(value.get("keypointlabels")) or ""
     meaning = parse_label(label, int(buffers.meta["num_parts"]))
     if meaning is None:
