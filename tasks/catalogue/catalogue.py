@@ -122,6 +122,7 @@ class Catalogue:
 
     # --- moves
 
+    # More than five parameters: keywords, each a fact that a move may store.
     def move(
         self,
         asset_id: str,
@@ -206,6 +207,7 @@ class Catalogue:
 
     # --- leases
 
+    # More than five parameters: the terms of a lease are settings of the caller.
     def claim(
         self,
         states: Collection[AssetState | str],

@@ -61,6 +61,7 @@ class ReviewLedger:
             self._db.add_event("annotation", row.asset_id, event_detail)
         return True
 
+    # More than five parameters: keywords, what one annotation can hold.
     def interpret(
         self,
         unique_id: str,
