@@ -3,8 +3,9 @@
     python -m segvigen_model.datasets.scenes --scenes FOLDER --out PACK --source OWNER/NAME \
         --licence CC0-1.0 --category furniture
 
-Adds to the folder that is there; a file that was taken before, or that looks like an object of
-another folder (`--unlike`), is left out. Every file left out is listed with its reason.
+Adds to the folder that is there; a file that was taken before, that shows a held-out theme, or that
+looks like an object of another folder (`--unlike`), is left out. Every file left out is listed with
+its reason.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from typing import Any
 import numpy as np
 from scipy.spatial import cKDTree
 
+from segvigen_model.datasets.themes import find_held_out_theme
 from segvigen_model.errors import SegvigenError
 from segvigen_model.mesh.files import load_mesh
 from segvigen_model.mesh.io import mesh_from_bytes, mesh_to_glb
@@ -187,6 +189,9 @@ def import_scenes(
             continue
         try:
             mesh = load_mesh(path)
+            theme = find_held_out_theme([place, *mesh.geometry_names])
+            if theme is not None:
+                raise NotAnObject(f"held-out theme {theme}")
             mark = compute_fingerprint(mesh)
             if mark in seen:
                 raise NotAnObject("the same shape is there already")

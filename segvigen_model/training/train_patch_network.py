@@ -128,12 +128,15 @@ def compute_affinity_loss(logits: Tensor, example: PatchExample) -> Tensor:
 
 
 def compute_example_loss(
-    network: PatchNetwork, example: PatchExample, rng: np.random.Generator
+    network: PatchNetwork,
+    example: PatchExample,
+    rng: np.random.Generator,
+    num_questions: int = NUM_QUESTIONS,
 ) -> Tensor:
     """Loss of one object with several questions."""
     device = network.mean.device
     moved = rotate_example(thin_example(example, rng), rng)
-    questions = [draw_question(moved, rng) for _ in range(NUM_QUESTIONS)]
+    questions = [draw_question(moved, rng) for _ in range(num_questions)]
     features = build_patch_tensors(moved.features, device)
     with torch.autocast(device.type, dtype=torch.bfloat16):
         encoded = network.encode(features)
@@ -148,10 +151,13 @@ def compute_example_loss(
 
 
 def compute_example_gradient(
-    network: PatchNetwork, example: PatchExample, seed: Sequence[int]
+    network: PatchNetwork,
+    example: PatchExample,
+    seed: Sequence[int],
+    num_questions: int = NUM_QUESTIONS,
 ) -> tuple[float, list[Tensor | None]]:
     """Loss of one object and its gradient by parameter."""
-    loss = compute_example_loss(network, example, np.random.default_rng(seed))
+    loss = compute_example_loss(network, example, np.random.default_rng(seed), num_questions)
     gradient = torch.autograd.grad(loss, list(network.parameters()), allow_unused=True)
     return loss.item(), list(gradient)
 
@@ -261,12 +267,17 @@ def _take_step(
     losses, gradients = zip(
         *pool.map(partial(compute_example_gradient, network), rows, seeds), strict=True
     )
-    for values, *columns in zip(network.parameters(), *gradients, strict=True):
-        there = [column for column in columns if column is not None]
-        values.grad = torch.stack(there).sum(dim=0) / options.batch if there else None
-    torch.nn.utils.clip_grad_norm_(network.parameters(), GRADIENT_LIMIT)
+    set_gradients(network, gradients)
     optimizer.step()
     return float(np.mean(losses))
+
+
+def set_gradients(network: PatchNetwork, gradients: Sequence[Sequence[Tensor | None]]) -> None:
+    """Set every parameter's gradient to the mean over a batch, clipped."""
+    for values, *columns in zip(network.parameters(), *gradients, strict=True):
+        there = [column for column in columns if column is not None]
+        values.grad = torch.stack(there).sum(dim=0) / len(gradients) if there else None
+    torch.nn.utils.clip_grad_norm_(network.parameters(), GRADIENT_LIMIT)
 
 
 def _compute_progress(step: int, start: float, options: FitOptions) -> float:

@@ -68,7 +68,7 @@ def read_gltf(
         source = open_glb(data)
     else:
         source = GltfSource(parse_header(data), None, side_files, is_binary=False)
-    _check_extensions(source)
+    check_extensions(source)
     entries = _list_drawn_primitives(source, limits)
     _check_announced(source, entries, limits)
     used = [_get_material_index(entry.primitive) for entry in entries]
@@ -80,7 +80,8 @@ def read_gltf(
     return [place_piece(pieces[entry.key], entry.matrix) for entry in entries]
 
 
-def _check_extensions(source: GltfSource) -> None:
+def check_extensions(source: GltfSource) -> None:
+    """Refuse a file that needs an extension which is not read."""
     required = source.header.get("extensionsRequired", [])
     names = [str(name) for name in required] if isinstance(required, list) else []
     unknown = [n for n in names if n not in KNOWN_EXTENSIONS and "KHR_materials" not in n]
@@ -94,7 +95,7 @@ def _check_extensions(source: GltfSource) -> None:
 
 def _list_drawn_primitives(source: GltfSource, limits: MeshLimits) -> list[DrawnPrimitive]:
     entries: list[DrawnPrimitive] = []
-    stack: list[tuple[Any, FloatArray]] = [(root, np.eye(4)) for root in _find_roots(source)]
+    stack: list[tuple[Any, FloatArray]] = [(root, np.eye(4)) for root in find_roots(source)]
     seen: set[int] = set()
     while stack:
         index, parent = stack.pop()
@@ -102,7 +103,7 @@ def _list_drawn_primitives(source: GltfSource, limits: MeshLimits) -> list[Drawn
         if index in seen:
             raise make_unreadable_error(f"glTF node {index} has two parents or contains itself")
         seen.add(index)
-        matrix = parent @ _compute_local_matrix(node)
+        matrix = parent @ compute_local_matrix(node)
         children = node.get("children", [])
         if not isinstance(children, list):
             raise make_unreadable_error(f"glTF node {index} has no list of children")
@@ -117,7 +118,8 @@ def _list_drawn_primitives(source: GltfSource, limits: MeshLimits) -> list[Drawn
     return entries
 
 
-def _find_roots(source: GltfSource) -> list[Any]:
+def find_roots(source: GltfSource) -> list[Any]:
+    """Nodes at the top of the default scene."""
     header = source.header
     nodes = header.get("nodes", [])
     if not isinstance(nodes, list):
@@ -137,7 +139,8 @@ def _is_int(value: Any) -> bool:
     return isinstance(value, int) and not isinstance(value, bool)
 
 
-def _compute_local_matrix(node: Mapping[str, Any]) -> FloatArray:
+def compute_local_matrix(node: Mapping[str, Any]) -> FloatArray:
+    """(4, 4) transform of a node relative to its parent."""
     matrix: FloatArray
     try:
         if "matrix" in node:
@@ -218,7 +221,7 @@ def _read_primitive(
     normals = _read_attribute(source, attributes, "NORMAL", (3,), count)
     return Piece(
         vertices=vertices.astype(np.float64),
-        faces=_read_faces(source, entry.primitive, count),
+        faces=read_faces(source, entry.primitive, count),
         material=gltf_material.material,
         name=entry.name,
         uv=_transform_uv(
@@ -250,7 +253,8 @@ def _read_attribute(
     return values
 
 
-def _read_faces(source: GltfSource, primitive: Mapping[str, Any], num_vertices: int) -> IntArray:
+def read_faces(source: GltfSource, primitive: Mapping[str, Any], num_vertices: int) -> IntArray:
+    """(F, 3) int64 triangles of a primitive."""
     if "indices" in primitive:
         corners = read_accessor(source, primitive["indices"])
         if corners.shape[1] != 1 or corners.dtype.kind != "u":

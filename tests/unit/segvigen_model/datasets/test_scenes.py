@@ -133,6 +133,16 @@ def test_shapes_of_other_folders_are_left_out(table, tmp_path, caplog):
     assert "the same shape is there already" in caplog.text
 
 
+def test_held_out_themes_are_left_out(table, tmp_path, caplog):
+    (tmp_path / "Sword_Big.glb").write_bytes(table.export(file_type="glb"))
+    blade = scene_of(handle=box((1, 1, 1)), Dagger_Blade=box((2, 1, 1), (4, 0, 0)))
+    (tmp_path / "piece.glb").write_bytes(blade.export(file_type="glb"))
+    about = {"source": "someone/models", "licence": "CC0-1.0", "category": "items"}
+    assert import_scenes(tmp_path, tmp_path / "pack", **about) == {"left out": 2}
+    assert "held-out theme weapon (sword)" in caplog.text
+    assert "held-out theme weapon (blade)" in caplog.text
+
+
 def test_the_command_names_what_it_found(table, tmp_path, caplog):
     (tmp_path / "table.glb").write_bytes(table.export(file_type="glb"))
     command = ["--scenes", str(tmp_path), "--out", str(tmp_path / "pack")]

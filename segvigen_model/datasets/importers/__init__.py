@@ -1,0 +1,1 @@
+"""Importers: other makers' models to labelled folders, one command per source."""
