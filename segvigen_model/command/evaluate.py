@@ -18,6 +18,7 @@ SPLITS = ("train", "validation", "heldout")
 COMPARED = ("labels", "seed", "seeds")
 
 
+# Every parameter is an option of the command.
 def evaluate(
     data: Annotated[Path, typer.Option(exists=True, file_okay=False, help="Labelled folder.")],
     labels: Annotated[str, typer.Option(help="face_inst or face_part.")] = "face_inst",

@@ -163,6 +163,7 @@ def read_fingerprints(folders: Iterable[Path]) -> set[str]:
     return found
 
 
+# Source, licence and category are written into every row.
 def import_scenes(
     scenes: Path,
     out: Path,

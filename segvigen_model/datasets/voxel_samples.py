@@ -239,6 +239,7 @@ def make_samples(
             yield sample
 
 
+# The options of the program; all but the folder by name.
 def build_shards(
     out: Path, *, grid: int, count: int, parts: Path | None, seed: int, split: str
 ) -> None:

@@ -106,6 +106,7 @@ class Case:
     baselines: baselines.Baselines
 
 
+# The options of a protocol, by name, each with a default.
 def evaluate(
     data_dir: str | Path,
     *,

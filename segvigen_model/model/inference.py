@@ -121,6 +121,7 @@ def draw_masks(
     return masks
 
 
+# What a draw depends on, by name.
 def draw_colorings(
     model: SegviGenModel,
     encoding: Encoding,

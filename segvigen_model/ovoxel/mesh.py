@@ -57,6 +57,7 @@ def ovoxel_to_mesh(
     )
 
 
+# The arrays of a dual grid, and how quads are split.
 def dual_grid_to_mesh(
     coords: IntArray,
     dual: FloatArray,

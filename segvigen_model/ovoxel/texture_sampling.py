@@ -63,6 +63,7 @@ def _sample_bilinear(texels, start, side, channels, u, v, out):
 
 
 @compile_jit
+# A compiled kernel takes scalars and arrays, no objects.
 def sample(materials, texture, u, v, widths, out):
     """Sample one texture.
 

@@ -76,6 +76,7 @@ class _Layout:
         return self.attributes
 
 
+# The options of the file format, by name.
 def write_vxz(
     coords: IntArray,
     attributes: Mapping[str, ByteArray],

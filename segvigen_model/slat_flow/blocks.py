@@ -28,6 +28,7 @@ class TokenLayout:
         kept_lengths: kept rows per asset.
     """
 
+    # Token layout, and the rows that the last block keeps.
     def __init__(
         self,
         coords: Tensor,

@@ -87,6 +87,7 @@ class SegmentationFlow(nn.Module):
         if config.view is not None:
             self.view_encoder = ViewEncoder(config.view, config.flow.cond_channels)
 
+    # The inputs of the three tasks, by name; all but the latents are optional.
     def prepare(
         self,
         structure: Structure,

@@ -205,7 +205,7 @@ def format_tables(result: Mapping[str, Any]) -> str:
         "| measure | " + " | ".join(_format_heads(result, ALL)) + " |",
         _format_rule(len(result)),
     ]
-    for measure in _list_measures():
+    for measure in _list_metrics():
         cells = [_format_cell(table, ALL, measure, with_interval=True) for table in result.values()]
         lines.append(f"| {measure} | " + " | ".join(cells) + " |")
     lines += ["", "| size, measure | " + " | ".join(result) + " |", _format_rule(len(result))]
@@ -218,7 +218,7 @@ def format_tables(result: Mapping[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def _list_measures() -> list[str]:
+def _list_metrics() -> list[str]:
     return [f"{kind}@{count}" for count in COUNTS for kind in ("iou", "best cut")] + ["ceiling"]
 
 

@@ -47,6 +47,7 @@ class PromotionVerdict:
         return {**report, "own": self.own.as_json(), "regression": self.regression.as_json()}
 
 
+# The options of an evaluation, by name, beside what is judged.
 def judge_promotion(
     data: Path,
     regression_set: Path,

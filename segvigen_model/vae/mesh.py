@@ -61,6 +61,7 @@ def extract_meshes(
     return [extract_mesh(*asset, grid=grid, split=split) for asset in assets]
 
 
+# The arrays of a decoded grid, and how quads are split.
 def extract_mesh(
     coords: Tensor, dual: Tensor, intersected: Tensor, weight: Tensor, *, grid: int, split: Split
 ) -> DecodedMesh:

@@ -45,6 +45,7 @@ class ShardReader:
         keep: index line -> is it wanted, e.g. by fold or licence.
     """
 
+    # Where the version is, by position; how this rank reads it, by name.
     def __init__(
         self,
         store: Store,

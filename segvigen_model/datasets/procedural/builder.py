@@ -91,6 +91,7 @@ class Builder:
         triple = [radii] * 3 if isinstance(radii, int | float) else list(radii)
         self.add(name, primitives.make_ball(triple, self.draw_integer(10, 18)), at, rot)
 
+    # The dimensions of a shape, one by one.
     def add_rod(
         self,
         name: str,
@@ -140,6 +141,7 @@ class Builder:
         """A bent pipe through `points`."""
         self.add(name, primitives.make_tube(np.asarray(points, float), radius, closed=closed))
 
+    # The dimensions of a shape, one by one.
     def add_plate(
         self,
         name: str,

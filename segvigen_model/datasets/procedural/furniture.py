@@ -164,6 +164,7 @@ def make_bookcase(b: Builder) -> None:
             add_row_of_books(b, i, y + t / 2, w, (levels[1] - levels[0]) * 0.75, d)
 
 
+# The dimensions of a shape, one by one.
 def add_row_of_books(
     b: Builder, row: int, y: float, width: float, height: float, depth: float
 ) -> None:

@@ -9,6 +9,7 @@ import numpy as np
 from segvigen_model.datasets.procedural.builder import Builder, make_rotation
 
 
+# The dimensions of a shape, one by one.
 def add_handle_arc(b: Builder, name: str, x: float, low: float, high: float, radius: float) -> None:
     """A bent handle on the +X side."""
     mid, out = (low + high) / 2, x + (high - low) * b.draw_uniform(0.4, 0.7)

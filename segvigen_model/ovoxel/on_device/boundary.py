@@ -20,6 +20,7 @@ from segvigen_model.ovoxel.on_device.ragged import (
 from segvigen_model.ovoxel.on_device.scan import ActiveVoxels
 
 
+# Adds to `sums` in place, as a kernel does.
 def add_boundary(
     triangles: Tensor,
     faces: Tensor,

@@ -24,6 +24,7 @@ from segvigen_model.types import IntArray, Material
 
 
 @torch.no_grad()
+# Two bounds on memory, by name, beside the inputs.
 def voxelise(
     surface: Surface,
     faces: IntArray,
