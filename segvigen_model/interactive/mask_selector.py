@@ -39,7 +39,7 @@ from segvigen_model.types import BoolArray, IntArray
 WEIGHTS_FILE = Path(__file__).parents[1] / "weights" / "mask_selector.safetensors"
 FORMAT = "segvigen-mask-selector/2"  # /1 stored weights alone; it is still read
 WIDTH = 48
-_MAX_DEVIATION = 5.0  # spreads: what is further out is not told apart
+_MAX_DEVIATION = 5.0  # spreads: what is further out is not distinguished
 
 
 class MaskSelector(nn.Module):

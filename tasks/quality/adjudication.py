@@ -2,7 +2,7 @@
 
 `adjudicate` runs after every pull. It looks only at what the catalogue says is not compared yet, so
 it may be killed anywhere. Two looks that agree make the first one count; else the asset goes back
-to the desk for a third review, its labels as the first reviewer left them and the disputed faces
+to review for the third time, its labels as the first reviewer left them and the disputed faces
 marked.
 """
 
@@ -98,7 +98,7 @@ def find_disputed_faces(first: IntArray, second: IntArray, areas: FloatArray) ->
 def _isolate_errors(
     asset_id: str, action: Callable[[], list[AdjudicationResult]]
 ) -> list[AdjudicationResult]:
-    """One asset that cannot be compared stops no other; it is told and tried again."""
+    """One asset that cannot be compared stops no other; it is reported and tried again."""
     try:
         return action()
     except Exception as err:
@@ -286,7 +286,7 @@ def _start_third_review(
 def _record_first_rejected(
     asset: AssetRow, second: AssetRow, catalogue: Catalogue
 ) -> list[AdjudicationResult]:
-    """The first reviewer threw the asset away: that counts, and a contrary opinion is told."""
+    """The first reviewer threw the asset away: that counts, and a contrary opinion is reported."""
     if second.state not in DONE | PARKED or asset.reason not in REJECTED_BY_REVIEWER:
         return []
     is_same = second.state not in DONE

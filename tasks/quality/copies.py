@@ -1,8 +1,8 @@
-"""Copies of assets for quality control: a second reviewer's look, and tasks with known labels.
+"""Copies of assets for quality control: double annotations and gold tasks.
 
-To the desk a copy is an asset like any other: same fields, an id of the same form, the same stages.
-What it is stands in the catalogue alone. Its id follows from the asset that called for it, so that
-making it again after a kill makes nothing.
+In Label Studio a copy is an asset like any other: same fields, an id of the same form, the same
+stages. Only the catalogue knows what it is. Its id is a hash of the asset that it was made for, so
+that making it again after a kill makes nothing.
 """
 
 from __future__ import annotations
@@ -146,7 +146,7 @@ def _copy_encoding(source: AssetRow, asset_id: str, store: Store) -> str | None:
 
 
 def _copy_proposal(source: ProposalRow, asset_id: str, store: Store) -> ProposalRow:
-    """The proposal under the copy's own key: the task's data tell the key to the desk."""
+    """The proposal under the copy's own key: the task's data hold the key."""
     digest = PurePosixPath(source.key).stem.partition("-")[2]
     key = keys.make_proposal_key(asset_id, source.round, digest)
     store.put(key, store.get(source.key), "application/octet-stream")

@@ -47,7 +47,7 @@ def rank_waiting(workspace: Workspace) -> int:
 
 
 def count_free_places(workspace: Workspace) -> int:
-    """How many more tasks the desk may show; in between, better ones can still overtake."""
+    """How many more tasks the project may hold; in between, better ones can still overtake."""
     most = workspace.settings.quality.max_open_tasks
     return max(0, most - count_open_tasks(workspace.catalogue))
 

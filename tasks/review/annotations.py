@@ -1,8 +1,8 @@
-"""From a raw annotation to what it means: verdict, note, verbs, and clicks as faces and points.
+"""From a raw annotation to its meaning: verdict, note, commands, and clicks as faces and points.
 
 Everything in an annotation is untrusted: numbers may be missing, huge or not numbers, labels may
-belong to another task. What cannot be understood is dropped and told in `problems`, never guessed.
-The preview is a picture for the reviewer and says nothing.
+belong to another task. What cannot be parsed is dropped and listed in `problems`, never guessed.
+The preview is a picture for the reviewer and has no meaning.
 """
 
 from __future__ import annotations
@@ -95,7 +95,7 @@ def parse_annotation(
         buffers: of the sheet that was shown.
         triangles: gives (F, 3, 3) float64 corners, mesh frame; called only to check points from
             the 3D viewer, because loading a mesh takes long.
-        max_clicks: more are cut and told.
+        max_clicks: more are dropped and reported.
         taxonomy: categories that parts may have, or None.
     """
     fields = _sort_results(annotation.get("result"))

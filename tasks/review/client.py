@@ -39,10 +39,10 @@ class LabelStudioUnavailable(LabelStudioError, ConnectionError):
 
 @dataclass(frozen=True, slots=True)
 class LabelStudioTask:
-    """A task as the desk has it.
+    """A task as Label Studio has it.
 
     Attributes:
-        task_id: may be reused by the desk after a delete; `key` is the identity.
+        task_id: may be reused by Label Studio after a delete; `key` is the identity.
         key: "<asset id>:<round>".
         num_annotations: annotations, skipped ones included.
         annotations: raw, only where asked for.
@@ -96,7 +96,7 @@ class LabelStudioClient:
         raise AssertionError("unreachable: the last attempt returns or raises")
 
     def get_user_name(self, user_id: int | None) -> str:
-        """E-mail address of a user, or "user <id>" when the desk does not know it."""
+        """E-mail address of a user, or "user <id>" if unknown."""
         if user_id is None:
             return "unknown"
         if user_id not in self._users:
@@ -182,7 +182,7 @@ class LabelStudioClient:
         self._delete(f"/api/tasks/{task_id}/")
 
     def create_annotation(self, task_id: int, annotation: Mapping[str, Any]) -> dict[str, Any]:
-        """Answer a task as its user; returns what the desk stored."""
+        """Answer a task as its user; returns what Label Studio stored."""
         path = f"/api/tasks/{task_id}/annotations/"
         response: dict[str, Any] = self.request("POST", path, body=dict(annotation))
         return response

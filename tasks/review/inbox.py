@@ -1,4 +1,4 @@
-"""Store what the desk says before anything acts on it: every version of every answer, raw.
+"""Store what Label Studio has before anything acts on it: every version of every answer, raw.
 
 The key of an answer is (its own id, when it was changed). An answer to a round that is over is
 marked as late: it is kept, but it is no part of the round's history.
@@ -50,7 +50,7 @@ def find_stored_annotation(
     """This very version of an answer as the catalogue has it, or None.
 
     Args:
-        annotation: as the desk gives it.
+        annotation: as Label Studio returns it.
         catalogue: where to look.
         project: where the annotation is.
     """

@@ -1,6 +1,6 @@
 """The refine service as the project's ML backend, so that clicks get an answer at once.
 
-A service that cannot be reached now costs the previews and nothing else: the desk opens all the
+A service that cannot be reached now costs the previews and nothing else: the project opens all the
 same, and the next opening tries again.
 """
 

@@ -88,7 +88,7 @@ class _Parsed:
 
 
 def pull_annotations(workspace: Workspace, project: ReviewProject) -> list[Reply]:
-    """Ask the desk once and act on what is new.
+    """Pull once and act on what is new.
 
     Args:
         workspace: buffers, meshes and label sets; its catalogue gets raw answers, clicks and moves.
@@ -226,7 +226,7 @@ def _act_on_verdict(workspace: Workspace, project: ReviewProject, parsed: _Parse
 
 
 def _ask_again(catalogue: Catalogue, project: ReviewProject, parsed: _Parsed) -> Reply:
-    # Gone from the desk first: killed in between, the stored answer is looked at again.
+    # Deleted in Label Studio first: killed in between, the stored annotation is read again.
     project.client.delete_annotation(parsed.row.annotation_id)
     asset = parsed.asset
     with catalogue.transaction():
@@ -269,7 +269,7 @@ def _park_asset(catalogue: Catalogue, parsed: _Parsed, state: AssetState, reason
 
 
 def _reopen_asset(catalogue: Catalogue, parsed: _Parsed, is_last: bool) -> Reply | None:
-    """A parked asset whose reviewer changed their mind goes back to the desk's door."""
+    """A parked asset whose reviewer changed their mind goes back to proposed."""
     asset = parsed.asset
     parked_by = {REJECTED: "reject", SKIPPED: SKIP, TOO_MANY: "refine" if is_last else None}
     reason = asset.reason or ""
@@ -333,7 +333,7 @@ def _make_interpreted(
 
 
 def _give_up(catalogue: Catalogue, row: AnnotationRow, asset: AssetRow, error: str) -> Reply:
-    """Mark an answer that cannot be interpreted, so that it is told and never blocks others."""
+    """Mark an answer that cannot be interpreted, so that it is reported and never blocks others."""
     with _open_decision(catalogue, row, asset):
         catalogue.reviews.interpret(
             row.unique_id, row.updated_at, verdict=None, problem=f"failed: {error[:500]}"

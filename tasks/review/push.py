@@ -71,8 +71,8 @@ def push_assets(
     """Ask the reviewers about the present proposals of some assets.
 
     Args:
-        workspace: its store must be the one that the desk reads; its catalogue gets the tasks' rows
-            and the moves to in_review.
+        workspace: its store must be the one that Label Studio reads; its catalogue gets the
+            tasks' rows and the moves to in_review.
         project: open project.
         asset_ids: in state proposed and leased to the workspace's worker; others are left alone.
 
@@ -103,7 +103,7 @@ def push_assets(
 def ensure_tasks(
     project: ReviewProject, wanted: Mapping[str, Mapping[str, Any]]
 ) -> dict[str, LabelStudioTask]:
-    """Make the desk have exactly one task for each key.
+    """Make Label Studio have exactly one task for each key.
 
     Args:
         project: open project.
@@ -136,7 +136,7 @@ def ensure_tasks(
 def _clear_annotated(
     ready: Iterable[_Prepared], catalogue: Catalogue, project: ReviewProject
 ) -> None:
-    """Take tasks off the desk whose every answer has had its effect, so that they are asked anew.
+    """Delete tasks whose annotations have all had their effect, so that they are asked anew.
 
     That is what `retry` of a parked asset means. An answer that was changed since, or that no pull
     has seen yet, keeps its task: it will be acted on.

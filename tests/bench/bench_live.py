@@ -1,7 +1,7 @@
 """Click -> preview: the live service in a process of its own, with the default checkpoint.
 
 `python tests/bench/bench_live.py [--clicks 40] [--reviewers 20]` prints a table: one reviewer
-clicking round several assets, then many at once who come again when they are told to.
+clicking round several assets, then many at once who come again when asked to.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ MAX_TRIES = 60
 
 @dataclass
 class Shown:
-    """A task on the desk."""
+    """An open review task."""
 
     key: str
     name: str

@@ -112,11 +112,11 @@ class ReviewEnvironment:
         return results
 
     def pull(self) -> list[Reply]:
-        """Ask the desk once."""
+        """Pull once."""
         return pull_annotations(self.workspace, self.project)
 
     def list_task_ids(self, asset: AssetRow) -> list[int]:
-        """Ids of the desk's tasks for the asset's round."""
+        """Ids of the tasks for the asset's round."""
         key = keys.make_review_key(asset.asset_id, asset.round)
         found = self.project.client.find_tasks(self.project.project_id, [key])
         return [task.task_id for task in found]

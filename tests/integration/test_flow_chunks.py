@@ -166,7 +166,7 @@ def test_leases_are_renewed_while_a_chunk_reports_nothing(workspace):
     workspace = _short(workspace, 2.0)
 
     def push(workspace, asset_ids):
-        """As the desk's push: every outcome at the end."""
+        """As the review push: every outcome at the end."""
         last = asset_ids[-1]
         first = workspace.catalogue.get_asset(last).lease_until
         assert _until(lambda: workspace.catalogue.get_asset(last).lease_until > first)

@@ -64,7 +64,7 @@ class LiveStack:
         return self.workspace.settings
 
     def push_asset(self, category: str, seed: int) -> AssetRow:
-        """An asset on the desk, with its true parts shown."""
+        """An asset in review, with its true parts shown."""
         made = make_asset(category, seed, textured=False)
         self.workspace.raw.put(f"{category}-{seed}.glb", mesh_to_glb(made.mesh))
         known = {asset.asset_id for asset in self.catalogue.list_assets()}
@@ -135,7 +135,7 @@ class LiveStack:
         self.project.client.create_annotation(self.task_id(asset), response)
 
     def pull(self) -> list[Reply]:
-        """Ask the desk once."""
+        """Pull once."""
         return pull_annotations(self.workspace, self.project)
 
     def start(self) -> str:
@@ -199,7 +199,9 @@ def test_the_backend_is_registered_once_and_only_our_webhook_stays(live):
     hooks = live.project.client.request("GET", "/api/webhooks/", params=requested)
     assert [list(hook["headers"]) for hook in hooks] == [["X-Segvigen-Token"]]
     wrong = live.settings.review.model_copy(update={"live_password": SecretStr("other")})
-    open_project(wrong, live.settings.store)  # refused by the service; the desk opens all the same
+    open_project(
+        wrong, live.settings.store
+    )  # refused by the service; the project opens all the same
     open_project(live.settings.review, live.settings.store)
     assert len(live.project.client.request("GET", "/api/ml/", params=requested)) == 1
 

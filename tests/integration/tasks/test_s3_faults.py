@@ -1,4 +1,4 @@
-"""What an ill S3 server says is told apart: its own fault, or one object's."""
+"""S3 errors are distinguished: the server's fault, or one object's."""
 
 from __future__ import annotations
 

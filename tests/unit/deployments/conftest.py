@@ -34,7 +34,7 @@ TOKEN = "0123456789abcdef"
 
 @dataclass
 class LiveEnvironment:
-    """An asset on the desk, without any desk."""
+    """An asset in review, without Label Studio."""
 
     folder: Path
     settings: Settings

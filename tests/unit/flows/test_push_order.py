@@ -89,7 +89,7 @@ def test_the_least_sure_come_to_review_and_the_rest_waits(workspace, gated, monk
     assert [int(name, 16) for name in pushed] == [0, 1, 2, 3]
     assert not loop.has_work(workspace) and not loop.is_finished(workspace)
     flow.push_review.fn()
-    assert len(pushed) == 4, "the desk is full"
+    assert len(pushed) == 4, "the project is full"
     workspace.catalogue.move(pushed[0], "rejected", reason="reviewer_rejected")
     assert loop.has_work(workspace)
     flow.push_review.fn()

@@ -1,4 +1,4 @@
-"""`segvigen evaluate`: options, both regimes, what is written and what is told."""
+"""`segvigen evaluate`: options, both regimes, what is written and what is printed."""
 
 from __future__ import annotations
 

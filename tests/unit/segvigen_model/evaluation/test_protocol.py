@@ -120,7 +120,7 @@ def test_means_have_intervals_and_margins(pack, segmenter):
         assert margin["interval"][0] <= margin["difference"] <= margin["interval"][1]
         assert bars[margin["baseline"]] == max(bars.values())
     full = result["margins"]["full"]["miou_matched"]
-    assert full["baseline"] != ORACLE, "who is told the parts is not the bar"
+    assert full["baseline"] != ORACLE, "the oracle is not the baseline to beat"
     assert result["baselines"][ORACLE]["miou_matched"] > 0.3
     assert result["seeds"] == 2
     each = json.loads(json.dumps(result))["by_object"]
@@ -150,7 +150,7 @@ def measure(pack, segmenter, seeds):
 
 
 def damaged(pack, tmp_path, **changes):
-    """A pack whose first object's labels are as told, and whose other objects are well."""
+    """A pack whose first object's labels are as given, and whose other objects are well."""
     rows = choose_rows(pack, None, None)
     (tmp_path / "objects").mkdir()
     for row in rows:

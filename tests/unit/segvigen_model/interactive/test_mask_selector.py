@@ -1,4 +1,4 @@
-"""Masks to choose from hold every click; what is told of them is right; the best score wins."""
+"""Masks to choose from hold every click; their features are right; the best score wins."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The diagnosis: oracles bound the scores, sizes are told apart, sets stand side by side."""
+"""The diagnosis: oracles bound the scores, sizes are separate, sets stand side by side."""
 
 from __future__ import annotations
 

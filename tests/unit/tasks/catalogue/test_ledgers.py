@@ -1,4 +1,4 @@
-"""The other tables: raw objects, the desk, results."""
+"""The other tables: raw objects, reviews, results."""
 
 from __future__ import annotations
 

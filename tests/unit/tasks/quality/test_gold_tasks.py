@@ -62,7 +62,9 @@ def test_without_gold_a_shape_made_in_code_is_the_gold_task(scenario, make_boxes
     mesh = load_asset_mesh(scenario.pipeline.store, row)
     assert len(truth) == mesh.num_faces == row.num_faces
     assert plan_copies(scenario.pipeline.with_settings(quality=rules), asset) == []
-    assert not keys.make_gold_labels_key(known).startswith("review/"), "the desk must not read it"
+    assert not keys.make_gold_labels_key(known).startswith("review/"), (
+        "Label Studio must not read it"
+    )
     scenario.pipeline.catalogue.move(known, "encoded")
     scenario.propose(known, truth, 0)
     scenario.record_annotation(known, "reject", EVE)

@@ -107,7 +107,7 @@ def test_parts_one_inside_the_other_are_all_seen(make_mesh):
 
 @pytest.mark.parametrize("seed", range(6))
 def test_every_part_above_the_share_is_seen_or_named(make_mesh, seed):
-    """Random heaps of boxes: what no tile shows well enough must be told."""
+    """Random heaps of boxes: what no tile shows well enough must be reported."""
     rng = np.random.default_rng(seed)
     heap = [
         (rng.uniform(0.15, 1.5, 3), rng.uniform(-1.2, 1.2, 3))

@@ -147,7 +147,7 @@ def test_an_edit_between_pages_hides_no_other_task(server):
         "2026-11-23T00:00:03Z",
         "2026-11-23T00:15:00.500000Z",
     ]
-    assert len(found) == 251, "nothing else is told twice"
+    assert len(found) == 251, "nothing else comes twice"
 
 
 def test_more_tasks_of_one_moment_than_a_page_holds(server):

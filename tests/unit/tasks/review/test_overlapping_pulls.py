@@ -23,7 +23,7 @@ class Interrupted:
 
     def __init__(self, store: Any, suffix: str, meanwhile: Callable[[], Any]) -> None:
         self._store, self._suffix, self._meanwhile = store, suffix, meanwhile
-        self.told: Any = None
+        self.replies: Any = None
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._store, name)
@@ -31,7 +31,7 @@ class Interrupted:
     def get(self, key: str) -> bytes:
         if key.endswith(self._suffix) and self._meanwhile is not None:
             meanwhile, self._meanwhile = self._meanwhile, None
-            self.told = meanwhile()
+            self.replies = meanwhile()
         return self._store.get(key)
 
 
@@ -51,7 +51,7 @@ def pull_overtaken(loop: Any, kind: type[Interrupted] = Interrupted) -> tuple[li
     )
     slow = kind(pipeline.store, task.buffers_key, loop.pull)
     late = pull_annotations(replace(pipeline.workspace, store=slow), loop.project)
-    return late, slow.told
+    return late, slow.replies
 
 
 @pytest.mark.parametrize("kind", [Interrupted, Broken])

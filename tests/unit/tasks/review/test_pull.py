@@ -1,4 +1,4 @@
-"""From the desk and back with a double of Label Studio: verbs, replaced rounds, kills."""
+"""From review and back with a double of Label Studio: commands, replaced rounds, kills."""
 
 from __future__ import annotations
 

@@ -21,7 +21,6 @@ from tasks.labelling.label_sets import BadLabels, accept_asset, check_partition,
 from tasks.labelling.loading import load_asset_mesh
 from tasks.quality.gate import gate_asset
 from tasks.settings import GateSettings
-from tasks.stages import encode as encode_module
 from tasks.stages.encode import encode_asset
 from tasks.stages.propose import propose_asset
 from tasks.stages.refine import refine_asset
@@ -383,7 +382,6 @@ def test_a_broken_proposal_is_never_stored(pipeline: Any, monkeypatch: pytest.Mo
     with pytest.raises(BadLabels):
         propose_asset(pipeline.workspace, asset.asset_id, pipeline.segmenter)
     assert list(pipeline.store.list("proposals")) == []
-    assert encode_module.make_encoding_key(asset.asset_id, pipeline.segmenter)
 
 
 def test_a_fault_after_the_lease_is_lost_counts_for_nobody(pipeline: Any) -> None:
