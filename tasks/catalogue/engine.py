@@ -6,6 +6,8 @@ SQLite needs a local disk; more than one machine needs PostgreSQL.
 from __future__ import annotations
 
 import os
+import sqlite3
+import time
 import weakref
 from pathlib import Path
 from typing import Any
@@ -16,6 +18,7 @@ from sqlalchemy.pool import QueuePool
 from segvigen_model.errors import SegvigenError
 
 SQLITE_BUSY_TIMEOUT_MS = 30_000
+WAL_RETRY_S = 0.02
 
 
 class CatalogueError(SegvigenError):
@@ -65,7 +68,7 @@ def _make_sqlite_engine(url: sa.URL, busy_timeout_ms: int) -> sa.Engine:
         connection.isolation_level = None  # BEGIN is emitted below
         cursor = connection.cursor()
         cursor.execute(f"PRAGMA busy_timeout={busy_timeout_ms}")
-        cursor.execute("PRAGMA journal_mode=WAL")
+        _switch_to_wal(cursor, busy_timeout_ms)
         # A power cut may take the last moments (never a kill, never consistency): stages that
         # come back to an older state find their blobs and go on.
         cursor.execute("PRAGMA synchronous=NORMAL")
@@ -78,6 +81,20 @@ def _make_sqlite_engine(url: sa.URL, busy_timeout_ms: int) -> sa.Engine:
         connection.exec_driver_sql("BEGIN" if is_reading else "BEGIN IMMEDIATE")
 
     return engine
+
+
+def _switch_to_wal(cursor: Any, busy_timeout_ms: int) -> None:
+    """Set WAL mode; SQLite's busy timeout does not cover this switch, so wait here."""
+    end = time.monotonic() + busy_timeout_ms / 1000
+    while True:
+        try:
+            cursor.execute("PRAGMA journal_mode=WAL")
+        except sqlite3.OperationalError as err:
+            if "locked" not in str(err) or time.monotonic() >= end:
+                raise
+            time.sleep(WAL_RETRY_S)
+        else:
+            return
 
 
 def _dispose_after_fork(engine: sa.Engine) -> None:

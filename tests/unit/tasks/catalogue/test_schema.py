@@ -7,6 +7,8 @@ import multiprocessing as mp
 import sqlite3
 import subprocess
 import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -362,3 +364,23 @@ def test_reading_the_revision_is_all_that_an_open_costs(tmp_path: Path) -> None:
         "print('alembic' in sys.modules)"
     )
     assert run(code, url).stdout.strip() == "False"
+
+
+def test_connections_that_switch_a_new_file_to_wal_at_once_wait_for_each_other(
+    tmp_path: Path,
+) -> None:
+    """SQLite's busy timeout does not cover the switch: of 480 plain ones some fail."""
+
+    def connect(url: str, start: threading.Barrier) -> None:
+        engine = open_engine(url)
+        start.wait()
+        with engine.connect():
+            pass
+        engine.dispose()
+
+    for number in range(10):
+        start = threading.Barrier(8)
+        with ThreadPoolExecutor(8) as pool:
+            url = f"sqlite:///{tmp_path}/{number}.db"
+            for done in [pool.submit(connect, url, start) for _ in range(8)]:
+                done.result()
