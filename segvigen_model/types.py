@@ -60,6 +60,50 @@ class Material:
 
 
 @dataclass(frozen=True, slots=True)
+class NameColumn:
+    """A name for every row of a table: each different name once, and its number in every row.
+
+    Attributes:
+        indices: (N,) int32 into names; -1 = the source gives this row no name.
+        names: different names in the order of the source; untrusted text.
+    """
+
+    indices: IntArray
+    names: tuple[str, ...]
+
+    def take(self, rows: IntArray | BoolArray) -> NameColumn:
+        """Keep some rows, in the order given; the table of names stays whole."""
+        return NameColumn(self.indices[rows], self.names)
+
+
+@dataclass(frozen=True, slots=True)
+class FaceOrigin:
+    """Where each triangle comes from in the source; None = the format or file does not say.
+
+    Attributes:
+        polygons: (F,) int32 index of the source's polygon, counted from 0 in the file's order over
+            the whole file. Ascending; polygons that were left out (`AssetMesh.repairs`) keep their
+            number. None = every triangle is a polygon of its own.
+        objects: names of objects (OBJ `o`, glTF node, solid of an STL).
+        groups: names of groups (OBJ `g`, glTF mesh).
+        materials: names of materials as the faces call them, also of those without a definition.
+    """
+
+    polygons: IntArray | None = None
+    objects: NameColumn | None = None
+    groups: NameColumn | None = None
+    materials: NameColumn | None = None
+
+    def take(self, rows: IntArray | BoolArray) -> FaceOrigin:
+        """Keep some faces, in the order given."""
+        columns = (self.objects, self.groups, self.materials)
+        return FaceOrigin(
+            None if self.polygons is None else self.polygons[rows],
+            *(None if column is None else column.take(rows) for column in columns),
+        )
+
+
+@dataclass(frozen=True, slots=True)
 class AssetMesh:
     """All geometry of one asset, flattened, in the source's own face order. Labels refer to it.
 
@@ -73,6 +117,12 @@ class AssetMesh:
         vertex_normals: (V, 3) float32 unit normals, or None (then face normals are used).
         face_geometry: (F,) int32, index of the source's geometry (glTF mesh primitive) per face.
         geometry_names: the source's names, one per geometry; untrusted text.
+        origin: polygon, object, group and material name of each face in the source.
+        repairs: (kind, how many) of everything that was left out, mended or only guessed, e.g.
+            ("degenerate_faces", 3); docs/formats.md lists the kinds. A face of the file that is not
+            in `faces` is counted here.
+        announced: counts by the file's own words, e.g. {"faces": 12, "vertices": 8}; all of them
+            were compared with what was read.
     """
 
     vertices: FloatArray
@@ -84,11 +134,21 @@ class AssetMesh:
     vertex_normals: FloatArray | None = None
     face_geometry: IntArray | None = None
     geometry_names: tuple[str, ...] = ()
+    origin: FaceOrigin = field(default_factory=FaceOrigin)
+    repairs: tuple[tuple[str, int], ...] = ()
+    announced: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def num_faces(self) -> int:
         """Number of triangles."""
         return len(self.faces)
+
+    @property
+    def face_polygons(self) -> IntArray:
+        """(F,) int32 index of the source's polygon; the face's own where none are recorded."""
+        if self.origin.polygons is None:
+            return np.arange(self.num_faces, dtype=np.int32)
+        return self.origin.polygons
 
     @property
     def triangles(self) -> FloatArray:

@@ -92,5 +92,6 @@ def keep_few_parts(
         vertex_colors=None if mesh.vertex_colors is None else mesh.vertex_colors[used],
         vertex_normals=None if mesh.vertex_normals is None else mesh.vertex_normals[used],
         face_geometry=None if mesh.face_geometry is None else mesh.face_geometry[kept],
+        origin=mesh.origin.take(kept),
     )
     return small, labels[kept]

@@ -222,7 +222,7 @@ def _read_primitive(
     return Piece(
         vertices=vertices.astype(np.float64),
         faces=read_faces(source, entry.primitive, count),
-        material=gltf_material.material,
+        materials=(gltf_material.material,),
         name=entry.name,
         uv=_transform_uv(
             _read_attribute(source, attributes, f"TEXCOORD_{gltf_material.uv_set}", (2,), count),

@@ -98,7 +98,7 @@ def _build_piece(mesh: Any, name: str, materials: dict[int, Material]) -> Piece:
         return Piece(
             vertices[faces.ravel()],
             np.arange(faces.size).reshape(-1, 3),
-            _make_plain_material(materials),
+            (_make_plain_material(materials),),
             name,
             colors=colors,
             normals=None if normals is None else normals[faces.ravel()],
@@ -106,13 +106,14 @@ def _build_piece(mesh: Any, name: str, materials: dict[int, Material]) -> Piece:
     if visual.kind == "vertex":
         colors = np.asarray(visual.vertex_colors, dtype=np.uint8)
         material = _make_plain_material(materials)
-        return Piece(vertices, faces, material, name, colors=colors, normals=normals)
+        return Piece(vertices, faces, (material,), name, colors=colors, normals=normals)
     if visual.kind == "texture":
         key = id(visual.material)
         if key not in materials:
             materials[key] = _convert_simple_material(visual.material)
-        return Piece(vertices, faces, materials[key], name, uv=_get_uv(visual.uv), normals=normals)
-    return Piece(vertices, faces, _make_plain_material(materials), name, normals=normals)
+        own, uv = (materials[key],), _get_uv(visual.uv)
+        return Piece(vertices, faces, own, name, uv=uv, normals=normals)
+    return Piece(vertices, faces, (_make_plain_material(materials),), name, normals=normals)
 
 
 def _make_plain_material(materials: dict[int, Material]) -> Material:

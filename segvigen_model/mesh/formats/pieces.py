@@ -1,45 +1,69 @@
 """From the pieces that a file holds to one flat `AssetMesh`.
 
-A piece is one primitive with one material, already moved to its place in the scene. Pieces are
-joined in the order given; nothing is welded, so a face keeps its place for ever.
+A piece is one primitive, already moved to its place in the scene. Pieces are joined in the order
+given; nothing is welded, so a face keeps its place for ever. What a reader knows of each face's
+origin, and what it had to leave out, comes along.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 from segvigen_model.errors import AssetRejected
 from segvigen_model.mesh.formats.limits import make_unreadable_error
-from segvigen_model.types import AssetMesh, ByteArray, FloatArray, IntArray, Material
+from segvigen_model.types import (
+    AssetMesh,
+    ByteArray,
+    FaceOrigin,
+    FloatArray,
+    IntArray,
+    Material,
+    NameColumn,
+)
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """One primitive of a file.
+    """One primitive of a file, or the whole file where its faces need no scene.
 
     Attributes:
         vertices: (V, 3) float64, scene frame.
-        faces: (F, 3) int64.
-        material: how it crops.
+        faces: (F, 3) int64, in the source's order.
+        materials: at least one; one object per source material.
         name: the source's name, untrusted.
-        uv: (V, 2) float32, v down, or None.
+        face_material: (F,) int into materials; None = all faces have the first.
+        uv: (V, 2) float32 per vertex, v down, or None.
+        corner_uv: (F, 3, 2) float32 per corner, v down, where vertices do not have one each; or
+            None. It is used when both are given.
         colors: (V, 4) uint8 or None.
-        normals: (V, 3) float32 or None.
+        normals: (V, 3) float32 or None; rows of zeros are computed from the faces.
+        geometries: name of each face's geometry; None = `name` for all.
+        origin: polygon (counted from 0 in this piece), object, group and material name per face.
+        num_polygons: polygons that the piece announces; None = as many as faces.
+        repairs: (kind, how many) of what was left out or mended; see `AssetMesh`.
+        announced: counts by the file's own words, compared with what was read.
     """
 
     vertices: FloatArray
     faces: IntArray
-    material: Material
+    materials: tuple[Material, ...]
     name: str = ""
+    face_material: IntArray | None = None
     uv: FloatArray | None = None
+    corner_uv: FloatArray | None = None
     colors: ByteArray | None = None
     normals: FloatArray | None = None
+    geometries: NameColumn | None = None
+    origin: FaceOrigin = field(default_factory=FaceOrigin)
+    num_polygons: int | None = None
+    repairs: tuple[tuple[str, int], ...] = ()
+    announced: Mapping[str, int] = field(default_factory=dict)
 
 
 def place_piece(piece: Piece, matrix: FloatArray) -> Piece:
@@ -47,14 +71,12 @@ def place_piece(piece: Piece, matrix: FloatArray) -> Piece:
     linear = matrix[:3, :3]
     if np.array_equal(matrix, np.eye(4)):
         return piece
-    is_mirrored = np.linalg.det(linear) < 0
-    return Piece(
+    turn = slice(None, None, -1 if np.linalg.det(linear) < 0 else 1)
+    return replace(
+        piece,
         vertices=piece.vertices @ linear.T + matrix[:3, 3],
-        faces=piece.faces[:, ::-1] if is_mirrored else piece.faces,
-        material=piece.material,
-        name=piece.name,
-        uv=piece.uv,
-        colors=piece.colors,
+        faces=piece.faces[:, turn],
+        corner_uv=None if piece.corner_uv is None else piece.corner_uv[:, turn],
         normals=None if piece.normals is None else _rotate_normals(piece.normals, linear),
     )
 
@@ -67,18 +89,21 @@ def join_pieces(pieces: Sequence[Piece]) -> AssetMesh:
     for piece in full:
         _check_piece(piece)
     materials, face_material = _number_materials(full)
-    sizes = [len(piece.faces) for piece in full]
     starts = np.cumsum([0] + [len(piece.vertices) for piece in full[:-1]])
+    geometries = _stack_columns([_get_geometries(piece) for piece in full])
     mesh = AssetMesh(
         vertices=np.concatenate([piece.vertices for piece in full]).astype(np.float64),
         faces=np.concatenate([p.faces + start for p, start in zip(full, starts, strict=True)]),
-        face_material=np.repeat(np.array(face_material, dtype=np.int32), sizes),
+        face_material=face_material,
         materials=materials,
         corner_uv=_join_uv(full),
         vertex_colors=_join_colors(full),
         vertex_normals=np.concatenate([_get_normals(piece) for piece in full]),
-        face_geometry=np.repeat(np.arange(len(full), dtype=np.int32), sizes),
-        geometry_names=tuple(piece.name for piece in full),
+        face_geometry=geometries.indices,
+        geometry_names=geometries.names,
+        origin=_join_origins(full),
+        repairs=_sum_counts(pair for piece in pieces for pair in piece.repairs),
+        announced=dict(_sum_counts(pair for p in pieces for pair in p.announced.items())),
     )
     _check_extent(mesh)
     return mesh
@@ -125,9 +150,13 @@ def _rotate_normals(normals: FloatArray, linear: FloatArray) -> FloatArray:
 
 
 def _get_normals(piece: Piece) -> FloatArray:
-    if piece.normals is not None and np.isfinite(piece.normals).all():
-        return piece.normals.astype(np.float32)
-    return compute_vertex_normals(piece.vertices, piece.faces)
+    if piece.normals is None or not np.isfinite(piece.normals).all():
+        return compute_vertex_normals(piece.vertices, piece.faces)
+    normals = piece.normals.astype(np.float32)
+    is_absent = ~normals.any(axis=1)
+    if is_absent.any():
+        normals[is_absent] = compute_vertex_normals(piece.vertices, piece.faces)[is_absent]
+    return normals
 
 
 def _check_piece(piece: Piece) -> None:
@@ -143,6 +172,8 @@ def _check_piece(piece: Piece) -> None:
                 f"{piece.name[:80]!r} has {len(values)} attribute rows for "
                 f"{len(piece.vertices)} vertices"
             )
+    for per_face in (piece.corner_uv, piece.face_material, piece.origin.polygons):
+        assert per_face is None or len(per_face) == len(piece.faces)  # our readers' own arrays
     low, high = int(piece.faces.min()), int(piece.faces.max())
     if low < 0 or high >= len(piece.vertices):
         raise make_unreadable_error(
@@ -161,32 +192,98 @@ def _check_extent(mesh: AssetMesh) -> None:
         )
 
 
-def _number_materials(pieces: Sequence[Piece]) -> tuple[tuple[Material, ...], list[int]]:
+def _number_materials(pieces: Sequence[Piece]) -> tuple[tuple[Material, ...], IntArray]:
+    """The different materials, and (F,) int32 each face's number among them."""
     # By identity: materials hold arrays, and readers give one object per source material.
     numbers: dict[int, int] = {}
     materials: list[Material] = []
-    indices = []
+    columns = []
     for piece in pieces:
-        if id(piece.material) not in numbers:
-            numbers[id(piece.material)] = len(materials)
-            materials.append(piece.material)
-        indices.append(numbers[id(piece.material)])
-    return tuple(materials), indices
+        for material in piece.materials:
+            if id(material) not in numbers:
+                numbers[id(material)] = len(materials)
+                materials.append(material)
+        table = np.array([numbers[id(material)] for material in piece.materials], dtype=np.int32)
+        own = piece.face_material
+        columns.append(table[np.zeros(len(piece.faces), np.int64) if own is None else own])
+    return tuple(materials), np.concatenate(columns)
+
+
+def _get_geometries(piece: Piece) -> NameColumn:
+    if piece.geometries is not None:
+        return piece.geometries
+    return NameColumn(np.zeros(len(piece.faces), dtype=np.int32), (piece.name,))
+
+
+def _stack_columns(columns: Sequence[NameColumn]) -> NameColumn:
+    """One column after the other; equal names of two columns stay two."""
+    starts = np.cumsum([0] + [len(column.names) for column in columns[:-1]])
+    rows = [
+        np.where(column.indices < 0, -1, column.indices + start)
+        for column, start in zip(columns, starts, strict=True)
+    ]
+    names = tuple(name for column in columns for name in column.names)
+    return NameColumn(np.concatenate(rows).astype(np.int32), names)
+
+
+def _join_origins(pieces: Sequence[Piece]) -> FaceOrigin:
+    origins = [piece.origin for piece in pieces]
+    sizes = [len(piece.faces) for piece in pieces]
+    return FaceOrigin(
+        _join_polygons(pieces),
+        _join_names([origin.objects for origin in origins], sizes),
+        _join_names([origin.groups for origin in origins], sizes),
+        _join_names([origin.materials for origin in origins], sizes),
+    )
+
+
+def _join_polygons(pieces: Sequence[Piece]) -> IntArray | None:
+    if all(piece.origin.polygons is None for piece in pieces):
+        return None
+    start, rows = 0, []
+    for piece in pieces:
+        own = piece.origin.polygons
+        rows.append((np.arange(len(piece.faces)) if own is None else own) + start)
+        start += len(piece.faces) if piece.num_polygons is None else piece.num_polygons
+    return np.concatenate(rows).astype(np.int32)
+
+
+def _join_names(columns: Sequence[NameColumn | None], sizes: Sequence[int]) -> NameColumn | None:
+    if all(column is None for column in columns):
+        return None
+    given = [
+        NameColumn(np.full(size, -1, dtype=np.int32), ()) if column is None else column
+        for column, size in zip(columns, sizes, strict=True)
+    ]
+    stacked = _stack_columns(given)
+    names = tuple(dict.fromkeys(stacked.names))  # one place for a name that pieces share
+    numbers = {name: number for number, name in enumerate(names)}
+    table = np.array([*(numbers[name] for name in stacked.names), -1], dtype=np.int32)
+    return NameColumn(table[stacked.indices], names)
+
+
+def _sum_counts(pairs: Iterable[tuple[str, int]]) -> tuple[tuple[str, int], ...]:
+    total: dict[str, int] = {}
+    for kind, count in pairs:
+        total[kind] = total.get(kind, 0) + count
+    return tuple((kind, count) for kind, count in total.items() if count)
 
 
 def _join_uv(pieces: Sequence[Piece]) -> FloatArray | None:
-    if all(piece.uv is None for piece in pieces):
+    if all(piece.uv is None and piece.corner_uv is None for piece in pieces):
         return None
-    rows: list[FloatArray] = []
-    for piece in pieces:
-        if piece.uv is None:
-            rows.append(np.zeros((len(piece.faces), 3, 2), dtype=np.float32))
-            continue
-        if not np.isfinite(piece.uv).all():
-            log.warning("texture coordinates not finite, read as 0 geometry=%r", piece.name[:80])
-        uv = np.nan_to_num(piece.uv.astype(np.float32), nan=0.0, posinf=0.0, neginf=0.0)
-        rows.append(uv[piece.faces])
-    return np.concatenate(rows)
+    return np.concatenate([_get_corner_uv(piece) for piece in pieces])
+
+
+def _get_corner_uv(piece: Piece) -> FloatArray:
+    """(F, 3, 2) float32; zeros where there are none."""
+    given = piece.uv if piece.corner_uv is None else piece.corner_uv
+    if given is None:
+        return np.zeros((len(piece.faces), 3, 2), dtype=np.float32)
+    if not np.isfinite(given).all():
+        log.warning("texture coordinates not finite, read as 0 geometry=%r", piece.name[:80])
+    uv: FloatArray = np.nan_to_num(given.astype(np.float32), nan=0.0, posinf=0.0, neginf=0.0)
+    return uv if piece.corner_uv is not None else uv[piece.faces]
 
 
 def _join_colors(pieces: Sequence[Piece]) -> ByteArray | None:
