@@ -165,6 +165,7 @@ def show_access(stack: LocalStack) -> None:
         highlight=False,
         soft_wrap=True,
     )
+    out.print(f"Prefect login {secrets.prefect_auth}", highlight=False, soft_wrap=True)
 
 
 def show_report(report: Mapping[str, Any]) -> None:

@@ -35,21 +35,27 @@ DEFAULT_HOME = Path(".segvigen")
 REFINE_ADDRESSES = ("SEGVIGEN_REVIEW_WEBHOOK_URL", "SEGVIGEN_REVIEW_LIVE_URL")
 WORK_POOLS = {"cpu": 4, "gpu": 1}  # flow runs at a time; a GPU holds one model
 # In the order of stopping: clients before the services that they call.
-SERVICES = ("worker-cpu", "worker-gpu", "refine", "label-studio", "prefect", "s3")
+SERVICES = ("worker-cpu", "worker-gpu", "refine", "label-studio", "prefect", "s3-reader", "s3")
 
 
 @dataclass(frozen=True, slots=True)
 class S3Endpoint:
-    """A running S3 server. Buckets `raw_bucket` and `store_bucket` exist."""
+    """A running S3 server. Buckets `raw_bucket` and `store_bucket` exist.
+
+    The reader is a second server over the same buckets; its keys may only read.
+    """
 
     url: str
     access_key: str
     secret_key: str
+    reader_url: str
+    reader_access_key: str
+    reader_secret_key: str
     raw_bucket: str = RAW_BUCKET
     store_bucket: str = STORE_BUCKET
 
     def make_environment(self) -> dict[str, str]:
-        """Return the settings variables for this server."""
+        """Return the settings variables for this server; Label Studio gets keys that only read."""
         return {
             ROOT_URL: f"s3://{self.store_bucket}",
             RAW_URL: f"s3://{self.raw_bucket}",
@@ -57,6 +63,17 @@ class S3Endpoint:
             "SEGVIGEN_STORE_S3_REGION": "us-east-1",
             "SEGVIGEN_STORE_S3_ACCESS_KEY": self.access_key,
             "SEGVIGEN_STORE_S3_SECRET_KEY": self.secret_key,
+            "SEGVIGEN_REVIEW_S3_ENDPOINT_URL": self.reader_url,
+            "SEGVIGEN_REVIEW_S3_ACCESS_KEY": self.reader_access_key,
+            "SEGVIGEN_REVIEW_S3_SECRET_KEY": self.reader_secret_key,
+        }
+
+    def make_raw_environment(self) -> dict[str, str]:
+        """Return the variables by which the pipeline may read raw meshes and not write any."""
+        return {
+            "SEGVIGEN_STORE_RAW_S3_ENDPOINT_URL": self.reader_url,
+            "SEGVIGEN_STORE_RAW_S3_ACCESS_KEY": self.reader_access_key,
+            "SEGVIGEN_STORE_RAW_S3_SECRET_KEY": self.reader_secret_key,
         }
 
     def __repr__(self) -> str:
@@ -65,14 +82,22 @@ class S3Endpoint:
 
 @dataclass(frozen=True, slots=True)
 class PrefectEndpoint:
-    """A running Prefect server."""
+    """A running Prefect server and the "user:password" of its API."""
 
     url: str
+    login: str
 
     @property
     def api_url(self) -> str:
         """Value of PREFECT_API_URL."""
         return f"{self.url}/api"
+
+    def make_environment(self) -> dict[str, str]:
+        """Return the Prefect variables of a client."""
+        return {"PREFECT_API_URL": self.api_url, "PREFECT_API_AUTH_STRING": self.login}
+
+    def __repr__(self) -> str:
+        return f"PrefectEndpoint({self.url})"
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,17 +129,20 @@ class ServiceStatus:
 
 
 def start_s3(home: Path) -> S3Endpoint:
-    """Start (or find) the S3 server of `home`."""
+    """Start (or find) the S3 servers of `home`: one that writes and one that only reads."""
     home = home.resolve()
     secrets = load_secrets(home)
     record = ensure_service(home, services.make_s3_spec(home, secrets))
-    return S3Endpoint(_make_url(record), secrets.s3_access_key, secrets.s3_secret_key)
+    reader = ensure_service(home, services.make_s3_reader_spec(home, secrets))
+    return _make_s3_endpoint(record, reader, secrets)
 
 
 def start_prefect(home: Path) -> PrefectEndpoint:
     """Start (or find) the Prefect server of `home`."""
     home = home.resolve()
-    return PrefectEndpoint(_make_url(ensure_service(home, services.make_prefect_spec(home))))
+    secrets = load_secrets(home)
+    record = ensure_service(home, services.make_prefect_spec(home, secrets))
+    return PrefectEndpoint(_make_url(record), secrets.prefect_auth)
 
 
 def start_label_studio(home: Path) -> LabelStudioEndpoint:
@@ -127,7 +155,10 @@ def start_label_studio(home: Path) -> LabelStudioEndpoint:
 
 
 def start_worker(home: Path, pool: str, env: Mapping[str, str], limit: int = 1) -> ServiceRecord:
-    """Start (or find) the process worker of a work pool; `env` must hold PREFECT_API_URL."""
+    """Start (or find) the process worker of a work pool.
+
+    `env` must hold PREFECT_API_URL and PREFECT_API_AUTH_STRING.
+    """
     home = home.resolve()
     return ensure_service(home, services.make_worker_spec(home, pool, env, limit=limit))
 
@@ -205,7 +236,7 @@ class LocalStack:
         names = list(SERVICES)
         with suppress(StackError):  # one bucket here, one there: reported when the store is opened
             if not self.has_store and self.has_own_store:
-                names.remove("s3")
+                names = [name for name in names if not name.startswith("s3")]
         return [self._get_service_status(name) for name in names]
 
     @property
@@ -227,28 +258,28 @@ class LocalStack:
         """Return the settings variables for this process, the workers and the refine service.
 
         The caller's SEGVIGEN_ variables and settings file take precedence over those of the running
-        services, except S3 endpoint and keys, which belong together.
+        services, except S3 endpoints and keys, which belong together.
         """
         given = _read_caller_settings()
         secrets = load_secrets(self.home)
         env = {"SEGVIGEN_CATALOGUE_URL": f"sqlite:///{self.home}/catalogue.db"}
         env["SEGVIGEN_MODEL_CHECKPOINT_CACHE"] = str(self.home / "checkpoints")
         env["SEGVIGEN_REVIEW_WEBHOOK_TOKEN"] = secrets.webhook_token
-        env["SEGVIGEN_REVIEW_LIVE_PASSWORD"] = secrets.webhook_token
+        env["SEGVIGEN_REVIEW_LIVE_PASSWORD"] = secrets.live_password
         access: dict[str, str] = {}
-        if self.has_store and not self.has_own_store and (record := self._find_running("s3")):
-            endpoint = S3Endpoint(_make_url(record), secrets.s3_access_key, secrets.s3_secret_key)
-            env |= endpoint.make_environment()
-            access = {name: text for name, text in env.items() if "_STORE_S3_" in name}
+        record, reader = self._find_running("s3"), self._find_running("s3-reader")
+        if self.has_store and not self.has_own_store and record and reader:
+            endpoint = _make_s3_endpoint(record, reader, secrets)
+            env |= endpoint.make_environment() | endpoint.make_raw_environment()
+            access = {name: text for name, text in env.items() if "_S3_" in name}
         if record := self._find_running("label-studio"):
             env |= _make_label_studio_endpoint(record, secrets).make_environment()
         if record := self._find_running("refine"):
             env["SEGVIGEN_REVIEW_WEBHOOK_URL"] = f"{_make_url(record)}/webhook"
             env["SEGVIGEN_REVIEW_LIVE_URL"] = _make_url(record)
-        api_url = None
+        env |= services.make_prefect_env(self.home, secrets)
         if record := self._find_running("prefect"):
-            api_url = PrefectEndpoint(_make_url(record)).api_url
-        env |= services.make_prefect_env(self.home, api_url)
+            env |= PrefectEndpoint(_make_url(record), secrets.prefect_auth).make_environment()
         return env | given | access
 
     def _make_refine_environment(self) -> dict[str, str]:
@@ -283,6 +314,17 @@ def _read_caller_settings() -> dict[str, str]:
 
 def _make_url(record: ServiceRecord) -> str:
     return f"http://127.0.0.1:{record.port}"
+
+
+def _make_s3_endpoint(record: ServiceRecord, reader: ServiceRecord, secrets: Secrets) -> S3Endpoint:
+    return S3Endpoint(
+        _make_url(record),
+        secrets.s3_access_key,
+        secrets.s3_secret_key,
+        _make_url(reader),
+        secrets.s3_reader_access_key,
+        secrets.s3_reader_secret_key,
+    )
 
 
 def _make_label_studio_endpoint(record: ServiceRecord, secrets: Secrets) -> LabelStudioEndpoint:

@@ -21,6 +21,7 @@ from segvigen_model.errors import NotReady
 
 LOG_TAIL_LINES = 25
 POLL_S = 0.25
+PRIVATE_UMASK = 0o077  # databases and logs of a service are its owner's alone
 _PROC = Path("/proc")
 
 
@@ -53,11 +54,15 @@ def find_free_port(preferred: int | None = None) -> int:
 
 
 def spawn_process(argv: Sequence[str], env: Mapping[str, str], cwd: Path, log: Path) -> ProcessId:
-    """Start `argv` detached from this terminal; the previous log is kept beside the new one."""
+    """Start `argv` detached from this terminal; the previous log is kept beside the new one.
+
+    Files that it makes, its log too, are readable by their owner only.
+    """
     log.parent.mkdir(parents=True, exist_ok=True)
     if log.exists():
         log.replace(log.with_suffix(".old.log"))
     with log.open("wb") as sink:
+        log.chmod(0o600)
         process = subprocess.Popen(
             list(argv),
             env=dict(env),
@@ -66,6 +71,7 @@ def spawn_process(argv: Sequence[str], env: Mapping[str, str], cwd: Path, log: P
             stdout=sink,
             stderr=subprocess.STDOUT,
             start_new_session=True,
+            umask=PRIVATE_UMASK,
         )
     # It outlives this program; without this, Popen warns when it is garbage-collected.
     process.returncode = 0

@@ -6,6 +6,7 @@ reused; one that has ended or differs is restarted, on its old port if that is f
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import json
 import os
@@ -161,21 +162,42 @@ def make_s3_spec(home: Path, secrets: Secrets) -> ServiceSpec:
     )
 
 
-def make_prefect_env(home: Path, api_url: str | None = None) -> dict[str, str]:
+def make_s3_reader_spec(home: Path, secrets: Secrets) -> ServiceSpec:
+    """Describe a second server over the same folder, with keys of its own that may only read."""
+    writer = make_s3_spec(home, secrets)
+    return ServiceSpec(
+        name="s3-reader",
+        # Nothing is cached: the objects come in by the other server.
+        argv=lambda port: [*writer.argv(port), *["--read-only", "--dir-cache-time", "0s"]],
+        env=lambda port: {
+            **writer.env(port),
+            "RCLONE_AUTH_KEY": f'"{secrets.s3_reader_access_key},{secrets.s3_reader_secret_key}"',
+        },
+        base_env=writer.base_env,
+        is_ready=writer.is_ready,
+        cwd=home,
+        timeout_s=30,
+    )
+
+
+def make_prefect_env(home: Path, secrets: Secrets) -> dict[str, str]:
     """Return the Prefect settings of server, worker, flows and tests; telemetry is off."""
-    env = {
+    return {
         "PREFECT_HOME": str(home / "prefect"),
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
         "PREFECT_CLOUD_ENABLE_ORCHESTRATION_TELEMETRY": "false",
         "DO_NOT_TRACK": "1",
         "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "180",
         "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": "30",
+        "PREFECT_API_AUTH_STRING": secrets.prefect_auth,
     }
-    return env | ({"PREFECT_API_URL": api_url} if api_url else {})
 
 
-def make_prefect_spec(home: Path) -> ServiceSpec:
-    """Describe the Prefect server on SQLite."""
+def make_prefect_spec(home: Path, secrets: Secrets) -> ServiceSpec:
+    """Describe the Prefect server on SQLite; its API asks for a login.
+
+    Whoever may use the API runs commands on the workers.
+    """
     return ServiceSpec(
         name="prefect",
         argv=lambda port: [
@@ -184,7 +206,11 @@ def make_prefect_spec(home: Path) -> ServiceSpec:
             *f"--host 127.0.0.1 --port {port}".split(),
         ],
         env=lambda port: {
-            **make_prefect_env(home),
+            **make_prefect_env(home, secrets),
+            "PREFECT_SERVER_API_AUTH_STRING": secrets.prefect_auth,
+            "PREFECT_SERVER_CORS_ALLOWED_ORIGINS": (
+                f"http://127.0.0.1:{port},http://localhost:{port}"
+            ),
             "PREFECT_UI_API_URL": f"http://127.0.0.1:{port}/api",
             # Larger batches: with the defaults, bursts of events were lost.
             "PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_READ_BATCH_SIZE": "200",
@@ -211,18 +237,23 @@ def make_worker_spec(home: Path, pool: str, env: Mapping[str, str], *, limit: in
         ],
         env=lambda port: dict(env),
         base_env=_make_inherited_env(),
-        is_ready=lambda port: _is_worker_online(api_url, pool),
+        is_ready=lambda port: _is_worker_online(api_url, pool, env["PREFECT_API_AUTH_STRING"]),
         cwd=REPOSITORY,
         timeout_s=180,
         has_port=False,
     )
 
 
-def _is_worker_online(api_url: str, pool: str) -> bool:
+def make_login_header(login: str) -> dict[str, str]:
+    """Return the HTTP header of a "user:password" login."""
+    return {"Authorization": f"Basic {base64.b64encode(login.encode()).decode()}"}
+
+
+def _is_worker_online(api_url: str, pool: str, login: str) -> bool:
     request = urllib.request.Request(
         f"{api_url}/work_pools/{pool}/workers/filter",
         data=b"{}",
-        headers={"Content-Type": "application/json"},
+        headers={"Content-Type": "application/json", **make_login_header(login)},
     )
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     try:

@@ -55,6 +55,9 @@ class StoreSettings(Section):
     s3_region: str | None = None
     s3_access_key: str | None = None
     s3_secret_key: SecretStr | None = None
+    raw_s3_endpoint_url: str | None = Field(None, description="None = that of the store")
+    raw_s3_access_key: str | None = Field(None, description="may read; None = keys of the store")
+    raw_s3_secret_key: SecretStr | None = None
 
 
 class CatalogueSettings(Section):
@@ -102,6 +105,13 @@ class ReviewSettings(Section):
     live_url: str | None = Field(None, description="refine service, as seen by Label Studio")
     live_user: str = Field("label-studio", description="user name that Label Studio sends there")
     live_password: SecretStr | None = Field(None, description="None = no live predictions")
+    s3_endpoint_url: str | None = Field(
+        None, description="the store as Label Studio reaches it; None = as the pipeline does"
+    )
+    s3_access_key: str | None = Field(
+        None, description="given to Label Studio, may read; None = keys of the store"
+    )
+    s3_secret_key: SecretStr | None = None
     taxonomy: Path | None = Field(None, description="JSON or TOML file of part categories")
 
 
@@ -111,6 +121,9 @@ class LiveSettings(Section):
     max_waiting: int = Field(32, ge=1, description="requests in the queue; more are refused")
     timeout_s: float = Field(30.0, gt=0, description="then the reviewer has to click again")
     max_assets: int = Field(4, ge=1, description="kept in memory with their geometry")
+    is_open: bool = Field(
+        False, description="serve /metrics, /readyz, /openapi.json without a login"
+    )
     max_responses: int = Field(
         256,
         ge=1,
@@ -260,6 +273,26 @@ def load_settings(
             raise SettingsError(f"unknown settings section {section!r}; known: {known}") from err
         where = " ".join((f"[{section}]", *field))
         raise SettingsError(f"{where}: {first['msg']}") from err
+
+
+def refuse_secrets(overrides: Mapping[str, Mapping[str, Any]] | None) -> None:
+    """Check overrides that come as a flow's parameters: Prefect stores and shows those.
+
+    Raises:
+        SettingsError: a field that may hold a secret; the message names it, not its value.
+    """
+    for variable, section, field, info in _variables():
+        table = (overrides or {}).get(section)
+        if not isinstance(table, Mapping):
+            continue
+        given = [str(table[name]) for name in _names_of(field, info) if name in table]
+        # A file's path in place of a database's address holds no password.
+        is_open = field == "url" and all(text.startswith("sqlite:") for text in given)
+        if given and "SecretStr" in str(info.annotation) and not is_open:
+            raise SettingsError(
+                f"overrides: {section}.{field} is a secret, and a flow's parameters are stored "
+                f"and shown; set {variable} for the worker instead"
+            )
 
 
 def list_settings_variables() -> dict[str, str]:

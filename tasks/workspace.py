@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from tasks.catalogue import Catalogue, make_worker_id
-from tasks.settings import Settings, load_settings
+from tasks.settings import Settings, load_settings, refuse_secrets
 from tasks.storage.store import Store
 
 # section -> field -> value. Prefect stores it as a flow parameter: no secrets here.
@@ -77,7 +77,9 @@ def open_workspace(
 
     Raises:
         BucketUnusable: the store's bucket is not there.
+        SettingsError: an override is unknown, out of range or a secret.
     """
+    refuse_secrets(overrides)
     settings = load_settings(Path(settings_file) if settings_file else None, overrides)
     workspace = Workspace.from_settings(settings, tag)
     workspace.store.check_bucket()

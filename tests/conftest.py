@@ -165,12 +165,13 @@ def s3_server(stack_home: Path) -> Iterator[S3Endpoint]:
             pytest.skip(str(err))
         raise
     yield endpoint
+    _release(stack_home, "s3-reader")
     _release(stack_home, "s3")
 
 
 @pytest.fixture(scope="session")
 def prefect_server(stack_home: Path) -> Iterator[PrefectEndpoint]:
-    """A real Prefect server; point PREFECT_API_URL at `.api_url`."""
+    """A real Prefect server; clients need the variables of `.make_environment()`."""
     yield start_prefect(stack_home)
     _release(stack_home, "prefect")
 
@@ -190,12 +191,17 @@ def label_studio(stack_home: Path) -> Iterator[LabelStudioEndpoint]:
 def prefect_api(prefect_server: PrefectEndpoint) -> Iterator[str]:
     """Flows called in this test run on the real server; yields its API URL."""
     from prefect.settings import (
+        PREFECT_API_AUTH_STRING,
         PREFECT_API_URL,
         PREFECT_FLOWS_HEARTBEAT_FREQUENCY,
         temporary_settings,
     )
 
     # Heartbeats of a synchronous flow cost a second at its end.
-    quick = {PREFECT_API_URL: prefect_server.api_url, PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}
+    quick = {
+        PREFECT_API_URL: prefect_server.api_url,
+        PREFECT_API_AUTH_STRING: prefect_server.login,
+        PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None,
+    }
     with temporary_settings(quick):
         yield prefect_server.api_url

@@ -21,7 +21,7 @@ from prometheus_client import generate_latest as render_metrics
 
 from deployments.refine_service.backend import MODEL_VERSION, add_backend
 from deployments.refine_service.engine import Engine
-from deployments.refine_service.guard import BadRequest, check_token, read_json
+from deployments.refine_service.guard import BadRequest, check_login, check_token, read_json
 from deployments.refine_service.metrics import Metrics
 from deployments.refine_service.model import make_session_opener
 from tasks.live.session import LiveSession
@@ -59,9 +59,16 @@ def create_app(
         await run_in_threadpool(engine.stop)
         logger.info("service=refine stopped=true")
 
-    app = FastAPI(title="SegviGen refine service", lifespan=lifespan, docs_url=None, redoc_url=None)
+    app = FastAPI(
+        title="SegviGen refine service",
+        lifespan=lifespan,
+        docs_url=None,
+        redoc_url=None,
+        openapi_url="/openapi.json" if chosen.live.is_open else None,
+    )
     app.middleware("http")(_measure_requests(metrics))
-    _add_health(app, engine, metrics)
+    _add_health(app, engine)
+    _add_inside_views(app, chosen, engine, metrics)
     add_backend(app, chosen, engine, metrics)
     _add_webhook(app, chosen, metrics)
     return app
@@ -81,16 +88,25 @@ def _measure_requests(metrics: Metrics) -> Callable[..., Awaitable[Response]]:
     return measure
 
 
-def _add_health(app: FastAPI, engine: Engine, metrics: Metrics) -> None:
+def _add_health(app: FastAPI, engine: Engine) -> None:
     @app.get("/health")
     async def health() -> JSONResponse:
-        # A model that is being loaded is healthy; /readyz reports it.
+        # Open to everybody, so it says no more than this; a model that is being loaded is healthy.
         if engine.is_down:
-            return JSONResponse({"status": "DOWN", "problem": engine.problem}, status_code=503)
+            return JSONResponse({"status": "DOWN"}, status_code=503)
         return JSONResponse({"status": "UP"})
 
+
+def _add_inside_views(app: FastAPI, settings: Settings, engine: Engine, metrics: Metrics) -> None:
+    """Add what tells about the inside: for a login, or for everybody by the setting."""
+
+    def check(request: Request) -> None:
+        if not settings.live.is_open:
+            check_login(request, settings.review)
+
     @app.get("/readyz")
-    async def readyz() -> JSONResponse:
+    async def readyz(request: Request) -> JSONResponse:
+        check(request)
         if engine.problem:
             return JSONResponse({"status": engine.problem}, status_code=503)
         try:
@@ -101,7 +117,8 @@ def _add_health(app: FastAPI, engine: Engine, metrics: Metrics) -> None:
         return JSONResponse({"status": "READY", "assets": sum(counts.values())})
 
     @app.get("/metrics")
-    async def show_metrics() -> Response:
+    async def show_metrics(request: Request) -> Response:
+        check(request)
         return Response(render_metrics(metrics.registry), media_type=CONTENT_TYPE_LATEST)
 
 

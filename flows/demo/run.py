@@ -24,7 +24,7 @@ from segvigen_model.command.terminal import err, out, sanitize_text
 from segvigen_model.errors import SegvigenError
 from segvigen_model.types import IntArray
 from tasks.review.scripted_reviewer import ScriptedReviewer
-from tasks.storage.store import BlobConflict
+from tasks.storage.store import BlobConflict, Store
 from tasks.workspace import Workspace, open_workspace
 
 DEPLOYMENT = "label_dataset/gpu"
@@ -81,9 +81,12 @@ def get_stack_url(stack: LocalStack, name: str) -> str:
 
 
 def _fill_bucket(workspace: Workspace, objects: list[DemoObject]) -> None:
+    # The pipeline's own keys of the raw bucket may only read.
+    store = workspace.settings.store
+    raw = Store.from_settings(store.model_copy(update={"root_url": store.raw_url}))
     for item in objects:
         try:
-            workspace.raw.put(item.key, item.data)
+            raw.put(item.key, item.data)
         except BlobConflict as error:
             raise DemoFailed(
                 f"{item.key} in the raw bucket is of another version of the demo; "

@@ -1,6 +1,6 @@
 # Flows, workers, Prefect server and refine service: one image, chosen by the command.
 # EXTRAS chooses what is installed; with "gpu" it includes the CUDA build of the sparse convolution.
-FROM python:3.11-slim
+FROM python:3.11-slim@sha256:9c900dea9e8fb7e16277c179b555cc72d29a352dbc33cff48ad5a0412fd5bfc7
 
 ARG EXTRAS="pipeline,review,postgres,local"
 WORKDIR /app

@@ -9,6 +9,7 @@ import os
 import sqlite3
 import time
 import weakref
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -58,7 +59,11 @@ def is_sqlite(engine: sa.Engine) -> bool:
 def _make_sqlite_engine(url: sa.URL, busy_timeout_ms: int) -> sa.Engine:
     if not url.database or url.database == ":memory:":
         raise CatalogueError("an in-memory catalogue is lost at once; use sqlite:///path/to/file")
-    Path(url.database).parent.mkdir(parents=True, exist_ok=True)
+    file = Path(url.database)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with suppress(OSError):  # SQLite itself says what is wrong with the place
+        # Its owner's alone; the log beside it gets the same mode from SQLite.
+        os.close(os.open(file, os.O_CREAT | os.O_RDWR, 0o600))
     # Pooled: when the last connection closes, SQLite folds its log into the database, which
     # would make every single transaction slow.
     engine = sa.create_engine(url, poolclass=QueuePool)

@@ -74,7 +74,7 @@ def open_project(review: ReviewSettings, store: StoreSettings) -> ReviewProject:
     api_key = review.api_key.get_secret_value()
     api = SetupApi(review.url, api_key)
     project_id = _ensure_project(api, review.project_title)
-    _ensure_storage(api, project_id, store)
+    _ensure_storage(api, project_id, _use_review_keys(store, review))
     if review.webhook_url is not None:
         _ensure_webhook(api, project_id, review.webhook_url, review.webhook_token)
     if review.live_url is not None and review.live_password is not None:
@@ -149,6 +149,17 @@ def _ensure_webhook(api: SetupApi, project_id: int, url: str, token: SecretStr |
         headers=headers,
     )
     log.info("review=webhook project=%d replaced=%d", project_id, len(stale))
+
+
+def _use_review_keys(store: StoreSettings, review: ReviewSettings) -> StoreSettings:
+    """Return the store as Label Studio reaches it, with keys that need only read."""
+    changed: dict[str, Any] = {}
+    if review.s3_endpoint_url:
+        changed["s3_endpoint_url"] = review.s3_endpoint_url
+    if review.s3_access_key:
+        changed["s3_access_key"] = review.s3_access_key
+        changed["s3_secret_key"] = review.s3_secret_key
+    return store.model_copy(update=changed)
 
 
 def _make_storage_fields(store: StoreSettings) -> dict[str, Any]:

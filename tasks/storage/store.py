@@ -91,7 +91,9 @@ class Store:
     def from_settings(cls, settings: StoreSettings, *, raw: bool = False) -> Store:
         """Open the pipeline's store, or with `raw` the bucket of raw meshes."""
         url = settings.raw_url if raw else settings.root_url
-        return cls(url, _make_s3_options(settings) if url.startswith(("s3://", "s3a://")) else None)
+        if not url.startswith(("s3://", "s3a://")):
+            return cls(url)
+        return cls(url, _make_s3_options(use_raw_keys(settings) if raw else settings))
 
     def __repr__(self) -> str:
         return f"Store({self.root_url!r})"
@@ -299,6 +301,20 @@ def check_buckets(settings: StoreSettings) -> None:
     """Raise BucketUnusable if one of the settings' buckets is not there."""
     for is_raw in (False, True):
         Store.from_settings(settings, raw=is_raw).check_bucket()
+
+
+def use_raw_keys(settings: StoreSettings) -> StoreSettings:
+    """Return settings whose endpoint and keys are those of the raw bucket.
+
+    What the raw bucket does not set is the store's; access key and secret belong together.
+    """
+    changed: dict[str, Any] = {}
+    if settings.raw_s3_endpoint_url:
+        changed["s3_endpoint_url"] = settings.raw_s3_endpoint_url
+    if settings.raw_s3_access_key:
+        changed["s3_access_key"] = settings.raw_s3_access_key
+        changed["s3_secret_key"] = settings.raw_s3_secret_key
+    return settings.model_copy(update=changed)
 
 
 def _make_s3_options(settings: StoreSettings) -> dict[str, Any]:

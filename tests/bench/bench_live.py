@@ -158,6 +158,7 @@ def main() -> None:
             "SEGVIGEN_STORE_RAW_URL": f"file://{folder}/raw",
             "SEGVIGEN_CATALOGUE_URL": f"sqlite:///{folder}/catalogue.db",
             "SEGVIGEN_REVIEW_LIVE_PASSWORD": LOGIN[1],
+            "SEGVIGEN_LIVE_IS_OPEN": "true",
             "SEGVIGEN_LIVE_MAX_WAITING": str(chosen.max_waiting),
         }
         os.environ.update(env)

@@ -27,6 +27,7 @@ def live_env(review_env, tmp_path, monkeypatch):
     """The desk with a running refine service of the default checkpoint."""
     secret = uuid4().hex
     monkeypatch.setenv("SEGVIGEN_REVIEW_LIVE_PASSWORD", secret)
+    monkeypatch.setenv("SEGVIGEN_LIVE_IS_OPEN", "true")
     monkeypatch.setenv("SEGVIGEN_CATALOGUE_URL", f"sqlite:///{tmp_path}/catalogue.db")
     env = {name: text for name, text in os.environ.items() if name.startswith("SEGVIGEN_")}
     url = start_refine(tmp_path, env)

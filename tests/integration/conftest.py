@@ -17,7 +17,7 @@ from uuid import uuid4
 import numpy as np
 import pytest
 
-from infra.local import LabelStudioEndpoint, S3Endpoint
+from infra.local import LabelStudioEndpoint, PrefectEndpoint, S3Endpoint
 from tasks.catalogue import AnnotationRow, AssetRow, AssetState, ClickRow
 from tasks.workspace import Workspace, open_workspace
 
@@ -165,14 +165,18 @@ def _to_review(workspace: Workspace) -> list[AssetRow]:
 
 
 @pytest.fixture
-def run_killed(prefect_api: str) -> Callable[..., None]:
+def run_killed(prefect_api: str, prefect_server: PrefectEndpoint) -> Callable[..., None]:
     """`run_killed(flow, target, number, when)`: a process of its own that is killed there."""
 
     def run(flow: str, target: str, number: int, when: str) -> None:
         argv = [sys.executable, str(RUNNER), get_flow_module(flow), flow, target, str(number), when]
         ended = subprocess.run(
             argv,
-            env={**os.environ, "PREFECT_API_URL": prefect_api, "PYTHONPATH": str(REPOSITORY)},
+            env={
+                **os.environ,
+                **prefect_server.make_environment(),
+                "PYTHONPATH": str(REPOSITORY),
+            },
             cwd=REPOSITORY,
             capture_output=True,
             text=True,

@@ -4,8 +4,10 @@ import os
 
 import httpx
 import pytest
+from prefect.settings import PREFECT_API_AUTH_STRING
 
 from deployments import apply
+from infra.home import load_secrets
 from infra.local import start_worker, stop_service
 from infra.services import make_prefect_env
 from tasks.catalogue import AssetState
@@ -24,14 +26,16 @@ FLOWS = {
 
 
 @pytest.fixture
-def applied(prefect_api, monkeypatch) -> str:
-    monkeypatch.setenv("PREFECT_API_URL", prefect_api)
+def applied(prefect_api, prefect_server, monkeypatch) -> str:
+    for name, value in prefect_server.make_environment().items():
+        monkeypatch.setenv(name, value)
     apply.apply()
     return prefect_api
 
 
 def _post(api_url: str, path: str, body: dict) -> list[dict]:
-    return httpx.post(f"{api_url}/{path}", json=body, trust_env=False).json()
+    login = tuple(PREFECT_API_AUTH_STRING.value().split(":"))
+    return httpx.post(f"{api_url}/{path}", json=body, auth=login, trust_env=False).json()
 
 
 @pytest.mark.slow
@@ -60,7 +64,11 @@ def test_every_flow_stands_in_its_pool_with_a_queueing_limit(applied):
 def test_a_worker_runs_a_deployment(applied, pipeline, stack_home):
     from prefect.deployments import run_deployment
 
-    env = {**make_prefect_env(stack_home, applied), **pipeline.variables}
+    env = {
+        **make_prefect_env(stack_home, load_secrets(stack_home)),
+        "PREFECT_API_URL": applied,
+        **pipeline.variables,
+    }
     start_worker(stack_home, "cpu", env)
     try:
         run = run_deployment("ingest/cpu", timeout=120, poll_interval=1, as_subflow=False)

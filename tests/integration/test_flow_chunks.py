@@ -6,6 +6,7 @@ from dataclasses import replace
 import httpx
 import pytest
 from prefect import flow
+from prefect.settings import PREFECT_API_AUTH_STRING
 
 from flows.runtime import chunks
 from flows.runtime.chunks import Stage, asset_stage, run_stage
@@ -60,6 +61,7 @@ def test_all_assets_in_chunks_then_nothing(workspace, prefect_api):
     found = httpx.post(
         f"{prefect_api}/artifacts/latest/filter",
         json={"artifacts": {"key": {"any_": ["test-stage-assets", "test-stage-progress"]}}},
+        auth=tuple(PREFECT_API_AUTH_STRING.value().split(":")),
         trust_env=False,
     ).json()
     data = {artifact["key"]: artifact["data"] for artifact in found}

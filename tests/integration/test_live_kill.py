@@ -170,6 +170,7 @@ def live(
         "SEGVIGEN_CATALOGUE_URL": f"sqlite:///{folder}/catalogue.db",
         "SEGVIGEN_MODEL_CHECKPOINT": str(tiny_checkpoint),
         "SEGVIGEN_REVIEW_LIVE_PASSWORD": TOKEN,
+        "SEGVIGEN_LIVE_IS_OPEN": "true",
         "SEGVIGEN_REVIEW_WEBHOOK_TOKEN": TOKEN,
         "SEGVIGEN_REVIEW_PROJECT_TITLE": f"live {name[:8]}",
         "SEGVIGEN_REVIEW_SHEET_PIXELS": "512",

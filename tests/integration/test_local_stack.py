@@ -78,7 +78,14 @@ def test_environment_names_the_running_services(s3_server, stack_home, monkeypat
 def test_status_shows_what_runs(s3_server, stack_home):
     status = {row.name: row for row in LocalStack(stack_home).list_status()}
     assert status["s3"].is_running and status["s3"].url == s3_server.url
-    assert set(status) == {"s3", "prefect", "label-studio", "worker-cpu", "worker-gpu", "refine"}
+    assert set(status) == {
+        "s3",
+        "prefect",
+        "label-studio",
+        "worker-cpu",
+        "worker-gpu",
+        "refine",
+    } | {"s3-reader"}
 
 
 def test_prefect_answers(prefect_server):

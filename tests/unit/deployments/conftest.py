@@ -97,7 +97,7 @@ def make_live_env(folder: Path) -> LiveEnvironment:
             "store": {"root_url": f"file://{folder}/store", "raw_url": f"file://{folder}/raw"},
             "catalogue": {"url": SecretStr(f"sqlite:///{folder}/catalogue.db")},
             "review": {"webhook_token": SecretStr(TOKEN), "live_password": SecretStr(LOGIN[1])},
-            "live": {"max_waiting": 2, "timeout_s": 120.0},
+            "live": {"max_waiting": 2, "timeout_s": 120.0, "is_open": True},
         }
     )
     workspace = Workspace.from_settings(settings)

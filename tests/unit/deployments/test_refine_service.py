@@ -25,12 +25,32 @@ def client(url, open_live_session):
         overrides={
             "catalogue": {"url": SecretStr(url)},
             "review": {"webhook_token": SecretStr(TOKEN), "live_password": SecretStr("pass")},
+            "live": {"is_open": True},
         }
     )
     with TestClient(service.create_app(settings, open_live_session)) as running:
         while "loaded" in running.get("/readyz").text:
             time.sleep(0.02)
         yield running
+
+
+INSIDE = ("/metrics", "/readyz", "/openapi.json")
+
+
+@pytest.mark.parametrize("path", INSIDE)
+def test_the_inside_is_shown_by_a_setting(client, path):
+    assert client.get(path).status_code == 200
+
+
+def test_the_inside_is_closed_by_default(url, open_live_session):
+    review = {"webhook_token": SecretStr(TOKEN), "live_password": SecretStr("pass")}
+    settings = load_settings(overrides={"catalogue": {"url": SecretStr(url)}, "review": review})
+    with TestClient(service.create_app(settings, open_live_session)) as running:
+        found = {path: running.get(path).status_code for path in ("/health", *INSIDE)}
+        assert found == {"/health": 200, "/metrics": 401, "/readyz": 401, "/openapi.json": 404}
+        login = (settings.review.live_user, "pass")
+        assert running.get("/metrics", auth=login).status_code == 200
+        assert running.get("/metrics", auth=(login[0], "no")).status_code == 401
 
 
 def test_health_and_readiness(client):

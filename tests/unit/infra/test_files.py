@@ -12,7 +12,7 @@ from infra.home import Secrets
 from infra.services import RAW_BUCKET, STORE_BUCKET, make_label_studio_spec
 from tasks.settings import list_settings_variables
 
-SECRETS = Secrets("a", "b", "c", "d", "e", "f")
+SECRETS = Secrets(*"abcdefghij")
 REPOSITORY = Path(__file__).resolve().parents[3]
 COMPOSE = REPOSITORY / "infra/compose.yaml"
 
@@ -29,17 +29,92 @@ def test_only_known_settings_are_set(compose):
         assert used <= set(known), f"{name}: {used - set(known)}"
 
 
-def test_any_other_line_of_the_env_file_counts_too(compose):
-    for name in ("deploy", "worker-cpu", "worker-gpu", "refine"):
-        (entry,) = compose["services"][name]["env_file"]
-        assert (COMPOSE.parent / entry["path"]).resolve() == REPOSITORY / ".env", name
+PIPELINE = ("worker-cpu", "worker-gpu", "refine")
+# Who may know what. A service that is not named knows none of them.
+KNOWERS = {
+    "POSTGRES_PASSWORD": {"postgres"},
+    "PIPELINE_DATABASE_PASSWORD": {"postgres", *PIPELINE},
+    "PREFECT_DATABASE_PASSWORD": {"postgres", "prefect"},
+    "LABEL_STUDIO_DATABASE_PASSWORD": {"postgres", "label-studio"},
+    "PREFECT_API_AUTH_STRING": {"prefect", "deploy", "worker-cpu", "worker-gpu"},
+    "LABEL_STUDIO_USERNAME": {"label-studio"},
+    "LABEL_STUDIO_PASSWORD": {"label-studio"},
+    "SEGVIGEN_STORE_S3_ACCESS_KEY": {"s3", "worker-cpu", "worker-gpu"},
+    "SEGVIGEN_STORE_S3_SECRET_KEY": {"s3", "worker-cpu", "worker-gpu"},
+    "SEGVIGEN_REVIEW_S3_ACCESS_KEY": {"s3-reader", *PIPELINE},
+    "SEGVIGEN_REVIEW_S3_SECRET_KEY": {"s3-reader", *PIPELINE},
+    "SEGVIGEN_REVIEW_API_KEY": {"label-studio", "worker-cpu", "worker-gpu"},
+    "SEGVIGEN_REVIEW_WEBHOOK_TOKEN": set(PIPELINE),
+    "SEGVIGEN_REVIEW_LIVE_PASSWORD": set(PIPELINE),
+}
+
+
+def test_each_secret_reaches_the_services_that_need_it_and_no_other(compose):
+    found: dict[str, set[str]] = {}
+    for name, service in compose["services"].items():
+        assert "env_file" not in service, f"{name} would get every secret"
+        for secret in re.findall(r"\$\{([A-Z0-9_]+)", str(service)):
+            found.setdefault(secret, set()).add(name)
+    assert found == KNOWERS
+    example = (REPOSITORY / ".env.example").read_text().partition("Only for infra/compose")[2]
+    assert set(re.findall(r"^([A-Z0-9_]+)=$", example, re.MULTILINE)) == set(KNOWERS)
+
+
+def test_services_reach_each_other_only_where_they_must(compose):
+    members: dict[str, set[str]] = {}
+    for name, service in compose["services"].items():
+        assert ("networks" in service) != (service.get("network_mode") == "none"), name
+        for network in service.get("networks", []):
+            members.setdefault(network, set()).add(name)
+    workers = {"worker-cpu", "worker-gpu"}
+    assert members == {
+        "catalogue-db": {"postgres", "refine", *workers},
+        "prefect-db": {"postgres", "prefect"},
+        "label-studio-db": {"postgres", "label-studio"},
+        "control": {"prefect", "deploy", *workers},
+        "storage": {"s3", *workers},
+        "storage-read": {"s3-reader", "label-studio", "refine", *workers},
+        "review": {"label-studio", "refine", *workers},
+        "edge": {"s3", "prefect", "refine", "label-studio"},
+    }
+    inside = {name for name, about in compose["networks"].items() if about.get("internal")}
+    assert inside == set(members) - {"edge"}
+    published = {name for name, service in compose["services"].items() if "ports" in service}
+    assert published == members["edge"]
+
+
+def test_every_published_port_asks_for_a_login(compose):
+    services = compose["services"]
+    assert "PREFECT_SERVER_API_AUTH_STRING" in services["prefect"]["environment"]
+    assert "RCLONE_AUTH_KEY" in services["s3"]["environment"]
+    assert services["label-studio"]["environment"]["LABEL_STUDIO_PASSWORD"]
+    assert "SEGVIGEN_REVIEW_LIVE_PASSWORD" in services["refine"]["environment"]
+    assert "SEGVIGEN_LIVE_IS_OPEN" not in services["refine"]["environment"]
+
+
+def test_readers_of_the_buckets_cannot_write(compose):
+    reader = compose["services"]["s3-reader"]
+    assert "--read-only" in reader["command"] and reader["volumes"] == ["s3:/data:ro"]
+    refine = compose["services"]["refine"]["environment"]
+    assert refine["SEGVIGEN_STORE_S3_ENDPOINT_URL"] == "http://s3-reader:9000"
+
+
+def test_images_are_named_by_digest(compose):
+    named = [s["image"] for s in compose["services"].values() if "build" not in s]
+    dockerfiles = {s["build"]["dockerfile"] for s in compose["services"].values() if "build" in s}
+    for name in dockerfiles:
+        named += re.findall(r"^FROM (\S+)", (REPOSITORY / name).read_text(), re.MULTILINE)
+    assert len(named) >= 3
+    for image in named:
+        assert re.fullmatch(r"[\w./-]+:[\w.-]+@sha256:[0-9a-f]{64}", image), image
 
 
 def test_every_service_named_exists(compose):
     services = compose["services"]
     for name, service in services.items():
         assert set(service.get("depends_on", {})) <= set(services), name
-    hosts = set(re.findall(r"(?:http://|@)([a-z0-9-]+)[:/]", COMPOSE.read_text()))
+    text = COMPOSE.read_text()
+    hosts = set(re.findall(r"(?:http://|@)([a-z][a-z0-9-]*)(?::[0-9]{4}|/)", text))
     assert hosts - {"localhost"} <= set(services)
 
 
@@ -55,8 +130,8 @@ def test_the_buckets_are_there_before_anybody_requires_them(compose):
     done = {"condition": "service_completed_successfully"}
     assert services["s3"]["depends_on"]["buckets"] == done
     assert services["buckets"]["restart"] == "on-failure", "else it would run for ever"
-    for name in ("worker-cpu", "worker-gpu", "refine"):
-        assert "s3" in services[name]["depends_on"], name
+    for name in ("worker-cpu", "worker-gpu", "s3-reader"):
+        assert {"s3", "buckets"} & set(services[name]["depends_on"]), name
 
 
 def test_the_raw_bucket_can_be_filled_from_this_machine(compose):
@@ -105,7 +180,7 @@ def test_dockerfiles_exist_and_copy_what_is_there(compose):
 def test_label_studio_is_the_locked_one(compose):
     lock = (REPOSITORY / "infra/label-studio/requirements.lock").read_text()
     version = re.search(r"^label-studio==(\S+)", lock, re.MULTILINE).group(1)
-    assert compose["services"]["label-studio"]["image"].endswith(f":{version}")
+    assert compose["services"]["label-studio"]["image"].partition("@")[0].endswith(f":{version}")
 
 
 def test_label_studios_settings_name_a_middleware_that_is_there():

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from tasks.settings import SettingsError
 from tasks.workspace import open_workspace
 
 
@@ -33,3 +34,20 @@ def test_a_lease_needs_a_worker(pipeline) -> None:
     with pytest.raises(ValueError, match="holds no leases; open it with a worker's name"):
         _ = pipeline.workspace.lease_owner
     assert pipeline.with_settings(worker="w").lease_owner == "w"
+
+
+@pytest.mark.parametrize(
+    ("section", "field"),
+    [
+        ("store", "s3_secret_key"),
+        ("store", "raw_s3_secret_key"),
+        ("review", "api_key"),
+        ("review", "webhook_token"),
+        ("review", "live_password"),
+        ("catalogue", "url"),
+    ],
+)
+def test_parameters_of_a_flow_hold_no_secrets(section, field):
+    with pytest.raises(SettingsError, match=rf"{section}\.{field} is a secret.*SEGVIGEN_") as found:
+        open_workspace(None, {section: {field: "hush-hush"}})
+    assert "hush" not in str(found.value)

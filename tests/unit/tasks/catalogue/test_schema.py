@@ -384,3 +384,11 @@ def test_connections_that_switch_a_new_file_to_wal_at_once_wait_for_each_other(
             url = f"sqlite:///{tmp_path}/{number}.db"
             for done in [pool.submit(connect, url, start) for _ in range(8)]:
                 done.result()
+
+
+def test_a_new_file_and_its_log_are_the_owners_alone(tmp_path):
+    path = tmp_path / "catalogue.db"
+    catalogue = Catalogue(f"sqlite:///{path}")
+    catalogue.register(AssetRow(IN_REVIEW, AssetState.REGISTERED, name="chair"))
+    modes = {file.name: file.stat().st_mode & 0o777 for file in tmp_path.glob("catalogue.db*")}
+    assert "catalogue.db-wal" in modes and set(modes.values()) == {0o600}, modes
