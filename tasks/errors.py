@@ -7,8 +7,10 @@ import errno
 import sqlalchemy.exc
 
 from segvigen_model.errors import CheckpointMismatch, MissingExtra, SegvigenError
+from tasks.storage.errors import BlobDamaged, BlobLost, BlobMissing
 from tasks.storage.s3_errors import is_s3_outage
-from tasks.storage.store import BlobMissing
+
+__all__ = ["BlobDamaged", "BlobLost", "BlobMissing", "StageError", "is_transient_error"]
 
 _TRANSIENT_ERRNOS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EMFILE, errno.EROFS})
 
@@ -18,7 +20,12 @@ class StageError(SegvigenError):
 
 
 def is_transient_error(error: BaseException) -> bool:
-    """Is it the network, the database, the disk or the set-up, and not the asset?"""
+    """Is it the network, the database, the disk or the set-up, and not the asset?
+
+    So is a blob that reads as other bytes than were written: the run stops, and no asset pays.
+    """
+    if isinstance(error, BlobDamaged):
+        return True
     if isinstance(error, (ConnectionError, TimeoutError, MissingExtra, CheckpointMismatch)):
         return True
     if isinstance(error, (sqlalchemy.exc.OperationalError, sqlalchemy.exc.InterfaceError)):

@@ -24,7 +24,7 @@ class Workspace:
     """One pipeline, as one run sees it.
 
     Attributes:
-        store: blobs of the pipeline.
+        store: blobs of the pipeline; compares what it reads with the catalogue's records.
         raw: the bucket of raw meshes, only read.
         catalogue: state of every asset.
         settings: all of them.
@@ -45,10 +45,11 @@ class Workspace:
             settings: all of them.
             tag: part of the worker's name.
         """
+        catalogue = open_catalogue(settings)
         return cls(
-            store=Store.from_settings(settings.store),
+            store=Store.from_settings(settings.store, hashes=catalogue.blobs),
             raw=Store.from_settings(settings.store, raw=True),
-            catalogue=open_catalogue(settings),
+            catalogue=catalogue,
             settings=settings,
             worker=make_worker_id(tag),
         )

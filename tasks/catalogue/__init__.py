@@ -16,6 +16,7 @@ from tasks.catalogue.quality_rows import (
 from tasks.catalogue.rows import (
     AnnotationRow,
     AssetRow,
+    BlobRow,
     CheckpointRow,
     ClickRow,
     EditCommandRow,
@@ -37,6 +38,7 @@ __all__ = [
     "AnnotationRow",
     "AssetRow",
     "AssetState",
+    "BlobRow",
     "Catalogue",
     "CatalogueError",
     "CheckpointRow",

@@ -1,8 +1,8 @@
 """The catalogue's front door: assets, their moves and leases; the other tables hang below it.
 
-`catalogue.raw`, `.reviews`, `.labels` and `.quality` are the ledgers of raw objects, of reviews,
-of label sets, shards and checkpoints, and of quality control. Every change writes an event in the
-same transaction.
+`catalogue.raw`, `.reviews`, `.labels`, `.quality` and `.blobs` are the ledgers of raw objects, of
+reviews, of label sets, shards and checkpoints, of quality control, and of content hashes. Every
+change writes an event in the same transaction.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from tasks.catalogue.blobs import BlobLedger
 from tasks.catalogue.database import Database
 from tasks.catalogue.engine import CatalogueError
 from tasks.catalogue.labels import LabelLedger
@@ -60,6 +61,7 @@ class Catalogue:
         self.reviews = ReviewLedger(self._db)
         self.labels = LabelLedger(self._db)
         self.quality = QualityLedger(self._db)
+        self.blobs = BlobLedger(self._db)
 
     @contextmanager
     def transaction(self) -> Iterator[None]:

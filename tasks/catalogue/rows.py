@@ -273,6 +273,20 @@ class CheckpointRow(Row):
     updated_at: Mapped[float] = mapped_column(default=0.0)
 
 
+class BlobRow(Row):
+    """One object of the store and the hash of its content, recorded when it was written.
+
+    `size_bytes` is -1 where the record was made by an upgrade from rows that hold a hash alone.
+    """
+
+    __tablename__ = "blobs"
+
+    key: Mapped[str] = mapped_column(primary_key=True)
+    sha256: Mapped[Text64]
+    size_bytes: Mapped[BigInt]
+    created_at: Mapped[float] = mapped_column(default=0.0)
+
+
 class CursorRow(Row):
     """Where a reader that works in steps stopped last time."""
 

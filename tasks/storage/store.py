@@ -1,5 +1,8 @@
 """Blobs below one root URL (`file://` or `s3://`, any fsspec URL), written once and never changed.
 
+Nothing that is read is believed: `get` compares the bytes with the hash that was recorded when they
+were written (`checked_reads`).
+
 Create-only: local files by a hard link of a finished temporary file; S3 by a conditional put.
 A server that ignores the condition (rclone does; see `probe_conditional_put`) leaves only the
 check before the write: there the catalogue's leases keep two writers from one key.
@@ -10,65 +13,54 @@ from __future__ import annotations
 
 import errno
 import hashlib
-import json
 import logging
-import os
-import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
 import fsspec
 
-from segvigen_model.errors import SegvigenError
 from tasks.settings import StoreSettings
-from tasks.storage.canonical import json_document
+from tasks.storage.canonical import json_document, parse_json
+from tasks.storage.checked_reads import REPAIR, HashBook, fetch_agreeing, fetch_checked, md5_of_etag
+from tasks.storage.errors import (
+    BlobConflict,
+    BlobDamaged,
+    BlobMissing,
+    BucketUnusable,
+    ChangedSinceListed,
+)
 from tasks.storage.keys import check_key
+from tasks.storage.local_files import (
+    TEMPORARY_PREFIX,
+    compute_file_sha256,
+    create_copy,
+    create_file,
+    remove_leftovers,
+)
+from tasks.storage.objects import Blob, ObjectInfo, make_object_info
 from tasks.storage.s3_errors import is_lost_race
+from tasks.storage.s3_options import make_s3_options, use_raw_keys
+
+__all__ = [
+    "Blob",
+    "BlobConflict",
+    "BlobDamaged",
+    "BlobMissing",
+    "BucketUnusable",
+    "ChangedSinceListed",
+    "ObjectInfo",
+    "Store",
+    "check_buckets",
+]
 
 log = logging.getLogger(__name__)
 
 READ_CHUNK_BYTES = 8 * 2**20
-S3_CONNECT_TIMEOUT_S = 10
-S3_READ_TIMEOUT_S = 120
 MAX_S3_KEY_BYTES = 1024
 _NUM_TRIES = 2  # to create: S3 also refuses while another's write is not there yet
-
-
-class BlobConflict(SegvigenError):
-    """A key already holds other bytes; blobs never change."""
-
-
-class BlobMissing(SegvigenError):
-    """A key that should be there is not."""
-
-
-class BucketUnusable(SegvigenError):
-    """There is no such bucket, no such server, or nothing to log in with."""
-
-
-@dataclass(frozen=True, slots=True)
-class Blob:
-    """A written object: `uri` is absolute, `key` relative to the store's root, `size` in bytes."""
-
-    uri: str
-    key: str
-    sha256: str
-    size: int
-
-
-@dataclass(frozen=True, slots=True)
-class ObjectInfo:
-    """A listed object; `etag` changes with the content, `mtime` is seconds since the epoch."""
-
-    key: str
-    size: int
-    etag: str
-    mtime: float
 
 
 class Store:
@@ -77,23 +69,33 @@ class Store:
     Args:
         root_url: e.g. "file://.segvigen/store" or "s3://bucket/prefix".
         storage_options: passed to fsspec (endpoint, keys); never logged or shown.
+        hashes: the records that reads are compared with and writes are added to; None = a store
+            without records: what the caller knows no hash of is read twice.
     """
 
-    def __init__(self, root_url: str, storage_options: Mapping[str, Any] | None = None) -> None:
+    def __init__(
+        self,
+        root_url: str,
+        storage_options: Mapping[str, Any] | None = None,
+        hashes: HashBook | None = None,
+    ) -> None:
         options = {"use_listings_cache": False, **(storage_options or {})}
         self._fs, root = fsspec.url_to_fs(root_url, **options)
         self._root = str(root).rstrip("/")
+        self._hashes = hashes
         protocol = self._fs.protocol
         self._protocol = protocol if isinstance(protocol, str) else protocol[0]
         self._is_local = "file" in (protocol if isinstance(protocol, tuple) else (protocol,))
 
     @classmethod
-    def from_settings(cls, settings: StoreSettings, *, raw: bool = False) -> Store:
+    def from_settings(
+        cls, settings: StoreSettings, *, raw: bool = False, hashes: HashBook | None = None
+    ) -> Store:
         """Open the pipeline's store, or with `raw` the bucket of raw meshes."""
         url = settings.raw_url if raw else settings.root_url
         if not url.startswith(("s3://", "s3a://")):
-            return cls(url)
-        return cls(url, _make_s3_options(use_raw_keys(settings) if raw else settings))
+            return cls(url, None, hashes)
+        return cls(url, make_s3_options(use_raw_keys(settings) if raw else settings), hashes)
 
     def __repr__(self) -> str:
         return f"Store({self.root_url!r})"
@@ -142,6 +144,11 @@ class Store:
 
     def get_size(self, key: str) -> int | None:
         """Size in bytes, or None when there is no such object."""
+        info = self.find_info(key)
+        return None if info is None else info.size
+
+    def find_info(self, key: str) -> ObjectInfo | None:
+        """What a listing would say of one object, or None when there is none."""
         path = self._make_path(key)
         if not self._is_local and len(path.partition("/")[2].encode()) > MAX_S3_KEY_BYTES:
             return None  # a server answers this as it answers ended credentials
@@ -153,26 +160,97 @@ class Store:
             if err.errno == errno.ENAMETOOLONG:
                 return None
             raise
-        return int(info["size"]) if info["type"] == "file" else None
+        return make_object_info(key, info) if info["type"] == "file" else None
 
-    def get(self, key: str) -> bytes:
-        """Read an object; raises BlobMissing."""
-        try:
-            return bytes(self._fs.cat_file(self._make_path(key)))
-        except (FileNotFoundError, IsADirectoryError) as err:
-            raise BlobMissing(f"no object {self.get_uri(key)}") from err
+    def get(self, key: str, sha256: str | None = None) -> bytes:
+        """Read an object, and prove that the bytes are those that were written.
 
-    def get_range(self, key: str, start: int, length: int) -> bytes:
-        """Read `length` bytes from byte `start`; raises BlobMissing, also for a short object."""
+        Args:
+            key: which.
+            sha256: recorded hash of the content, from a catalogue row, a manifest or an index;
+                None = that of the store's records. An object of before there were records is read
+                until two reads agree, and then recorded.
+
+        Raises:
+            BlobMissing: there is no object, and no record of one.
+            BlobDamaged, BlobLost: it is not what was written; an infrastructure error.
+        """
+        uri = self.get_uri(key)
+        wanted = sha256 or (self._hashes.find_sha256(key) if self._hashes else None)
+        if wanted:
+            return fetch_checked(lambda: self._fetch(key), uri, wanted)
+        info = self.find_info(key)
+        if info is None:
+            self._fetch(key)  # raises what the server says: no such object, or no such bucket
+            raise BlobMissing(f"no object {uri}")
+        data = fetch_agreeing(lambda: self._fetch(key), uri, info.size, md5_of_etag(info.etag))
+        if self._hashes:
+            log.warning("read=%s note=no_record_of_its_hash, recorded now", uri)
+            self._record(key, hashlib.sha256(data).hexdigest(), len(data))
+        return data
+
+    def get_as_listed(self, info: ObjectInfo) -> bytes:
+        """Read an object that others may change: whole, of the listed size and ETag.
+
+        Raises:
+            ChangedSinceListed: it was changed since; what was read must not be used.
+            BlobMissing: it was deleted since.
+            BlobDamaged: it is unchanged, and other bytes came on every try.
+        """
+        uri = self.get_uri(info.key)
+
+        def fetch() -> bytes:
+            data = self._fetch(info.key)
+            now = self.find_info(info.key)
+            if now is not None and (now.size, now.etag) != (info.size, info.etag):
+                raise ChangedSinceListed(f"{uri} was changed while it was read; scan again")
+            return data
+
+        return fetch_agreeing(fetch, uri, info.size, md5_of_etag(info.etag))
+
+    def get_range(self, key: str, start: int, length: int, sha256: str | None = None) -> bytes:
+        """Read `length` bytes from byte `start`.
+
+        Args:
+            key: of the object.
+            start, length: in bytes.
+            sha256: recorded hash of these bytes; None reads until two reads agree.
+
+        Raises:
+            BlobMissing: there is no such object, or it ends before.
+            BlobDamaged, BlobLost: as `get`.
+        """
         if length == 0:
             return b""
-        try:
-            data = bytes(self._fs.cat_file(self._make_path(key), start=start, end=start + length))
-        except (FileNotFoundError, IsADirectoryError) as err:
-            raise BlobMissing(f"no object {self.get_uri(key)}") from err
-        if len(data) != length:
+        uri = f"{self.get_uri(key)}[{start}:{start + length}]"
+        if sha256:
+            return fetch_checked(lambda: self._fetch(key, start, start + length), uri, sha256)
+        size = self.get_size(key)
+        if size is None:
+            raise BlobMissing(f"no object {self.get_uri(key)}")
+        if size < start + length:
             raise BlobMissing(f"{self.get_uri(key)} ends before byte {start + length}")
-        return data
+        return fetch_agreeing(lambda: self._fetch(key, start, start + length), uri, length, None)
+
+    def compute_sha256(self, key: str) -> str:
+        """Hash an object as one read gives it, in pieces; raises BlobMissing."""
+        size = self.get_size(key)
+        if size is None:
+            raise BlobMissing(f"no object {self.get_uri(key)}")
+        digest = hashlib.sha256()
+        for start in range(0, size, READ_CHUNK_BYTES):
+            digest.update(self._fetch(key, start, min(start + READ_CHUNK_BYTES, size)))
+        return digest.hexdigest()
+
+    def delete(self, key: str) -> None:
+        """Remove a damaged object so that the same key can be made again; its record goes too.
+
+        For repairs only: everywhere else blobs are never changed. Nothing there is fine.
+        """
+        with suppress(FileNotFoundError):
+            self._fs.rm_file(self._make_path(key))
+        if self._hashes:
+            self._hashes.forget(key)
 
     def put(
         self, key: str, data: bytes, content_type: str | None = None, *, keep_existing: bool = False
@@ -195,26 +273,28 @@ class Store:
                 break
             with suppress(FileExistsError):  # another writer was faster, or is about to be
                 self._create(path, data, content_type)
-                return self._make_blob(key, data)
+                return self._record(key, hashlib.sha256(data).hexdigest(), len(data))
         return self._compare(key, data, keep_existing)
 
     def put_file(self, key: str, file: Path) -> Blob:
         """Create an object from a local file, without holding it in memory."""
-        digest = _hash_file(file)
+        digest = compute_file_sha256(file)
         if not self.exists(key):
             path = self._make_path(key)
             try:
                 if self._is_local:
-                    _link_copy(file, Path(path))
+                    create_copy(file, Path(path))
                 else:
                     with _raise_on_lost_race(path):
                         self._fs.put_file(str(file), path, mode="create")
             except FileExistsError:
                 pass
-        held = self._compute_sha256(key)
-        if held != digest:
-            raise BlobConflict(f"{self.get_uri(key)} holds other bytes (sha256 {held[:12]})")
-        return Blob(self.get_uri(key), key, digest, file.stat().st_size)
+        held = [self.compute_sha256(key) for _ in range(_NUM_TRIES)]
+        if digest in held:
+            return self._record(key, digest, file.stat().st_size)
+        if len(set(held)) > 1:
+            raise BlobDamaged(f"{self.get_uri(key)} reads differently every time; try again later")
+        raise BlobConflict(f"{self.get_uri(key)} holds other bytes (sha256 {held[0][:12]})")
 
     def list(self, prefix: str = "") -> Iterator[ObjectInfo]:
         """Every object below the folder `prefix`, in ascending key order."""
@@ -225,7 +305,7 @@ class Store:
             key = name[len(self._root) :].removeprefix("/")
             if _is_temporary(key) or (key.endswith("/") or not key):
                 continue
-            yield ObjectInfo(key, int(info["size"]), _get_etag(info), _get_mtime(info))
+            yield make_object_info(key, info)
 
     def check_listing(self) -> None:
         """Ask for one entry of the listing; raises what the server has against us."""
@@ -235,13 +315,30 @@ class Store:
         else:
             self._fs.ls(self._root, detail=False)
 
-    def get_json(self, key: str) -> Any:
-        """Read a JSON object."""
-        return json.loads(self.get(key))
+    def get_json(self, key: str, sha256: str | None = None) -> Any:
+        """Read a JSON object, checked as `get` does.
+
+        Raises:
+            BadDocument: the bytes are those that were written, and no JSON.
+        """
+        return parse_json(self.get(key, sha256), self.get_uri(key))
 
     def put_json(self, key: str, value: Any, *, keep_existing: bool = False) -> Blob:
         """Create a JSON object; equal values are equal bytes."""
         return self.put(key, json_document(value), "application/json", keep_existing=keep_existing)
+
+    def remove_leftovers(self, min_age_s: float) -> int:
+        """Remove temporary files of killed writers; returns their number.
+
+        A server has none of ours: an unfinished upload of several parts is no object, and its
+        bucket's life cycle ends it.
+
+        Args:
+            min_age_s: younger ones may be in use.
+        """
+        if not self._is_local:
+            return 0
+        return remove_leftovers(Path(self._root), (TEMPORARY_PREFIX,), min_age_s)
 
     def probe_conditional_put(self) -> bool:
         """Does the server itself refuse to write a key twice? Leaves nothing behind."""
@@ -261,29 +358,37 @@ class Store:
 
     def _create(self, path: str, data: bytes, content_type: str | None) -> None:
         if self._is_local:
-            _link_new(Path(path), data)
+            create_file(Path(path), data)
             return
         extra = {"ContentType": content_type} if content_type and self._protocol == "s3" else {}
         with _raise_on_lost_race(path):
             self._fs.pipe_file(path, data, mode="create", **extra)
 
     def _compare(self, key: str, data: bytes, keep_existing: bool) -> Blob:
-        size = self.get_size(key)
-        if size == len(data) or keep_existing:
-            held = self.get(key)
-            if keep_existing or held == data:
-                return self._make_blob(key, held)
-        raise BlobConflict(f"{self.get_uri(key)} holds other bytes ({size} bytes, new {len(data)})")
-
-    def _make_blob(self, key: str, data: bytes) -> Blob:
-        return Blob(self.get_uri(key), key, hashlib.sha256(data).hexdigest(), len(data))
-
-    def _compute_sha256(self, key: str) -> str:
-        digest = hashlib.sha256()
+        """Compare with an object that is there, by its record where there is one."""
         size = self.get_size(key) or 0
-        for start in range(0, size, READ_CHUNK_BYTES):
-            digest.update(self.get_range(key, start, min(READ_CHUNK_BYTES, size - start)))
-        return digest.hexdigest()
+        own = hashlib.sha256(data).hexdigest()
+        held = self._hashes.find_sha256(key) if self._hashes else None
+        if held is None and (size == len(data) or keep_existing):
+            held = hashlib.sha256(self.get(key)).hexdigest()
+        if held is None or (held != own and not keep_existing):
+            text = f"{self.get_uri(key)} holds other bytes ({size} bytes, new {len(data)})"
+            raise BlobConflict(text)
+        if held == own and size != len(data):
+            raise BlobDamaged(f"{self.get_uri(key)} has {size} of {len(data)} bytes; {REPAIR}")
+        return self._record(key, held, size)
+
+    def _record(self, key: str, sha256: str, size: int) -> Blob:
+        if self._hashes:
+            self._hashes.record(key, sha256, size)
+        return Blob(self.get_uri(key), key, sha256, size)
+
+    def _fetch(self, key: str, start: int | None = None, end: int | None = None) -> bytes:
+        """One unproven read of an object or of a range; all reads go through here."""
+        try:
+            return bytes(self._fs.cat_file(self._make_path(key), start=start, end=end))
+        except (FileNotFoundError, IsADirectoryError, NotADirectoryError) as err:
+            raise BlobMissing(f"no object {self.get_uri(key)}") from err
 
 
 @contextmanager
@@ -303,88 +408,5 @@ def check_buckets(settings: StoreSettings) -> None:
         Store.from_settings(settings, raw=is_raw).check_bucket()
 
 
-def use_raw_keys(settings: StoreSettings) -> StoreSettings:
-    """Return settings whose endpoint and keys are those of the raw bucket.
-
-    What the raw bucket does not set is the store's; access key and secret belong together.
-    """
-    changed: dict[str, Any] = {}
-    if settings.raw_s3_endpoint_url:
-        changed["s3_endpoint_url"] = settings.raw_s3_endpoint_url
-    if settings.raw_s3_access_key:
-        changed["s3_access_key"] = settings.raw_s3_access_key
-        changed["s3_secret_key"] = settings.raw_s3_secret_key
-    return settings.model_copy(update=changed)
-
-
-def _make_s3_options(settings: StoreSettings) -> dict[str, Any]:
-    secret = settings.s3_secret_key
-    client = {"region_name": settings.s3_region} if settings.s3_region else {}
-    config = {
-        "connect_timeout": S3_CONNECT_TIMEOUT_S,
-        "read_timeout": S3_READ_TIMEOUT_S,
-        # rclone answers a ranged read with the whole object's checksum, and older servers know
-        # none; our own sha256 are checked where content matters.
-        "response_checksum_validation": "when_required",
-        "request_checksum_calculation": "when_required",
-    }
-    return {
-        "key": settings.s3_access_key,
-        "secret": secret.get_secret_value() if secret else None,
-        "endpoint_url": settings.s3_endpoint_url,
-        "client_kwargs": client,
-        "config_kwargs": config,
-    }
-
-
-def _link_new(path: Path, data: bytes) -> None:
-    """Create a file with its whole content or not at all; raise FileExistsError if it is there."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=".tmp-")
-    temporary = Path(name)
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.chmod(0o644)
-        os.link(temporary, path)
-    finally:
-        temporary.unlink()
-
-
-def _link_copy(source: Path, path: Path) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=".tmp-")
-    temporary = Path(name)
-    try:
-        with os.fdopen(handle, "wb") as file, source.open("rb") as data:
-            while chunk := data.read(READ_CHUNK_BYTES):
-                file.write(chunk)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.chmod(0o644)
-        os.link(temporary, path)
-    finally:
-        temporary.unlink()
-
-
-def _hash_file(file: Path) -> str:
-    with file.open("rb") as data:
-        return hashlib.file_digest(data, "sha256").hexdigest()
-
-
 def _is_temporary(key: str) -> bool:
-    return key.rpartition("/")[2].startswith(".tmp-") or key.startswith(".probe/")
-
-
-def _get_etag(info: Mapping[str, Any]) -> str:
-    etag = info.get("ETag") or info.get("etag") or info.get("md5Hash")
-    if etag:
-        return str(etag).strip('"')
-    return f"{info.get('mtime', 0)!r}-{info['size']}-{info.get('ino', 0)}"
-
-
-def _get_mtime(info: Mapping[str, Any]) -> float:
-    value = info.get("LastModified") or info.get("mtime") or 0.0
-    return value.timestamp() if isinstance(value, datetime) else float(value)
+    return key.rpartition("/")[2].startswith(TEMPORARY_PREFIX) or key.startswith(".probe/")

@@ -296,3 +296,9 @@ class ReviewScenario:
 @pytest.fixture
 def scenario(pipeline) -> ReviewScenario:
     return ReviewScenario(pipeline)
+
+
+@pytest.fixture(autouse=True)
+def no_pauses_between_reads(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A read that fails its proof is tried again at once."""
+    monkeypatch.setattr("tasks.storage.checked_reads.RETRY_DELAYS_S", (0.0, 0.0, 0.0))

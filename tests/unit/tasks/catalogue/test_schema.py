@@ -392,3 +392,15 @@ def test_a_new_file_and_its_log_are_the_owners_alone(tmp_path):
     catalogue.register(AssetRow(IN_REVIEW, AssetState.REGISTERED, name="chair"))
     modes = {file.name: file.stat().st_mode & 0o777 for file in tmp_path.glob("catalogue.db*")}
     assert "catalogue.db-wal" in modes and set(modes.values()) == {0o600}, modes
+
+
+def test_known_hashes_become_records(tmp_path: Path) -> None:
+    url = migrate(tmp_path / "c.db", "0003")
+    proposal = "INSERT INTO proposals VALUES (?, ?, ?, ?, 1, .5, 'c', '{}', 7.0)"
+    version = "INSERT INTO shard_versions VALUES ('parts', 'v', 'shards/m', 'c', 1, 9, 8.0)"
+    with sqlite3.connect(tmp_path / "c.db") as connection:
+        for row in [("x", 0, "p/x", "a"), ("y", 0, "p/y", "b"), ("z", 0, "p/y", "other")]:
+            connection.execute(proposal, row)
+        connection.execute(version)
+    rows = [(row.key, row.sha256, row.size_bytes) for row in Catalogue(url).blobs.list_all()]
+    assert rows == [("p/x", "a", -1), ("shards/m", "c", -1)], "a key with two hashes has no record"

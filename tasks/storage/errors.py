@@ -1,0 +1,33 @@
+"""What can be wrong with an object of the store, by whose fault it is.
+
+`BlobDamaged` and its kind are faults of the infrastructure: the bytes that came are not those that
+were written. They say nothing about an asset (`tasks.errors.is_transient_error`).
+"""
+
+from __future__ import annotations
+
+from segvigen_model.errors import SegvigenError
+
+
+class BlobConflict(SegvigenError):
+    """A key already holds other bytes; blobs never change."""
+
+
+class BlobMissing(SegvigenError):
+    """A key that should be there is not."""
+
+
+class BlobDamaged(SegvigenError):
+    """Every try read other bytes than were written: short, changed, or those of another object."""
+
+
+class BlobLost(BlobDamaged, BlobMissing):
+    """An object that was written, as its recorded hash proves, is not there."""
+
+
+class ChangedSinceListed(SegvigenError):
+    """An object of the raw bucket is no longer the one that was listed; the next scan lists it."""
+
+
+class BucketUnusable(SegvigenError):
+    """There is no such bucket, no such server, or nothing to log in with."""

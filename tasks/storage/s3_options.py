@@ -1,0 +1,45 @@
+"""How fsspec reaches an S3 server, out of the settings."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tasks.settings import StoreSettings
+
+S3_CONNECT_TIMEOUT_S = 10
+S3_READ_TIMEOUT_S = 120
+
+
+def make_s3_options(settings: StoreSettings) -> dict[str, Any]:
+    """Storage options for `Store`: endpoint, keys, time limits."""
+    secret = settings.s3_secret_key
+    client = {"region_name": settings.s3_region} if settings.s3_region else {}
+    config = {
+        "connect_timeout": S3_CONNECT_TIMEOUT_S,
+        "read_timeout": S3_READ_TIMEOUT_S,
+        # rclone answers a ranged read with the whole object's checksum, and older servers know
+        # none; our own sha256 are checked where content matters.
+        "response_checksum_validation": "when_required",
+        "request_checksum_calculation": "when_required",
+    }
+    return {
+        "key": settings.s3_access_key,
+        "secret": secret.get_secret_value() if secret else None,
+        "endpoint_url": settings.s3_endpoint_url,
+        "client_kwargs": client,
+        "config_kwargs": config,
+    }
+
+
+def use_raw_keys(settings: StoreSettings) -> StoreSettings:
+    """Return settings whose endpoint and keys are those of the raw bucket.
+
+    What the raw bucket does not set is the store's; access key and secret belong together.
+    """
+    changed: dict[str, Any] = {}
+    if settings.raw_s3_endpoint_url:
+        changed["s3_endpoint_url"] = settings.raw_s3_endpoint_url
+    if settings.raw_s3_access_key:
+        changed["s3_access_key"] = settings.raw_s3_access_key
+        changed["s3_secret_key"] = settings.raw_s3_secret_key
+    return settings.model_copy(update=changed)
