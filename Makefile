@@ -85,7 +85,7 @@ status: ## counts per state, shards, URLs
 # The CUDA packages of torch are left to its own metadata, so that one lock serves CPU and GPU machines.
 lock: ## resolve the lock files anew (needs uv)
 	uv pip compile pyproject.toml --python-version 3.11 --universal --no-header --no-annotate -q \
-	  --extra pipeline --extra review --extra postgres --extra local --extra official --extra dev --extra docs \
+	  --extra pipeline --extra review --extra postgres --extra formats --extra local --extra official --extra dev --extra docs \
 	  --constraint <(echo torch==2.13.0) -o requirements.lock
 	sed -i -E '/^(nvidia-|cuda-|triton)/d' requirements.lock
 	echo label-studio==1.23.2 | uv pip compile - --python-version 3.11 --universal --no-header --no-annotate -q \

@@ -33,18 +33,14 @@ from segvigen_model.datasets.scenes import (
 )
 from segvigen_model.datasets.themes import find_held_out_theme, split_words
 from segvigen_model.errors import AssetRejected
-from segvigen_model.mesh.formats.gltf import (
-    check_extensions,
-    compute_local_matrix,
-    find_roots,
-    read_faces,
-)
+from segvigen_model.mesh.formats.gltf import check_extensions, read_faces
+from segvigen_model.mesh.formats.gltf_accessors import read_accessor
+from segvigen_model.mesh.formats.gltf_nodes import compute_local_matrix, find_roots
 from segvigen_model.mesh.formats.gltf_source import (
     GltfSource,
     get_item,
     open_glb,
     parse_header,
-    read_accessor,
 )
 from segvigen_model.types import AssetMesh, FloatArray, IntArray, Material
 

@@ -1,56 +1,86 @@
-"""glTF 2.0 scenes to pieces: nodes, transforms, triangles, strips and fans, colours.
+"""glTF 2.0 scenes to pieces: triangles, strips and fans, colours, each at its place.
 
-Nodes are visited depth first, the LAST child first: the order in which trimesh's
-`load(force="scene").to_geometry()` lists them, so labels made with either fit the other.
-Counts are summed from the JSON alone before any array is made. single shells and morph targets
-stay in their bind pose; lines and points are left out.
+The scene graph is walked in `gltf_nodes.py`, skins and morph targets are posed in `gltf_deform.py`.
+Counts are summed from the JSON alone before any array is made. Vertices that several primitives
+share are read once, and each primitive keeps those that it uses. Lines and points are left out.
 """
 
 from __future__ import annotations
 
-import logging
+from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from segvigen_model.errors import AssetRejected
+from segvigen_model.mesh.formats.gltf_accessors import read_accessor, read_view_bytes
+from segvigen_model.mesh.formats.gltf_compressed import DRACO, MESHOPT_NAMES, decode_draco
+from segvigen_model.mesh.formats.gltf_deform import (
+    apply_morph_targets,
+    list_joint_matrices,
+    pose_vertices,
+    read_rows,
+)
 from segvigen_model.mesh.formats.gltf_materials import GltfMaterial, read_materials
+from segvigen_model.mesh.formats.gltf_nodes import (
+    FAN,
+    INSTANCING,
+    TRIANGLES,
+    DrawnPrimitive,
+    GltfScene,
+    list_drawn_primitives,
+)
 from segvigen_model.mesh.formats.gltf_source import (
     GltfSource,
+    get_extension,
     get_item,
+    is_required,
     open_glb,
     parse_header,
-    read_accessor,
+    parse_whole,
     read_count,
 )
 from segvigen_model.mesh.formats.limits import MeshLimits, check_counts, make_unreadable_error
 from segvigen_model.mesh.formats.pieces import Piece, place_piece
-from segvigen_model.types import ByteArray, FloatArray, IntArray
+from segvigen_model.types import ByteArray, FaceOrigin, FloatArray, IntArray, Material, NameColumn
 
-log = logging.getLogger(__name__)
-
-TRIANGLES, STRIP, FAN = 4, 5, 6
-# Extensions that may be *required*: those we read, and those that change crops only.
+# Extensions that may be *required*: those we read, and those that change no surface.
 KNOWN_EXTENSIONS = frozenset({
+    DRACO,
+    *MESHOPT_NAMES,
+    INSTANCING,
     "KHR_mesh_quantization",
+    "KHR_texture_basisu",
     "KHR_texture_transform",
     "EXT_texture_webp",
     "MSFT_texture_dds",
     "KHR_lights_punctual",
+    "KHR_animation_pointer",
+    "KHR_node_visibility",
+    "KHR_xmp_json_ld",
+    "EXT_lights_image_based",
+    "EXT_mesh_features",
+    "EXT_structural_metadata",
+    "EXT_instance_features",
+    "CESIUM_primitive_outline",
+    "MSFT_lod",
 })  # fmt: skip
+SKIPPED = "primitives_without_faces"  # points and lines
 
 
 @dataclass(frozen=True, slots=True)
-class DrawnPrimitive:
-    """One primitive at one place of the scene."""
+class _Reader:
+    """One file being read, with what is made once for all its primitives."""
 
-    primitive: Mapping[str, Any]
-    key: tuple[int, int]  # mesh, primitive
-    name: str
-    matrix: FloatArray
+    source: GltfSource
+    scene: GltfScene
+    materials: Mapping[int, GltfMaterial]
+    num_users: Mapping[int, int]  # POSITION accessor -> primitives
+    pieces: dict[tuple[Any, ...], tuple[Piece, FloatArray | None]] = field(default_factory=dict)
+    skins: dict[int, FloatArray] = field(default_factory=dict)
 
 
 def read_gltf(
@@ -69,15 +99,23 @@ def read_gltf(
     else:
         source = GltfSource(parse_header(data), None, side_files, is_binary=False)
     check_extensions(source)
-    entries = _list_drawn_primitives(source, limits)
-    _check_announced(source, entries, limits)
-    used = [_get_material_index(entry.primitive) for entry in entries]
+    scene = list_drawn_primitives(source, limits)
+    num_faces, num_users = _check_announced(source, scene.entries, limits)
+    used = [_get_material_index(entry.primitive) for entry in scene.entries]
     materials = read_materials(source, used, limits.max_texture_pixels)
-    pieces: dict[tuple[int, int], Piece] = {}
-    for entry in entries:
-        if entry.key not in pieces:
-            pieces[entry.key] = _read_primitive(source, entry, materials)
-    return [place_piece(pieces[entry.key], entry.matrix) for entry in entries]
+    reader = _Reader(source, scene, materials, num_users)
+    pieces = [_read_entry(reader, entry) for entry in scene.entries]
+    found = sum(len(piece.faces) for piece in pieces)
+    if found != num_faces:
+        raise make_unreadable_error(f"the glTF announces {num_faces} triangles and gives {found}")
+    told = Piece(
+        np.zeros((0, 3)),
+        np.zeros((0, 3), dtype=np.int64),
+        (Material(),),
+        repairs=((SKIPPED, scene.num_skipped),),
+        announced={"faces": num_faces},
+    )
+    return [*pieces, told]
 
 
 def check_extensions(source: GltfSource) -> None:
@@ -88,101 +126,8 @@ def check_extensions(source: GltfSource) -> None:
     if unknown:
         raise AssetRejected(
             "unsupported_extension",
-            f"the file needs {unknown[0][:60]!r}; export it again without that extension "
-            "(no Draco, meshopt or KTX2)",
+            f"the file needs {unknown[0][:60]!r}; export it again without that extension",
         )
-
-
-def _list_drawn_primitives(source: GltfSource, limits: MeshLimits) -> list[DrawnPrimitive]:
-    entries: list[DrawnPrimitive] = []
-    stack: list[tuple[Any, FloatArray]] = [(root, np.eye(4)) for root in find_roots(source)]
-    seen: set[int] = set()
-    while stack:
-        index, parent = stack.pop()
-        node = get_item(source, "nodes", index)
-        if index in seen:
-            raise make_unreadable_error(f"glTF node {index} has two parents or contains itself")
-        seen.add(index)
-        matrix = parent @ compute_local_matrix(node)
-        children = node.get("children", [])
-        if not isinstance(children, list):
-            raise make_unreadable_error(f"glTF node {index} has no list of children")
-        stack.extend((child, matrix) for child in children)
-        if "mesh" in node:
-            entries.extend(_list_primitives(source, node["mesh"], matrix))
-        if len(entries) > limits.max_nodes or len(seen) > limits.max_nodes:
-            raise AssetRejected(
-                "too_many_nodes",
-                f"the scene draws more than {limits.max_nodes} pieces; join its meshes",
-            )
-    return entries
-
-
-def find_roots(source: GltfSource) -> list[Any]:
-    """Nodes at the top of the default scene."""
-    header = source.header
-    nodes = header.get("nodes", [])
-    if not isinstance(nodes, list):
-        raise make_unreadable_error("glTF nodes is no list")
-    if header.get("scenes"):
-        roots = get_item(source, "scenes", header.get("scene", 0)).get("nodes", [])
-        if not isinstance(roots, list):
-            raise make_unreadable_error("glTF scene has no list of nodes")
-        return roots
-    # Without a scene every node that is nobody's child is one.
-    lists = [n.get("children") for n in nodes if isinstance(n, dict)]
-    held = {child for kids in lists if isinstance(kids, list) for child in kids if _is_int(child)}
-    return [index for index in range(len(nodes)) if index not in held]
-
-
-def _is_int(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
-
-
-def compute_local_matrix(node: Mapping[str, Any]) -> FloatArray:
-    """(4, 4) transform of a node relative to its parent."""
-    matrix: FloatArray
-    try:
-        if "matrix" in node:
-            matrix = np.array(node["matrix"], dtype=np.float64).reshape(4, 4).T
-        else:
-            matrix = np.eye(4)
-            turn = _compute_rotation(np.array(node.get("rotation", (0, 0, 0, 1)), dtype=np.float64))
-            scale = np.array(node.get("scale", (1, 1, 1)), dtype=np.float64).reshape(3)
-            matrix[:3, :3] = turn * scale
-            matrix[:3, 3] = np.array(node.get("translation", (0, 0, 0)), dtype=np.float64)
-    except (TypeError, ValueError, OverflowError) as err:
-        raise make_unreadable_error(f"a glTF node's transform does not parse: {err}") from err
-    if not np.isfinite(matrix).all():
-        raise make_unreadable_error("a glTF node's transform is not finite")
-    return matrix
-
-
-def _compute_rotation(quaternion: FloatArray) -> FloatArray:
-    x, y, z, w = quaternion / max(float(np.linalg.norm(quaternion)), 1e-12)
-    return np.array(
-        [
-            [1 - 2 * (y * y + z * z), 2 * (x * y - z * w), 2 * (x * z + y * w)],
-            [2 * (x * y + z * w), 1 - 2 * (x * x + z * z), 2 * (y * z - x * w)],
-            [2 * (x * z - y * w), 2 * (y * z + x * w), 1 - 2 * (x * x + y * y)],
-        ]
-    )
-
-
-def _list_primitives(source: GltfSource, index: Any, matrix: FloatArray) -> list[DrawnPrimitive]:
-    mesh = get_item(source, "meshes", index)
-    primitives = mesh.get("primitives", [])
-    if not isinstance(primitives, list) or not all(isinstance(p, dict) for p in primitives):
-        raise make_unreadable_error(f"glTF mesh {index} has no list of primitives")
-    name = str(mesh.get("name") or f"mesh_{index}")
-    found = []
-    for number, primitive in enumerate(primitives):
-        if primitive.get("mode", TRIANGLES) not in (TRIANGLES, STRIP, FAN):
-            log.info("primitive without triangles left out geometry=%r", name[:80])
-            continue
-        label = name if len(primitives) == 1 else f"{name}_{number}"
-        found.append(DrawnPrimitive(primitive, (index, number), label, matrix))
-    return found
 
 
 def _get_material_index(primitive: Mapping[str, Any]) -> int:
@@ -196,61 +141,133 @@ def _get_attributes(primitive: Mapping[str, Any]) -> Mapping[str, Any]:
     return attributes
 
 
-def _check_announced(source: GltfSource, entries: list[DrawnPrimitive], limits: MeshLimits) -> None:
+def _check_announced(
+    source: GltfSource, entries: list[DrawnPrimitive], limits: MeshLimits
+) -> tuple[int, Counter[int]]:
+    """Announced triangles, and how many primitives use each POSITION accessor."""
     num_faces = num_vertices = 0
+    users: dict[int, set[tuple[int, int]]] = {}
+    held: dict[int, int] = {}
     for entry in entries:
-        positions = get_item(source, "accessors", _get_attributes(entry.primitive)["POSITION"])
-        vertices = read_count(positions, "count")
+        number = parse_whole(_get_attributes(entry.primitive)["POSITION"])
+        vertices = read_count(get_item(source, "accessors", number), "count")
+        assert number is not None  # get_item found it
         corners = vertices
         if "indices" in entry.primitive:
             corners = read_count(get_item(source, "accessors", entry.primitive["indices"]), "count")
-        is_list = entry.primitive.get("mode", TRIANGLES) == TRIANGLES
+        is_list = parse_whole(entry.primitive.get("mode", TRIANGLES)) == TRIANGLES
         num_faces += corners // 3 if is_list else max(corners - 2, 0)
-        num_vertices += vertices
-    check_counts(num_faces, num_vertices, limits)
+        users.setdefault(number, set()).add(entry.key)
+        held[number] = vertices
+        # Of shared vertices a primitive keeps those that it uses, at most one for each corner.
+        num_vertices += vertices if len(users[number]) == 1 else min(vertices, corners)
+    check_counts(num_faces, max(num_vertices, sum(held.values())), limits)
+    return num_faces, Counter({number: len(keys) for number, keys in users.items()})
 
 
-def _read_primitive(
-    source: GltfSource, entry: DrawnPrimitive, materials: Mapping[int, GltfMaterial]
-) -> Piece:
+def _read_entry(reader: _Reader, entry: DrawnPrimitive) -> Piece:
+    key = (entry.key, entry.skin, entry.weights, entry.node_name)
+    if key not in reader.pieces:
+        reader.pieces[key] = _read_primitive(reader, entry)
+    piece, placement = reader.pieces[key]
+    return place_piece(piece, entry.matrix if placement is None else placement)
+
+
+def _read_primitive(reader: _Reader, entry: DrawnPrimitive) -> tuple[Piece, FloatArray | None]:
+    """A primitive, and its placement where the node's own does not count."""
+    source = _decompress_primitive(reader.source, entry.primitive)
     attributes = _get_attributes(entry.primitive)
-    gltf_material = materials[_get_material_index(entry.primitive)]
-    vertices = _read_attribute(source, attributes, "POSITION", (3,))
-    assert vertices is not None  # _attributes requested it
-    count = len(vertices)
-    normals = _read_attribute(source, attributes, "NORMAL", (3,), count)
-    return Piece(
-        vertices=vertices.astype(np.float64),
-        faces=read_faces(source, entry.primitive, count),
-        materials=(gltf_material.material,),
+    found = read_rows(source, attributes, "POSITION", (3,))
+    assert found is not None  # _get_attributes requested it
+    count = len(found)
+    vertices = apply_morph_targets(
+        source, entry.primitive, entry.weights, found.astype(np.float64), "POSITION"
+    )
+    normals = read_rows(source, attributes, "NORMAL", (3,), count)
+    if normals is not None and entry.weights:
+        normals = apply_morph_targets(
+            source, entry.primitive, entry.weights, normals.astype(np.float64), "NORMAL"
+        )
+    placement = None
+    if entry.skin is not None:
+        if entry.skin not in reader.skins:
+            reader.skins[entry.skin] = list_joint_matrices(source, reader.scene, entry.skin)
+        vertices, placement = pose_vertices(source, attributes, vertices, reader.skins[entry.skin])
+        if placement is None:
+            placement, normals = np.eye(4), None  # posed normals follow from the posed faces
+    material = reader.materials[_get_material_index(entry.primitive)]
+    uv = read_rows(source, attributes, f"TEXCOORD_{material.uv_set}", (2,), count)
+    faces = read_faces(source, entry.primitive, count)
+    piece = Piece(
+        vertices=vertices,
+        faces=faces,
+        materials=(material.material,),
         name=entry.name,
-        uv=_transform_uv(
-            _read_attribute(source, attributes, f"TEXCOORD_{gltf_material.uv_set}", (2,), count),
-            gltf_material,
+        origin=FaceOrigin(
+            objects=_name_all(entry.node_name, len(faces)),
+            groups=_name_all(entry.mesh_name, len(faces)),
+            materials=_name_all(material.material.name, len(faces)),
         ),
-        colors=_convert_colors(_read_attribute(source, attributes, "COLOR_0", (3, 4), count)),
+        uv=_transform_uv(uv, material),
+        colors=_convert_colors(read_rows(source, attributes, "COLOR_0", (3, 4), count)),
         normals=None if normals is None else normals.astype(np.float32),
     )
+    is_shared = reader.num_users[parse_whole(attributes["POSITION"]) or 0] > 1
+    return (_keep_used(piece) if is_shared else piece), placement
 
 
-def _read_attribute(
-    source: GltfSource,
-    attributes: Mapping[str, Any],
-    name: str,
-    widths: tuple[int, ...],
-    count: int | None = None,
-) -> NDArray[Any] | None:
-    if name not in attributes:
-        return None
-    announced = read_count(get_item(source, "accessors", attributes[name]), "count")
-    if count is not None and announced != count:
-        raise make_unreadable_error(
-            f"glTF {name} has {announced} rows, its primitive {count} vertices"
+def _name_all(name: str, num_faces: int) -> NameColumn | None:
+    return NameColumn(np.zeros(num_faces, dtype=np.int32), (name,)) if name else None
+
+
+def _decompress_primitive(source: GltfSource, primitive: Mapping[str, Any]) -> GltfSource:
+    """The file with a Draco primitive's values in the place of its empty accessors."""
+    extension = get_extension(primitive, DRACO)
+    if extension is None:
+        return source
+    positions = get_item(source, "accessors", _get_attributes(primitive)["POSITION"])
+    if "bufferView" in positions and not is_required(source, DRACO):
+        return source  # the file holds the same values plain
+    faces, values = decode_draco(read_view_bytes(source, extension.get("bufferView"))[0], extension)
+    found: dict[int, NDArray[Any]] = {}
+    if "indices" in primitive:
+        found[parse_whole(primitive["indices"]) or 0] = faces.reshape(-1, 1).astype(np.uint32)
+    attributes = _get_attributes(primitive)
+    for name, rows in values.items():
+        found[parse_whole(attributes.get(name)) or 0] = _normalize_draco(
+            get_item(source, "accessors", attributes.get(name)), rows
         )
-    values = read_accessor(source, attributes[name])
-    if values.shape[1] not in widths:
-        raise make_unreadable_error(f"glTF {name} has {values.shape[1]} columns, not {widths}")
-    return values
+    for number, rows in found.items():
+        announced = read_count(get_item(source, "accessors", number), "count")
+        if announced != len(rows):
+            raise AssetRejected(
+                "truncated",
+                f"Draco data gives {len(rows)} rows where accessor {number} announces "
+                f"{announced}; fetch the file again",
+            )
+    return replace(source, accessors=found)
+
+
+def _normalize_draco(accessor: Mapping[str, Any], rows: NDArray[Any]) -> NDArray[Any]:
+    if accessor.get("normalized") and rows.dtype.kind in "iu":
+        scaled = rows.astype(np.float32) / np.float32(np.iinfo(rows.dtype).max)
+        rows = np.maximum(scaled, np.float32(-1.0))
+    return rows
+
+
+def _keep_used(piece: Piece) -> Piece:
+    """Leave out vertices that the piece has no face on; the others keep their order."""
+    used, inverse = np.unique(piece.faces, return_inverse=True)
+    if not len(used) or used[0] < 0 or used[-1] >= len(piece.vertices):
+        return piece  # the joiner names the broken index
+    return replace(
+        piece,
+        vertices=piece.vertices[used],
+        faces=inverse.reshape(-1, 3),
+        uv=None if piece.uv is None else piece.uv[used],
+        colors=None if piece.colors is None else piece.colors[used],
+        normals=None if piece.normals is None else piece.normals[used],
+    )
 
 
 def read_faces(source: GltfSource, primitive: Mapping[str, Any], num_vertices: int) -> IntArray:
@@ -262,7 +279,7 @@ def read_faces(source: GltfSource, primitive: Mapping[str, Any], num_vertices: i
         flat = corners.ravel().astype(np.int64)
     else:
         flat = np.arange(num_vertices, dtype=np.int64)
-    mode = primitive.get("mode", TRIANGLES)
+    mode = parse_whole(primitive.get("mode", TRIANGLES))
     if mode == TRIANGLES:
         if len(flat) % 3:
             raise make_unreadable_error(

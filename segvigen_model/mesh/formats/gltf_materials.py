@@ -5,19 +5,30 @@ Only images that a drawn primitive uses are opened, all headers before the first
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from PIL import Image
 
 from segvigen_model.errors import AssetRejected
-from segvigen_model.mesh.formats.gltf_source import GltfSource, get_item, read_uri, read_view_bytes
-from segvigen_model.mesh.formats.images import check_pixels, decode_pixels, open_image
+from segvigen_model.mesh.formats.gltf_accessors import read_view_bytes
+from segvigen_model.mesh.formats.gltf_source import (
+    GltfSource,
+    check_mapping,
+    get_item,
+    parse_whole,
+    read_uri,
+)
+from segvigen_model.mesh.formats.images import Texture, check_pixels, decode_pixels, open_image
 from segvigen_model.mesh.formats.limits import make_unreadable_error
 from segvigen_model.types import ByteArray, FloatArray, Material
 
+log = logging.getLogger(__name__)
+
+# Where a texture keeps an image that plain viewers cannot read.
+IMAGE_EXTENSIONS = ("EXT_texture_webp", "KHR_texture_basisu", "MSFT_texture_dds")
 SPECULAR_GLOSSINESS = "KHR_materials_pbrSpecularGlossiness"
 TEXTURE_TRANSFORM = "KHR_texture_transform"
 
@@ -44,7 +55,7 @@ def read_materials(
     slots = {
         i: _find_slots(get_item(source, "materials", i)) for i in sorted(set(indices)) if i >= 0
     }
-    wanted = {_get_image_index(source, info) for found in slots.values() for info in found.values()}
+    wanted = {image for found in slots.values() for image in _list_images(source, found).values()}
     images = {i: _open_texture(source, i) for i in sorted(wanted)}
     check_pixels(images.values(), max_pixels)
     decoded: dict[tuple[int, str], ByteArray] = {}
@@ -52,14 +63,10 @@ def read_materials(
     return result | {-1: GltfMaterial(Material())}
 
 
-def _check_mapping(value: Any) -> Mapping[str, Any]:
-    return value if isinstance(value, dict) else {}
-
-
 def _find_slots(entry: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
     """Texture infos by our field name."""
-    pbr = _check_mapping(entry.get("pbrMetallicRoughness"))
-    gloss = _check_mapping(_check_mapping(entry.get("extensions")).get(SPECULAR_GLOSSINESS))
+    pbr = check_mapping(entry.get("pbrMetallicRoughness"))
+    gloss = check_mapping(check_mapping(entry.get("extensions")).get(SPECULAR_GLOSSINESS))
     infos = {
         "base_color": pbr.get("baseColorTexture") or gloss.get("diffuseTexture"),
         "metallic_roughness": None if gloss else pbr.get("metallicRoughnessTexture"),
@@ -69,17 +76,26 @@ def _find_slots(entry: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
     return {name: info for name, info in infos.items() if isinstance(info, dict)}
 
 
-def _get_image_index(source: GltfSource, info: Mapping[str, Any]) -> int:
+def _list_images(source: GltfSource, slots: Mapping[str, Mapping[str, Any]]) -> dict[str, int]:
+    """Image of each slot; a texture without a source is none, as the standard allows."""
+    found = {slot: _find_image(source, info) for slot, info in slots.items()}
+    return {slot: image for slot, image in found.items() if image is not None}
+
+
+def _find_image(source: GltfSource, info: Mapping[str, Any]) -> int | None:
     texture = get_item(source, "textures", info.get("index"))
     found: Any = texture.get("source")
-    for extension in _check_mapping(texture.get("extensions")).values():
-        if found is None:  # EXT_texture_webp and its like keep the image there
-            found = _check_mapping(extension).get("source")
+    for name, extension in check_mapping(texture.get("extensions")).items():
+        if found is None and name in IMAGE_EXTENSIONS:
+            found = check_mapping(extension).get("source")
+    if found is None:
+        log.info("glTF texture without an image left out texture=%s", str(info.get("index"))[:20])
+        return None
     get_item(source, "images", found)
-    return int(found)
+    return parse_whole(found)
 
 
-def _open_texture(source: GltfSource, index: int) -> Image.Image:
+def _open_texture(source: GltfSource, index: int) -> Texture:
     image = get_item(source, "images", index)
     name = str(image.get("name") or f"image {index}")
     if "bufferView" in image:
@@ -112,16 +128,18 @@ def _read_material(
     source: GltfSource,
     index: int,
     slots: Mapping[str, Mapping[str, Any]],
-    images: Mapping[int, Image.Image],
+    images: Mapping[int, Texture],
     decoded: dict[tuple[int, str], ByteArray],
 ) -> GltfMaterial:
     entry = get_item(source, "materials", index)
     name = str(entry.get("name") or f"material_{index}")
 
+    image_of = _list_images(source, slots)
+
     def load_texture(slot: str, mode: str) -> ByteArray | None:
-        if slot not in slots:
+        if slot not in image_of:
             return None
-        key = (_get_image_index(source, slots[slot]), mode)
+        key = (image_of[slot], mode)
         if key not in decoded:
             decoded[key] = decode_pixels(images[key[0]], mode, name)
         return decoded[key]
@@ -144,18 +162,18 @@ def _read_material(
         normal_texture=load_texture("normal", "RGB"),
     )
     # One set of coordinates per surface: the colour's, or else the first texture's.
-    leading = next(iter(slots.values()), {})
+    leading = next((slots[slot] for slot in image_of), {})
     uv_set, transform = _read_uv_rule(leading)
     return GltfMaterial(material, uv_set, transform)
 
 
 def _read_factors(entry: Mapping[str, Any]) -> tuple[tuple[float, ...], float, float]:
     white = (1.0, 1.0, 1.0, 1.0)
-    gloss = _check_mapping(_check_mapping(entry.get("extensions")).get(SPECULAR_GLOSSINESS))
+    gloss = check_mapping(check_mapping(entry.get("extensions")).get(SPECULAR_GLOSSINESS))
     if gloss and "pbrMetallicRoughness" not in entry:
         roughness = 1.0 - _read_number(gloss, "glossinessFactor", 1.0)
         return _read_numbers(gloss, "diffuseFactor", white), 0.0, roughness
-    pbr = _check_mapping(entry.get("pbrMetallicRoughness"))
+    pbr = check_mapping(entry.get("pbrMetallicRoughness"))
     color = _read_numbers(pbr, "baseColorFactor", white)
     return (
         color,
@@ -166,16 +184,17 @@ def _read_factors(entry: Mapping[str, Any]) -> tuple[tuple[float, ...], float, f
 
 def _read_uv_rule(info: Mapping[str, Any]) -> tuple[int, FloatArray | None]:
     uv_set = info.get("texCoord", 0)
-    extension = _check_mapping(_check_mapping(info.get("extensions")).get(TEXTURE_TRANSFORM))
+    extension = check_mapping(check_mapping(info.get("extensions")).get(TEXTURE_TRANSFORM))
     uv_set = extension.get("texCoord", uv_set)
-    if not isinstance(uv_set, int) or not 0 <= uv_set < 16:
+    number = parse_whole(uv_set)
+    if number is None or not 0 <= number < 16:
         raise make_unreadable_error(f"glTF texCoord is {str(uv_set)[:20]!r}")
     if not extension:
-        return uv_set, None
+        return number, None
     shift = _read_numbers(extension, "offset", (0.0, 0.0))
     scale = _read_numbers(extension, "scale", (1.0, 1.0))
     angle = _read_number(extension, "rotation", 0.0)
     cos, sin = np.cos(angle), np.sin(angle)
     turn = np.array([[cos, sin, 0.0], [-sin, cos, 0.0], [0.0, 0.0, 1.0]])
     move = np.array([[1.0, 0.0, shift[0]], [0.0, 1.0, shift[1]], [0.0, 0.0, 1.0]])
-    return uv_set, move @ turn @ np.diag([scale[0], scale[1], 1.0])
+    return number, move @ turn @ np.diag([scale[0], scale[1], 1.0])

@@ -98,7 +98,7 @@ def join_pieces(pieces: Sequence[Piece]) -> AssetMesh:
         materials=materials,
         corner_uv=_join_uv(full),
         vertex_colors=_join_colors(full),
-        vertex_normals=np.concatenate([_get_normals(piece) for piece in full]),
+        vertex_normals=None,
         face_geometry=geometries.indices,
         geometry_names=geometries.names,
         origin=_join_origins(full),
@@ -106,7 +106,7 @@ def join_pieces(pieces: Sequence[Piece]) -> AssetMesh:
         announced=dict(_sum_counts(pair for p in pieces for pair in p.announced.items())),
     )
     _check_extent(mesh)
-    return mesh
+    return replace(mesh, vertex_normals=_join_normals(full, mesh))
 
 
 def compute_vertex_normals(vertices: FloatArray, faces: IntArray) -> FloatArray:
@@ -149,13 +149,19 @@ def _rotate_normals(normals: FloatArray, linear: FloatArray) -> FloatArray:
     return _normalize_vectors(normals.astype(np.float64) @ cofactor.T * sign).astype(np.float32)
 
 
-def _get_normals(piece: Piece) -> FloatArray:
-    if piece.normals is None or not np.isfinite(piece.normals).all():
-        return compute_vertex_normals(piece.vertices, piece.faces)
-    normals = piece.normals.astype(np.float32)
+def _join_normals(pieces: Sequence[Piece], mesh: AssetMesh) -> FloatArray:
+    """The source's normals; those that it does not give are computed, all of them at once."""
+    normals = np.zeros((len(mesh.vertices), 3), dtype=np.float32)
+    start = 0
+    for piece in pieces:
+        stop = start + len(piece.vertices)
+        if piece.normals is not None and np.isfinite(piece.normals).all():
+            normals[start:stop] = piece.normals
+        start = stop
     is_absent = ~normals.any(axis=1)
-    if is_absent.any():
-        normals[is_absent] = compute_vertex_normals(piece.vertices, piece.faces)[is_absent]
+    faces = mesh.faces[is_absent[mesh.faces].any(axis=1)]
+    if len(faces):
+        normals[is_absent] = compute_vertex_normals(mesh.vertices, faces)[is_absent]
     return normals
 
 

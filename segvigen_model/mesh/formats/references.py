@@ -10,11 +10,9 @@ import logging
 import re
 from collections.abc import Mapping
 
-from PIL import Image
-
 from segvigen_model.errors import AssetRejected
 from segvigen_model.mesh.formats.gltf_source import get_side_file
-from segvigen_model.mesh.formats.images import check_pixels, open_image
+from segvigen_model.mesh.formats.images import Texture, check_pixels, open_image
 from segvigen_model.mesh.formats.limits import MeshLimits
 
 log = logging.getLogger(__name__)
@@ -52,7 +50,7 @@ def gather_side_files(
             plain = MTL_TEXTURE.sub(_strip_options, content)
             found[_normalize_name(name)] = plain
             textures += [_decode_text(match[1]) for match in MTL_TEXTURE.findall(plain)]
-    images: dict[str, Image.Image] = {}
+    images: dict[str, Texture] = {}
     for name in dict.fromkeys(textures):
         content = _find_side_file(name, given, limits)
         if content is not None:

@@ -24,7 +24,7 @@ def pack_glb(header, blob=b""):
 
 
 KINDS = {"f4": 5126, "u4": 5125, "u2": 5123, "u1": 5121, "i2": 5122, "i1": 5120}
-SHAPES = {1: "SCALAR", 2: "VEC2", 3: "VEC3", 4: "VEC4"}
+SHAPES = {1: "SCALAR", 2: "VEC2", 3: "VEC3", 4: "VEC4", 16: "MAT4"}
 
 
 class GltfMaker:
@@ -60,6 +60,33 @@ class GltfMaker:
 
     def triangle(self, vertices=((0, 0, 0), (1, 0, 0), (0, 1, 0)), **extra):
         return self.mesh(attributes={"POSITION": self.accessor(vertices)}, **extra)
+
+    def box(self, shift=(0, 0, 0), extents=(1, 1, 1), name="box", **primitive):
+        """A box of 8 vertices and 12 faces about `shift`."""
+        mesh = trimesh.creation.box(extents=extents)
+        attributes = {"POSITION": self.accessor(mesh.vertices + np.array(shift))}
+        attributes |= primitive.pop("attributes", {})
+        return self.mesh(
+            name,
+            attributes=attributes,
+            indices=self.accessor(mesh.faces.ravel(), "u2"),
+            **primitive,
+        )
+
+    def place(self, *nodes):
+        """These nodes are the scene, the first one first in the order of faces."""
+        self.header["nodes"] = list(nodes)
+        self.header["scenes"] = [{"nodes": list(range(len(nodes)))[::-1]}]
+
+    def texture(self, data, **material):
+        """A material with a base colour texture of these bytes."""
+        header = self.header
+        images = header.setdefault("images", [])
+        images.append({"bufferView": self.view(data)})
+        header.setdefault("textures", []).append({"source": len(images) - 1})
+        color = {"baseColorTexture": {"index": len(header["textures"]) - 1}}
+        header.setdefault("materials", []).append({"pbrMetallicRoughness": color} | material)
+        return len(header["materials"]) - 1
 
     def glb(self):
         if self.blob:

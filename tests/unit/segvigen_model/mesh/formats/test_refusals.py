@@ -185,7 +185,7 @@ def test_references_of_obj_and_ply(tmp_path, png):
 
 def test_unsupported_extension(gltf):
     gltf.triangle()
-    gltf.header["extensionsRequired"] = ["KHR_draco_mesh_compression"]
+    gltf.header["extensionsRequired"] = ["CESIUM_RTC"]
     assert refused(gltf.glb(), "glb") == "unsupported_extension"
 
 
