@@ -166,10 +166,13 @@ def _check_announced(
 
 
 def _read_entry(reader: _Reader, entry: DrawnPrimitive) -> Piece:
-    key = (entry.key, entry.skin, entry.weights, entry.node_name)
+    key = (entry.key, entry.skin, entry.weights)
     if key not in reader.pieces:
         reader.pieces[key] = _read_primitive(reader, entry)
     piece, placement = reader.pieces[key]
+    objects = _name_all(entry.node_name, len(piece.faces))
+    if objects is not None:
+        piece = replace(piece, origin=replace(piece.origin, objects=objects))
     return place_piece(piece, entry.matrix if placement is None else placement)
 
 
@@ -204,7 +207,6 @@ def _read_primitive(reader: _Reader, entry: DrawnPrimitive) -> tuple[Piece, Floa
         materials=(material.material,),
         name=entry.name,
         origin=FaceOrigin(
-            objects=_name_all(entry.node_name, len(faces)),
             groups=_name_all(entry.mesh_name, len(faces)),
             materials=_name_all(material.material.name, len(faces)),
         ),

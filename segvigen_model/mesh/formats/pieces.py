@@ -17,6 +17,7 @@ from segvigen_model.errors import AssetRejected
 from segvigen_model.mesh.formats.limits import make_unreadable_error
 from segvigen_model.types import (
     AssetMesh,
+    BoolArray,
     ByteArray,
     FaceOrigin,
     FloatArray,
@@ -158,7 +159,7 @@ def _join_normals(pieces: Sequence[Piece], mesh: AssetMesh) -> FloatArray:
         if piece.normals is not None and np.isfinite(piece.normals).all():
             normals[start:stop] = piece.normals
         start = stop
-    is_absent = ~normals.any(axis=1)
+    is_absent: BoolArray = np.logical_not(normals.any(axis=1))
     faces = mesh.faces[is_absent[mesh.faces].any(axis=1)]
     if len(faces):
         normals[is_absent] = compute_vertex_normals(mesh.vertices, faces)[is_absent]

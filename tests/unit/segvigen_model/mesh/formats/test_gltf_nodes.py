@@ -112,6 +112,27 @@ def test_points_and_lines_are_left_out_and_other_modes_refused(gltf, caplog):
     mesh = mesh_from_bytes(gltf.glb(), "glb")
     assert mesh.geometry_names == ("of mode 4", "of mode 5", "of mode 6")
     assert [f"of mode {mode}" in caplog.text for mode in range(5)] == [True] * 4 + [False]
+    assert (mesh.repairs, mesh.announced) == ((("primitives_without_faces", 4),), {"faces": 3})
     for mode in (7, -1, "4", None):
         gltf.header["meshes"][4]["primitives"][0]["mode"] = mode
         assert refused(gltf.glb()) == "unreadable", mode
+
+
+def test_every_face_knows_its_node_mesh_and_material(gltf):
+    gltf.header["materials"] = [{"name": "oak"}, {}]
+    gltf.triangle(material=0)
+    gltf.triangle(material=1)
+    gltf.triangle()
+    gltf.header["meshes"][0]["name"], gltf.header["meshes"][1]["name"] = "seat", "leg"
+    del gltf.header["meshes"][2]["name"]
+    gltf.place({"mesh": 0, "name": "chair"}, {"mesh": 1, "name": "left"},
+               {"mesh": 1, "name": "right"}, {"mesh": 2})  # fmt: skip
+    origin = mesh_from_bytes(gltf.glb(), "glb").origin
+
+    def spell(column):
+        return [None if index < 0 else column.names[index] for index in column.indices]
+
+    assert spell(origin.objects) == ["chair", "left", "right", None]
+    assert spell(origin.groups) == ["seat", "leg", "leg", None]
+    assert spell(origin.materials) == ["oak", "material_1", "material_1", None]
+    assert origin.polygons is None
