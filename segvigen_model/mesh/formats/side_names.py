@@ -10,19 +10,20 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from urllib.parse import unquote
 
+from segvigen_model.mesh.formats.mtl import find_texture_names, parse_library_names
+from segvigen_model.mesh.formats.obj_text import decode_text, normalize_text
+
 MAX_NAME_CHARS = 4096  # more than any object's key; the rest of a longer name is cut off
 PLY_HEAD_BYTES = 4096
 
 
-def _compile_line_pattern(words: bytes) -> re.Pattern[bytes]:
-    """Lines that begin with one of the words, and what stands behind it."""
-    rest = rb")\S*[ \t]+([^\r\n]{1,%d})" % MAX_NAME_CHARS
-    return re.compile(rb"(?:\A|[\r\n])[ \t]*(?:" + words + rest, re.IGNORECASE)
-
-
-_LIBRARY = _compile_line_pattern(rb"mtllib")
-_TEXTURE = _compile_line_pattern(rb"map_|bump|disp|decal|norm|refl")
-_PLY_TEXTURE = _compile_line_pattern(rb"comment[ \t]+texturefile")
+_LIBRARY = re.compile(
+    rb"^[ \t\v\f]*mtllib[ \t\v\f]+([^\n]{1,%d})" % MAX_NAME_CHARS, re.IGNORECASE | re.MULTILINE
+)
+_PLY_TEXTURE = re.compile(
+    rb"(?:\A|[\r\n])[ \t]*comment[ \t]+texturefile[ \t]+([^\r\n]{1,%d})" % MAX_NAME_CHARS,
+    re.IGNORECASE,
+)
 
 
 def find_names(data: bytes, kind: str, most: int) -> list[str]:
@@ -35,7 +36,7 @@ def find_names(data: bytes, kind: str, most: int) -> list[str]:
     """
     found: dict[str, None] = {}
     for name in _NAMES[kind](data) if kind in _NAMES else ():
-        found[_normalize_name(name)[:MAX_NAME_CHARS]] = None
+        found[normalize_name(name)[:MAX_NAME_CHARS]] = None
         if len(found) >= most:
             break
     return list(found)
@@ -56,29 +57,19 @@ def _find_gltf_names(data: bytes) -> Iterator[str]:
                 yield unquote(uri)
 
 
-def _find_obj_names(data: bytes) -> Iterator[str]:
-    return _find_rests(_LIBRARY, data)
-
-
-def _find_mtl_names(data: bytes) -> Iterator[str]:
-    # Options stand before the name ("-bm 1.0 name.png"): the last word is the file, unless the
-    # name itself has spaces; then the whole rest is tried too.
-    for rest in _find_rests(_TEXTURE, data):
-        yield rest
-        if " " in rest:
-            yield rest.rpartition(" ")[2]
+def find_library_names(data: bytes) -> Iterator[str]:
+    """Names of the material libraries of an OBJ, as written."""
+    text = normalize_text(data)
+    return (name for match in _LIBRARY.finditer(text) for name in parse_library_names(match[1]))
 
 
 def _find_ply_names(data: bytes) -> Iterator[str]:
-    return _find_rests(_PLY_TEXTURE, data[:PLY_HEAD_BYTES].split(b"end_header")[0])
+    head = data[:PLY_HEAD_BYTES].split(b"end_header")[0]
+    return (decode_text(match[1]).strip() for match in _PLY_TEXTURE.finditer(head))
 
 
-def _find_rests(pattern: re.Pattern[bytes], data: bytes) -> Iterator[str]:
-    return (match[1].decode("utf-8", "replace").strip() for match in pattern.finditer(data))
-
-
-def _normalize_name(name: str) -> str:
-    """Spell a name as the loader does: forward slashes, no leading "./"."""
+def normalize_name(name: str) -> str:
+    """Spell a name as the loader does: forward slashes, no quotes, no leading "./"."""
     clean = name.strip().strip('"').replace("\\", "/")
     while clean.startswith("./"):
         clean = clean[2:]
@@ -87,7 +78,7 @@ def _normalize_name(name: str) -> str:
 
 _NAMES: Mapping[str, Callable[[bytes], Iterator[str]]] = {
     "gltf": _find_gltf_names,
-    "obj": _find_obj_names,
-    "mtl": _find_mtl_names,
+    "obj": find_library_names,
+    "mtl": find_texture_names,
     "ply": _find_ply_names,
 }

@@ -135,7 +135,7 @@ def test_names_are_read_under_the_same_limits(parser_of: Callable[..., Parser]) 
         (
             "mtl",
             b"map_Kd -s 1 1 1 a.png\nbump b.png\nKd 1 1 1",
-            ["-s 1 1 1 a.png", "a.png", "b.png"],
+            ["a.png", "b.png"],
         ),
         ("ply", b"ply\ncomment TextureFile a.png\nend_header\ncomment TextureFile b", ["a.png"]),
         ("stl", b"mtllib a.mtl", []),
