@@ -21,7 +21,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load as load_tensors
 from safetensors.numpy import save as save_tensors
 
-from segvigen_model.errors import SegvigenError
+from segvigen_model.errors import CorruptBlob
 from segvigen_model.types import Encoding, Frame, PartTable, Proposal, RefinementState
 
 ENCODING_FORMAT = "segvigen-encoding/1"
@@ -33,10 +33,6 @@ _UNREADABLE = (
     *(ValueError, KeyError, TypeError, AttributeError),
 )
 _ARRAYS = ("coords", "latent_coords", "shape_slat", "tex_slat", "base_color", "frame_center")
-
-
-class CorruptBlob(SegvigenError):
-    """Stored bytes are not of the form that their key requires."""
 
 
 def encoding_to_bytes(encoding: Encoding) -> bytes:

@@ -6,7 +6,7 @@ import errno
 
 import sqlalchemy.exc
 
-from segvigen_model.errors import CheckpointMismatch, MissingExtra, SegvigenError
+from segvigen_model.errors import CheckpointMismatch, NotReady, SegvigenError
 from tasks.storage.errors import BlobDamaged, BlobLost, BlobMissing
 from tasks.storage.s3_errors import is_s3_outage
 
@@ -26,7 +26,7 @@ def is_transient_error(error: BaseException) -> bool:
     """
     if isinstance(error, BlobDamaged):
         return True
-    if isinstance(error, (ConnectionError, TimeoutError, MissingExtra, CheckpointMismatch)):
+    if isinstance(error, (ConnectionError, TimeoutError, NotReady, CheckpointMismatch)):
         return True
     if isinstance(error, (sqlalchemy.exc.OperationalError, sqlalchemy.exc.InterfaceError)):
         return True

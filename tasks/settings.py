@@ -173,6 +173,9 @@ class IngestSettings(Section):
     )
     parse_seconds: float = Field(600.0, gt=0, description="time limit for reading one mesh")
     parse_gib: float = Field(16.0, gt=0, description="address space of the parser process")
+    is_sandbox_required: bool = Field(
+        True, description="parse nothing where the parser's network cannot be taken away"
+    )
     default_licence: str = Field("unknown", description="where no side-car file names one")
 
 

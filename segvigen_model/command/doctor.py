@@ -19,6 +19,7 @@ import typer
 from segvigen_model.command import terminal
 from segvigen_model.command.options import NOT_READY, OK, AsJson
 from segvigen_model.errors import SegvigenError
+from segvigen_model.mesh.sandbox.parser import Parser
 
 OLDEST_PYTHON = (3, 11)
 
@@ -84,6 +85,7 @@ def check_library(checkpoint: str) -> Iterator[Check]:
     gpu = "only needed with CUDA: pip install 'segvigen-pipeline[gpu]'"
     yield check_package("spconv", gpu, is_needed=False)
     yield check_package("trimesh", "pip install trimesh")
+    yield check_sandbox(Parser())
     yield _check_checkpoint(checkpoint)
 
 
@@ -98,6 +100,24 @@ def check_package(name: str, hint: str, *, is_needed: bool = True) -> Check:
         return Check(name, CheckVerdict.OK, importlib.metadata.version(name))
     except importlib.metadata.PackageNotFoundError:
         return Check(name, CheckVerdict.OK, "installed")
+
+
+def check_sandbox(parser: Parser) -> Check:
+    """Start the process that parses untrusted meshes, and ask what the machine grants it."""
+    name = "parser's sandbox"
+    try:
+        granted = parser.ask_confinement()
+    except SegvigenError as err:
+        return Check(name, CheckVerdict.PROBLEM, str(err), "see docs/security.md")
+    finally:
+        parser.close()
+    if not granted.is_offline:
+        hint = "allow user namespaces or seccomp; without them no mesh is parsed by the pipeline"
+        return Check(name, CheckVerdict.PROBLEM, granted.describe(), hint)
+    if not (granted.is_blind and granted.has_seccomp and granted.landlock):
+        hint = "works; docs/security.md says what each missing part would stop"
+        return Check(name, CheckVerdict.WARNING, granted.describe(), hint)
+    return Check(name, CheckVerdict.OK, granted.describe())
 
 
 def _check_python() -> Check:

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 
 from segvigen_model.errors import AssetRejected
+from segvigen_model.mesh.canonical import mesh_from_canonical
+from segvigen_model.mesh.formats.isolation import NeedsIsolation
 from segvigen_model.mesh.formats.limits import MeshLimits
 from segvigen_model.mesh.formats.side_names import find_names
 from segvigen_model.mesh.io import make_part_colors, mesh_from_bytes, mesh_to_glb, parts_to_glb
+from segvigen_model.mesh.sandbox.parser import ParserBudget, get_library_parser
 from segvigen_model.types import AssetMesh, ByteArray, IntArray, Proposal
 
 MAX_SIDE_FILES = 256
@@ -23,10 +27,11 @@ def load_mesh(path: str | Path, limits: MeshLimits = MeshLimits()) -> AssetMesh:
         limits: what the asset may cost.
 
     Returns:
-        The mesh, mesh frame.
+        The mesh, mesh frame. Compressed formats are decoded by a confined process.
 
     Raises:
         AssetRejected: a file cannot be read or cannot be used; `reason` is the cause.
+        SandboxUnavailable: the file needs a confined process and this machine grants none.
     """
     path = Path(path)
     try:
@@ -34,7 +39,10 @@ def load_mesh(path: str | Path, limits: MeshLimits = MeshLimits()) -> AssetMesh:
         side_files = _read_side_files(path, data)
     except OSError as err:
         raise AssetRejected("unreadable_file", f"{path}: {err.strerror or err}") from err
-    return mesh_from_bytes(data, path.suffix, side_files=side_files, limits=limits)
+    try:
+        return mesh_from_bytes(data, path.suffix, side_files=side_files, limits=limits)
+    except NeedsIsolation:
+        return _parse_confined(data, path.suffix, side_files, limits)
 
 
 def save_glb(
@@ -68,6 +76,13 @@ def save_glb(
     if colors is None:
         colors = make_part_colors(int(labels.max(initial=-1)) + 1)
     path.write_bytes(parts_to_glb(mesh, labels, colors))
+
+
+def _parse_confined(
+    data: bytes, suffix: str, side_files: Mapping[str, bytes], limits: MeshLimits
+) -> AssetMesh:
+    parsed = get_library_parser().parse_mesh(data, suffix, side_files, limits, ParserBudget())
+    return mesh_from_canonical(parsed.canonical, limits)
 
 
 def _read_side_files(path: Path, data: bytes) -> dict[str, bytes]:

@@ -164,13 +164,14 @@ def ingest_object(
         if known is not None and not _is_ingest_reject(known):
             return _record_duplicate(info, known, side, catalogue)
         limits, budget = make_mesh_limits(settings), parser_budget(settings)
-        summary = parser.measure_mesh(file.data, file.suffix, side.found, limits, budget)
+        parsed = parser.parse_mesh(file.data, file.suffix, side.found, limits, budget)
         with _separate_read_errors(raw):
             licence = find_licence(raw, info.key, settings.default_licence)
         source = _Source(asset_id, info, file, side)
         about = {
             **_describe_source(source),
-            **summary,
+            **parsed.facts,
+            "sandbox": parsed.confinement.describe(),
             "licence": licence,
             "limits": asdict(limits),
         }

@@ -101,7 +101,7 @@ def _list_names(data: bytes, kind: str, settings: IngestSettings, parser: Parser
 
 def parser_budget(settings: IngestSettings) -> ParserBudget:
     """The settings' limits for parsing one file."""
-    return ParserBudget(settings.parse_seconds, settings.parse_gib)
+    return ParserBudget(settings.parse_seconds, settings.parse_gib, settings.is_sandbox_required)
 
 
 def _list_places(folder: str, mesh_folder: str, name: str) -> list[str]:

@@ -51,19 +51,21 @@ def gltf_triangle(uri: str | None) -> dict[str, Any]:
 # Readers gone wrong: one dies of files of one size, one has a bug.
 DEADLY = """
 import os
-import tasks.ingest.sandbox as reader
+import segvigen_model.mesh.sandbox.handlers as reader
+from tasks.ingest.sandbox import main
 real = reader.mesh_from_bytes
 reader.mesh_from_bytes = (
     lambda data, *a, **k: os.abort() if len(data) == {size} else real(data, *a, **k)
 )
-reader.main()
+main()
 """
 FAULTY = """
-import tasks.ingest.sandbox as reader
+import segvigen_model.mesh.sandbox.handlers as reader
+from tasks.ingest.sandbox import main
 def mesh_from_bytes(*args, **kwargs):
     raise IndexError("a bug")
 reader.mesh_from_bytes = mesh_from_bytes
-reader.main()
+main()
 """
 TRIANGLE = np.array([[0, 0, 0], [1, 0, 0], [0, 1, 0]], np.float32).tobytes()
 
