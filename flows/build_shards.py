@@ -16,13 +16,16 @@ from tasks.workspace import Overrides, open_workspace
 
 @flow(name="build_shards")
 def build_shards(
-    settings_file: str | None = None, overrides: Overrides | None = None
+    settings_file: str | None = None,
+    overrides: Overrides | None = None,
+    is_thorough: bool = True,
 ) -> dict[str, Any]:
-    """Write a new version if label sets have changed, else return the present one.
+    """Write a new version if label sets have changed, else check and return the present one.
 
     Args:
         settings_file: TOML file of settings.
         overrides: section -> field -> value; no secrets.
+        is_thorough: compare the hashes of all tars that are there, not only their sizes.
 
     Returns:
         The version, its size, and assets that were left out with the reason.
@@ -32,7 +35,7 @@ def build_shards(
 
     @make_io_task("build-shards")
     def write_version() -> shards.ShardBuild:
-        return shards.build_shards(workspace)
+        return shards.build_shards(workspace, is_thorough=is_thorough)
 
     built: shards.ShardBuild = write_version()
     seconds = round(time.monotonic() - started, 2)
@@ -43,6 +46,7 @@ def build_shards(
         f"in {built.num_shards} shards, "
         f"{'new' if built.is_new else 'unchanged'}, {seconds:.1f} s"
     )
+    text += "".join(f"\n- made again: {key} ({fault})" for key, fault in built.repaired)
     publish_table("build_shards", rows, text)
     counts = {"samples": built.num_samples, "left_out": len(built.failed)}
     return {"stage": "build_shards", "counts": counts, "seconds": seconds, **asdict(built)}

@@ -62,7 +62,7 @@ def label_dataset(
         _advance_stages(workspace, common)
         if workspace.catalogue.count_assets() == before:  # another run holds what is left
             time.sleep(workspace.settings.review.poll_interval_s)
-    build_shards(**common)
+    build_shards(**common, is_thorough=False)  # `segvigen shards` reads everything
     return _publish_report(workspace, time.monotonic() - started)
 
 

@@ -194,6 +194,9 @@ class WorkSettings(Section):
 
     lease_s: float = Field(600.0, gt=0, description="then a dead worker's assets are free again")
     max_attempts: int = Field(3, ge=1, description="then the asset is parked as failed")
+    lock_wait_s: float = Field(
+        3600.0, ge=0, description="for another build of the same dataset to end"
+    )
     chunk_size: int = Field(20, ge=1, le=500, description="assets that one task claims")
 
 

@@ -56,6 +56,8 @@ class OldCatalogue:
             held[name] = [
                 row for row in held[name] if not (row["is_late"] and _version(row) in on_time)
             ]
+        for row in held["shard_versions"]:
+            row["build_number"] = 0  # of revision 0005
         for column, *tables in (("role", "copies", "open_seconds"), ("kind", "findings")):
             for row in (row for table in tables for row in held[table]):
                 row[column] = NEW_TERMS.get(row[column], row[column])

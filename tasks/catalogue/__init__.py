@@ -5,6 +5,7 @@ from __future__ import annotations
 from tasks.catalogue.catalogue import Catalogue, LeaseLost
 from tasks.catalogue.engine import CatalogueError
 from tasks.catalogue.leases import make_worker_id
+from tasks.catalogue.locks import LockLost
 from tasks.catalogue.quality_rows import (
     CopyRole,
     CopyRow,
@@ -22,6 +23,7 @@ from tasks.catalogue.rows import (
     EditCommandRow,
     EventRow,
     LabelSetRow,
+    LockRow,
     ProposalRow,
     RawRow,
     ReviewTaskRow,
@@ -53,6 +55,8 @@ __all__ = [
     "IllegalMove",
     "LabelSetRow",
     "LeaseLost",
+    "LockLost",
+    "LockRow",
     "ProposalRow",
     "RawRow",
     "ReviewTaskRow",

@@ -20,6 +20,7 @@ from tasks.catalogue.database import Database
 from tasks.catalogue.engine import CatalogueError
 from tasks.catalogue.labels import LabelLedger
 from tasks.catalogue.leases import is_dead
+from tasks.catalogue.locks import LockLedger
 from tasks.catalogue.quality import QualityLedger
 from tasks.catalogue.raw import RawLedger
 from tasks.catalogue.reviews import ReviewLedger
@@ -62,6 +63,7 @@ class Catalogue:
         self.labels = LabelLedger(self._db)
         self.quality = QualityLedger(self._db)
         self.blobs = BlobLedger(self._db)
+        self.locks = LockLedger(self._db)
 
     @contextmanager
     def transaction(self) -> Iterator[None]:

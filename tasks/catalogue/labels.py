@@ -10,6 +10,8 @@ import sqlalchemy as sa
 from tasks.catalogue.database import Database
 from tasks.catalogue.rows import CheckpointRow, LabelSetRow, ShardMemberRow, ShardVersionRow
 
+CLOCK_STEP_S = 1e-3  # between two label sets of an asset, at least
+
 
 class LabelLedger:
     """What the pipeline is for."""
@@ -18,9 +20,14 @@ class LabelLedger:
         self._db = database
 
     def add(self, label_set: LabelSetRow) -> bool:
-        """Record a label set; False when it is there already (its id is its content's hash)."""
-        row = replace(label_set, created_at=self._db.clock())
+        """Record a label set; False when it is there already (its id is its content's hash).
+
+        It is newer than all of its asset that are there, whatever this machine's clock says.
+        """
         with self._db.begin():
+            last = self.get_latest(label_set.asset_id)
+            after = last.created_at + CLOCK_STEP_S if last else 0.0
+            row = replace(label_set, created_at=max(self._db.clock(), after))
             if not self._db.insert(row):
                 return False
             event_detail = {
@@ -44,10 +51,14 @@ class LabelLedger:
         return found[-1] if found else None
 
     def add_shards(self, version: ShardVersionRow, members: Sequence[ShardMemberRow]) -> bool:
-        """Record a finished dataset version; False when it is there already."""
-        row = replace(version, created_at=self._db.clock())
+        """Record a finished dataset version; False when it is there already.
+
+        One that is there becomes the newest again if its build is, and gets the manifest's hash.
+        """
+        row = replace(version, created_at=version.created_at or self._db.clock())
         with self._db.begin():
             if not self._db.insert(row):
+                self._confirm_version(row)
                 return False
             self._db.insert_all(members)
             event_detail = {
@@ -58,14 +69,39 @@ class LabelLedger:
             self._db.add_event("shards", None, event_detail)
         return True
 
+    def get_shard_version(self, dataset: str, version: str) -> ShardVersionRow | None:
+        """One version of a dataset, or None."""
+        one = (ShardVersionRow.dataset == dataset, ShardVersionRow.version == version)
+        return self._db.load_first(sa.select(ShardVersionRow).where(*one))
+
     def list_shard_versions(self, dataset: str | None = None) -> list[ShardVersionRow]:
-        """All versions, or one dataset's, oldest first."""
+        """All versions, or one dataset's, in the order of their builds: the newest is the last.
+
+        A version that a later build found again is as new as that build.
+        """
         query = sa.select(ShardVersionRow).order_by(
-            ShardVersionRow.created_at, ShardVersionRow.version
+            ShardVersionRow.build_number, ShardVersionRow.created_at, ShardVersionRow.version
         )
         if dataset is not None:
             query = query.where(ShardVersionRow.dataset == dataset)
         return self._db.load(query)
+
+    def _confirm_version(self, row: ShardVersionRow) -> None:
+        """A later build found a version that is there already, or made its blobs again."""
+        held = self.get_shard_version(row.dataset, row.version)
+        newest = self.list_shard_versions(row.dataset)[-1]
+        changes: dict[str, object] = {}
+        if newest.version != row.version and row.build_number > newest.build_number:
+            changes["build_number"] = row.build_number
+        if held is not None and held.sha256 != row.sha256:
+            changes |= {"sha256": row.sha256, "size_bytes": row.size_bytes}
+        if not changes:
+            return
+        one = (ShardVersionRow.dataset == row.dataset, ShardVersionRow.version == row.version)
+        with self._db.begin() as connection:
+            connection.execute(sa.update(ShardVersionRow).where(*one).values(**changes))
+            detail = {"dataset": row.dataset, "version": row.version, **changes}
+            self._db.add_event("shards_confirmed", None, detail)
 
     def list_shard_members(self, dataset: str, version: str) -> list[ShardMemberRow]:
         """Members of one version, by asset."""

@@ -236,7 +236,12 @@ class LabelSetRow(Row):
 
 
 class ShardVersionRow(Row):
-    """One immutable version of a dataset."""
+    """One immutable version of a dataset.
+
+    Attributes:
+        build_number: of the last build that found this version to hold all that was accepted;
+            the highest of a dataset is its newest version.
+    """
 
     __tablename__ = "shard_versions"
 
@@ -247,6 +252,7 @@ class ShardVersionRow(Row):
     num_samples: Mapped[int]
     size_bytes: Mapped[BigInt]
     created_at: Mapped[float] = mapped_column(default=0.0)
+    build_number: Mapped[BigInt] = mapped_column(default=0, server_default="0")
 
 
 class ShardMemberRow(Row):
@@ -295,6 +301,23 @@ class CursorRow(Row):
     name: Mapped[Text128] = mapped_column(primary_key=True)
     value: Mapped[str]
     updated_at: Mapped[float]
+
+
+class LockRow(Row):
+    """What one process at a time may do.
+
+    Attributes:
+        owner: who holds the lock; None if it is free.
+        fence: grows by one with every owner.
+        until: seconds since the epoch by the database's clock.
+    """
+
+    __tablename__ = "locks"
+
+    name: Mapped[Text128] = mapped_column(primary_key=True)
+    owner: Mapped[str | None] = mapped_column(default=None)
+    fence: Mapped[BigInt] = mapped_column(default=0)
+    until: Mapped[float] = mapped_column(default=0.0)
 
 
 class EventRow(Row):

@@ -6,7 +6,6 @@ has the same bytes in every version: they are copied by one ranged read instead 
 
 from __future__ import annotations
 
-import hashlib
 import json
 import logging
 from collections.abc import Mapping
@@ -14,8 +13,7 @@ from typing import Any
 
 from tasks.labelling.taxonomy import Taxonomy
 from tasks.shards.samples import SAMPLE_SCHEMA
-from tasks.storage import keys
-from tasks.storage.store import BlobMissing
+from tasks.storage.store import BlobDamaged, BlobMissing
 from tasks.workspace import Workspace
 
 log = logging.getLogger(__name__)
@@ -42,16 +40,20 @@ class EarlierSamples:
         )
         for row in reversed(workspace.catalogue.labels.list_shard_versions(settings.dataset)):
             try:
-                manifest = store.get_json(
-                    keys.make_shard_manifest_key(settings.dataset, row.version)
-                )
+                manifest = json.loads(store.get(row.manifest_key, row.sha256))
                 recipe = (manifest["settings"], manifest["sample_schema"], manifest.get("taxonomy"))
                 if _describe_making(*recipe) != wanted:
                     continue
-                lines = map(json.loads, store.get(manifest["index"]["key"]).splitlines())
-            except BlobMissing:  # deleted by hand; the catalogue still knows the version
+                index = manifest["index"]
+                lines = store.get(index["key"], index["sha256"]).splitlines()
+            except (
+                BlobMissing,
+                BlobDamaged,
+            ) as err:  # gone or damaged; the catalogue still knows the version
+                log.warning("stage=shards version=%s passed over: %s", row.version, err)
                 continue
-            self._lines = {(line["key"], line["label_id"]): line for line in lines}
+            found = map(json.loads, lines)
+            self._lines = {(line["key"], line["label_id"]): line for line in found}
             self._shards = [shard["key"] for shard in manifest["shards"]]
             break
 
@@ -61,14 +63,12 @@ class EarlierSamples:
         if line is None:
             return None
         shard = self._shards[line["shard"]]
+        where = (shard, line["offset"], line["size"])
         try:
-            data = self._store.get_range(shard, line["offset"], line["size"])
-        except BlobMissing:
+            return self._store.get_range(*where, line["sha256"])
+        except (BlobMissing, BlobDamaged) as err:
+            log.warning("stage=shards asset=%s made again: %s", asset_id[:12], err)
             return None
-        if hashlib.sha256(data).hexdigest() != line["sha256"]:
-            log.warning("stage=shards asset=%s has changed in %s; made again", asset_id[:12], shard)
-            return None
-        return data
 
 
 def _describe_making(settings: Mapping[str, Any], schema: str, categories: Any) -> tuple[Any, ...]:
