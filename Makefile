@@ -5,6 +5,7 @@ VENV := .venv
 LS_VENV := .venv-label-studio
 BIN := $(VENV)/bin
 VIEWER := tasks/rendering/static/viewer.bundle.js
+VALIDATOR := tests/validator/node_modules/.ready
 REVIEWER ?= scripted
 
 .DEFAULT_GOAL := help
@@ -34,6 +35,10 @@ $(LS_VENV)/.ready: infra/label-studio/requirements.lock
 $(VIEWER): $(VENV)/.ready infra/viewer/build.py infra/viewer/package-lock.json $(wildcard infra/viewer/src/*.js)
 	$(BIN)/python -m infra.viewer.build
 
+$(VALIDATOR): $(VENV)/.ready tests/validator/package-lock.json
+	$(BIN)/python -m infra.viewer.build --install tests/validator
+	@touch $@
+
 setup: $(VENV)/.ready $(LS_VENV)/.ready $(VIEWER) ## build .venv, .venv-label-studio (Label Studio's pins clash with Prefect's), the 3D viewer
 
 hooks: $(VENV)/.ready ## run the checks of .pre-commit-config.yaml before each commit
@@ -46,13 +51,13 @@ check: $(VENV)/.ready ## lint, format, spelling, types and import contracts, as 
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-test: setup ## all tests that this machine can run; says which it skipped and why
+test: setup $(VALIDATOR) ## all tests that this machine can run; says which it skipped and why
 	$(BIN)/python -m pytest
 
 test-fast: $(VENV)/.ready $(VIEWER) ## unit tests only, under a minute or two
 	$(BIN)/python -m pytest tests/unit -m "not slow"
 
-test-unit: $(VENV)/.ready $(VIEWER) ## every unit test, also the slow ones
+test-unit: $(VENV)/.ready $(VIEWER) $(VALIDATOR) ## every unit test, also the slow ones
 	$(BIN)/python -m pytest tests/unit
 
 test-integration: setup ## whole flows on a real S3 server, Prefect and Label Studio
@@ -92,4 +97,4 @@ lock: ## resolve the lock files anew (needs uv)
 	  -o infra/label-studio/requirements.lock
 
 clean: ## remove the environments; the data under .segvigen stays
-	rm -rf $(VENV) $(LS_VENV) $(VIEWER) infra/viewer/node_modules build *.egg-info
+	rm -rf $(VENV) $(LS_VENV) $(VIEWER) infra/viewer/node_modules tests/validator/node_modules build *.egg-info

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -13,7 +14,7 @@ from flows import console
 from flows.cli.options import Config, Home, enter_stack
 from infra.local import DEFAULT_HOME, LocalStack
 from segvigen_model.command import terminal
-from segvigen_model.command.options import AsJson, check_choice, handle_errors
+from segvigen_model.command.options import AsJson, check_choice, check_output, handle_errors
 from segvigen_model.errors import SegvigenError
 from tasks.settings import load_settings
 from tasks.workspace import open_catalogue
@@ -47,24 +48,35 @@ def show(
     home: Home = DEFAULT_HOME,
     config: Config = None,
     glb: Annotated[
-        Path | None, typer.Option(dir_okay=False, help="Write its parts as a coloured GLB here.")
+        Path | None,
+        typer.Option(
+            dir_okay=False, help="GLB to write: a node per part, with the asset's own materials."
+        ),
+    ] = None,
+    painted: Annotated[
+        Path | None,
+        typer.Option(dir_okay=False, help="GLB to write: a node per part, in its colour."),
     ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Everything about one asset: state, rounds, annotations and their problems, labels, blobs."""
     from tasks.workspace import Workspace
 
+    wanted = {file: file == painted for file in (glb, painted) if file is not None}
+    check_output("--glb", glb, ".glb")
+    check_output("--painted", painted, ".glb")
     with handle_errors():
-        enter_stack(home, config, needs_store=glb is not None)
+        enter_stack(home, config, needs_store=bool(wanted))
         workspace = Workspace.from_settings(load_settings())
         row = find_asset(workspace.catalogue, asset)
         history = read_asset(workspace.catalogue, row)
-        if glb is not None:
-            glb.write_bytes(make_parts_glb(workspace, row))
+        written = write_parts(workspace, row, wanted) if wanted else []
     if as_json:
         terminal.out.print_json(json.dumps(history))
     else:
         console.show_asset(history)
+        for line in written:
+            terminal.out.print(line, soft_wrap=True)
 
 
 @app.command()
@@ -153,26 +165,48 @@ def read_asset(catalogue: Catalogue, asset: AssetRow) -> dict[str, Any]:
     }
 
 
-def make_parts_glb(workspace: Workspace, asset: AssetRow) -> bytes:
-    """Write the asset as GLB, coloured by its accepted parts, else by its newest proposal's.
+def write_parts(workspace: Workspace, asset: AssetRow, files: Mapping[Path, bool]) -> list[str]:
+    """Write the asset's accepted parts, else its newest proposal's, as GLB.
+
+    Args:
+        workspace: where the asset is.
+        asset: its row.
+        files: file -> whether in plain part colours, else with the asset's own materials.
+
+    Returns:
+        A line about each file.
 
     Raises:
-        NoSuchAsset: it has neither.
+        NoSuchAsset: it has no parts yet.
     """
-    from segvigen_model.mesh.io import mesh_to_glb
+    from segvigen_model.mesh.io import parts_to_glb
     from tasks.labelling.label_sets import load_label_set
     from tasks.labelling.loading import load_asset_mesh, load_proposal
+    from tasks.labelling.part_colors import assign_part_colors
 
     store, catalogue = workspace.store, workspace.catalogue
     held = catalogue.labels.get_latest(asset.asset_id)
     row = catalogue.get_latest_proposal(asset.asset_id)
+    names: tuple[str, ...]
+    slots = None
     if held is not None:
-        labels = load_label_set(store, held).face_labels
+        label_set = load_label_set(store, held)
+        labels, names, source = label_set.face_labels, label_set.part_names, "accepted parts"
     elif row is not None:
-        labels = load_proposal(store, row).face_labels
+        proposal = load_proposal(store, row)
+        labels, names = proposal.face_labels, proposal.parts.names
+        slots = proposal.parts.color_slots if min(proposal.parts.color_slots) >= 0 else None
+        source = f"parts proposed in round {row.round}"
     else:
         raise NoSuchAsset(f"{asset.asset_id[:12]} has no parts yet, it is {asset.state}")
-    return mesh_to_glb(load_asset_mesh(store, asset), labels)
+    mesh, colors = load_asset_mesh(store, asset), assign_part_colors(len(names), slots)
+    for file, is_painted in files.items():
+        file.write_bytes(parts_to_glb(mesh, labels, colors, names, is_painted=is_painted))
+    looks = {False: "the asset's own materials", True: "part colours"}
+    return [
+        f"{terminal.sanitize_text(str(file))}: {len(names)} {source}, one node each, {looks[plain]}"
+        for file, plain in files.items()
+    ]
 
 
 def _is_failing(row: AssetRow) -> bool:

@@ -1,6 +1,7 @@
 """Build the 3D viewer's script: three.js and the files in `src/`, bundled and minified.
 
-    python -m infra.viewer.build            # does nothing when the bundle is up to date
+    python -m infra.viewer.build                    # does nothing when the bundle is up to date
+    python -m infra.viewer.build --install FOLDER   # the locked packages of another folder
 
 Packages are installed by `package-lock.json` with their hashes; their install scripts do not run.
 Node is the machine's own where it is new enough, else the one that pip installs. npm works in a
@@ -68,6 +69,12 @@ def build_script(*, source: Path = SOURCE, target: Path = SCRIPT, force: bool = 
     return True
 
 
+def install_packages(folder: Path) -> None:
+    """Install the locked packages of a folder with package-lock.json; their scripts do not run."""
+    node = find_node()
+    _run_command([*node.npm, "ci", "--ignore-scripts", "--no-audit", "--no-fund"], folder, node)
+
+
 def _bundle_script(source: Path, folder: Path, node: Node) -> bytes:
     """Build the script in an empty folder."""
     for name in ("package.json", "package-lock.json"):
@@ -126,7 +133,10 @@ def main() -> None:
     """Build on the command line."""
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     try:
-        build_script(force="--force" in sys.argv[1:])
+        if sys.argv[1:2] == ["--install"]:
+            install_packages(Path(sys.argv[2]))
+        else:
+            build_script(force="--force" in sys.argv[1:])
     except SegvigenError as err:
         raise SystemExit(f"viewer: {err}") from err
 

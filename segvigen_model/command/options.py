@@ -45,11 +45,12 @@ def parse_numbers(option: str, text: str) -> tuple[int, ...]:
     return tuple(sorted({int(part) for part in parts}))
 
 
-def check_output(option: str, file: Path | None, suffix: str) -> None:
+def check_output(option: str, file: Path | None, *suffixes: str) -> None:
     """Refuse a file that could not be written, before anything is computed."""
     if file is None or file == Path("-"):
         return
     if not file.parent.is_dir():
         raise typer.BadParameter(f"{file.parent} is no folder", param_hint=option)
-    if file.suffix.lower() != suffix:
-        raise typer.BadParameter(f"{file.name!r} does not end in {suffix}", param_hint=option)
+    if file.suffix.lower() not in suffixes:
+        wanted = " or ".join(suffixes)
+        raise typer.BadParameter(f"{file.name!r} does not end in {wanted}", param_hint=option)

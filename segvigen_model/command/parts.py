@@ -6,17 +6,21 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from segvigen_model.command.clicks import PointClick, are_corrections, place_clicks
+from segvigen_model.errors import MissingExtra
 from segvigen_model.evaluation.pictures import four_views
 from segvigen_model.mesh.io import make_part_colors, parts_to_glb
 from segvigen_model.segmenter import Segmenter
 from segvigen_model.session import Session
 from segvigen_model.surface.arrays import TINY, sum_by
 from segvigen_model.types import AssetMesh, ByteArray, Click, FloatArray, IntArray
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 CUT = 0.5  # probability above which a face belongs to the clicked part
 CLICKED, REST = 0, 1
@@ -112,14 +116,62 @@ def _face_areas(mesh: AssetMesh) -> FloatArray:
     return areas
 
 
-def write_glb(parts: Parts, file: Path) -> None:
-    """Write the mesh as GLB, one coloured node per part."""
-    file.write_bytes(parts_to_glb(parts.mesh, parts.face_labels, parts.colors))
+def write_glb(parts: Parts, file: Path, *, is_painted: bool) -> None:
+    """Write the mesh as GLB, one node per part: in its colour, or with the file's materials."""
+    data = parts_to_glb(
+        parts.mesh, parts.face_labels, parts.colors, parts.names, is_painted=is_painted
+    )
+    file.write_bytes(data)
 
 
-def write_labels(parts: Parts, file: Path) -> None:
-    """Write `face_labels` (F,) int32 and `part_confidence` (P,) float32 as NPZ."""
-    np.savez_compressed(file, face_labels=parts.face_labels, part_confidence=parts.part_confidence)
+def write_labels(parts: Parts, file: Path) -> str:
+    """Write the label of every face; the name's ending chooses the form.
+
+    NPZ: `face_labels` (F,) int32, `face_polygons` (F,) int32 (the source's polygon of each
+    triangle), `part_confidence` (P,) float32. Parquet: a row per face with the same, and object,
+    group and material names where the source has them. JSON: as `to_json`.
+
+    Returns:
+        What was written, for the user.
+
+    Raises:
+        MissingExtra: Parquet without pyarrow.
+    """
+    if file.suffix == ".json":
+        file.write_text(to_json(parts) + "\n")
+        return "parts, face_labels"
+    columns = {"face_labels": parts.face_labels, "face_polygons": parts.mesh.face_polygons}
+    if file.suffix == ".npz":
+        arrays: dict[str, Any] = {**columns, "part_confidence": parts.part_confidence}
+        np.savez_compressed(file, **arrays)
+        return ", ".join([*columns, "part_confidence"])
+    table = make_label_table(parts)
+    try:
+        table.to_parquet(file, index=False)
+    except ImportError as err:
+        raise MissingExtra("Parquet", "pip install 'segvigen-pipeline[tables]'") from err
+    return f"a row per face: {', '.join(table.columns)}"
+
+
+def make_label_table(parts: Parts) -> pd.DataFrame:
+    """Return a row per face: face, part, polygon, and the source's names where it has any."""
+    import pandas as pd
+
+    labels, origin = parts.face_labels, parts.mesh.origin
+    table = pd.DataFrame(
+        {
+            "face": np.arange(len(labels), dtype=np.int32),
+            "part": labels,
+            "polygon": parts.mesh.face_polygons,
+            "confidence": parts.part_confidence[labels],
+        }
+    )
+    for name in ("objects", "groups", "materials"):
+        column = getattr(origin, name)
+        if column is not None:
+            names = np.array([*column.names, None], dtype=object)  # -1 = no name
+            table[name.removesuffix("s")] = names[column.indices]
+    return table
 
 
 def write_picture(parts: Parts, file: Path) -> None:

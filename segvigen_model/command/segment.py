@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from segvigen_model.command.parts import Parts
 
 GRANULARITIES = ("coarse", "medium", "fine")
+LABEL_FORMATS = (".npz", ".parquet", ".json")
 STDOUT = Path("-")
 
 
@@ -31,7 +32,8 @@ STDOUT = Path("-")
 class Outputs:
     """Files to write; None = not requested."""
 
-    glb: Path
+    glb: Path | None
+    painted: Path | None
     labels: Path | None
     json_file: Path | None
     picture: Path | None
@@ -39,22 +41,28 @@ class Outputs:
     def check(self, source: Path) -> None:
         """Refuse what could not be written, or would replace the input."""
         check_output("--out", self.glb, ".glb")
-        check_output("--labels", self.labels, ".npz")
+        check_output("--painted", self.painted, ".glb")
+        check_output("--labels", self.labels, *LABEL_FORMATS)
         check_output("--json", self.json_file, ".json")
         check_output("--picture", self.picture, ".png")
-        if self.glb.resolve() == source.resolve():
-            raise typer.BadParameter(f"{self.glb} is the input", param_hint="--out")
+        for option, file in (("--out", self.glb), ("--painted", self.painted)):
+            if file is not None and file.resolve() == source.resolve():
+                raise typer.BadParameter(f"{file} is the input", param_hint=option)
 
     def write(self, parts: Parts, name: str, seconds: float) -> None:
         """Write every file, then print the JSON, or the table and the files."""
         from segvigen_model.command.parts import to_json, write_glb, write_labels, write_picture
 
-        files = {self.glb: "one coloured node per part"}
+        files: dict[Path, str] = {}
         try:
-            write_glb(parts, self.glb)
+            if self.glb is not None:
+                write_glb(parts, self.glb, is_painted=False)
+                files[self.glb] = "one node per part, the file's own materials"
+            if self.painted is not None:
+                write_glb(parts, self.painted, is_painted=True)
+                files[self.painted] = "one node per part, in its colour"
             if self.labels is not None:
-                write_labels(parts, self.labels)
-                files[self.labels] = "face_labels, part_confidence"
+                files[self.labels] = write_labels(parts, self.labels)
             if self.json_file not in (None, STDOUT):
                 self.json_file.write_text(to_json(parts) + "\n")
                 files[self.json_file] = "parts, face_labels"
@@ -78,10 +86,14 @@ def segment(
         Path, typer.Argument(exists=True, dir_okay=False, help="GLB, glTF, OBJ, PLY, STL or OFF.")
     ],
     out: Annotated[
-        Path | None, typer.Option(help="GLB to write; without it NAME-parts.glb in this folder.")
+        Path | None,
+        typer.Option(help="GLB to write: a node per part, with the file's own materials."),
+    ] = None,
+    painted: Annotated[
+        Path | None, typer.Option(help="GLB to write: a node per part, in its colour.")
     ] = None,
     labels: Annotated[
-        Path | None, typer.Option(help="NPZ to write: face_labels, part_confidence.")
+        Path | None, typer.Option(help="Labels to write, by the name: .npz, .parquet or .json.")
     ] = None,
     json_file: Annotated[
         Path | None, typer.Option("--json", help="Parts and labels as JSON; - prints them.")
@@ -97,9 +109,12 @@ def segment(
 
     Clicks use the coordinates of the file. Points alone select one part.
     Clicks that name a part of the table correct the parts.
+    Without --out and --painted both are written: NAME-parts.glb and NAME-painted.glb, here.
     """
     check_choice("--granularity", granularity, GRANULARITIES)
-    outputs = Outputs(out or Path(f"{file.stem}-parts.glb"), labels, json_file, picture)
+    if out is None and painted is None:
+        out, painted = Path(f"{file.stem}-parts.glb"), Path(f"{file.stem}-painted.glb")
+    outputs = Outputs(out, painted, labels, json_file, picture)
     outputs.check(file)
     points = [] if clicks is None else _parse_clicks(clicks)
     _check_device(device)

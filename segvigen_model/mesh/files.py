@@ -50,14 +50,18 @@ def save_glb(
     mesh: AssetMesh,
     parts: Proposal | IntArray | None = None,
     colors: ByteArray | None = None,
+    *,
+    is_painted: bool = True,
 ) -> None:
-    """Write a mesh as a GLB file: with its materials, or with one coloured node per part.
+    """Write a mesh as a GLB file: as it came, or with one node per part.
 
     Args:
         path: of the file; replaced when it exists.
         mesh: what to write.
         parts: a proposal, or (F,) int dense part ids; faces of a part keep their order.
         colors: (P, 3) uint8 sRGB colour of each part; well-separated ones when None.
+        is_painted: parts in plain colours; False keeps materials, textures and texture coordinates,
+            and the colours are a material variant.
 
     Raises:
         ValueError: the path does not end in .glb, or parts or colours do not fit the mesh.
@@ -75,7 +79,8 @@ def save_glb(
         raise ValueError(f"part ids of shape {labels.shape} for {mesh.num_faces} faces")
     if colors is None:
         colors = make_part_colors(int(labels.max(initial=-1)) + 1)
-    path.write_bytes(parts_to_glb(mesh, labels, colors))
+    names = parts.parts.names if isinstance(parts, Proposal) else ()
+    path.write_bytes(parts_to_glb(mesh, labels, colors, names, is_painted=is_painted))
 
 
 def _parse_confined(

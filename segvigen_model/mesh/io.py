@@ -9,11 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from segvigen_model.mesh.formats.glb_writer import make_part_colors, mesh_to_glb, parts_to_glb
+from segvigen_model.mesh.formats.glb_writer import make_part_colors, mesh_to_glb
 from segvigen_model.mesh.formats.gltf import read_gltf
 from segvigen_model.mesh.formats.guards import SUFFIXES, check_file
 from segvigen_model.mesh.formats.limits import MeshLimits, check_counts
 from segvigen_model.mesh.formats.other import read_with_trimesh
+from segvigen_model.mesh.formats.parts_writer import parts_to_glb
 from segvigen_model.mesh.formats.pieces import join_pieces
 from segvigen_model.mesh.formats.references import gather_side_files
 from segvigen_model.types import AssetMesh

@@ -109,9 +109,11 @@ def test_the_dataset_comes_out_as_a_labelled_folder(folder, variables, tmp_path)
 
 def test_one_asset_is_shown_whole_and_its_parts_come_out_as_a_glb(folder, variables, tmp_path):
     home = ["--home", str(tmp_path / "none")]
-    out = tmp_path / "parts.glb"
-    reported = CliRunner().invoke(make_app(), ["show", "stool-1.glb", "--glb", str(out), *home])
+    out, painted = tmp_path / "parts.glb", tmp_path / "painted.glb"
+    files = ["--glb", str(out), "--painted", str(painted)]
+    reported = CliRunner().invoke(make_app(), ["show", "stool-1.glb", *files, *home])
     assert reported.exit_code == OK, reported.output
+    assert f"{out}: " in reported.output and "accepted parts, one node each" in reported.output
     assert "sharded, round 0" in reported.output and "Label sets" in reported.output
     held = json.loads(
         CliRunner().invoke(make_app(), ["show", "stool-1.glb", "--json", *home]).stdout
@@ -119,8 +121,10 @@ def test_one_asset_is_shown_whole_and_its_parts_come_out_as_a_glb(folder, variab
     (labels,) = held["label_sets"]
     mesh = mesh_from_bytes(out.read_bytes(), ".glb")
     assert mesh.num_faces == held["asset"]["num_faces"]
-    colors = mesh.vertex_colors[mesh.faces[:, 0]]
-    assert len({tuple(color) for color in colors}) == labels["num_parts"]
+    assert len(set(mesh.geometry_names)) == labels["num_parts"]
+    shown = mesh_from_bytes(painted.read_bytes(), ".glb")
+    colors = {row.base_color_factor for row in shown.materials}
+    assert len(colors) == labels["num_parts"] and shown.num_faces == mesh.num_faces
     assert held["events"][0]["kind"] == "registered"
     wrong = CliRunner().invoke(make_app(), ["show", "chair.glb", *home])
     assert wrong.exit_code == WENT_WRONG and "0 assets begin with" in wrong.output

@@ -6,59 +6,25 @@ uses are left out.
 
 from __future__ import annotations
 
-import io
 import itertools
-import json
-import struct
-from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-from PIL import Image
 
-from segvigen_model.types import AssetMesh, ByteArray, FloatArray, IntArray, Material
+from segvigen_model.mesh.formats.glb_blob import (
+    FLOAT,
+    UNSIGNED_BYTE,
+    UNSIGNED_INT,
+    GlbBlob,
+    add_positions,
+    build_material,
+    choose_origin,
+    describe_node,
+    pack_glb,
+)
+from segvigen_model.types import AssetMesh, ByteArray, FloatArray, IntArray
 
-ARRAY_BUFFER, ELEMENT_BUFFER = 34962, 34963
-FLOAT, UNSIGNED_INT, UNSIGNED_BYTE = 5126, 5125, 5121
 GOLDEN_SHARE = 0.618033988749895  # steps of this share of the circle keep hues apart
-
-
-@dataclass(slots=True)
-class _Blob:
-    """A GLB under construction."""
-
-    data: bytearray = field(default_factory=bytearray)
-    views: list[dict[str, Any]] = field(default_factory=list)
-    accessors: list[dict[str, Any]] = field(default_factory=list)
-    images: list[dict[str, Any]] = field(default_factory=list)
-    image_of: dict[int, int] = field(default_factory=dict)
-
-    def add_view(self, data: bytes, target: int | None = None) -> int:
-        """Append bytes, aligned to four, and give the view's number."""
-        self.data.extend(b"\x00" * (-len(self.data) % 4))
-        view = {"buffer": 0, "byteOffset": len(self.data), "byteLength": len(data)}
-        self.views.append(view | ({"target": target} if target else {}))
-        self.data.extend(data)
-        return len(self.views) - 1
-
-    def add_accessor(self, values: Any, kind: str, component: int, **extra: Any) -> int:
-        """Append an array and give the accessor's number."""
-        target = ELEMENT_BUFFER if kind == "SCALAR" else ARRAY_BUFFER
-        view = self.add_view(np.ascontiguousarray(values).tobytes(), target)
-        entry = {"bufferView": view, "componentType": component, "count": len(values)}
-        self.accessors.append(entry | {"type": kind} | extra)
-        return len(self.accessors) - 1
-
-    def add_texture(self, texels: ByteArray) -> dict[str, int]:
-        """Append a texture as PNG, once per array, and give its texture info."""
-        if id(texels) not in self.image_of:
-            stream = io.BytesIO()
-            Image.fromarray(texels).save(stream, format="PNG")
-            self.image_of[id(texels)] = len(self.images)
-            self.images.append(
-                {"bufferView": self.add_view(stream.getvalue()), "mimeType": "image/png"}
-            )
-        return {"index": self.image_of[id(texels)]}
 
 
 def mesh_to_glb(
@@ -76,61 +42,14 @@ def mesh_to_glb(
         The file's bytes.
     """
     if face_labels is None and colors is None:
-        return _pack_glb(*_build_plain_scene(mesh))
+        return pack_glb(*_build_plain_scene(mesh))
     per_face = (
         colors if face_labels is None else _look_up_label_colors(np.asarray(face_labels), colors)
     )
     assert per_face is not None
     if len(per_face) != mesh.num_faces:
         raise ValueError(f"{len(per_face)} face colours for {mesh.num_faces} faces")
-    return _pack_glb(*_build_colored_scene(mesh, np.asarray(per_face, dtype=np.uint8)))
-
-
-def parts_to_glb(mesh: AssetMesh, face_labels: IntArray, colors: ByteArray) -> bytes:
-    """Write a mesh as GLB with one node per part, named `part 0`, `part 1`, ..., in one colour.
-
-    Args:
-        mesh: what to write; its materials are left out.
-        face_labels: (F,) int part ids 0..P-1, each with a face.
-        colors: (P, 3) uint8, sRGB.
-
-    Returns:
-        The file's bytes. Faces of a part keep their order.
-
-    Raises:
-        ValueError: the labels are not dense, or there is not one colour per part.
-    """
-    ids = np.unique(face_labels)
-    if not np.array_equal(ids, np.arange(len(colors))):
-        raise ValueError(
-            f"{len(colors)} colours for part ids {ids.tolist()}; give dense ids from 0 and one "
-            "colour per part"
-        )
-    blob = _Blob()
-    linear = np.where(colors <= 10, colors / 3294.6, ((colors / 255 + 0.055) / 1.055) ** 2.4)
-    numbers = range(len(colors))
-    meshes = []
-    for part in numbers:
-        corners = mesh.triangles[face_labels == part].reshape(-1, 3)
-        primitive = {"attributes": {"POSITION": _add_positions(blob, corners)}, "material": part}
-        meshes.append({"name": f"part {part}", "primitives": [primitive]})
-    header = {
-        "materials": [
-            {
-                "name": f"part {part}",
-                "pbrMetallicRoughness": {
-                    "baseColorFactor": [*linear[part].tolist(), 1.0],
-                    "metallicFactor": 0.0,
-                },
-                "doubleSided": True,
-            }
-            for part in numbers
-        ],
-        "meshes": meshes,
-        "nodes": [{"mesh": part, "name": f"part {part}"} for part in numbers],
-        "scenes": [{"nodes": [*numbers][::-1]}],  # readers take the last child first
-    }
-    return _pack_glb(header, blob)
+    return pack_glb(*_build_colored_scene(mesh, np.asarray(per_face, dtype=np.uint8)))
 
 
 def make_part_colors(num_parts: int) -> ByteArray:
@@ -151,12 +70,12 @@ def _look_up_label_colors(labels: IntArray, colors: ByteArray | None) -> ByteArr
     return picked
 
 
-def _build_colored_scene(mesh: AssetMesh, face_colors: ByteArray) -> tuple[dict[str, Any], _Blob]:
-    blob = _Blob()
+def _build_colored_scene(mesh: AssetMesh, face_colors: ByteArray) -> tuple[dict[str, Any], GlbBlob]:
+    blob, origin = GlbBlob(), choose_origin(mesh.used_vertices)
     rgba = np.full((mesh.num_faces, 4), 255, dtype=np.uint8)
     rgba[:, : face_colors.shape[1]] = face_colors
     attributes = {
-        "POSITION": _add_positions(blob, mesh.triangles.reshape(-1, 3)),
+        "POSITION": add_positions(blob, mesh.triangles.reshape(-1, 3) - origin),
         "COLOR_0": blob.add_accessor(
             np.repeat(rgba, 3, axis=0), "VEC4", UNSIGNED_BYTE, normalized=True
         ),
@@ -165,31 +84,29 @@ def _build_colored_scene(mesh: AssetMesh, face_colors: ByteArray) -> tuple[dict[
     header = {
         "materials": [material_index],
         "meshes": [{"name": "parts", "primitives": [{"attributes": attributes, "material": 0}]}],
-        "nodes": [{"mesh": 0}],
+        "nodes": [describe_node("parts", 0, origin)],
         "scenes": [{"nodes": [0]}],
     }
     return header, blob
 
 
-def _build_plain_scene(mesh: AssetMesh) -> tuple[dict[str, Any], _Blob]:
-    blob = _Blob()
+def _build_plain_scene(mesh: AssetMesh) -> tuple[dict[str, Any], GlbBlob]:
+    blob, origin = GlbBlob(), choose_origin(mesh.used_vertices)
     meshes = []
     for number, (start, stop) in enumerate(_find_runs(mesh)):
-        primitive = _build_primitive(blob, mesh, slice(start, stop))
+        primitive = build_primitive(blob, mesh, np.arange(start, stop), origin)
         geometry = 0 if mesh.face_geometry is None else int(mesh.face_geometry[start])
         names = mesh.geometry_names
         name = names[geometry] if geometry < len(names) else f"geometry_{number:06d}"
         meshes.append({"name": name, "primitives": [primitive]})
-    materials = [_build_material(blob, material) for material in mesh.materials]
+    materials = [build_material(blob, material) for material in mesh.materials]
     header: dict[str, Any] = {
         "materials": materials,
         "meshes": meshes,
-        "nodes": [{"mesh": number, "name": f"node_{number}"} for number in range(len(meshes))],
+        "nodes": [describe_node(f"node_{n}", n, origin) for n in range(len(meshes))],
         # Readers take the last child first.
         "scenes": [{"nodes": list(range(len(meshes)))[::-1]}],
     }
-    if blob.images:
-        header["textures"] = [{"source": number} for number in range(len(blob.images))]
     return header, blob
 
 
@@ -201,7 +118,17 @@ def _find_runs(mesh: AssetMesh) -> list[tuple[int, int]]:
     return list(itertools.pairwise(edges))
 
 
-def _build_primitive(blob: _Blob, mesh: AssetMesh, rows: slice) -> dict[str, Any]:
+def build_primitive(
+    blob: GlbBlob, mesh: AssetMesh, rows: IntArray, origin: FloatArray
+) -> dict[str, Any]:
+    """Append some faces of one material, with everything that their vertices have.
+
+    Args:
+        blob: the GLB under construction.
+        mesh: the asset.
+        rows: (R,) int faces, R >= 1, all of one material.
+        origin: (3,) what positions are written relative to.
+    """
     corners = mesh.faces[rows].reshape(-1)
     keys = corners[:, None]
     if mesh.corner_uv is not None:
@@ -210,7 +137,7 @@ def _build_primitive(blob: _Blob, mesh: AssetMesh, rows: slice) -> dict[str, Any
         keys = np.column_stack([corners, bits.view(np.int32).astype(np.int64)])
     _, first, inverse = np.unique(keys, axis=0, return_index=True, return_inverse=True)
     used = corners[first]
-    attributes = {"POSITION": _add_positions(blob, mesh.vertices[used])}
+    attributes = {"POSITION": add_positions(blob, mesh.vertices[used] - origin)}
     if mesh.vertex_normals is not None:
         attributes["NORMAL"] = blob.add_accessor(
             mesh.vertex_normals[used].astype("<f4"), "VEC3", FLOAT
@@ -223,61 +150,5 @@ def _build_primitive(blob: _Blob, mesh: AssetMesh, rows: slice) -> dict[str, Any
             mesh.vertex_colors[used], "VEC4", UNSIGNED_BYTE, normalized=True
         )
     indices = blob.add_accessor(inverse.reshape(-1).astype("<u4"), "SCALAR", UNSIGNED_INT)
-    material = int(mesh.face_material[rows.start])
+    material = int(mesh.face_material[rows[0]])
     return {"attributes": attributes, "indices": indices, "material": material}
-
-
-def _add_positions(blob: _Blob, vertices: FloatArray) -> int:
-    values = vertices.astype("<f4")
-    # The standard asks for bounds of positions.
-    bounds = {"min": values.min(axis=0).tolist(), "max": values.max(axis=0).tolist()}
-    return blob.add_accessor(values, "VEC3", FLOAT, **bounds)
-
-
-def _build_material(blob: _Blob, material: Material) -> dict[str, Any]:
-    pbr: dict[str, Any] = {
-        "baseColorFactor": list(material.base_color_factor),
-        "metallicFactor": material.metallic_factor,
-        "roughnessFactor": material.roughness_factor,
-    }
-    entry: dict[str, Any] = {
-        "name": material.name,
-        "pbrMetallicRoughness": pbr,
-        "emissiveFactor": list(material.emissive_factor),
-        "alphaMode": material.alpha_mode,
-    }
-    if material.alpha_mode == "MASK":
-        entry["alphaCutoff"] = material.alpha_cutoff
-    if material.base_color_texture is not None:
-        pbr["baseColorTexture"] = blob.add_texture(material.base_color_texture)
-    if material.metallic_roughness_texture is not None:
-        pbr["metallicRoughnessTexture"] = blob.add_texture(material.metallic_roughness_texture)
-    if material.emissive_texture is not None:
-        entry["emissiveTexture"] = blob.add_texture(material.emissive_texture)
-    if material.normal_texture is not None:
-        entry["normalTexture"] = blob.add_texture(material.normal_texture)
-    return entry
-
-
-def _pack_glb(header: dict[str, Any], blob: _Blob) -> bytes:
-    body = bytes(blob.data) + b"\x00" * (-len(blob.data) % 4)
-    header = {
-        "asset": {"version": "2.0", "generator": "segvigen"},
-        "scene": 0,
-        **header,
-        "accessors": blob.accessors,
-        "bufferViews": blob.views,
-        "buffers": [{"byteLength": len(body)}],
-    }
-    if blob.images:
-        header["images"] = blob.images
-    text = json.dumps(header, separators=(",", ":")).encode()
-    text += b" " * (-len(text) % 4)
-    total = 12 + 8 + len(text) + 8 + len(body)
-    return b"".join([
-        struct.pack("<4sII", b"glTF", 2, total),
-        struct.pack("<II", len(text), 0x4E4F534A),
-        text,
-        struct.pack("<II", len(body), 0x004E4942),
-        body,
-    ])  # fmt: skip

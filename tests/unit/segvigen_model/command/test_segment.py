@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 
 import numpy as np
+import pandas as pd
 import pytest
 import trimesh
 from typer.testing import CliRunner
@@ -55,7 +56,7 @@ def run(*arguments: object):
 
 
 def test_a_table_is_five_parts_in_every_file(folder):
-    files = ("--labels", "l.npz", "--json", "j.json", "--picture", "p.png", "--out", "t.glb")
+    files = ("--labels", "l.npz", "--json", "j.json", "--picture", "p.png", "--painted", "t.glb")
     response = run("table.glb", *files)
     assert response.exit_code == options.OK, response.output
     assert "table.glb: 5 parts, 60 faces" in response.stdout
@@ -87,6 +88,22 @@ def test_points_alone_show_one_part(folder):
     assert np.flatnonzero(np.array(result["face_labels"]) == 0).tolist() == [*range(48, 60)]
     shown = run("table.glb", "--clicks", ON_A_LEG).stdout
     assert "0 clicked part" in shown and "table-parts.glb" in shown
+    for name in ("table-parts.glb", "table-painted.glb"):
+        nodes = trimesh.load(folder / name, process=False).geometry
+        assert set(nodes) == {"clicked part", "rest"}
+
+
+def test_labels_come_in_three_forms_that_agree(folder):
+    response = run("table.glb", "--labels", "l.npz", "--out", "t.glb")
+    assert "l.npz: face_labels, face_polygons, part_confidence" in response.stdout
+    assert not (folder / "table-painted.glb").exists(), "only what was asked for"
+    run("table.glb", "--labels", "l.json", "--out", "t.glb")
+    response = run("table.glb", "--labels", "l.parquet", "--out", "t.glb")
+    assert "l.parquet: a row per face: face, part, polygon, confidence" in response.stdout
+    labels = np.load(folder / "l.npz")["face_labels"].tolist()
+    assert json.loads((folder / "l.json").read_text())["face_labels"] == labels
+    table = pd.read_parquet(folder / "l.parquet")
+    assert table["part"].tolist() == labels and table["face"].tolist() == [*range(60)]
 
 
 def test_clicks_that_name_a_part_correct_the_proposal(folder):
@@ -115,7 +132,7 @@ def test_the_same_seed_gives_the_same_parts(folder, tiny):
         (("table.glb", "--out", "no/t.glb"), options.USAGE, "no is no folder"),
         (("table.glb", "--out", "t.obj"), options.USAGE, "'t.obj' does not end in .glb"),
         (("table.glb", "--out", "table.glb"), options.USAGE, "table.glb is the input"),
-        (("table.glb", "--labels", "l.txt"), options.USAGE, "'l.txt' does not end in .npz"),
+        (("table.glb", "--labels", "l.txt"), options.USAGE, "does not end in .npz or .parquet or"),
         (("table.glb", "--json", "j.txt"), options.USAGE, "'j.txt' does not end in .json"),
         (("table.glb", "--picture", "p.jpg"), options.USAGE, "'p.jpg' does not end in .png"),
         (("table.glb", "--clicks", "1,2"), options.USAGE, "click 1 is ['1', '2'], not x, y, z"),
