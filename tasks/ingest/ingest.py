@@ -15,16 +15,18 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from segvigen_model.errors import AssetRejected
+from segvigen_model.mesh.canonical import mesh_from_canonical
+from segvigen_model.mesh.formats.limits import MeshLimits
 from segvigen_model.mesh.io import SUFFIXES
 from tasks.catalogue import AssetRow, AssetState, Catalogue, RawRow
 from tasks.errors import is_transient_error
 from tasks.ingest.licences import find_licence
-from tasks.ingest.sandbox import Parser, ParserFault, get_shared_parser
+from tasks.ingest.sandbox import Parser, ParserFault, get_shared_parser, summarize_mesh
 from tasks.ingest.side_files import RawFile, SideFiles, fetch_side_files, parser_budget
-from tasks.labelling.loading import make_mesh_limits
+from tasks.labelling.loading import MESH_TYPE, make_mesh_limits, make_parsed_key
 from tasks.settings import IngestSettings
 from tasks.storage import keys
-from tasks.storage.store import BlobMissing, ObjectInfo, Store
+from tasks.storage.store import Blob, BlobMissing, ObjectInfo, Store
 from tasks.workspace import Workspace
 
 log = logging.getLogger(__name__)
@@ -80,12 +82,13 @@ _MAGIC = {
 
 @dataclass(frozen=True, slots=True)
 class _Source:
-    """A checked object with all its bytes, ready to be registered."""
+    """A checked object with all its bytes, and the mesh in them, ready to be registered."""
 
     asset_id: str
     info: ObjectInfo
     file: RawFile
     side: SideFiles
+    canonical: bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,7 +170,7 @@ def ingest_object(
         parsed = parser.parse_mesh(file.data, file.suffix, side.found, limits, budget)
         with _separate_read_errors(raw):
             licence = find_licence(raw, info.key, settings.default_licence)
-        source = _Source(asset_id, info, file, side)
+        source = _Source(asset_id, info, file, side, parsed.canonical)
         about = {
             **_describe_source(source),
             **parsed.facts,
@@ -271,11 +274,12 @@ def _describe_source(source: _Source) -> dict[str, Any]:
 def _register(workspace: Workspace, source: _Source, about: dict[str, Any]) -> IngestResult:
     """Blobs first, then the rows: a kill in between leaves only blobs that the next run finds."""
     info, asset_id, catalogue = source.info, source.asset_id, workspace.catalogue
+    source_key = _copy_source(source, about, workspace.store)
     summary = {
         "name": about["name"],
         "num_faces": about["num_faces"],
         "licence": about["licence"],
-        "source_key": _copy_source(source, about, workspace.store),
+        "source_key": source_key,
         "suffix": source.file.suffix,
         "size_bytes": len(source.file.data),
     }
@@ -291,21 +295,35 @@ def _register(workspace: Workspace, source: _Source, about: dict[str, Any]) -> I
 
 
 def _copy_source(source: _Source, about: dict[str, Any], store: Store) -> str:
-    """Write source, side files and asset.json; returns the source's key."""
+    """Write source, side files, parsed mesh and asset.json; returns the source's key."""
     asset_id = source.asset_id
     copied = store.put(keys.make_asset_source_key(asset_id, source.file.suffix), source.file.data)
     entries = {}
     for number, name in enumerate(sorted(source.side.found)):
         # Numbered: the name is the file author's, and need not fit into a key.
-        key = keys.make_side_file_key(asset_id, f"{number:04d}")
-        blob = store.put(key, source.side.found[name])
-        entries[name] = {"key": blob.key, "sha256": blob.sha256, "size": blob.size}
+        blob = store.put(
+            keys.make_side_file_key(asset_id, f"{number:04d}"), source.side.found[name]
+        )
+        entries[name] = _describe_blob(blob)
+    mesh = store.put(
+        make_parsed_key(copied.key),
+        source.canonical,
+        MESH_TYPE,
+        keep_existing=True,  # another version's reader may have begun to register the same bytes
+    )
+    if mesh.sha256 != hashlib.sha256(source.canonical).hexdigest():
+        limits = MeshLimits(**about["limits"])
+        about.update(summarize_mesh(mesh_from_canonical(store.get(mesh.key), limits)))
     store.put_json(
         keys.make_asset_json_key(asset_id),
-        {**about, "asset_id": asset_id, "side_files": entries},
+        {**about, "asset_id": asset_id, "side_files": entries, "mesh": _describe_blob(mesh)},
         keep_existing=True,  # a second key with the same bytes has another name
     )
     return copied.key
+
+
+def _describe_blob(blob: Blob) -> dict[str, Any]:
+    return {"key": blob.key, "sha256": blob.sha256, "size": blob.size}
 
 
 def _record_duplicate(

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
+from pathlib import PurePosixPath
 from typing import Any
 
+import numpy as np
+
+from segvigen_model.mesh.canonical import mesh_from_canonical
 from segvigen_model.mesh.formats.limits import MeshLimits
-from segvigen_model.mesh.io import mesh_from_bytes
+from segvigen_model.mesh.sandbox.parser import ParserBudget, get_library_parser
 from segvigen_model.serialization import proposal_from_bytes
 from segvigen_model.types import AssetMesh, Proposal
 from tasks.catalogue import AssetRow, Catalogue, ProposalRow
@@ -15,17 +20,77 @@ from tasks.settings import IngestSettings
 from tasks.storage import keys
 from tasks.storage.store import Store
 
+log = logging.getLogger(__name__)
+
+MESH_TYPE = "application/octet-stream"
+BOUNDS_TOLERANCE = 1e-6  # share of the longest side; other readers round otherwise
+
 
 def load_asset_mesh(store: Store, asset: AssetRow) -> AssetMesh:
-    """Read an asset's mesh as ingest checked it: same side files, same limits."""
+    """Read an asset's mesh as ingest parsed it, within the limits that held then.
+
+    An asset of before there were parsed meshes is parsed now, once, by the confined process.
+
+    Raises:
+        StageError: the asset has no source, or its file is read otherwise than at its registration.
+        CorruptBlob: the stored mesh is none.
+        AssetRejected: it is larger than the limits; or as `Parser.parse_mesh`.
+    """
     if asset.source_key is None:
         raise StageError(f"asset {asset.asset_id[:12]} has no source; ingest it again")
     about = load_asset_info(store, asset.asset_id)
-    side_files = {name: store.get(entry["key"]) for name, entry in about["side_files"].items()}
     limits = MeshLimits(**about["limits"])
-    return mesh_from_bytes(
-        store.get(asset.source_key), asset.suffix, side_files=side_files, limits=limits
-    )
+    key = make_parsed_key(asset.source_key)
+    if not store.exists(key):
+        canonical = _parse_source(store, asset, about, limits)
+        store.put(key, canonical, MESH_TYPE, keep_existing=True)
+    recorded = about.get("mesh", {}).get("sha256")  # else the store's own record is compared
+    mesh = mesh_from_canonical(store.get(key, recorded), limits)
+    _check_faces(asset, mesh)
+    return mesh
+
+
+def make_parsed_key(source_key: str) -> str:
+    """Key of the parsed mesh that belongs to a source; copies of an asset share both."""
+    return keys.make_mesh_key(PurePosixPath(source_key).parent.name)
+
+
+def _parse_source(
+    store: Store, asset: AssetRow, about: Mapping[str, Any], limits: MeshLimits
+) -> bytes:
+    """The canonical mesh of an asset that was registered without one."""
+    log.info("stage=parse asset=%s note=registered_before_parsed_meshes", asset.asset_id[:12])
+    assert asset.source_key is not None
+    entries = about["side_files"].items()
+    side_files = {name: store.get(entry["key"], entry.get("sha256")) for name, entry in entries}
+    source = store.get(asset.source_key, about.get("sha256"))
+    budget = ParserBudget()
+    parsed = get_library_parser().parse_mesh(source, asset.suffix, side_files, limits, budget)
+    mesh = mesh_from_canonical(parsed.canonical, limits)
+    _check_faces(asset, mesh)
+    _check_bounds(asset, mesh, about)
+    return parsed.canonical
+
+
+def _check_faces(asset: AssetRow, mesh: AssetMesh) -> None:
+    if asset.num_faces and mesh.num_faces != asset.num_faces:
+        raise StageError(
+            f"asset {asset.asset_id[:12]} is read as {mesh.num_faces} faces and was registered "
+            f"with {asset.num_faces}; its labels would not fit, put the file in under a new key"
+        )
+
+
+def _check_bounds(asset: AssetRow, mesh: AssetMesh, about: Mapping[str, Any]) -> None:
+    """Compare with what was recorded at the registration; assets made in code have no record."""
+    if "bounds" not in about:
+        return
+    used = mesh.used_vertices
+    bounds, before = np.stack([used.min(0), used.max(0)]), np.array(about["bounds"])
+    if not np.allclose(bounds, before, rtol=0, atol=BOUNDS_TOLERANCE * np.ptp(before)):
+        raise StageError(
+            f"asset {asset.asset_id[:12]} is read with bounds {bounds.tolist()} and was registered "
+            f"with {before.tolist()}; put the file in under a new key"
+        )
 
 
 def load_asset_info(store: Store, asset_id: str) -> Mapping[str, Any]:

@@ -49,6 +49,11 @@ def make_asset_source_key(asset_id: str, suffix: str) -> str:
     return f"assets/{_check_word(asset_id)}/source.{_check_word(suffix.lower().removeprefix('.'))}"
 
 
+def make_mesh_key(asset_id: str) -> str:
+    """Key of the parsed mesh in its canonical form; all stages but ingest read this one."""
+    return f"assets/{_check_word(asset_id)}/mesh.safetensors"
+
+
 def make_side_file_key(asset_id: str, relative: str) -> str:
     """Key of a file that the source names (glTF buffer, MTL, texture), by its relative path."""
     return check_key(f"assets/{_check_word(asset_id)}/side/{PurePosixPath(relative)}")

@@ -323,7 +323,7 @@ def test_killed_between_blobs_and_rows_is_finished_by_the_next_run(
         patch.setattr(pipeline.catalogue, "register", killed)
         with pytest.raises(KeyboardInterrupt):
             pipeline.ingest()
-    assert len(list(pipeline.store.list("assets"))) == 2
+    assert len(list(pipeline.store.list("assets"))) == 3
     assert pipeline.ingest() == {"a.glb": "registered"}
 
 
