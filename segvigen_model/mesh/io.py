@@ -13,6 +13,7 @@ from segvigen_model.mesh.formats.glb_writer import make_part_colors, mesh_to_glb
 from segvigen_model.mesh.formats.gltf import read_gltf
 from segvigen_model.mesh.formats.guards import SUFFIXES, check_file
 from segvigen_model.mesh.formats.limits import MeshLimits, check_counts
+from segvigen_model.mesh.formats.obj import read_obj
 from segvigen_model.mesh.formats.other import read_with_trimesh
 from segvigen_model.mesh.formats.parts_writer import parts_to_glb
 from segvigen_model.mesh.formats.pieces import join_pieces
@@ -55,6 +56,8 @@ def mesh_from_bytes(
     check_file(data, kind, files, limits)
     if kind in ("glb", "gltf"):
         return join_pieces(read_gltf(data, kind, files, limits))
+    if kind == "obj":
+        return join_pieces([read_obj(data, files, limits)])
     mesh = join_pieces(read_with_trimesh(data, kind, gather_side_files(data, kind, files, limits)))
     check_counts(len(mesh.faces), len(mesh.vertices), limits)  # polygons became triangles
     return mesh

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 
 from segvigen_model.errors import AssetRejected
 from segvigen_model.mesh.formats.limits import MeshLimits, check_counts, make_unreadable_error
+from segvigen_model.mesh.formats.obj import is_obj
 
 SUFFIXES = ("glb", "gltf", "obj", "ply", "stl", "off")
 # First bytes of kinds that turn up under a mesh's name.
@@ -34,7 +35,6 @@ MAGICS = (
 )
 OFF_HEADER = re.compile(rb"^(?:ST)?C?N?4?n?(?:OFF)\b", re.IGNORECASE)
 STL_RECORD = 50  # bytes of a triangle in binary STL
-OBJ_LINES = (b"v ", b"v\t", b"f ", b"f\t")
 SNIFFED = 65536
 
 
@@ -60,7 +60,7 @@ def check_file(data: bytes, kind: str, side_files: Mapping[str, bytes], limits: 
             "too_large", f"{size} bytes > {limits.max_bytes}; shrink it or raise max_bytes"
         )
     _check_kind(data, kind)
-    counts = {"ply": _count_ply, "stl": _count_stl, "off": _count_off, "obj": _count_obj}
+    counts = {"ply": _count_ply, "stl": _count_stl, "off": _count_off}
     if kind in counts:
         check_counts(*counts[kind](data), limits)
 
@@ -73,7 +73,7 @@ def _check_kind(data: bytes, kind: str) -> None:
         "ply": lambda: data.startswith(b"ply"),
         "stl": lambda: head.lower().startswith(b"solid") or _is_binary_stl(data),
         "off": lambda: bool(OFF_HEADER.match(_strip_comments(head))),
-        "obj": lambda: b"\x00" not in head and any(word in data for word in OBJ_LINES),
+        "obj": lambda: is_obj(data),
     }
     found = next((name for magic, name in MAGICS if data.startswith(magic)), None)
     is_own = found is None or found == {"glb": "a GLB", "ply": "a PLY"}.get(kind)
@@ -142,9 +142,3 @@ def _count_off(data: bytes) -> tuple[int, int]:
     if num_vertices + num_faces > len(data):
         raise _make_truncated_error("OFF", num_vertices + num_faces, len(data))
     return num_faces, num_vertices
-
-
-def _count_obj(data: bytes) -> tuple[int, int]:
-    faces = sum(data.count(mark) for mark in (b"\nf ", b"\nf\t"))
-    vertices = sum(data.count(mark) for mark in (b"\nv ", b"\nv\t"))
-    return faces, vertices

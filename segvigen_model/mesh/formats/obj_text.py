@@ -43,6 +43,8 @@ def normalize_text(data: bytes) -> bytes:
         data = data.replace(b"\xc2\x85", b"\n").replace(b"\x85", b"\n")
     if b"\n" + _BOM in data:  # files put one behind the other
         data = data.replace(b"\n" + _BOM, b"\n")
+    if JOINT in data:
+        data = data.replace(JOINT, b" ")
     return join_continued_lines(data)
 
 
@@ -53,7 +55,7 @@ def join_continued_lines(data: bytes) -> bytes:
     """
     if not _CONTINUED.search(data):
         return data
-    text = bytearray(data.replace(JOINT, b" "))
+    text = bytearray(data)
     joined = 0  # what stands before has no comment that could reach here
     for match in _CONTINUED.finditer(text):
         start = max(joined, text.rfind(b"\n", joined, match.start()) + 1)

@@ -175,6 +175,7 @@ def test_references_of_obj_and_ply(tmp_path, png):
         assert refused(b"mtllib " + name + b"\n" + body, "obj") == "external_reference"
     assert refused(b"mtllib gone.mtl\n" + body, "obj") == "missing_side_file"
     sides = {"a.mtl": b"newmtl m\nmap_Kd /etc/hosts\n"}
+    body = b"usemtl m\n" + body
     assert refused(b"mtllib a.mtl\n" + body, "obj", side_files=sides) == "external_reference"
     ply = (
         b"ply\nformat ascii 1.0\ncomment TextureFile ../t.png\nelement vertex 0\nelement face 0\n"
