@@ -1,22 +1,26 @@
 """Meshes from untrusted bytes, and back to GLB for viewers.
 
-GLB, glTF with side files, OBJ with MTL, PLY, STL, OFF. Nothing is welded, reordered or repaired:
+GLB, glTF with side files, OBJ with MTL, PLY, STL, OFF; in a confined process also FBX, 3MF, USD and
+a ZIP with one of them. Nothing is welded, reordered or repaired:
 a file is taken as it is or refused with `AssetRejected`. Reads memory only, never a file or a
 network address. Face order is that of trimesh's `load(force="scene").to_geometry()`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
+from segvigen_model.mesh.formats.archives import unpack_mesh
+from segvigen_model.mesh.formats.fbx import read_fbx
 from segvigen_model.mesh.formats.glb_writer import make_part_colors, mesh_to_glb
 from segvigen_model.mesh.formats.gltf import read_gltf
-from segvigen_model.mesh.formats.guards import SUFFIXES, check_file
+from segvigen_model.mesh.formats.guards import MESH_SUFFIXES, SUFFIXES, check_file
 from segvigen_model.mesh.formats.limits import MeshLimits, check_counts
+from segvigen_model.mesh.formats.model_3mf import read_3mf
 from segvigen_model.mesh.formats.obj import read_obj
 from segvigen_model.mesh.formats.other import read_with_trimesh
 from segvigen_model.mesh.formats.parts_writer import parts_to_glb
-from segvigen_model.mesh.formats.pieces import join_pieces
+from segvigen_model.mesh.formats.pieces import Piece, join_pieces
 from segvigen_model.mesh.formats.references import gather_side_files
 from segvigen_model.types import AssetMesh
 
@@ -28,6 +32,12 @@ __all__ = [
     "mesh_to_glb",
     "parts_to_glb",
 ]
+
+# Formats that are decoded in a confined process only.
+STUDIO_READERS: Mapping[str, Callable[[bytes, Mapping[str, bytes], MeshLimits], list[Piece]]] = {
+    "fbx": read_fbx,
+    "3mf": read_3mf,
+}
 
 
 def mesh_from_bytes(
@@ -54,6 +64,11 @@ def mesh_from_bytes(
     kind = suffix.lstrip(".").lower()
     files = side_files or {}
     check_file(data, kind, files, limits)
+    if kind == "zip":
+        data, kind, files = unpack_mesh(data, limits, MESH_SUFFIXES)
+        check_file(data, kind, files, limits)
+    if kind in STUDIO_READERS:
+        return join_pieces(STUDIO_READERS[kind](data, files, limits))
     if kind in ("glb", "gltf"):
         return join_pieces(read_gltf(data, kind, files, limits))
     if kind == "obj":

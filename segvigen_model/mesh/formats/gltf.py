@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from segvigen_model.errors import AssetRejected
+from segvigen_model.mesh.formats.corners import name_all_faces
 from segvigen_model.mesh.formats.gltf_accessors import read_accessor, read_view_bytes
 from segvigen_model.mesh.formats.gltf_compressed import DRACO, MESHOPT_NAMES, decode_draco
 from segvigen_model.mesh.formats.gltf_deform import (
@@ -45,7 +46,7 @@ from segvigen_model.mesh.formats.gltf_source import (
 )
 from segvigen_model.mesh.formats.limits import MeshLimits, check_counts, make_unreadable_error
 from segvigen_model.mesh.formats.pieces import Piece, place_piece
-from segvigen_model.types import ByteArray, FaceOrigin, FloatArray, IntArray, Material, NameColumn
+from segvigen_model.types import ByteArray, FaceOrigin, FloatArray, IntArray, Material
 
 # Extensions that may be *required*: those we read, and those that change no surface.
 KNOWN_EXTENSIONS = frozenset({
@@ -170,7 +171,7 @@ def _read_entry(reader: _Reader, entry: DrawnPrimitive) -> Piece:
     if key not in reader.pieces:
         reader.pieces[key] = _read_primitive(reader, entry)
     piece, placement = reader.pieces[key]
-    objects = _name_all(entry.node_name, len(piece.faces))
+    objects = name_all_faces(entry.node_name, len(piece.faces))
     if objects is not None:
         piece = replace(piece, origin=replace(piece.origin, objects=objects))
     return place_piece(piece, entry.matrix if placement is None else placement)
@@ -207,8 +208,8 @@ def _read_primitive(reader: _Reader, entry: DrawnPrimitive) -> tuple[Piece, Floa
         materials=(material.material,),
         name=entry.name,
         origin=FaceOrigin(
-            groups=_name_all(entry.mesh_name, len(faces)),
-            materials=_name_all(material.material.name, len(faces)),
+            groups=name_all_faces(entry.mesh_name, len(faces)),
+            materials=name_all_faces(material.material.name, len(faces)),
         ),
         uv=_transform_uv(uv, material),
         colors=_convert_colors(read_rows(source, attributes, "COLOR_0", (3, 4), count)),
@@ -216,10 +217,6 @@ def _read_primitive(reader: _Reader, entry: DrawnPrimitive) -> tuple[Piece, Floa
     )
     is_shared = reader.num_users[parse_whole(attributes["POSITION"]) or 0] > 1
     return (_keep_used(piece) if is_shared else piece), placement
-
-
-def _name_all(name: str, num_faces: int) -> NameColumn | None:
-    return NameColumn(np.zeros(num_faces, dtype=np.int32), (name,)) if name else None
 
 
 def _decompress_primitive(source: GltfSource, primitive: Mapping[str, Any]) -> GltfSource:

@@ -11,10 +11,15 @@ import struct
 from collections.abc import Mapping
 
 from segvigen_model.errors import AssetRejected
+from segvigen_model.mesh.formats.converters import find_converter
 from segvigen_model.mesh.formats.limits import MeshLimits, check_counts, make_unreadable_error
 from segvigen_model.mesh.formats.obj import is_obj
 
-SUFFIXES = ("glb", "gltf", "obj", "ply", "stl", "off")
+MESH_SUFFIXES = (
+    *("glb", "gltf", "obj", "ply", "stl", "off"),
+    *("fbx", "3mf", "usd", "usda", "usdc", "usdz"),
+)
+SUFFIXES = (*MESH_SUFFIXES, "zip")
 # First bytes of kinds that turn up under a mesh's name.
 MAGICS = (
     (b"glTF", "a GLB"),
@@ -28,11 +33,26 @@ MAGICS = (
     (b"\x1f\x8b", "gzip data"),
     (b"%PDF", "a PDF"),
     (b"Kaydara FBX", "an FBX"),
+    (b"PXR-USDC", "a USD"),
+    (b"#usda", "a USD"),
     (b"BLENDER", "a Blender file"),
     (b"<?xml", "XML"),
     (b"<!DOCTYPE", "HTML"),
     (b"<html", "HTML"),
 )
+# What stands at the start of a kind; of some kinds every file has it.
+OWN_MAGICS = {
+    "glb": "a GLB",
+    "ply": "a PLY",
+    "fbx": "an FBX",
+    "usd": "a USD",
+    "usda": "a USD",
+    "usdc": "a USD",
+    "3mf": "a ZIP archive",
+    "usdz": "a ZIP archive",
+    "zip": "a ZIP archive",
+}
+ALL_MAGIC = ("usd", "usda", "usdc", "3mf", "usdz", "zip")
 OFF_HEADER = re.compile(rb"^(?:ST)?C?N?4?n?(?:OFF)\b", re.IGNORECASE)
 STL_RECORD = 50  # bytes of a triangle in binary STL
 SNIFFED = 65536
@@ -50,7 +70,7 @@ def check_file(data: bytes, kind: str, side_files: Mapping[str, bytes], limits: 
     if kind not in SUFFIXES:
         raise AssetRejected(
             "unsupported_format",
-            f"suffix {kind[:20]!r} is not read; export as one of {', '.join(SUFFIXES)}",
+            f"suffix {kind[:20]!r} is not read; {find_converter(kind, SUFFIXES)}",
         )
     if not data.strip(b"\x00 \t\r\n"):
         raise AssetRejected("empty_file", f"{len(data)} bytes without content; upload it again")
@@ -74,10 +94,11 @@ def _check_kind(data: bytes, kind: str) -> None:
         "stl": lambda: head.lower().startswith(b"solid") or _is_binary_stl(data),
         "off": lambda: bool(OFF_HEADER.match(_strip_comments(head))),
         "obj": lambda: is_obj(data),
+        "fbx": lambda: data.startswith(b"Kaydara FBX") or b"FBXHeaderExtension" in head,
     }
     found = next((name for magic, name in MAGICS if data.startswith(magic)), None)
-    is_own = found is None or found == {"glb": "a GLB", "ply": "a PLY"}.get(kind)
-    if is_own and fits[kind]():
+    own = OWN_MAGICS.get(kind)
+    if found == own if kind in ALL_MAGIC else found in (None, own) and fits[kind]():
         return
     if found is None and (b"glTF".startswith(data[:4]) or b"ply\n".startswith(data[:4])):
         raise AssetRejected("truncated", f"only {len(data)} bytes are there; fetch it again")

@@ -5,11 +5,15 @@ Names are spelled as the loader spells them; whether one may be looked up is not
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable, Iterator, Mapping
 from urllib.parse import unquote
 
+from segvigen_model.errors import AssetRejected
+from segvigen_model.mesh.formats.fbx_materials import list_texture_names
+from segvigen_model.mesh.formats.fbx_scene import read_scene
+from segvigen_model.mesh.formats.fbx_tree import parse_fbx
+from segvigen_model.mesh.formats.gltf_source import parse_json
 from segvigen_model.mesh.formats.mtl import find_texture_names, parse_library_names
 from segvigen_model.mesh.formats.obj_text import decode_text, normalize_text
 
@@ -31,7 +35,7 @@ def find_names(data: bytes, kind: str, most: int) -> list[str]:
 
     Args:
         data: the whole file.
-        kind: "gltf", "obj", "mtl" or "ply"; others name nothing.
+        kind: "gltf", "obj", "mtl", "ply" or "fbx"; others name nothing.
         most: no more are looked for.
     """
     found: dict[str, None] = {}
@@ -44,8 +48,8 @@ def find_names(data: bytes, kind: str, most: int) -> list[str]:
 
 def _find_gltf_names(data: bytes) -> Iterator[str]:
     try:
-        document = json.loads(data)
-    except (ValueError, RecursionError):
+        document = parse_json(data)
+    except AssetRejected:
         return  # the loader says what is wrong with it
     if not isinstance(document, dict):
         return
@@ -76,9 +80,17 @@ def normalize_name(name: str) -> str:
     return clean
 
 
+def _find_fbx_names(data: bytes) -> Iterator[str]:
+    try:
+        yield from list_texture_names(read_scene(parse_fbx(data)))
+    except AssetRejected:
+        return  # the loader says what is wrong with it
+
+
 _NAMES: Mapping[str, Callable[[bytes], Iterator[str]]] = {
     "gltf": _find_gltf_names,
     "obj": find_library_names,
+    "fbx": _find_fbx_names,
     "mtl": find_texture_names,
     "ply": _find_ply_names,
 }
