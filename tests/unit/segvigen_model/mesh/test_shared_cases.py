@@ -50,7 +50,22 @@ WHITE: dict[str, Any] = {"materials": [("plain", (1, 1, 1, 1), None)]}
 RED, GREEN, WHITE_COLOR = [255, 0, 0, 255], [0, 255, 0, 255], [255, 255, 255, 255]
 GREEN_TEXEL = [10, 200, 10, 255]
 
+GLTF_WHITE = (1.0, 1.0, 1.0, 1.0)
+
 RIGHT = {
+    "glb-16bit-gray-texture": Right(
+        **BOX, materials=[("material_0", GLTF_WHITE, [64, 64, 64, 255])]
+    ),
+    "glb-instancing-used": Right(faces=36, area=18, low=(-0.5, -0.5, -0.5), high=(6.5, 0.5, 0.5)),
+    "glb-json-nul-padded": Right(**BOX),
+    "glb-shared-accessor": Right(faces=124002, area=62001),
+    "glb-skinned-node-transform": Right(
+        faces=24, area=12, low=(-0.5, -0.5, -0.5), high=(3.5, 0.5, 0.5)
+    ),
+    "glb-texture-without-source": Right(
+        **BOX, materials=[("material_0", GLTF_WHITE, [9, 9, 9, 255])]
+    ),
+    "gltf-data-uri-unpadded": Right(**BOX),
     "obj-bom": Right(**BOX),
     "obj-bom-mtllib": Right(**RED_MATERIAL),
     "obj-concave-ngon": Right(faces=4, area=3, low=(0, 0, 0), high=(2, 2, 0)),

@@ -133,7 +133,7 @@ BAD: dict[str, tuple[bytes, str]] = {
     "absent.gltf": (json.dumps(gltf_triangle("gone.bin")).encode(), "missing_side_file"),
     "really-a-glb.obj": (glb_of(gltf_triangle(None), TRIANGLE), "wrong_suffix"),
     "picture.glb": (b"\x89PNG\r\n\x1a\n0000", "wrong_suffix"),
-    "model.fbx": (b"Kaydara FBX Binary", "unsupported_format"),
+    "model.blend": (b"Kaydara FBX Binary", "unsupported_format"),
     "no-suffix": (b"123", "unsupported_format"),
     "noise.stl": (b"\x07" * 300, None),
 }
