@@ -21,6 +21,7 @@ from flows.runtime.chunks import count_waiting
 from flows.runtime.label_studio import pull_from_review
 from flows.runtime.report import publish_table
 from tasks.catalogue import AssetState
+from tasks.outages import wait_for
 from tasks.quality.queue import count_free_places
 from tasks.workspace import Overrides, Workspace, open_workspace
 
@@ -101,7 +102,8 @@ def _wait_for_annotations(workspace: Workspace, deadline: float) -> None:
     interval = workspace.settings.review.poll_interval_s
     while time.monotonic() < deadline:
         last_wake_up = workspace.catalogue.raw.get_cursor(WAKE_UP)
-        pull_from_review(workspace)
+        wait_s = workspace.settings.work.outage_wait_s
+        wait_for("Label Studio", lambda: pull_from_review(workspace), wait_s)
         if has_work(workspace) or is_finished(workspace):
             return
         until = min(deadline, time.monotonic() + interval)

@@ -197,6 +197,8 @@ class WorkSettings(Section):
     lock_wait_s: float = Field(
         3600.0, ge=0, description="for another build of the same dataset to end"
     )
+    max_deaths: int = Field(2, ge=1, description="workers that may die over one asset alone")
+    outage_wait_s: float = Field(300.0, ge=0, description="a flow waits so long for its services")
     chunk_size: int = Field(20, ge=1, le=500, description="assets that one task claims")
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from tasks.catalogue import Catalogue, make_worker_id
+from tasks.outages import wait_for
 from tasks.settings import Settings, load_settings, refuse_secrets
 from tasks.storage.store import Store
 
@@ -69,7 +70,7 @@ class Workspace:
 def open_workspace(
     settings_file: str | None = None, overrides: Overrides | None = None, tag: str = ""
 ) -> Workspace:
-    """Open everything that the settings name.
+    """Open everything that the settings name; waits for a database or store that is down.
 
     Args:
         settings_file: TOML file; None = the usual place.
@@ -79,11 +80,13 @@ def open_workspace(
     Raises:
         BucketUnusable: the store's bucket is not there.
         SettingsError: an override is unknown, out of range or a secret.
+        ServiceOutage: catalogue or store did not answer for SEGVIGEN_WORK_OUTAGE_WAIT_S.
     """
     refuse_secrets(overrides)
     settings = load_settings(Path(settings_file) if settings_file else None, overrides)
-    workspace = Workspace.from_settings(settings, tag)
-    workspace.store.check_bucket()
+    wait_s = settings.work.outage_wait_s
+    workspace = wait_for("the catalogue", lambda: Workspace.from_settings(settings, tag), wait_s)
+    wait_for("the store", workspace.store.check_bucket, wait_s)
     return workspace
 
 

@@ -32,6 +32,8 @@ from tasks.catalogue import Catalogue
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 NEW_TERMS = {"second": "double", "known": "gold"}  # of revision 0003
+NEW_COLUMNS = {"leased_at": 0.0, "lease_token": 0, "is_alone": False, "is_suspect": False}
+NEW_COLUMNS |= {"deaths": 0, "deaths_alone": 0}
 
 
 @dataclass(frozen=True)
@@ -61,6 +63,8 @@ class OldCatalogue:
         for column, *tables in (("role", "copies", "open_seconds"), ("kind", "findings")):
             for row in (row for table in tables for row in held[table]):
                 row[column] = NEW_TERMS.get(row[column], row[column])
+        for row in held["assets"]:
+            row |= NEW_COLUMNS
         for row in held["decisions"]:
             row["rejection_reasons"] = row.pop("doubts")
         return held

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
+import httpx
 import typer
 from dotenv import dotenv_values
 
@@ -16,10 +17,12 @@ from infra.local import LocalStack
 from infra.processes import StackError
 from segvigen_model.command import terminal
 from segvigen_model.command.options import NOT_READY, handle_errors
+from tasks.outages import wait_for
 from tasks.settings import CONFIG_VARIABLE, SettingsError, load_settings
 from tasks.storage.store import check_buckets
 
 DOTENV = Path(".env")
+PREFECT_TIMEOUT_S = 10.0
 
 Home = Annotated[
     Path, typer.Option(envvar="SEGVIGEN_HOME", help="Folder of the local stack and its data.")
@@ -60,11 +63,22 @@ def enter_stack(home: Path, config: str | None = None, *, needs_store: bool = Tr
 
 
 def run_flow(flow: Callable[..., dict[str, Any]], as_json: bool, **parameters: Any) -> None:
-    """Run a flow in this process and print its report."""
+    """Run a flow in this process and print its report; waits for services that are down."""
     with handle_errors(), console.show_progress():
-        check_buckets(load_settings().store)  # inside the flow Prefect would log a traceback
+        settings = load_settings()
+        wait_s = settings.work.outage_wait_s
+        # Inside the flow Prefect would log a traceback.
+        wait_for("the store", lambda: check_buckets(settings.store), wait_s)
+        wait_for("Prefect", _ask_prefect, wait_s)
         report = flow(**parameters)
     if as_json:
         terminal.out.print_json(json.dumps(report))
     else:
         console.show_report(report)
+
+
+def _ask_prefect() -> None:
+    """Raise httpx.TransportError while the Prefect server in use does not answer."""
+    url = os.environ.get("PREFECT_API_URL")
+    if url:  # else Prefect starts a server of its own
+        httpx.get(f"{url.rstrip('/')}/health", timeout=PREFECT_TIMEOUT_S, trust_env=False)

@@ -23,6 +23,7 @@ from flows.runtime.report import Outcome, Progress, StageReport, publish_report
 from segvigen_model.errors import CheckpointMismatch, MissingExtra
 from tasks.catalogue import AssetState
 from tasks.errors import is_transient_error
+from tasks.outages import ServiceOutage
 from tasks.stages.runner import StageResult, run_stage_safely
 from tasks.workspace import Workspace
 
@@ -124,8 +125,8 @@ def make_io_task(name: str) -> Callable[[Callable[..., Any]], Any]:
 
 def _is_worth_a_retry(_task: Any, _run: Any, state: Any) -> bool:
     error = state.result(raise_on_failure=False)
-    if isinstance(error, (MissingExtra, CheckpointMismatch)):
-        return False  # waiting does not mend a wrong installation
+    if isinstance(error, (MissingExtra, CheckpointMismatch, ServiceOutage)):
+        return False  # waiting does not mend a wrong installation, or has been tried
     return isinstance(error, BaseException) and is_transient_error(error)
 
 
@@ -137,16 +138,12 @@ def _work_on_chunk(
     progress: Progress,
 ) -> None:
     """Process one chunk as a Prefect task; a retry claims again and skips finished assets."""
-    catalogue, rules, worker = workspace.catalogue, workspace.settings.work, workspace.lease_owner
-    where = None if stage.where is None else stage.where(workspace)
+    held: list[str] = []
 
     # No parameters but a number: Prefect copies and stores a task's parameters.
     @make_io_task(f"{stage.name}-chunk")
     def work_on_chunk(num_assets: int) -> None:
-        claimed = catalogue.claim(
-            stage.claims, num_assets, worker, rules.lease_s, rules.max_attempts, where
-        )
-        held = [asset.asset_id for asset in claimed]
+        held[:] = _claim(workspace, stage, num_assets, held)
         todo = [asset_id for asset_id in held if asset_id not in outcomes]
         try:
             with _renew_leases(workspace, held, lambda: len(outcomes)):
@@ -154,9 +151,35 @@ def _work_on_chunk(
                     outcomes[outcome.asset_id] = outcome
                     progress.advance()
         finally:
-            catalogue.release(held, worker)
+            if _release(workspace, held):
+                held.clear()
 
     work_on_chunk(size)
+
+
+def _claim(
+    workspace: Workspace, stage: Stage, num_assets: int, held: Sequence[str]
+) -> Sequence[str]:
+    """Take back what an outage kept from being released, else claim; returns asset ids."""
+    catalogue, rules, worker = workspace.catalogue, workspace.settings.work, workspace.lease_owner
+    still_held = catalogue.renew(held, worker, rules.lease_s) if held else []
+    if still_held:
+        return still_held
+    where = None if stage.where is None else stage.where(workspace)
+    claimed = catalogue.claim(
+        stage.claims, num_assets, worker, rules.lease_s, rules.max_deaths, where
+    )
+    return [asset.asset_id for asset in claimed]
+
+
+def _release(workspace: Workspace, held: Sequence[str]) -> bool:
+    """Give leases back; False while the catalogue cannot be reached, so that they stay held."""
+    try:
+        workspace.catalogue.release(held, workspace.lease_owner)
+    except SQLAlchemyError as err:  # what the chunk itself met is the error to report
+        logger.warning("leases=%d not released: %s", len(held), err)
+        return False
+    return True
 
 
 @contextmanager

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from functools import lru_cache
 
 from flows.runtime.report import Outcome
+from tasks.outages import wait_for
 from tasks.quality.adjudication import adjudicate
 from tasks.review.project import ReviewProject, open_project
 from tasks.review.pull import Reply, pull_annotations
@@ -15,8 +16,17 @@ from tasks.workspace import Workspace
 
 
 def open_review_project(workspace: Workspace) -> ReviewProject:
-    """Open the project that the settings name; checked once per process."""
-    return _open_project(workspace.settings.review, workspace.settings.store)
+    """Open the project that the settings name; checked once per process.
+
+    Raises:
+        ServiceOutage: Label Studio, or the store, did not answer for as long as a flow waits.
+    """
+    settings = workspace.settings
+    return wait_for(
+        "Label Studio",
+        lambda: _open_project(settings.review, settings.store),
+        settings.work.outage_wait_s,
+    )
 
 
 def push_to_review(workspace: Workspace, asset_ids: Sequence[str]) -> list[Outcome]:

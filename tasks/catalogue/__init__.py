@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from tasks.catalogue.catalogue import Catalogue, LeaseLost
+from tasks.catalogue.catalogue import Catalogue
 from tasks.catalogue.engine import CatalogueError
-from tasks.catalogue.leases import make_worker_id
+from tasks.catalogue.leases import KILLED_WORKER
 from tasks.catalogue.locks import LockLost
+from tasks.catalogue.moves import LeaseLost
 from tasks.catalogue.quality_rows import (
     CopyRole,
     CopyRow,
@@ -32,10 +33,12 @@ from tasks.catalogue.rows import (
 )
 from tasks.catalogue.schema import SchemaUpgrade, upgrade_catalogue
 from tasks.catalogue.states import ALLOWED_MOVES, DONE, PARKED, AssetState, IllegalMove
+from tasks.catalogue.workers import make_worker_id
 
 __all__ = [
     "ALLOWED_MOVES",
     "DONE",
+    "KILLED_WORKER",
     "PARKED",
     "AnnotationRow",
     "AssetRow",

@@ -7,8 +7,7 @@ change writes an event in the same transaction.
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
@@ -19,33 +18,14 @@ from tasks.catalogue.blobs import BlobLedger
 from tasks.catalogue.database import Database
 from tasks.catalogue.engine import CatalogueError
 from tasks.catalogue.labels import LabelLedger
-from tasks.catalogue.leases import is_dead
+from tasks.catalogue.leases import LeaseLedger, LeaseTerms
 from tasks.catalogue.locks import LockLedger
+from tasks.catalogue.moves import CHANGEABLE, AssetMoves, LeaseMemory
 from tasks.catalogue.quality import QualityLedger
 from tasks.catalogue.raw import RawLedger
 from tasks.catalogue.reviews import ReviewLedger
 from tasks.catalogue.rows import AssetRow, EventRow, ProposalRow
-from tasks.catalogue.states import PARKED, AssetState, check_move
-
-MAX_ERROR_CHARS = 2000
-_FREE = {"lease_owner": None, "lease_until": 0.0, "is_started": False}
-_CHANGEABLE = frozenset(
-    [
-        "round",
-        "encoding_key",
-        "num_faces",
-        "licence",
-        "name",
-        "priority",
-        "source_key",
-        "suffix",
-        "size_bytes",
-    ]
-)
-
-
-class LeaseLost(CatalogueError):
-    """Another worker holds the asset now; what this one made must not count."""
+from tasks.catalogue.states import PARKED, AssetState
 
 
 class Catalogue:
@@ -53,11 +33,14 @@ class Catalogue:
 
     Args:
         url: "sqlite:///path" or "postgresql://user:password@host/database".
-        clock: seconds since the epoch; tests pass their own.
+        clock: seconds since the epoch, for tests; None = the database's own clock.
     """
 
-    def __init__(self, url: str, clock: Callable[[], float] = time.time) -> None:
+    def __init__(self, url: str, clock: Callable[[], float] | None = None) -> None:
         self._db = Database(url, clock)
+        memory = LeaseMemory()
+        self._moves = AssetMoves(self._db, memory)
+        self._leases = LeaseLedger(self._db, self._moves, memory)
         self.raw = RawLedger(self._db)
         self.reviews = ReviewLedger(self._db)
         self.labels = LabelLedger(self._db)
@@ -75,9 +58,9 @@ class Catalogue:
 
     def register(self, asset: AssetRow) -> bool:
         """Add an asset in state registered; False (and no change) when it is there already."""
-        now = self._db.clock()
-        row = replace(asset, state=AssetState.REGISTERED, created_at=now, updated_at=now)
         with self._db.begin():
+            now = self._db.clock()
+            row = replace(asset, state=AssetState.REGISTERED, created_at=now, updated_at=now)
             if not self._db.insert(row):
                 return False
             self._db.add_event("registered", asset.asset_id, {"name": asset.name})
@@ -92,11 +75,7 @@ class Catalogue:
 
     def lock_asset(self, asset_id: str) -> AssetRow:
         """One asset that nobody else can change until the open transaction ends."""
-        query = sa.select(AssetRow).where(AssetRow.asset_id == asset_id)
-        found = self._db.load_first(query if self._db.is_sqlite else query.with_for_update())
-        if found is None:
-            raise CatalogueError(f"unknown asset {asset_id[:64]!r}")
-        return found
+        return self._moves.lock(asset_id)
 
     def find_asset(self, asset_id: str) -> AssetRow | None:
         """One asset, or None when unknown."""
@@ -117,11 +96,11 @@ class Catalogue:
 
     def update(self, asset_id: str, **fields: Any) -> None:
         """Change facts about an asset (name, licence, priority, ...) without moving it."""
-        unknown = set(fields) - _CHANGEABLE
+        unknown = set(fields) - CHANGEABLE
         if unknown:
             raise CatalogueError(f"fields {sorted(unknown)} of an asset cannot be changed here")
         with self._db.begin():
-            self._change_asset(self.lock_asset(asset_id), fields)
+            self._moves.change(self.lock_asset(asset_id), fields)
             self._db.add_event("updated", asset_id, fields)
 
     # --- moves
@@ -146,28 +125,21 @@ class Catalogue:
             reason: short word for parking places, e.g. "no_faces".
             detail: one sentence for people.
             round: new round number, for refinements.
-            worker: if given, it must still hold the lease (LeaseLost otherwise).
+            worker: if given, it must still hold the lease that it took (LeaseLost otherwise).
             fields: other facts to store with the move, e.g. encoding_key.
 
         Raises:
             IllegalMove: the table has no such move.
         """
-        new = AssetState(to_state)
-        with self._db.begin():
-            old = self.lock_asset(asset_id)
-            _check_lease(old, worker)
-            check_move(asset_id, old.state, new)
-            if set(fields) - _CHANGEABLE:
-                raise CatalogueError(f"unknown fields {sorted(set(fields) - _CHANGEABLE)}")
-            changes = {**fields, **_make_arrival_columns(old, new, reason, detail)}
-            if round is not None:
-                changes["round"] = round
-            moved = self._change_asset(old, changes)
-            event_detail = {"from": old.state, "to": new, "round": moved.round}
-            self._db.add_event(
-                "moved", asset_id, {**event_detail, "reason": reason, "detail": detail}, worker
-            )
-        return moved
+        return self._moves.move(
+            asset_id,
+            to_state,
+            reason=reason,
+            detail=detail,
+            round=round,
+            worker=worker,
+            **fields,
+        )
 
     def record_failure(
         self,
@@ -182,19 +154,13 @@ class Catalogue:
 
         Until then it stays where it is, free for the next worker after `retry_after_s`.
         """
-        text = error[:MAX_ERROR_CHARS]
-        with self._db.begin():
-            old = self.lock_asset(asset_id)
-            _check_lease(old, worker)
-            attempts = old.attempts + 1
-            self._db.add_event("attempt_failed", asset_id, {"n": attempts, "error": text}, worker)
-            if attempts >= max_attempts and old.state not in PARKED:
-                self._change_asset(old, {"attempts": attempts, "last_error": text})
-                reason = f"{old.state}_failed"
-                return self.move(asset_id, AssetState.FAILED, reason=reason, detail=text)
-            pause = self._db.clock() + retry_after_s if retry_after_s else 0.0
-            free = {"lease_owner": None, "lease_until": pause, "is_started": False}
-            return self._change_asset(old, {**free, "attempts": attempts, "last_error": text})
+        return self._moves.record_failure(
+            asset_id,
+            error,
+            max_attempts=max_attempts,
+            retry_after_s=retry_after_s,
+            worker=worker,
+        )
 
     def retry(self, asset_id: str) -> AssetRow:
         """Take a parked asset back to where it stood before it was parked."""
@@ -218,78 +184,43 @@ class Catalogue:
         limit: int,
         worker: str,
         lease_s: float = 600.0,
-        max_attempts: int = 3,
+        max_deaths: int = 2,
         where: sa.ColumnElement[bool] | None = None,
     ) -> list[AssetRow]:
         """Lease up to `limit` free assets in `states` to `worker`, highest priority first.
 
         No asset is ever leased twice at a time. Leases that ran out, or whose process on this
-        machine is gone, are free; the asset that such a worker had begun counts a failed attempt,
-        so that one that kills its worker is parked after `max_attempts`.
+        machine is gone, are free. What a dead worker held is claimed alone from then on, until an
+        attempt at it ends; after `max_deaths` deaths alone it is parked as the workers' killer.
         """
-        wanted = [str(AssetState(state)) for state in states]
-        now = self._db.clock()
-        is_free = (AssetRow.state.in_(wanted), AssetRow.lease_until <= now)
-        first = (AssetRow.priority.desc(), AssetRow.updated_at, AssetRow.asset_id)
-        free = sa.select(AssetRow.asset_id).where(*is_free).order_by(*first).limit(limit)
-        free = free if where is None else free.where(where)
-        with self._db.begin() as connection:
-            self._free_lost(now, max_attempts)
-            if not self._db.is_sqlite:
-                free = free.with_for_update(skip_locked=True)
-            ids = list(connection.execute(free).scalars())
-            if not ids:
-                return []
-            lease = sa.update(AssetRow).where(AssetRow.asset_id.in_(ids))
-            lease = lease.values(lease_owner=worker, lease_until=now + lease_s)
-            leased = {row.asset_id: row for row in self._db.load(lease.returning(AssetRow))}
-            self._db.add_event("claimed", None, {"assets": ids, "lease_s": lease_s}, worker)
-        return [leased[asset_id] for asset_id in ids]
+        return self._leases.claim(states, limit, worker, LeaseTerms(lease_s, max_deaths), where)
 
     def start(self, asset_id: str, worker: str) -> None:
         """Record that work on a leased asset begins now; raises LeaseLost if it is not ours."""
-        own_lease = (AssetRow.asset_id == asset_id, AssetRow.lease_owner == worker)
-        with self._db.begin() as connection:
-            begin = sa.update(AssetRow).where(*own_lease).values(is_started=True)
-            if connection.execute(begin).rowcount != 1:
-                raise LeaseLost(f"asset {asset_id[:12]} is not leased to {worker}")
-            self._db.add_event("started", asset_id, {}, worker)
+        self._leases.start(asset_id, worker)
 
     def end(self, asset_id: str, worker: str) -> None:
         """Record that work on an asset has ended though it stays leased; a move implies it."""
-        own_lease = (
-            AssetRow.asset_id == asset_id,
-            AssetRow.lease_owner == worker,
-            AssetRow.is_started,
-        )
-        with self._db.begin() as connection:
-            over = sa.update(AssetRow).where(*own_lease).values(is_started=False)
-            if connection.execute(over).rowcount:
-                self._db.add_event("ended", asset_id, {}, worker)
+        self._leases.end(asset_id, worker)
 
     def renew(self, asset_ids: Collection[str], worker: str, lease_s: float = 600.0) -> list[str]:
-        """Prolong leases; returns the ids that `worker` still holds."""
-        until = self._db.clock() + lease_s
-        own_lease = (AssetRow.asset_id.in_(list(asset_ids)), AssetRow.lease_owner == worker)
-        with self._db.begin() as connection:
-            connection.execute(sa.update(AssetRow).where(*own_lease).values(lease_until=until))
-            held = connection.execute(sa.select(AssetRow.asset_id).where(*own_lease))
-            return [str(asset_id) for asset_id in held.scalars()]
+        """Prolong leases; returns the ids that `worker` still holds.
+
+        Leases that ended meanwhile, because the database could not be reached, are taken back
+        unless another worker has claimed the asset, or anybody has moved it.
+        """
+        return self._leases.renew(asset_ids, worker, lease_s)
 
     def release(self, asset_ids: Collection[str], worker: str) -> None:
         """Give leases back; assets of other workers are left alone."""
-        own_lease = (AssetRow.asset_id.in_(list(asset_ids)), AssetRow.lease_owner == worker)
-        with self._db.begin() as connection:
-            free = sa.update(AssetRow).where(*own_lease).values(**_FREE)
-            if connection.execute(free).rowcount:
-                self._db.add_event("released", None, {"assets": sorted(asset_ids)}, worker)
+        self._leases.release(asset_ids, worker)
 
     # --- proposals
 
     def add_proposal(self, proposal: ProposalRow) -> None:
         """Record the proposal of a round; the same round again replaces it."""
-        row = replace(proposal, created_at=self._db.clock())
         with self._db.begin():
+            row = replace(proposal, created_at=self._db.clock())
             self._db.upsert(row)
             event_detail = {"round": row.round, "key": row.key, "confidence": row.confidence}
             self._db.add_event("proposal", row.asset_id, event_detail)
@@ -325,56 +256,3 @@ class Catalogue:
         if kind is not None:
             query = query.where(EventRow.kind == kind)
         return self._db.load(query)
-
-    # --- inner
-
-    def _change_asset(self, old: AssetRow, changes: Mapping[str, Any]) -> AssetRow:
-        """Change columns of a locked asset; returns the row as it is then."""
-        stamped = {**changes, "updated_at": self._db.clock()}
-        change = sa.update(AssetRow).where(AssetRow.asset_id == old.asset_id)
-        with self._db.begin() as connection:
-            connection.execute(change.values(**stamped))
-        return replace(old, **stamped)
-
-    def _free_lost(self, now: float, max_attempts: int) -> None:
-        """Free leases of dead workers and old ones; count the attempts that they began."""
-        with self._db.begin() as connection:
-            is_held = AssetRow.lease_owner.is_not(None)
-            first_end = sa.func.min(AssetRow.lease_until)
-            leases = sa.select(AssetRow.lease_owner, first_end).where(is_held)
-            held = connection.execute(leases.group_by(AssetRow.lease_owner)).all()
-            dead = [str(owner) for owner, _ in held if is_dead(str(owner))]
-            if not dead and all(end > now for _, end in held):
-                return
-            is_over = is_held & (AssetRow.lease_until <= now)
-            lost = sa.select(AssetRow).where(is_over | AssetRow.lease_owner.in_(dead))
-            if not self._db.is_sqlite:
-                lost = lost.with_for_update(skip_locked=True)
-            rows = self._db.load(lost)
-            if not rows:
-                return
-            ids = [row.asset_id for row in rows]
-            those = AssetRow.asset_id.in_(ids)
-            connection.execute(sa.update(AssetRow).where(those).values(**_FREE))
-            self._db.add_event("leases_lost", None, {"assets": ids, "dead": dead})
-            for row in rows:
-                if row.is_started:
-                    error = f"worker {row.lease_owner} died or stalled at work (killed, no memory?)"
-                    self.record_failure(row.asset_id, error, max_attempts=max_attempts)
-
-
-def _check_lease(asset: AssetRow, worker: str | None) -> None:
-    if worker is not None and asset.lease_owner != worker:
-        holder = asset.lease_owner or "nobody"
-        raise LeaseLost(f"asset {asset.asset_id[:12]} is now held by {holder}")
-
-
-def _make_arrival_columns(
-    old: AssetRow, new: AssetState, reason: str | None, detail: str | None
-) -> dict[str, Any]:
-    """Columns that any move sets: the lease ends; only parking keeps reason and attempts."""
-    changes: dict[str, Any] = {"state": new, **_FREE}
-    if new in PARKED:
-        return {**changes, "reason": reason, "detail": detail, "parked_from": str(old.state)}
-    clear = {"reason": None, "detail": None, "parked_from": None, "attempts": 0, "last_error": None}
-    return {**changes, **clear}

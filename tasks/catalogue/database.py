@@ -7,7 +7,6 @@ change together. Rows are read in a session of one query: they are values of tha
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, TypeVar
@@ -23,6 +22,11 @@ from tasks.catalogue.rows import EventRow
 from tasks.catalogue.schema import prepare_schema
 
 RowT = TypeVar("RowT", bound=Row)
+SQLITE_CLOCK = "SELECT (julianday('now') - 2440587.5) * 86400.0"  # 2440587.5: 1970-01-01
+POSTGRES_CLOCK = "SELECT extract(epoch FROM clock_timestamp())::float8"
+POSTGRES_START = "SELECT extract(epoch FROM pg_postmaster_start_time())::float8"
+CLOCK_TICK_S = 0.002  # SQLite's own is half of it
+CLOCK_STEP_S = 1e-6
 _NO_SYNCHRONIZE = {"synchronize_session": False}  # a session holds no older rows
 
 
@@ -33,11 +37,12 @@ class Database:
 
     Args:
         url: "sqlite:///path" or "postgresql://...".
-        clock: seconds since the epoch; tests pass their own.
+        clock: seconds since the epoch, for tests; None = the database's own clock.
     """
 
-    def __init__(self, url: str, clock: Callable[[], float] = time.time) -> None:
-        self.clock = clock
+    def __init__(self, url: str, clock: Callable[[], float] | None = None) -> None:
+        self._clock = clock
+        self._last = 0.0
         self.engine = open_engine(url)
         self.is_sqlite = is_sqlite(self.engine)
         self._open = threading.local()
@@ -51,7 +56,7 @@ class Database:
             yield current
             return
         with self.engine.begin() as connection:
-            self._open.connection = connection
+            self._open.connection, self._open.now = connection, None
             try:
                 yield connection
             finally:
@@ -67,12 +72,42 @@ class Database:
         with self.engine.connect().execution_options(is_reading=True) as connection:
             yield connection
 
+    def clock(self) -> float:
+        """Seconds since the epoch by the database's clock: one moment for a whole transaction.
+
+        Machines' clocks differ, so none of them decides what came first or which lease is over.
+        """
+        if self._clock is not None:
+            return self._clock()
+        if getattr(self._open, "connection", None) is None:
+            with self.read() as connection:
+                return self._read_clock(connection)
+        if self._open.now is None:
+            self._open.now = self._read_clock(self._open.connection)
+        return float(self._open.now)
+
+    def read_start_time(self) -> float | None:
+        """When the database server was started, by its clock; None on SQLite, which has none."""
+        if self.is_sqlite:
+            return None
+        with self.read() as connection:
+            return float(connection.exec_driver_sql(POSTGRES_START).scalar_one())
+
+    def _read_clock(self, connection: sa.Connection) -> float:
+        statement = SQLITE_CLOCK if self.is_sqlite else POSTGRES_CLOCK
+        now = float(connection.exec_driver_sql(statement).scalar_one())
+        # SQLite counts milliseconds: what this process writes in one of them keeps its order.
+        if self._last - CLOCK_TICK_S < now <= self._last:
+            now = self._last + CLOCK_STEP_S
+        self._last = now
+        return now
+
     def add_event(
         self, kind: str, asset_id: str | None, detail: Mapping[str, Any], worker: str | None = None
     ) -> None:
         """Append to the journal inside the open transaction."""
-        row = {"at": self.clock(), "asset_id": asset_id, "kind": kind, "worker": worker}
         with self.begin() as connection:
+            row = {"at": self.clock(), "asset_id": asset_id, "kind": kind, "worker": worker}
             connection.execute(sa.insert(table_of(EventRow)).values(**row, detail=dict(detail)))
 
     def insert(self, row: Row) -> bool:

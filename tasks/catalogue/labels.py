@@ -55,8 +55,8 @@ class LabelLedger:
 
         One that is there becomes the newest again if its build is, and gets the manifest's hash.
         """
-        row = replace(version, created_at=version.created_at or self._db.clock())
         with self._db.begin():
+            row = replace(version, created_at=version.created_at or self._db.clock())
             if not self._db.insert(row):
                 self._confirm_version(row)
                 return False
@@ -111,8 +111,8 @@ class LabelLedger:
 
     def set_checkpoint(self, checkpoint: CheckpointRow) -> None:
         """Point an alias at a checkpoint."""
-        row = replace(checkpoint, updated_at=self._db.clock())
         with self._db.begin():
+            row = replace(checkpoint, updated_at=self._db.clock())
             self._db.upsert(row)
             event_detail = {"alias": row.alias, "sha256": row.sha256, "location": row.location}
             self._db.add_event("checkpoint", None, event_detail)

@@ -7,14 +7,12 @@ for the next one; the former owner finds another fence and must not publish.
 
 from __future__ import annotations
 
-import time
-
 import sqlalchemy as sa
 
 from tasks.catalogue.database import Database
 from tasks.catalogue.engine import CatalogueError
-from tasks.catalogue.leases import is_dead
 from tasks.catalogue.rows import LockRow
+from tasks.catalogue.workers import is_dead
 
 
 class LockLost(CatalogueError):
@@ -41,7 +39,7 @@ class LockLedger:
         with self._db.begin() as connection:
             self._db.insert(LockRow(name))
             held = self._load(name)
-            now = self._now()
+            now = self._db.clock()
             if held.owner is not None and held.until > now and not is_dead(held.owner):
                 return None
             fence = held.fence + 1
@@ -54,7 +52,7 @@ class LockLedger:
         with self._db.begin() as connection:
             self.check(name, fence)
             change = sa.update(LockRow).where(LockRow.name == name)
-            connection.execute(change.values(until=self._now() + lease_s))
+            connection.execute(change.values(until=self._db.clock() + lease_s))
 
     def check(self, name: str, fence: int) -> None:
         """Raise LockLost unless `fence` is the present one; it stays so until the transaction ends.
@@ -85,14 +83,3 @@ class LockLedger:
         if found is None:
             raise LockLost(f"lock {name!r} is not in the catalogue; start again")
         return found
-
-    def _now(self) -> float:
-        """Seconds since the epoch by the database's clock; machines' clocks may disagree."""
-        if self._db.clock is not time.time:  # a test's own clock
-            return self._db.clock()
-        if self._db.is_sqlite:
-            seconds = sa.text("SELECT (julianday('now') - 2440587.5) * 86400.0")
-        else:
-            seconds = sa.text("SELECT extract(epoch FROM clock_timestamp())")
-        with self._db.read() as connection:
-            return float(connection.execute(seconds).scalar_one())

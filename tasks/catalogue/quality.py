@@ -38,8 +38,8 @@ class QualityLedger:
     def add_decision(self, decision: GateRow) -> None:
         """Record the gate's word; a new word on the same round replaces it."""
         reasons = list(decision.rejection_reasons)
-        row = replace(decision, rejection_reasons=reasons, created_at=self._db.clock())
         with self._db.begin():
+            row = replace(decision, rejection_reasons=reasons, created_at=self._db.clock())
             self._db.upsert(row)
             event_detail = {
                 "accepted": row.is_accepted,
@@ -66,8 +66,8 @@ class QualityLedger:
 
     def add_copy(self, copy: CopyRow) -> bool:
         """Record a copy; False when it is there already."""
-        row = replace(copy, created_at=self._db.clock())
         with self._db.begin():
+            row = replace(copy, created_at=self._db.clock())
             if not self._db.insert(row):
                 return False
             self._db.add_event("copy", row.asset_id, {"role": row.role, "of": row.of_asset})
@@ -152,8 +152,8 @@ class QualityLedger:
 
     def add_gold(self, label_set: LabelSetRow) -> bool:
         """Take a label set as known to be right; False when it is marked already."""
-        row = GoldLabelRow(label_set.label_id, label_set.asset_id, self._db.clock())
         with self._db.begin():
+            row = GoldLabelRow(label_set.label_id, label_set.asset_id, self._db.clock())
             if not self._db.insert(row):
                 return False
             self._db.add_event("gold", label_set.asset_id, {"label_id": label_set.label_id})
@@ -169,8 +169,8 @@ class QualityLedger:
 
     def add_finding(self, finding: FindingRow) -> None:
         """Record a comparison; the same one again replaces it."""
-        row = replace(finding, created_at=self._db.clock())
         with self._db.begin():
+            row = replace(finding, created_at=self._db.clock())
             self._db.upsert(row)
             event_detail = {
                 "kind": row.kind,

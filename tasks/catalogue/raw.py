@@ -24,8 +24,8 @@ class RawLedger:
             raw: the object.
             awaited: keys of files that it lacks; None = it lacks none.
         """
-        row = replace(raw, seen_at=self._db.clock())
         with self._db.begin() as connection:
+            row = replace(raw, seen_at=self._db.clock())
             self._db.upsert(row)
             if awaited is None:
                 connection.execute(sa.delete(AwaitedFilesRow).where(AwaitedFilesRow.key == row.key))

@@ -21,8 +21,8 @@ class ReviewLedger:
 
     def add_task(self, task: ReviewTaskRow) -> None:
         """Record Label Studio's task of a round; the same round again replaces it."""
-        row = replace(task, created_at=self._db.clock())
         with self._db.begin():
+            row = replace(task, created_at=self._db.clock())
             self._db.upsert(row)
             event_detail = {
                 "round": row.round,
@@ -49,8 +49,8 @@ class ReviewLedger:
         A version that was stored but not interpreted (the process died) is not new; ask
         `get_annotation` for its `is_interpreted`.
         """
-        row = replace(annotation, created_at=self._db.clock())
         with self._db.begin():
+            row = replace(annotation, created_at=self._db.clock())
             if not self._db.insert(row):
                 return False
             event_detail = {

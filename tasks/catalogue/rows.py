@@ -37,12 +37,18 @@ class AssetRow(Row):
         attempts, last_error: failed tries of the present stage.
         is_started: the lease's owner is working on it right now.
         lease_until: seconds since the epoch; without an owner, "not before".
+        leased_at: when the lease was taken or renewed.
+        lease_token: grows with every claim, move and release; who holds an older one is late.
+        is_alone: the owner holds nothing else.
+        is_suspect: a worker died with it; it is claimed alone until an attempt at it ends.
+        deaths, deaths_alone: workers that died with it, or over it alone, since then.
     """
 
     __tablename__ = "assets"
     __table_args__ = (
-        sa.Index("assets_by_state", "state", "lease_until"),
-        sa.Index("assets_by_owner", "lease_owner"),
+        # The order of claims: the first free assets are found without sorting.
+        sa.Index("assets_by_order", "state", sa.desc("priority"), "updated_at", "asset_id"),
+        sa.Index("assets_by_owner", "lease_owner", "lease_until"),
     )
 
     asset_id: Mapped[Text64] = mapped_column(primary_key=True)
@@ -66,6 +72,12 @@ class AssetRow(Row):
     lease_until: Mapped[float] = mapped_column(default=0.0)
     created_at: Mapped[float] = mapped_column(default=0.0)
     updated_at: Mapped[float] = mapped_column(default=0.0)
+    leased_at: Mapped[float] = mapped_column(default=0.0, server_default="0")
+    lease_token: Mapped[BigInt] = mapped_column(default=0, server_default="0")
+    is_alone: Mapped[bool] = mapped_column(default=False, server_default=sa.false())
+    is_suspect: Mapped[bool] = mapped_column(default=False, server_default=sa.false())
+    deaths: Mapped[int] = mapped_column(default=0, server_default="0")
+    deaths_alone: Mapped[int] = mapped_column(default=0, server_default="0")
 
 
 class RawRow(Row):
@@ -136,7 +148,10 @@ class AnnotationRow(Row):
     """
 
     __tablename__ = "annotations"
-    __table_args__ = (sa.Index("annotations_by_asset", "asset_id", "round"),)
+    __table_args__ = (
+        sa.Index("annotations_by_asset", "asset_id", "round"),
+        sa.Index("annotations_uninterpreted", "is_interpreted", "updated_at", "unique_id"),
+    )
 
     unique_id: Mapped[Text64] = mapped_column(primary_key=True)
     updated_at: Mapped[Text40] = mapped_column(primary_key=True)

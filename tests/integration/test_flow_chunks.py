@@ -7,6 +7,7 @@ import httpx
 import pytest
 from prefect import flow
 from prefect.settings import PREFECT_API_AUTH_STRING
+from sqlalchemy.exc import OperationalError
 
 from flows.runtime import chunks
 from flows.runtime.chunks import Stage, asset_stage, run_stage
@@ -189,11 +190,36 @@ def test_who_stalls_loses_its_leases(workspace, monkeypatch):
     other = "elsewhere/1/1/other"
 
     def stall(asset_id: str) -> None:
+        workspace.catalogue.claim([AssetState.REGISTERED], 5, "elsewhere/1/1/third")
+
         def is_taken() -> bool:
-            workspace.catalogue.claim([AssetState.REGISTERED], 5, other, max_attempts=9)
+            workspace.catalogue.claim([AssetState.REGISTERED], 5, other)
             return workspace.catalogue.get_asset(asset_id).lease_owner == other
 
         assert _until(is_taken)
 
     assert _run(workspace, _stage(stall), limit=1)["counts"] == {"registered": 1}
-    assert workspace.catalogue.get_asset(IDS[0]).lease_owner == other
+    held = workspace.catalogue.get_asset(IDS[0])
+    assert (held.lease_owner, held.attempts, held.deaths_alone) == (other, 0, 1)
+
+
+def test_leases_that_an_outage_kept_from_release_are_taken_up_by_the_retry(workspace, monkeypatch):
+    """The database is out while a chunk fails: its leases are the retry's, not lost for minutes."""
+    outages = iter([True])
+    release = Catalogue.release
+
+    def fail_once(asset_id: str) -> None:
+        if next(outages, False):
+            raise ConnectionError("store does not answer")
+
+    def refuse_twice(self, asset_ids, worker):
+        if next(refusals, False):
+            raise OperationalError("release", {}, Exception("server closed the connection"))
+        release(self, asset_ids, worker)
+
+    refusals = iter([True, True])  # of the asset, of its chunk
+    monkeypatch.setattr(Catalogue, "release", refuse_twice)
+    assert _run(workspace, _stage(fail_once))["counts"] == {"encoded": 5}
+    assert not [asset for asset in workspace.catalogue.list_assets() if asset.lease_owner]
+    claims = workspace.catalogue.list_events(kind="claimed")
+    assert [len(event.detail["assets"]) for event in claims] == [2, 2, 1]

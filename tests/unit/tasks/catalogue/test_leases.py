@@ -6,17 +6,20 @@ import multiprocessing as mp
 import os
 import subprocess
 import sys
-from functools import partial
+import time
 from pathlib import Path
 
 import pytest
 
-from tasks.catalogue import AssetRow, AssetState, Catalogue, LeaseLost, make_worker_id
-from tasks.catalogue.leases import is_dead
-from tasks.settings import load_settings
-from tasks.stages.runner import make_not_needed_result, run_stage_safely
-from tasks.storage.store import Store
-from tasks.workspace import Workspace
+from tasks.catalogue import (
+    KILLED_WORKER,
+    AssetRow,
+    AssetState,
+    Catalogue,
+    LeaseLost,
+    make_worker_id,
+)
+from tasks.catalogue.workers import is_dead
 
 REPOSITORY = Path(__file__).resolve().parents[4]
 
@@ -111,52 +114,158 @@ def test_expired_leases_are_reclaimed(catalogue: Catalogue, clock: Clock) -> Non
         catalogue.start(ids[1], "w")
 
 
-def test_the_dead_lose_their_leases_at_once(catalogue: Catalogue) -> None:
+def test_the_dead_lose_their_leases_at_once_and_no_attempt_is_counted(catalogue: Catalogue) -> None:
     ids = fill(catalogue, 2)
     gone = dead_worker()
     assert is_dead(gone)
     assert len(catalogue.claim(["registered"], 2, gone)) == 2
-    again = catalogue.claim(["registered"], 2, make_worker_id())
-    assert [row.asset_id for row in again] == ids
-    assert [row.attempts for row in again] == [0, 0]
+    catalogue.start(ids[0], gone)
+    (first,) = catalogue.claim(["registered"], 2, make_worker_id())
+    assert first.asset_id == ids[0], "alone, because its worker died"
+    assert (first.attempts, first.deaths, first.deaths_alone) == (0, 1, 0)
+    assert "died" in str(first.last_error)
+    assert {row.kind for row in catalogue.list_events(ids[1])} == {"registered", "worker_died"}
 
 
-def test_only_what_was_at_work_counts_an_attempt_and_a_killer_is_parked(
+def test_only_who_died_over_an_asset_alone_has_found_its_killer(catalogue: Catalogue) -> None:
+    """Three workers die over a chunk: the killer is known after two more that held it alone."""
+    ids = fill(catalogue, 4)
+    killer, gone, num_deaths = ids[2], dead_worker(), 0
+    for _ in range(50):
+        if not (held := catalogue.claim(["registered"], 4, gone)):
+            break
+        for row in held:
+            catalogue.start(row.asset_id, gone)
+            if row.asset_id == killer:
+                num_deaths += 1
+                break
+            catalogue.move(row.asset_id, "encoded", worker=gone)
+    assert num_deaths == 3, "once in company, then twice alone"
+    assert catalogue.count_assets()[AssetState.ENCODED] == 3
+    parked = catalogue.get_asset(killer)
+    assert (parked.state, parked.reason, parked.attempts) == (AssetState.FAILED, KILLED_WORKER, 0)
+    assert "2 workers died or stalled over this asset alone" in str(parked.detail)
+    again = catalogue.retry(killer)
+    assert (again.state, again.deaths, again.deaths_alone) == (AssetState.REGISTERED, 0, 0)
+    assert not again.is_suspect
+
+
+def test_what_outlives_an_attempt_alone_is_innocent(catalogue: Catalogue, clock: Clock) -> None:
+    ids, gone, alive = fill(catalogue, 3), dead_worker(), make_worker_id()
+    catalogue.claim(["registered"], 3, gone)
+    for number, asset_id in enumerate(ids):
+        (row,) = catalogue.claim(["registered"], 3, alive)
+        assert (row.asset_id, row.is_suspect, row.is_alone) == (asset_id, True, True)
+        catalogue.start(asset_id, alive)
+        clock.now += 1
+        if number == 0:
+            catalogue.record_failure(asset_id, "boom", worker=alive)
+        elif number == 1:
+            catalogue.move(asset_id, "encoded", worker=alive)
+        else:
+            catalogue.end(asset_id, alive)
+            catalogue.release([asset_id], alive)
+    both = catalogue.claim(["registered"], 3, alive)
+    assert {row.asset_id for row in both} == {ids[0], ids[2]}
+    assert [(row.is_suspect, row.deaths) for row in both] == [(False, 0)] * 2
+
+
+def test_a_suspect_is_alone_in_its_worker_too(catalogue: Catalogue) -> None:
+    ids, gone = fill(catalogue, 4), dead_worker()
+    catalogue.update(ids[3], priority=9.0)
+    catalogue.claim(["registered"], 1, gone)  # the first in order becomes a suspect
+    catalogue.update(ids[0], priority=9.0)
+    held = catalogue.claim(["registered"], 1, "w")
+    assert [row.asset_id for row in held] == [ids[0]]
+    more = catalogue.claim(["registered"], 1, "w")
+    assert [row.asset_id for row in more] == [ids[1]], "who holds something gets no suspect"
+    assert not catalogue.get_asset(ids[0]).is_alone
+    assert [row.asset_id for row in catalogue.claim(["registered"], 9, "v")] == [ids[3]]
+    assert catalogue.claim(["registered"], 9, "v") == [], "who holds a suspect gets no more"
+    assert [row.asset_id for row in catalogue.claim(["registered"], 9, "u")] == [ids[2]]
+
+
+def test_a_spot_instance_that_ends_before_the_work_begins_blames_nobody(
     catalogue: Catalogue,
 ) -> None:
-    killer, innocent = fill(catalogue, 2)
-    gone = dead_worker()
-    for _ in range(3):
-        catalogue.claim(["registered"], 2, gone, max_attempts=3)
-        catalogue.start(killer, gone)
-    free = catalogue.claim(["registered"], 2, make_worker_id(), max_attempts=3)
-    assert [row.asset_id for row in free] == [innocent]
-    assert free[0].attempts == 0
-    parked = catalogue.get_asset(killer)
-    assert (parked.state, parked.attempts) == (AssetState.FAILED, 3)
-    assert "died" in str(parked.last_error)
+    (asset_id,), gone = fill(catalogue, 1), dead_worker()
+    for _ in range(5):
+        assert len(catalogue.claim(["registered"], 1, gone)) == 1
+    catalogue.claim(["registered"], 1, make_worker_id())
+    row = catalogue.get_asset(asset_id)
+    assert (row.deaths, row.deaths_alone, row.state) == (5, 0, AssetState.REGISTERED)
 
 
-def test_what_was_left_alone_before_a_killer_counts_no_attempt(
-    catalogue: Catalogue, tmp_path: Path
+def test_a_worker_takes_back_what_ended_while_the_database_was_out(
+    catalogue: Catalogue, clock: Clock
 ) -> None:
-    innocent, killer = fill(catalogue, 2)
-    gone, store = dead_worker(), Store(f"file://{tmp_path}")
-    for _ in range(3):
-        catalogue.claim(["registered"], 2, gone, max_attempts=3)
-        workspace = Workspace(store, store, catalogue, load_settings(), gone)
-        result = run_stage_safely(
-            workspace,
-            "test",
-            innocent,
-            partial(make_not_needed_result, "test", catalogue, innocent),
-        )
-        assert result.note == "asset is registered"
-        assert catalogue.get_asset(innocent).lease_owner == gone
-        catalogue.start(killer, gone)
-    free = catalogue.claim(["registered"], 2, make_worker_id(), max_attempts=3)
-    assert [(row.asset_id, row.attempts) for row in free] == [(innocent, 0)]
-    assert catalogue.get_asset(killer).state is AssetState.FAILED
+    ids = fill(catalogue, 4)
+    catalogue.claim(["registered"], 4, "w", lease_s=60)
+    catalogue.start(ids[0], "w")
+    clock.now += 61
+    other = catalogue.claim(["registered"], 1, "v")  # frees all of w's, takes one
+    assert [row.asset_id for row in other] == [ids[0]]
+    catalogue.move(ids[3], "rejected", reason="by_hand")  # somebody decided meanwhile
+    assert catalogue.renew(ids, "w", lease_s=60) == ids[1:3]
+    row = catalogue.get_asset(ids[1])
+    assert (row.lease_owner, row.lease_until, row.deaths) == ("w", clock.now + 60, 0)
+    assert [row.kind for row in catalogue.list_events(ids[1])][-1] == "taken_back"
+    with pytest.raises(LeaseLost, match="held by v"):
+        catalogue.move(ids[0], "encoded", worker="w")
+    catalogue.move(ids[0], "encoded", worker="v")
+    with pytest.raises(LeaseLost, match="nobody"):
+        catalogue.move(ids[0], "proposed", worker="w")
+    with pytest.raises(LeaseLost):
+        catalogue.move(ids[3], "registered", worker="w")
+    assert catalogue.move(ids[1], "encoded", worker="w").deaths == 0
+
+
+def test_a_result_that_comes_before_the_renewal_counts_too(
+    catalogue: Catalogue, clock: Clock
+) -> None:
+    ids = fill(catalogue, 3)
+    catalogue.claim(["registered"], 2, "w", lease_s=60)
+    catalogue.start(ids[0], "w")
+    clock.now += 61
+    catalogue.claim(["registered"], 1, "v")
+    catalogue.release(catalogue.renew(ids, "v"), "v")
+    assert catalogue.get_asset(ids[0]).lease_owner is None
+    assert catalogue.move(ids[0], "encoded", worker="w").state is AssetState.ENCODED
+    catalogue.start(ids[1], "w")
+    assert catalogue.get_asset(ids[1]).lease_owner == "w"
+
+
+def test_the_same_worker_with_an_older_lease_is_late(catalogue: Catalogue, clock: Clock) -> None:
+    """Two threads of one worker: what began under the first lease does not end the second."""
+    (asset_id,) = fill(catalogue, 1)
+    catalogue.claim(["registered"], 1, "w", lease_s=60)
+    clock.now += 61
+    other_process = Catalogue(str(catalogue._db.engine.url), clock)
+    assert len(other_process.claim(["registered"], 1, "w")) == 1
+    with pytest.raises(LeaseLost, match="anew"):
+        catalogue.move(asset_id, "encoded", worker="w")
+    other_process.move(asset_id, "encoded", worker="w")
+
+
+@pytest.mark.parametrize("shift_s", [-600.0, 600.0])
+def test_a_machine_with_a_wrong_clock_neither_steals_nor_loses(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, shift_s: float
+) -> None:
+    url = f"sqlite:///{tmp_path}/c.db"
+    right = Catalogue(url)
+    first, second = fill(right, 2)
+    assert [row.asset_id for row in right.claim(["registered"], 1, "right", 60.0)] == [first]
+    real = time.time
+    with monkeypatch.context() as patch:
+        patch.setattr(time, "time", lambda: real() + shift_s)
+        wrong = Catalogue(url)
+        assert [row.asset_id for row in wrong.claim(["registered"], 2, "wrong", 60.0)] == [second]
+        assert wrong.renew([second], "wrong", 60.0) == [second]
+    assert abs(wrong.get_asset(second).lease_until - 60.0 - real()) < 60.0
+    assert right.claim(["registered"], 2, "third") == []
+    assert right.get_asset(second).lease_owner == "wrong"
+    stamps = [event.at for event in right.list_events()]
+    assert stamps == sorted(stamps)
 
 
 def test_who_was_overtaken_changes_nothing_though_nobody_holds_the_asset(
