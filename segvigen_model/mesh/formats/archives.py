@@ -48,7 +48,7 @@ class Archive:
         try:
             with self.file.open(entry) as stream:
                 content = stream.read(entry.file_size + 1)
-        except (zipfile.BadZipFile, zlib.error, EOFError, OSError, ValueError) as err:
+        except (zipfile.BadZipFile, zlib.error, EOFError, OSError, ValueError, RuntimeError) as err:
             raise make_unreadable_error(
                 f"{name[:80]!r} in the archive is damaged: {err}", "pack it again"
             ) from err
