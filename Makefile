@@ -9,7 +9,7 @@ VALIDATOR := tests/validator/node_modules/.ready
 REVIEWER ?= scripted
 
 .DEFAULT_GOAL := help
-.PHONY: help setup hooks check test test-fast test-unit test-integration test-gpu coverage docs bench demo up \
+.PHONY: help setup hooks check test test-fast test-unit test-integration test-chaos test-gpu coverage docs bench demo up \
   down status lock clean
 
 help: ## list the targets
@@ -62,6 +62,9 @@ test-unit: $(VENV)/.ready $(VIEWER) $(VALIDATOR) ## every unit test, also the sl
 
 test-integration: setup ## whole flows on a real S3 server, Prefect and Label Studio
 	$(BIN)/python -m pytest tests/integration
+
+test-chaos: setup ## the whole loop while everything is killed, reads lie and clocks are off; about 4 minutes
+	$(BIN)/python -m pytest tests/chaos
 
 test-gpu: $(VENV)/.ready ## tests that need a CUDA device
 	$(BIN)/python -m pytest -m gpu

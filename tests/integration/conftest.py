@@ -20,6 +20,7 @@ import pytest
 from infra.local import LabelStudioEndpoint, PrefectEndpoint, S3Endpoint
 from tasks.catalogue import AnnotationRow, AssetRow, AssetState, ClickRow
 from tasks.workspace import Workspace, open_workspace
+from tests.chaos.history import check_history
 
 RUNNER = Path(__file__).with_name("killed_run.py")
 REPOSITORY = RUNNER.parents[2]
@@ -105,7 +106,7 @@ def review_pipeline(
     s3_server: S3Endpoint,
     label_studio: LabelStudioEndpoint,
 ) -> Iterator[PipelineEnvironment]:
-    """The same on S3, with a project of its own in the real Label Studio."""
+    """The same on S3, with a project of its own in Label Studio; its history is checked."""
     folder = tmp_path_factory.mktemp("desk-world")
     raw = f"file://{folder}/raw"
     variables = {
@@ -117,7 +118,10 @@ def review_pipeline(
         "SEGVIGEN_REVIEW_PROJECT_TITLE": f"flows {uuid4().hex[:8]}",
     }
     with _settings(variables):
-        yield PipelineEnvironment(folder, variables)
+        pipeline = PipelineEnvironment(folder, variables)
+        yield pipeline
+        catalogue = pipeline.open().catalogue
+        assert check_history(catalogue.list_events(), catalogue.list_assets()) == []
 
 
 def _record_annotation(
