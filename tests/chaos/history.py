@@ -27,6 +27,7 @@ MOVES = {
 }
 # Moves that only a worker that holds the asset may make; the others follow an answer or a person.
 BY_WORKER = {("registered", "encoded"), ("encoded", "proposed"), ("proposed", "in_review")}
+MIN_DEATHS = 2  # over an asset alone, before it is parked for it
 FACTS = {"updated", "raw_seen", "gated", "copy", "finding", "gold"}
 
 
@@ -55,7 +56,9 @@ class Life:
     """What is known of one asset after some of its events.
 
     Attributes:
-        holder: worker with the lease; worked_on: it has begun.
+        holder: worker with the lease; former: that held it when it seemed to die.
+        is_worked_on: work under the lease has begun.
+        is_suspect: a worker died while it held it; alone_deaths: over it alone.
         proposals: rounds that have one; tasks: rounds that were shown.
         verdict: of the last answer to the present round since it was shown.
         answers: stored versions not yet interpreted, by unique id.
@@ -67,6 +70,10 @@ class Life:
     state: str = ""
     round: int = 0
     holder: str | None = None
+    former: str | None = None
+    is_suspect: bool = False
+    alone_deaths: int = 0
+    was_alone: bool = False
     is_worked_on: bool = False
     attempts: int = 0
     proposals: set[int] = field(default_factory=set)
@@ -101,11 +108,12 @@ class Model:
             "started": self._begin_work,
             "ended": self._end_work,
             "attempt_failed": self._fail,
+            "worker_died": self._die,
+            "taken_back": self._take_back,
         }
         self._common: Mapping[str, Callable[[Event], str | None]] = {
             "claimed": self._claim,
             "released": self._release,
-            "leases_lost": self._lose,
             "shards": self._shard,
         }
 
@@ -151,8 +159,10 @@ class Model:
         if (old, new) == ("proposed", "in_review"):  # shown: what was said before is over
             life.verdict = None
         life.state, life.round, life.label_set = new, round_, None
-        life.holder, life.is_worked_on = None, False
-        life.attempts = life.attempts if new in PARKING else 0
+        life.holder, life.former, life.is_worked_on = None, None, False
+        if new not in PARKING:
+            life.attempts = 0
+            _clear(life)
         return wrong
 
     def _check_move(self, life: Life, event: Event, old: str, new: str, round_: int) -> str | None:
@@ -160,7 +170,7 @@ class Model:
             return f"moved from {old} while it was {life.state}"
         if new not in MOVES.get(old, set()):
             return f"{old} -> {new} is no move"
-        if event.worker is not None and event.worker != life.holder:
+        if event.worker is not None and not _may_act(life, event.worker):
             return f"moved by {event.worker}, leased to {life.holder}"
         is_born = life.is_copy and life.holder is None and old in ("registered", "encoded")
         is_by_worker = (old, new) in BY_WORKER and not is_born
@@ -191,9 +201,15 @@ class Model:
             return f"in review without a task of round {life.round}"
         if new == "sharded" and event.detail.get("detail") not in self.versions:
             return f"sharded in {event.detail.get('detail')}, which is not recorded"
-        if new == "failed" and life.attempts == 0:
-            return "parked as failed without a failed attempt"
+        if new == "failed":
+            return self._check_failure(life, event.detail["reason"])
         return None
+
+    def _check_failure(self, life: Life, reason: str) -> str | None:
+        if reason == "killed_worker":
+            enough = life.alone_deaths >= MIN_DEATHS
+            return None if enough else f"parked after {life.alone_deaths} deaths over it alone"
+        return None if life.attempts else "parked as failed without a failed attempt"
 
     # --- rounds and reviews
 
@@ -244,8 +260,10 @@ class Model:
     # --- leases
 
     def _claim(self, event: Event) -> str | None:
-        wrong = None
-        for name in event.detail["assets"]:
+        names = event.detail["assets"]
+        held = [name for name, life in self.lives.items() if life.holder == event.worker]
+        wrong = self._check_suspects(names, held)
+        for name in names:
             life = self.lives.get(name)
             if life is None:
                 wrong = f"{name[:12]} is not registered"
@@ -254,21 +272,44 @@ class Model:
                 wrong = f"{name[:12]} is leased to {life.holder}"
             if life.state in PARKING | {"accepted", "sharded"}:
                 wrong = f"{name[:12]} is {life.state}, and no stage takes it from there"
-            life.holder, life.is_worked_on = event.worker, False
+            life.holder, life.former, life.is_worked_on = event.worker, None, False
         return wrong
+
+    def _check_suspects(self, names: list[str], held: list[str]) -> str | None:
+        """What its worker may have died of is worked on alone."""
+        suspects = [name for name in [*names, *held] if name in self.lives]
+        suspects = [name for name in suspects if self.lives[name].is_suspect]
+        if suspects and len(names) + len(held) > 1:
+            return f"{suspects[0][:12]} is a suspect and leased with others"
+        return None
 
     def _release(self, event: Event) -> str | None:
         for life in self._lives_of(event):
             if life.holder == event.worker:  # others were named, and left alone
                 life.holder, life.is_worked_on = None, False
+            if life.former == event.worker:
+                life.former = None
         return None
 
-    def _lose(self, event: Event) -> str | None:
-        wrong = None
-        for life in self._lives_of(event):
-            wrong = wrong or ("a lease was lost that nobody held" if life.holder is None else None)
-            life.holder, life.is_worked_on = None, False
-        return wrong
+    def _die(self, life: Life, event: Event) -> str | None:
+        holder, life.holder, life.former = life.holder, None, event.worker
+        life.is_suspect = True
+        life.was_alone = bool(event.detail["alone"] and event.detail["started"])
+        life.alone_deaths += life.was_alone
+        if holder != event.worker:
+            return f"{event.worker} died, leased to {holder}"
+        if bool(event.detail["started"]) != life.is_worked_on:
+            return f"died having begun: {event.detail['started']}, not {life.is_worked_on}"
+        return None
+
+    def _take_back(self, life: Life, event: Event) -> str | None:
+        """The worker lived, and nobody has touched the asset since."""
+        former, life.former, holder = life.former, None, life.holder
+        life.holder = event.worker
+        life.alone_deaths -= life.was_alone
+        if holder is not None or former != event.worker:
+            return f"taken back by {event.worker}, leased to {holder}, before to {former}"
+        return None
 
     def _lives_of(self, event: Event) -> list[Life]:
         return [self.lives[name] for name in event.detail["assets"] if name in self.lives]
@@ -281,13 +322,18 @@ class Model:
 
     def _end_work(self, life: Life, event: Event) -> str | None:
         was, life.is_worked_on = life.is_worked_on, False
+        _clear(life)
         if life.holder != event.worker or not was:
             return f"ended by {event.worker}, leased to {life.holder}, begun: {was}"
         return None
 
     def _fail(self, life: Life, event: Event) -> str | None:
         before, life.attempts = life.attempts, event.detail["n"]
-        life.holder, life.is_worked_on = None, False
+        may_act = event.worker is None or _may_act(life, event.worker)
+        life.holder, life.former, life.is_worked_on = None, None, False
+        _clear(life)
+        if not may_act:
+            return f"{event.worker} failed at what it did not hold"
         if life.attempts != before + 1:
             return f"attempt {life.attempts} after {before}"
         return None
@@ -297,6 +343,16 @@ class Model:
         known = name in self.versions
         self.versions.add(name)
         return f"version {name} is recorded twice" if known else None
+
+
+def _may_act(life: Life, worker: str) -> bool:
+    """Does it hold the asset, or did it and nobody has touched the asset since?"""
+    return worker == life.holder or (life.holder is None and worker == life.former)
+
+
+def _clear(life: Life) -> None:
+    """An attempt has ended: whatever its worker may have died of, it is not this asset."""
+    life.is_suspect, life.alone_deaths, life.was_alone = False, 0, False
 
 
 def check_history(events: Iterable[Event], assets: Iterable[Asset] = ()) -> list[str]:

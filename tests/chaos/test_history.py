@@ -25,7 +25,7 @@ from tasks.catalogue import (
 )
 from tests.chaos.history import check_history
 
-CHAIR, LAMP, TABLE, STOOL = ("c" * 64, "d" * 64, "e" * 64, "f" * 64)
+CHAIR, LAMP, TABLE, STOOL, BED = (letter * 64 for letter in "cdefb")
 
 
 @dataclass
@@ -47,7 +47,7 @@ def _propose(catalogue: Catalogue, name: str, round_: int, worker: str) -> None:
 
 def _show(catalogue: Catalogue, name: str, worker: str) -> None:
     round_ = catalogue.get_asset(name).round
-    catalogue.claim([AssetState.PROPOSED], 9, worker)
+    catalogue.claim([AssetState.PROPOSED], 9, worker, where=AssetRow.asset_id == name)
     catalogue.start(name, worker)
     with catalogue.transaction():
         catalogue.reviews.add_task(ReviewTaskRow(name, round_, 1, 7, "p", "s", "b"))
@@ -74,19 +74,41 @@ def _accept(catalogue: Catalogue, name: str, by: str, worker: str | None = None)
         catalogue.move(name, AssetState.ACCEPTED, worker=worker)
 
 
-def _live(catalogue: Catalogue) -> None:
-    """A chair refined once and accepted, a lamp for the gate, a bad table, a stool thrown away."""
-    for name in (CHAIR, LAMP, TABLE, STOOL):
+class Clock:
+    """The database's clock, moved by hand."""
+
+    def __init__(self) -> None:
+        self.now = 1_000_000.0
+
+    def __call__(self) -> float:
+        self.now += 0.01
+        return self.now
+
+
+def _die_over(catalogue: Catalogue, clock: Clock, name: str, worker: str) -> None:
+    """A worker begins and is not heard of again; the next claim finds that out."""
+    catalogue.claim([AssetState.PROPOSED], 9, worker, where=AssetRow.asset_id == name)
+    catalogue.start(name, worker)
+    clock.now += 10_000.0
+    catalogue.claim([AssetState.SHARDED], 1, "nobody")
+
+
+def _live(catalogue: Catalogue, clock: Clock) -> None:
+    """A chair refined once and accepted, a lamp for the gate, a bad table, a stool thrown away.
+
+    Workers die over the stool, one of them only by its looks, and twice over a deadly bed.
+    """
+    for name in (CHAIR, LAMP, TABLE, STOOL, BED):
         catalogue.register(AssetRow(name, AssetState.REGISTERED, name=name[0], source_key="s"))
     for state, worker in ((AssetState.ENCODED, "w1"), (AssetState.PROPOSED, "w2")):
         catalogue.claim(["registered", "encoded"], 9, worker)
-        for name in (CHAIR, LAMP, STOOL):
+        for name in (CHAIR, LAMP, STOOL, BED):
             catalogue.start(name, worker)
             if state is AssetState.ENCODED:
                 catalogue.move(name, state, worker=worker)
             else:
                 _propose(catalogue, name, 0, worker)
-        catalogue.release([CHAIR, LAMP, TABLE, STOOL], worker)
+        catalogue.release([CHAIR, LAMP, TABLE, STOOL, BED], worker)
     for number in range(3):
         catalogue.claim([AssetState.REGISTERED], 1, f"t{number}")
         catalogue.start(TABLE, f"t{number}")
@@ -94,9 +116,13 @@ def _live(catalogue: Catalogue) -> None:
     catalogue.claim([AssetState.PROPOSED], 1, "w3", where=AssetRow.asset_id == LAMP)
     catalogue.start(LAMP, "w3")
     _accept(catalogue, LAMP, "gate", "w3")
+    for number in range(2):
+        _die_over(catalogue, clock, BED, f"d{number}")
+    _die_over(catalogue, clock, STOOL, "d3")
+    catalogue.renew([STOOL], "d3")  # it lives
+    catalogue.release([STOOL], "d3")
     _show(catalogue, STOOL, "w4")
     _say(catalogue, STOOL, "reject")
-    catalogue.release([CHAIR], "w4")
     _show(catalogue, CHAIR, "w5")
     _say(catalogue, CHAIR, "refine")
     catalogue.claim([AssetState.REFINING], 1, "w6")
@@ -116,8 +142,9 @@ def _live(catalogue: Catalogue) -> None:
 @pytest.fixture(scope="module")
 def true_run(tmp_path_factory: pytest.TempPathFactory) -> tuple[list[Line], list[AssetRow]]:
     """A journal as the catalogue writes it, and the rows that it leads to."""
-    catalogue = Catalogue(f"sqlite:///{tmp_path_factory.mktemp('history')}/c.db")
-    _live(catalogue)
+    clock = Clock()
+    catalogue = Catalogue(f"sqlite:///{tmp_path_factory.mktemp('history')}/c.db", clock)
+    _live(catalogue, clock)
     lines = [
         Line(row.event_id, row.asset_id, row.kind, row.worker, dict(row.detail))
         for row in catalogue.list_events()
@@ -128,7 +155,13 @@ def true_run(tmp_path_factory: pytest.TempPathFactory) -> tuple[list[Line], list
 def test_a_true_journal_is_taken_whole(true_run):
     assert check_history(*true_run) == []
     states = {(row.asset_id[0], str(row.state)) for row in true_run[1]}
-    assert states == {("c", "sharded"), ("d", "sharded"), ("e", "failed"), ("f", "rejected")}
+    assert states == {
+        ("c", "sharded"),
+        ("d", "sharded"),
+        ("e", "failed"),
+        ("f", "rejected"),
+        ("b", "failed"),
+    }
 
 
 def _find(lines: list[Line], kind: str, name: str | None = None, **detail: Any) -> int:
@@ -161,9 +194,11 @@ def _repeat(kind: str, name: str | None = CHAIR, **detail: Any) -> Callable[[lis
     return repeat
 
 
-def _by(kind: str, worker: str | None, **detail: Any) -> Callable[[list[Line]], None]:
+def _by(
+    kind: str, worker: str | None, name: str = CHAIR, **detail: Any
+) -> Callable[[list[Line]], None]:
     def change(lines: list[Line]) -> None:
-        lines[_find(lines, kind, CHAIR, **detail)].worker = worker
+        lines[_find(lines, kind, name, **detail)].worker = worker
 
     return change
 
@@ -173,6 +208,11 @@ def _claim_again(lines: list[Line]) -> None:
     lines.insert(place, Line(0, None, "claimed", "thief", {"assets": [CHAIR]}))
     for number, line in enumerate(lines, 1):
         line.event_id = number
+
+
+def _claim_suspect(lines: list[Line]) -> None:
+    place = _find(lines, "worker_died", BED)
+    lines[_find(lines[place:], "claimed") + place].detail["assets"].append(CHAIR)
 
 
 def _swap_ids(lines: list[Line]) -> None:
@@ -218,6 +258,11 @@ FORGERIES: dict[str, tuple[Callable[[list[Line]], None], str]] = {
         "without a failed attempt",
     ),
     "an attempt forgotten": (_drop("attempt_failed", TABLE, n=2), "attempt 3 after 1"),
+    "parked for a first death": (_drop("worker_died", BED), "after 1 deaths over it alone"),
+    "a death of another": (_by("worker_died", "thief", name=BED), "thief died, leased to d0"),
+    "a death unseen": (_drop("worker_died", STOOL), "leased to d3, before to None"),
+    "taken back by another": (_by("taken_back", "thief", name=STOOL), "before to d3"),
+    "a suspect among others": (_claim_suspect, "is a suspect and leased with others"),
     "an unknown kind": (lambda lines: setattr(lines[-1], "kind", "blessed"), "unknown kind"),
     "the end left out": (lambda lines: lines.pop() and None, "its history"),
 }
@@ -275,7 +320,7 @@ class Row:
 
 def test_a_lost_row_is_found(true_run):
     lines, rows = true_run
-    assert "3 assets, 4 histories" in check_history(lines, rows[1:])
+    assert "4 assets, 5 histories" in check_history(lines, rows[1:])
 
 
 def test_the_models_moves_are_those_of_the_catalogue(tmp_path: Path):
