@@ -6,6 +6,7 @@ python -m tests.chaos --assets 200 --kills 100 --seed 1 [--postgresql] --json FI
 from __future__ import annotations
 
 import argparse
+import signal
 import sys
 import tempfile
 from pathlib import Path
@@ -27,6 +28,7 @@ def main() -> int:
     parser.add_argument("--json", type=Path, help="write the report here")
     parser.add_argument("--keep", action="store_true", help="keep the folder of a good run too")
     given = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("ended from outside"))  # stops the services
     folder = given.folder or Path(tempfile.mkdtemp(prefix="segvigen-chaos-"))
     plan = ChaosPlan(
         given.assets, given.kills, given.seed, given.postgresql, not given.no_worker, given.minutes

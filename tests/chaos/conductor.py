@@ -34,7 +34,7 @@ ORDER_S = 15.0  # then the process is killed wherever it is
 RESTART_S = (0.0, 1.5)
 EVENTS_OF_AN_INPUT = 40  # of the catalogue's journal, about
 WORK_SHARE = 0.8  # of the work, in which the kills are to happen
-PATIENCE_S = 10.0  # without enough progress, the next kill comes after so long
+PATIENCE_S = 20.0  # without enough progress, the next kill comes after so long
 STOP_S = 90.0
 
 
@@ -75,7 +75,6 @@ class Conductor:
 
     def __post_init__(self) -> None:
         self._plan = plan_kills(self.num_kills, self.seed)
-        self._deferred: Counter[Kind] = Counter()
         self._started = time.monotonic()
         self._last_kill, self._events_then = time.monotonic(), 0
         self._down: dict[str, float] = {}
@@ -232,6 +231,9 @@ class Conductor:
     def _kill_when_due(self, now: float) -> None:
         if not self._plan:
             return
+        if not self.watch.counts:  # nothing is there yet that could be lost
+            self._last_kill = now
+            return
         is_due = self.watch.num_events - self._events_then >= self._events_a_kill
         if not (is_due or now - self._last_kill > PATIENCE_S):
             return
@@ -239,7 +241,6 @@ class Conductor:
         if self._carry_out(kill, now):
             self._last_kill, self._events_then = now, self.watch.num_events
             return
-        self._deferred[kill.kind] += 1
         self._plan.insert(min(3, len(self._plan)), kill)  # nothing of that kind runs just now
         self._last_kill = now
 
