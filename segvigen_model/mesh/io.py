@@ -1,9 +1,10 @@
 """Meshes from untrusted bytes, and back to GLB for viewers.
 
 GLB, glTF with side files, OBJ with MTL, PLY, STL, OFF; in a confined process also FBX, 3MF, USD and
-a ZIP with one of them. Nothing is welded, reordered or repaired:
-a file is taken as it is or refused with `AssetRejected`. Reads memory only, never a file or a
-network address. Face order is that of trimesh's `load(force="scene").to_geometry()`.
+a ZIP with one of them. Nothing is welded or reordered: a file is read as it announces itself or
+refused with `AssetRejected`, and what is left out is counted. Reads memory only, never a file or a
+network address. Faces stand in the source's order; those of glTF in the order of trimesh's
+`load(force="scene").to_geometry()`.
 """
 
 from __future__ import annotations
@@ -15,13 +16,14 @@ from segvigen_model.mesh.formats.fbx import read_fbx
 from segvigen_model.mesh.formats.glb_writer import make_part_colors, mesh_to_glb
 from segvigen_model.mesh.formats.gltf import read_gltf
 from segvigen_model.mesh.formats.guards import MESH_SUFFIXES, SUFFIXES, check_file
-from segvigen_model.mesh.formats.limits import MeshLimits, check_counts
+from segvigen_model.mesh.formats.limits import MeshLimits
 from segvigen_model.mesh.formats.model_3mf import read_3mf
 from segvigen_model.mesh.formats.obj import read_obj
-from segvigen_model.mesh.formats.other import read_with_trimesh
+from segvigen_model.mesh.formats.off import read_off
 from segvigen_model.mesh.formats.parts_writer import parts_to_glb
 from segvigen_model.mesh.formats.pieces import Piece, join_pieces
-from segvigen_model.mesh.formats.references import gather_side_files
+from segvigen_model.mesh.formats.ply import read_ply
+from segvigen_model.mesh.formats.stl import read_stl
 from segvigen_model.types import AssetMesh
 
 __all__ = [
@@ -73,6 +75,8 @@ def mesh_from_bytes(
         return join_pieces(read_gltf(data, kind, files, limits))
     if kind == "obj":
         return join_pieces([read_obj(data, files, limits)])
-    mesh = join_pieces(read_with_trimesh(data, kind, gather_side_files(data, kind, files, limits)))
-    check_counts(len(mesh.faces), len(mesh.vertices), limits)  # polygons became triangles
-    return mesh
+    if kind == "ply":
+        return join_pieces([read_ply(data, files, limits)])
+    if kind == "stl":
+        return join_pieces([read_stl(data, limits)])
+    return join_pieces([read_off(data, limits)])

@@ -1,19 +1,19 @@
-"""The gate before any parser: is it the kind it claims to be, and how much does it announce?
+"""The gate before any parser: is it the kind that it claims to be, and is it not too large?
 
-Everything here reads headers and counts bytes; nothing is allocated in proportion to what the
-file merely claims.
+Only first bytes are looked at. What a header announces is checked by the format's reader, before
+anything is allocated in proportion to it.
 """
 
 from __future__ import annotations
 
-import re
-import struct
 from collections.abc import Mapping
 
 from segvigen_model.errors import AssetRejected
 from segvigen_model.mesh.formats.converters import find_converter
-from segvigen_model.mesh.formats.limits import MeshLimits, check_counts, make_unreadable_error
+from segvigen_model.mesh.formats.limits import MeshLimits
 from segvigen_model.mesh.formats.obj import is_obj
+from segvigen_model.mesh.formats.off_header import is_off
+from segvigen_model.mesh.formats.stl import is_stl
 
 MESH_SUFFIXES = (
     *("glb", "gltf", "obj", "ply", "stl", "off"),
@@ -53,13 +53,11 @@ OWN_MAGICS = {
     "zip": "a ZIP archive",
 }
 ALL_MAGIC = ("usd", "usda", "usdc", "3mf", "usdz", "zip")
-OFF_HEADER = re.compile(rb"^(?:ST)?C?N?4?n?(?:OFF)\b", re.IGNORECASE)
-STL_RECORD = 50  # bytes of a triangle in binary STL
 SNIFFED = 65536
 
 
 def check_file(data: bytes, kind: str, side_files: Mapping[str, bytes], limits: MeshLimits) -> None:
-    """Refuse a file that is empty, too big, of another kind, or announces too much.
+    """Refuse a file that is empty, too big or of another kind.
 
     Args:
         data: the whole file.
@@ -80,9 +78,6 @@ def check_file(data: bytes, kind: str, side_files: Mapping[str, bytes], limits: 
             "too_large", f"{size} bytes > {limits.max_bytes}; shrink it or raise max_bytes"
         )
     _check_kind(data, kind)
-    counts = {"ply": _count_ply, "stl": _count_stl, "off": _count_off}
-    if kind in counts:
-        check_counts(*counts[kind](data), limits)
 
 
 def _check_kind(data: bytes, kind: str) -> None:
@@ -90,9 +85,9 @@ def _check_kind(data: bytes, kind: str) -> None:
     fits = {
         "glb": lambda: data.startswith(b"glTF"),
         "gltf": lambda: head.startswith(b"{"),
-        "ply": lambda: data.startswith(b"ply"),
-        "stl": lambda: head.lower().startswith(b"solid") or _is_binary_stl(data),
-        "off": lambda: bool(OFF_HEADER.match(_strip_comments(head))),
+        "ply": lambda: head.startswith(b"ply"),
+        "stl": lambda: is_stl(data),
+        "off": lambda: is_off(data),
         "obj": lambda: is_obj(data),
         "fbx": lambda: data.startswith(b"Kaydara FBX") or b"FBXHeaderExtension" in head,
     }
@@ -107,59 +102,3 @@ def _check_kind(data: bytes, kind: str) -> None:
         f"named .{kind}, but the content is {found or 'of no kind we know'} "
         f"(starts with {data[:8]!r}); name it by its content",
     )
-
-
-def _is_binary_stl(data: bytes) -> bool:
-    # Text never has so few printable bytes; the announced length is checked later.
-    return len(data) >= 84 and b"\x00" in data[:84] + data[84 : 84 + STL_RECORD]
-
-
-def _strip_comments(head: bytes) -> bytes:
-    lines = (line.split(b"#")[0].strip() for line in head.splitlines())
-    return next((line for line in lines if line), b"")
-
-
-def _make_truncated_error(what: str, announced: int, found: int) -> AssetRejected:
-    return AssetRejected(
-        "truncated",
-        f"the {what} announces {announced} bytes or lines and has {found}; fetch it again",
-    )
-
-
-def _count_ply(data: bytes) -> tuple[int, int]:
-    end = data.find(b"end_header", 0, SNIFFED)
-    if end < 0:
-        raise AssetRejected("truncated", "the PLY header has no end; fetch it again")
-    counts = {"vertex": 0, "face": 0}
-    for name, number in re.findall(rb"element\s+(\w+)\s+(\d{1,18})\b", data[:end]):
-        counts[name.decode("ascii", "replace")] = int(number)
-    # Text needs a line, binary at least a byte per element: a cheap bound on what is claimed.
-    total, rest = sum(counts.values()), len(data) - end
-    if total > rest:
-        raise _make_truncated_error("PLY", total, rest)
-    return counts["face"], counts["vertex"]
-
-
-def _count_stl(data: bytes) -> tuple[int, int]:
-    if data[:SNIFFED].lstrip().lower().startswith(b"solid") and b"facet" in data[:SNIFFED]:
-        count = data.count(b"endfacet")
-        return count, 3 * count
-    if len(data) < 84:
-        raise _make_truncated_error("STL", 84, len(data))
-    count = struct.unpack_from("<I", data, 80)[0]
-    if 84 + STL_RECORD * count > len(data):
-        raise _make_truncated_error("STL", 84 + STL_RECORD * count, len(data))
-    return count, 3 * count
-
-
-def _count_off(data: bytes) -> tuple[int, int]:
-    words: list[bytes] = []
-    for line in data[:SNIFFED].splitlines():
-        words.extend(re.split(rb"\s+", line.split(b"#")[0].strip()))
-    numbers = [word for word in words if word.isdigit()][:2]
-    if len(numbers) < 2 or any(len(number) > 18 for number in numbers):
-        raise make_unreadable_error("the OFF header has no vertex and face counts")
-    num_vertices, num_faces = (int(number) for number in numbers)
-    if num_vertices + num_faces > len(data):
-        raise _make_truncated_error("OFF", num_vertices + num_faces, len(data))
-    return num_faces, num_vertices

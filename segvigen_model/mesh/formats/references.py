@@ -8,22 +8,15 @@ write the path on their own machine.
 from __future__ import annotations
 
 import logging
-import re
 from collections import Counter
 from collections.abc import Mapping
 
 from segvigen_model.errors import AssetRejected
 from segvigen_model.mesh.formats.gltf_source import get_side_file
-from segvigen_model.mesh.formats.images import check_pixels, open_image
 from segvigen_model.mesh.formats.limits import MeshLimits
-from segvigen_model.mesh.formats.obj_text import decode_text
 from segvigen_model.mesh.formats.side_names import normalize_name
 
 log = logging.getLogger(__name__)
-
-PLY_TEXTURE = re.compile(
-    rb"^comment[ \t]+TextureFile[ \t]+([^\r\n]+)", re.MULTILINE | re.IGNORECASE
-)
 
 
 class SideFiles:
@@ -79,24 +72,3 @@ class SideFiles:
 
 def _get_last_name(name: str) -> str:
     return name.rpartition("/")[2].casefold()
-
-
-def gather_side_files(
-    data: bytes, kind: str, side_files: Mapping[str, bytes], limits: MeshLimits
-) -> dict[str, bytes]:
-    """Check every texture that a PLY names and give those that its parser may open.
-
-    Raises:
-        AssetRejected: external_reference, missing_side_file, bad_texture or texture_too_large.
-    """
-    files = SideFiles(side_files, limits)
-    names = PLY_TEXTURE.findall(data[:65536]) if kind == "ply" else []
-    found: dict[str, bytes] = {}
-    images = []
-    for name in dict.fromkeys(decode_text(raw).strip() for raw in names):
-        content = files.find(name)
-        if content is not None:
-            found[normalize_name(name)] = content
-            images.append(open_image(content, name))
-    check_pixels(images, limits.max_texture_pixels)
-    return found

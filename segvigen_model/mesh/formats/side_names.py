@@ -15,18 +15,16 @@ from segvigen_model.mesh.formats.fbx_scene import read_scene
 from segvigen_model.mesh.formats.fbx_tree import parse_fbx
 from segvigen_model.mesh.formats.gltf_source import parse_json
 from segvigen_model.mesh.formats.mtl import find_texture_names, parse_library_names
-from segvigen_model.mesh.formats.obj_text import decode_text, normalize_text
+from segvigen_model.mesh.formats.obj_text import normalize_text
+from segvigen_model.mesh.formats.ply_header import MAX_HEADER_BYTES
+from segvigen_model.mesh.formats.ply_header import find_texture_names as find_ply_textures
 
 MAX_NAME_CHARS = 4096  # more than any object's key; the rest of a longer name is cut off
-PLY_HEAD_BYTES = 4096
+PLY_HEAD_BYTES = MAX_HEADER_BYTES  # what of a PLY has to be looked at
 
 
 _LIBRARY = re.compile(
     rb"^[ \t\v\f]*mtllib[ \t\v\f]+([^\n]{1,%d})" % MAX_NAME_CHARS, re.IGNORECASE | re.MULTILINE
-)
-_PLY_TEXTURE = re.compile(
-    rb"(?:\A|[\r\n])[ \t]*comment[ \t]+texturefile[ \t]+([^\r\n]{1,%d})" % MAX_NAME_CHARS,
-    re.IGNORECASE,
 )
 
 
@@ -67,11 +65,6 @@ def find_library_names(data: bytes) -> Iterator[str]:
     return (name for match in _LIBRARY.finditer(text) for name in parse_library_names(match[1]))
 
 
-def _find_ply_names(data: bytes) -> Iterator[str]:
-    head = data[:PLY_HEAD_BYTES].split(b"end_header")[0]
-    return (decode_text(match[1]).strip() for match in _PLY_TEXTURE.finditer(head))
-
-
 def normalize_name(name: str) -> str:
     """Spell a name as the loader does: forward slashes, no quotes, no leading "./"."""
     clean = name.strip().strip('"').replace("\\", "/")
@@ -92,5 +85,5 @@ _NAMES: Mapping[str, Callable[[bytes], Iterator[str]]] = {
     "obj": find_library_names,
     "fbx": _find_fbx_names,
     "mtl": find_texture_names,
-    "ply": _find_ply_names,
+    "ply": lambda data: iter(find_ply_textures(data)),
 }

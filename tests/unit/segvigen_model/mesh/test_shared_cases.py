@@ -48,6 +48,8 @@ BOX: dict[str, Any] = {"faces": 12, "area": 6, "low": (-0.5,) * 3, "high": (0.5,
 RED_MATERIAL: dict[str, Any] = {**BOX, "materials": [("red", (1, 0, 0, 1), None)]}
 WHITE: dict[str, Any] = {"materials": [("plain", (1, 1, 1, 1), None)]}
 RED, GREEN, WHITE_COLOR = [255, 0, 0, 255], [0, 255, 0, 255], [255, 255, 255, 255]
+ORANGE = [255, 128, 0, 255]
+RED_TEXEL, BLUE_TEXEL = [200, 10, 10, 255], [10, 10, 200, 255]
 GREEN_TEXEL = [10, 200, 10, 255]
 
 GLTF_WHITE = (1.0, 1.0, 1.0, 1.0)
@@ -87,6 +89,34 @@ RIGHT = {
     "obj-uv-and-vertex-colours": Right(**BOX, **WHITE, colors=[RED], has_uv=True),
     "obj-uv-no-material": Right(**BOX, **WHITE, has_uv=True),
     "obj-vertex-colours-and-mtl": Right(**BOX, colors=[GREEN]),
+    "coff-colours": Right(**BOX, colors=[ORANGE]),
+    "off-glued-header": Right(**BOX),
+    "off-truncated": Right("truncated"),
+    "ply-ascii-truncated": Right("truncated"),
+    "ply-binary-mix-averages-out": Right(faces=6, area=3),
+    "ply-binary-trailing-bytes": Right(**BOX),
+    "ply-binary-tri-quad-mix": Right(**BOX),
+    "ply-concave-ngon": Right(faces=3, area=2.5),
+    "ply-diffuse-red": Right(**BOX, colors=[ORANGE]),
+    "ply-float255-colours": Right(**BOX, colors=[ORANGE]),
+    "ply-latin1-comment": Right(**BOX),
+    "ply-quads-face-colours": Right(**BOX, colors=[[40 * n, 0, 0, 255] for n in range(6)]),
+    "ply-r-g-b": Right(**BOX, colors=[ORANGE]),
+    "ply-tristrips": Right(faces=2, area=1),
+    "ply-two-textures": Right(
+        **BOX,
+        materials=[("a.png", (1, 1, 1, 1), RED_TEXEL), ("b.png", (1, 1, 1, 1), BLUE_TEXEL)],
+        has_uv=True,
+    ),
+    "ply-ushort-colours": Right(**BOX, colors=[ORANGE]),
+    "ply-uv-and-colours-no-texture": Right(**BOX, **WHITE, colors=[GREEN], has_uv=True),
+    "stl-ascii-bom": Right(**BOX),
+    "stl-ascii-cr-lines": Right(**BOX),
+    "stl-ascii-name-with-keyword": Right(**BOX),
+    "stl-ascii-no-endsolid": Right(**BOX),
+    "stl-ascii-second-solid-cut": Right("truncated"),
+    "stl-ascii-uppercase": Right(**BOX),
+    "stl-binary-trailing-bytes": Right(**BOX),
 }
 
 

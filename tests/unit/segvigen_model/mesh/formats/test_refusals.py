@@ -178,8 +178,10 @@ def test_references_of_obj_and_ply(tmp_path, png):
     body = b"usemtl m\n" + body
     assert refused(b"mtllib a.mtl\n" + body, "obj", side_files=sides) == "external_reference"
     ply = (
-        b"ply\nformat ascii 1.0\ncomment TextureFile ../t.png\nelement vertex 0\nelement face 0\n"
-        b"end_header\n0\n"
+        b"ply\nformat ascii 1.0\ncomment TextureFile ../t.png\nelement vertex 3\n"
+        b"property float x\nproperty float y\nproperty float z\nproperty float s\n"
+        b"property float t\nelement face 1\nproperty list uchar int vertex_indices\nend_header\n"
+        b"0 0 0 0 0\n1 0 0 1 0\n0 1 0 0 1\n3 0 1 2\n"
     )
     assert refused(ply, "ply") == "external_reference"
 
