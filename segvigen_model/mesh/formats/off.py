@@ -33,6 +33,7 @@ from segvigen_model.mesh.formats.polygons import (
 )
 from segvigen_model.mesh.formats.text_rows import (
     NumberRows,
+    is_wrapped,
     make_truncated_error,
     normalize_newlines,
     parse_rows,
@@ -147,24 +148,25 @@ def _read_wrapped(
     text: bytes, header: OffHeader, num_vertices: int, num_faces: int
 ) -> OffRows | None:
     """Read rows that do not keep to lines, faces without colours; None unless all numbers fit."""
-    values = parse_rows(text, len(text)).values
+    rows = parse_rows(text, len(text))
+    values = rows.values
     for num_counts in (3, 2):  # with and without the number of edges
+        first = num_counts + header.has_dimension
         for width in _list_widths(header):
-            at = num_counts + header.has_dimension
-            end = at + num_vertices * width
-            vertices = values[at:end]
-            begins = [end]
-            while begins[-1] < len(values) and len(begins) <= num_faces:
-                size = values[begins[-1]]
-                begins.append(begins[-1] + 1 + (int(size) if 3 <= size <= len(values) else 0))
-            if len(begins) != num_faces + 1 or begins[-1] != len(values):
+            starts = [first + width * number for number in range(num_vertices + 1)]
+            while starts[-1] < len(values) and len(starts) <= num_vertices + num_faces:
+                size = values[starts[-1]]
+                starts.append(starts[-1] + 1 + (int(size) if 3 <= size <= len(values) else 0))
+            places = np.array(starts, dtype=np.int64)
+            is_whole = len(places) == num_vertices + num_faces + 1 and places[-1] == len(values)
+            if not is_whole or not is_wrapped(rows, places):
                 continue
-            places = np.array(begins, dtype=np.int64)
+            begins = places[num_vertices:]
             try:
-                faces = _split_faces(values, places[:-1], places[1:], False)
+                faces = _split_faces(values, begins[:-1], begins[1:], is_end=False)
             except (ShortRow, AssetRejected):
                 continue
-            return OffRows(vertices.reshape(-1, width), *faces)
+            return OffRows(values[first : begins[0]].reshape(-1, width), *faces)
     return None
 
 

@@ -21,6 +21,7 @@ from segvigen_model.mesh.formats.limits import make_unreadable_error
 from segvigen_model.mesh.formats.ply_header import PlyElement, PlyHeader
 from segvigen_model.mesh.formats.text_rows import (
     NumberRows,
+    is_wrapped,
     make_truncated_error,
     normalize_newlines,
     parse_rows,
@@ -349,9 +350,9 @@ def _read_wrapped(text: bytes, header: PlyHeader) -> list[PlyTable] | None:
                     at += int(values[at])
                 at += 1
             starts.append(at)
-    if at != len(values):
-        return None
     places = np.array(starts, dtype=np.int64)
+    if at != len(values) or not is_wrapped(rows, places):
+        return None
     lined = NumberRows(rows.values, places, np.arange(len(places) - 1))
     try:
         return _read_lines(lined, header.elements)

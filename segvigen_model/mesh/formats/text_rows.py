@@ -54,6 +54,15 @@ class NumberRows:
         return lengths
 
 
+def is_wrapped(rows: NumberRows, starts: IntArray) -> bool:
+    """Whether rows of a table may begin at `starts`: each in a line of its own, or all in one.
+
+    Where a line holds the end of one row and the begin of the next, a number was lost or added,
+    and what follows is shifted.
+    """
+    return rows.num_rows <= 1 or bool(np.isin(starts, rows.starts).all())
+
+
 def normalize_newlines(text: bytes) -> bytes:
     """Give text without a byte order mark whose lines end in a line feed."""
     text = text.removeprefix(BOM)
