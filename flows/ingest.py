@@ -10,7 +10,8 @@ from prefect import flow
 
 from flows.runtime.chunks import make_io_task
 from flows.runtime.report import Outcome, Progress, publish_report
-from tasks.ingest.ingest import ingest_object, scan_raw
+from tasks.ingest.ingest import ingest_object, list_raw, scan_raw
+from tasks.ingest.listing import RawListing
 from tasks.storage.store import ObjectInfo
 from tasks.workspace import Overrides, Workspace, open_workspace
 
@@ -38,17 +39,18 @@ def ingest(
     started = time.monotonic()
     workspace = open_workspace(settings_file, overrides, "ingest")
     workspace.raw.check_bucket()
-    found = scan_raw(workspace, prefix, is_retrying=is_retrying)[:limit]
+    listing = list_raw(workspace, prefix)
+    found = scan_raw(workspace, prefix, is_retrying=is_retrying, listing=listing)[:limit]
     progress = Progress("ingest", len(found))
     outcomes: list[Outcome] = []
     size = workspace.settings.work.chunk_size
     for first in range(0, len(found), size):
-        outcomes += _ingest_chunk(workspace, found[first : first + size], progress)
+        outcomes += _ingest_chunk(workspace, listing, found[first : first + size], progress)
     return publish_report("ingest", outcomes, time.monotonic() - started).as_dict()
 
 
 def _ingest_chunk(
-    workspace: Workspace, objects: Sequence[ObjectInfo], progress: Progress
+    workspace: Workspace, listing: RawListing, objects: Sequence[ObjectInfo], progress: Progress
 ) -> list[Outcome]:
     """Ingest a chunk of raw objects in one Prefect task; a retry continues where it stopped."""
     done: list[Outcome] = []
@@ -57,7 +59,7 @@ def _ingest_chunk(
     def ingest_chunk(num_objects: int) -> None:
         for info in objects[len(done) : num_objects]:
             begin = time.monotonic()
-            result = ingest_object(workspace, info)
+            result = ingest_object(workspace, info, listing=listing)
             detail = f"{info.key} {result.reason or ''} {result.note}".strip()
             seconds = round(time.monotonic() - begin, 3)
             done.append(Outcome(result.asset_id, result.outcome, detail, seconds))

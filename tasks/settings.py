@@ -176,6 +176,9 @@ class IngestSettings(Section):
     is_sandbox_required: bool = Field(
         True, description="parse nothing where the parser's network cannot be taken away"
     )
+    quiet_s: float = Field(
+        2.0, ge=0, description="a local raw file changed within so many seconds is left to grow"
+    )
     default_licence: str = Field("unknown", description="where no side-car file names one")
 
 

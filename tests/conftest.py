@@ -31,6 +31,8 @@ from infra.services import find_label_studio
 from tasks.catalogue import Catalogue
 
 REPOSITORY = Path(__file__).resolve().parent.parent
+# Files that a test has just written are complete; tests of the waiting set this themselves.
+os.environ.setdefault("SEGVIGEN_INGEST_QUIET_S", "0")
 NEW_TERMS = {"second": "double", "known": "gold"}  # of revision 0003
 NEW_COLUMNS = {"leased_at": 0.0, "lease_token": 0, "is_alone": False, "is_suspect": False}
 NEW_COLUMNS |= {"deaths": 0, "deaths_alone": 0}

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import logging
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -12,9 +13,12 @@ from segvigen_model.mesh.canonical import mesh_from_canonical
 from segvigen_model.mesh.formats.isolation import NeedsIsolation
 from segvigen_model.mesh.formats.limits import MeshLimits
 from segvigen_model.mesh.formats.side_names import find_names
+from segvigen_model.mesh.formats.side_search import find_side_file
 from segvigen_model.mesh.io import make_part_colors, mesh_from_bytes, mesh_to_glb, parts_to_glb
 from segvigen_model.mesh.sandbox.parser import ParserBudget, get_library_parser
 from segvigen_model.types import AssetMesh, ByteArray, IntArray, Proposal
+
+log = logging.getLogger(__name__)
 
 MAX_SIDE_FILES = 256
 
@@ -93,20 +97,23 @@ def _parse_confined(
 
 def _read_side_files(path: Path, data: bytes) -> dict[str, bytes]:
     """Read what a mesh names, and what its materials name; absent ones are left to the reader."""
-    found: dict[str, bytes] = {}
-    waiting = [(name, path.parent) for name in _side_names(data, path.suffix)]
+    listing, found = _Folder(path.parent), dict[str, bytes]()
+    waiting = [(name, "") for name in _side_names(data, path.suffix)]
     while waiting:
-        name, folder = waiting.pop(0)
-        place = _find_below(path.parent, (folder / name, path.parent / name))
-        if place is None or name in found:
+        name, naming_folder = waiting.pop(0)
+        place = None if name in found else find_side_file(listing, "", naming_folder, name)
+        if place is None:
             continue
         if len(found) >= MAX_SIDE_FILES:
             raise AssetRejected(
                 "too_many_side_files", f"{path} names more than {MAX_SIDE_FILES}; pack one GLB"
             )
-        found[name] = place.read_bytes()
-        if place.suffix.lower() == ".mtl":
-            waiting += [(texture, place.parent) for texture in _side_names(found[name], ".mtl")]
+        if place.how:
+            log.warning("side file=%r found %s: %r", name[:120], place.how, place.path[:120])
+        found[name] = (path.parent / place.path).read_bytes()
+        if place.path.lower().endswith(".mtl"):
+            folder = place.path.rpartition("/")[0]
+            waiting += [(texture, folder) for texture in _side_names(found[name], ".mtl")]
     return found
 
 
@@ -114,13 +121,29 @@ def _side_names(data: bytes, suffix: str) -> list[str]:
     return find_names(data, suffix.lstrip(".").lower(), MAX_SIDE_FILES + 1)
 
 
-def _find_below(root: Path, places: tuple[Path, ...]) -> Path | None:
-    """Find the first file that lies in a folder or below it."""
-    for place in places:
+class _Folder:
+    """Listing of a folder on disk, with all below it; links out of it lead to nothing."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = root.resolve()
+
+    def list_names(self, folder: str) -> Sequence[str]:
+        place = self._resolve(folder)
         try:
-            whole = place.resolve()
-            if whole.is_relative_to(root.resolve()) and whole.is_file():
-                return whole
-        except (OSError, ValueError):
-            continue  # no name of a file: too long, or with a zero byte
-    return None
+            return [each.name for each in place.iterdir()] if place else []
+        except OSError:
+            return []  # no folder, or not ours to read
+
+    def is_file(self, path: str) -> bool:
+        place = self._resolve(path)
+        try:
+            return place is not None and place.is_file()
+        except OSError:
+            return False  # no name of a file: too long
+
+    def _resolve(self, path: str) -> Path | None:
+        try:
+            whole = (self._root / path).resolve()
+        except (OSError, ValueError, RuntimeError):
+            return None  # no name of a file, or a circle of links
+        return whole if whole.is_relative_to(self._root) else None

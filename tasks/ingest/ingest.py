@@ -14,19 +14,21 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import PurePosixPath
 from typing import Any
 
-from segvigen_model.errors import AssetRejected
+from segvigen_model.errors import AssetRejected, MissingExtra
 from segvigen_model.mesh.canonical import mesh_from_canonical
 from segvigen_model.mesh.formats.limits import MeshLimits
 from segvigen_model.mesh.io import SUFFIXES
 from tasks.catalogue import AssetRow, AssetState, Catalogue, RawRow
 from tasks.errors import is_transient_error
 from tasks.ingest.licences import find_licence
+from tasks.ingest.listing import RawListing, get_suffix, is_candidate, wait_for_quiet
 from tasks.ingest.sandbox import Parser, ParserFault, get_shared_parser, summarize_mesh
-from tasks.ingest.side_files import RawFile, SideFiles, fetch_side_files, parser_budget
+from tasks.ingest.side_files import RawFile, SideFileFinder, SideFiles, parser_budget
 from tasks.labelling.loading import MESH_TYPE, make_mesh_limits, make_parsed_key
 from tasks.settings import IngestSettings
 from tasks.storage import keys
-from tasks.storage.store import Blob, BlobMissing, ObjectInfo, Store
+from tasks.storage.errors import BlobMissing, ChangedSinceListed, UnsafePlace
+from tasks.storage.store import Blob, ObjectInfo, Store
 from tasks.workspace import Workspace
 
 log = logging.getLogger(__name__)
@@ -34,39 +36,7 @@ log = logging.getLogger(__name__)
 ASSET_SCHEMA = "segvigen-asset/1"
 LACKING = "missing_side_file"  # the loader's reason; tried again when such a file arrives
 NOT_READABLE = "not_readable"  # tried again by every scan: its content need not change
-# Files that come along with meshes and are no assets themselves.
-COMPANION_SUFFIXES = frozenset(
-    [
-        "bin",
-        "mtl",
-        "png",
-        "jpg",
-        "jpeg",
-        "webp",
-        "ktx2",
-        "tga",
-        "bmp",
-        "gif",
-        "tif",
-        "tiff",
-        "hdr",
-        "exr",
-        "json",
-        "jsonl",
-        "csv",
-        "txt",
-        "md",
-        "licence",
-        "license",
-        "npz",
-        "npy",
-        "yaml",
-        "yml",
-        "xml",
-        "html",
-        "pdf",
-    ]
-)
+MISSING_EXTRA = "missing_extra"  # likewise: a decoder that is not installed here
 _MAGIC = {
     b"glTF": "glb",
     b"ply\n": "ply",
@@ -97,9 +67,9 @@ class IngestResult:
 
     Attributes:
         key: as the catalogue spells it.
-        asset_id: empty for "gone".
+        asset_id: empty for "gone" and "changed".
         outcome: "registered", "duplicate" (same bytes as another key), "rejected", "failed", or
-            "gone" (deleted since it was listed; nothing is recorded).
+            "gone" or "changed" (since it was listed; nothing is recorded).
         reason: short word for rejected and failed.
     """
 
@@ -110,8 +80,17 @@ class IngestResult:
     note: str = ""
 
 
+def list_raw(workspace: Workspace, prefix: str = "") -> RawListing:
+    """List a folder of the raw bucket, for one scan and the objects that it finds."""
+    return RawListing.of_folder(workspace.raw, prefix)
+
+
 def scan_raw(
-    workspace: Workspace, prefix: str = "", *, is_retrying: bool = False
+    workspace: Workspace,
+    prefix: str = "",
+    *,
+    is_retrying: bool = False,
+    listing: RawListing | None = None,
 ) -> list[ObjectInfo]:
     """List what ingest has not seen yet, or not with this content.
 
@@ -119,30 +98,38 @@ def scan_raw(
         workspace: its raw bucket; its catalogue remembers what was seen.
         prefix: folder to list.
         is_retrying: also objects that were rejected before (for example after limits were raised).
+        listing: of that folder; None = it is listed now.
 
     Returns:
-        New objects, ascending by key; companions such as textures are left out. Objects that lack
-        a file which is there now come again, and those that could not be read.
+        New objects, ascending by key; companions such as textures are left out, and local files
+        that are still being written. Objects that lack a file which is there now come again, and
+        those that could not be read.
     """
     raw, catalogue = workspace.raw, workspace.catalogue
     seen, awaited = catalogue.raw.list_etags(), catalogue.raw.list_awaited()
-    again = catalogue.raw.list_parked(NOT_READABLE)
+    again = catalogue.raw.list_parked(NOT_READABLE) | catalogue.raw.list_parked(MISSING_EXTRA)
     again |= catalogue.raw.list_parked(LACKING) - awaited.keys()  # of before they were awaited
     if is_retrying:
         again |= {row.key for row in catalogue.raw.list_all() if row.reason}
-    listed = list(raw.list(prefix))
-    there = {info.key for info in listed} if awaited else set()
-    again |= {key for key, files in awaited.items() if not there.isdisjoint(files)}
-    return [
+    listing = listing or list_raw(workspace, prefix)
+    again |= {key for key, files in awaited.items() if listing.has_any(key, files)}
+    found = [
         info
-        for info in listed
-        if _is_candidate(info.key)
+        for info in listing
+        if is_candidate(info.key)
         and (seen.get(keys.escape_key(info.key)) != info.etag or keys.escape_key(info.key) in again)
     ]
+    quiet = wait_for_quiet(raw, found, workspace.settings.ingest.quiet_s)
+    if len(quiet) < len(found):
+        log.info("stage=ingest waiting=%d: still being written", len(found) - len(quiet))
+    return quiet
 
 
 def ingest_object(
-    workspace: Workspace, info: ObjectInfo, parser: Parser | None = None
+    workspace: Workspace,
+    info: ObjectInfo,
+    parser: Parser | None = None,
+    listing: RawListing | None = None,
 ) -> IngestResult:
     """Check one raw object and register it; idempotent, and never raises for a bad object.
 
@@ -150,26 +137,32 @@ def ingest_object(
         workspace: raw bucket, store, catalogue, and the settings of the input gate.
         info: the object, as listed.
         parser: reads the mesh in a process of its own; None = the one of this process.
+        listing: of the object's folder or above; None = that folder is listed now.
     """
     raw, catalogue, settings = workspace.raw, workspace.catalogue, workspace.settings.ingest
     asset_id, side = keys.unread_id(info.key, info.etag), SideFiles()
     parser = parser or get_shared_parser()
     try:
+        _check_key(info.key)
+        with _separate_read_errors(raw):
+            raw.check_place(info.key)
         _check_announced(info, settings)
         with _separate_read_errors(raw):
-            file = RawFile(info.key, _get_suffix(info.key), raw.get(info.key))
+            file = RawFile(info.key, get_suffix(info.key), raw.get_as_listed(info))
+            listing = listing or RawListing.of_folder(raw, file.folder)
         asset_id = hashlib.sha256(file.data).hexdigest()
         _check_magic(file)
         with _separate_read_errors(raw):
-            side = fetch_side_files(raw, file, parser, settings)
+            side = SideFileFinder(raw, listing, parser, settings).fetch(file)
         asset_id = _compute_asset_id(file, side)
         known = catalogue.find_asset(asset_id)
         if known is not None and not _is_ingest_reject(known):
             return _record_duplicate(info, known, side, catalogue)
         limits, budget = make_mesh_limits(settings), parser_budget(settings)
-        parsed = parser.parse_mesh(file.data, file.suffix, side.found, limits, budget)
+        with _reject_missing_extra():
+            parsed = parser.parse_mesh(file.data, file.suffix, side.found, limits, budget)
         with _separate_read_errors(raw):
-            licence = find_licence(raw, info.key, settings.default_licence)
+            licence = find_licence(raw, listing, info.key, settings.default_licence)
         source = _Source(asset_id, info, file, side, parsed.canonical)
         about = {
             **_describe_source(source),
@@ -182,9 +175,10 @@ def ingest_object(
     except Exception as err:
         if is_transient_error(err):
             raise
-        if isinstance(err, BlobMissing):  # deleted meanwhile: the next scan lists what is left
-            log.warning("stage=ingest key=%r gone: %s", info.key, err)
-            return IngestResult(keys.escape_key(info.key), "", "gone", note=str(err))
+        if isinstance(err, (BlobMissing, ChangedSinceListed)):  # the next scan lists what is there
+            outcome = "gone" if isinstance(err, BlobMissing) else "changed"
+            log.warning("stage=ingest key=%r %s: %s", info.key, outcome, err)
+            return IngestResult(keys.escape_key(info.key), "", outcome, note=str(err))
         if not isinstance(err, AssetRejected):
             log.exception("stage=ingest key=%r failed", info.key)
         return _park_object(info, asset_id, side, err, catalogue)
@@ -195,6 +189,8 @@ def _separate_read_errors(raw: Store) -> Iterator[None]:
     """Distinguish one forbidden object from a bucket that does not answer."""
     try:
         yield
+    except UnsafePlace as err:
+        raise AssetRejected(err.reason, str(err)) from err
     except OSError as err:
         if isinstance(err, PermissionError):  # denied, or archived
             raw.check_listing()
@@ -205,25 +201,25 @@ def _separate_read_errors(raw: Store) -> Iterator[None]:
         ) from err
 
 
-def _is_candidate(key: str) -> bool:
-    name = PurePosixPath(key).name
-    is_companion = _get_suffix(key) in COMPANION_SUFFIXES or name.upper().startswith(
-        ("LICEN", "README")
-    )
-    return not (name.startswith(".") or is_companion)
+@contextmanager
+def _reject_missing_extra() -> Iterator[None]:
+    """One format that cannot be decoded on this machine does not hold up the others."""
+    try:
+        yield
+    except MissingExtra as err:
+        raise AssetRejected(MISSING_EXTRA, str(err)) from err
 
 
-def _get_suffix(key: str) -> str:
-    return PurePosixPath(key).suffix.lower().removeprefix(".")
+def _check_key(key: str) -> None:
+    try:
+        keys.check_key(key)
+    except keys.BadKey as err:
+        raise AssetRejected("bad_key", f"{err}; rename the object") from err
 
 
 def _check_announced(info: ObjectInfo, settings: IngestSettings) -> None:
     """Checks by the listing alone: no byte is read of an object that cannot be used."""
-    try:
-        keys.check_key(info.key)
-    except keys.BadKey as err:
-        raise AssetRejected("bad_key", f"{err}; rename the object") from err
-    suffix = _get_suffix(info.key)
+    suffix = get_suffix(info.key)
     if suffix not in SUFFIXES:
         known = ", ".join(SUFFIXES)
         raise AssetRejected(
@@ -268,6 +264,7 @@ def _describe_source(source: _Source) -> dict[str, Any]:
         "sha256": hashlib.sha256(source.file.data).hexdigest(),
         "size_bytes": len(source.file.data),
         "missing_side_files": list(source.side.missing),
+        "rescued_side_files": [asdict(rescue) for rescue in source.side.rescues],
     }
 
 

@@ -1,22 +1,22 @@
 """Files that a mesh names beside itself: glTF buffers and images, OBJ materials and textures.
 
-Only plain relative names below the mesh's own folder are fetched. Others are not fetched;
-the loader then refuses the mesh, or loads it plain and the absence is recorded.
+They are looked up in the bucket's listing by `side_search`: where their name says, else in another
+case or by their base name, which is recorded. Only what lies below the mesh's own folder is read.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from segvigen_model.errors import AssetRejected
 from segvigen_model.mesh.formats.side_names import PLY_HEAD_BYTES
+from segvigen_model.mesh.formats.side_search import FoundFile, find_side_file, list_places
+from tasks.ingest.listing import RawListing, is_quiet, is_readable_key
 from tasks.ingest.sandbox import Parser, ParserBudget
 from tasks.settings import IngestSettings
-from tasks.storage.keys import BadKey, check_key
-from tasks.storage.store import MAX_S3_KEY_BYTES, Store
+from tasks.storage.store import BlobMissing, ChangedSinceListed, ObjectInfo, Store
 
-MAX_SEGMENT_BYTES = 255  # what file systems take
 MAX_AWAITED = 64  # keys whose arrival is watched for; any one of them is enough
 
 
@@ -34,6 +34,26 @@ class RawFile:
     suffix: str
     data: bytes
 
+    @property
+    def folder(self) -> str:
+        """Its folder, "" = the root."""
+        return self.key.rpartition("/")[0]
+
+
+@dataclass(frozen=True, slots=True)
+class Rescue:
+    """A side file that is not where its name says.
+
+    Attributes:
+        wanted: name as written.
+        found: key in the raw bucket.
+        how: in words.
+    """
+
+    wanted: str
+    found: str
+    how: str
+
 
 @dataclass(frozen=True, slots=True)
 class SideFiles:
@@ -43,60 +63,94 @@ class SideFiles:
         found: name as the loader requests it -> bytes.
         missing: names that are absent.
         awaited: keys, one of which an absent file would have; not all where they are many.
+        rescues: those of `found` that are not where their name says.
     """
 
     found: dict[str, bytes] = field(default_factory=dict)
     missing: tuple[str, ...] = ()
     awaited: tuple[str, ...] = ()
+    rescues: tuple[Rescue, ...] = ()
 
 
-def fetch_side_files(
-    raw: Store, file: RawFile, parser: Parser, settings: IngestSettings
-) -> SideFiles:
-    """Read the side files of one mesh.
+@dataclass(frozen=True, slots=True)
+class SideFileFinder:
+    """Reads the side files of meshes.
 
-    Args:
+    Attributes:
         raw: the bucket.
-        file: the mesh.
+        listing: of it, or of the mesh's folder.
         parser: reads the names.
         settings: bounds on number and bytes, and on reading the names.
-
-    Raises:
-        AssetRejected: too many side files, too many bytes in all, or names that cannot be read.
     """
-    folder = file.key.rpartition("/")[0]
-    budget = settings.max_bytes - len(file.data)
-    found: dict[str, bytes] = {}
-    missing: dict[str, list[str]] = {}
-    waiting = [(name, "") for name in _list_names(file.data, file.suffix, settings, parser)]
-    while waiting:
-        name, mesh_folder = waiting.pop(0)
-        if name in found or name in missing:
-            continue
-        if len(found) + len(missing) >= settings.max_side_files:
-            limit = settings.max_side_files
+
+    raw: Store
+    listing: RawListing
+    parser: Parser
+    settings: IngestSettings
+
+    def fetch(self, file: RawFile) -> SideFiles:
+        """Read the side files of one mesh.
+
+        Raises:
+            AssetRejected: too many side files, too many bytes in all, or names that cannot be read.
+            ChangedSinceListed: one is being written or changed; the next scan tries again.
+        """
+        left = self.settings.max_bytes - len(file.data)
+        found: dict[str, bytes] = {}
+        missing: dict[str, list[str]] = {}
+        rescues: list[Rescue] = []
+        waiting = [(name, "") for name in self._list_names(file.data, file.suffix)]
+        while waiting:
+            name, naming_folder = waiting.pop(0)
+            if name in found or name in missing:
+                continue
+            self._check_number(len(found) + len(missing))
+            place = find_side_file(self.listing, file.folder, naming_folder, name)
+            content = self._read(place, left) if place else None
+            if place is None or content is None:
+                missing[name] = list_places(file.folder, naming_folder, name)
+                continue
+            left -= len(content)
+            found[name] = content
+            if place.how:
+                rescues.append(Rescue(name, place.path, place.how))
+            if name.lower().endswith(".mtl"):
+                folder = place.path[len(file.folder) :].strip("/").rpartition("/")[0]
+                waiting += [(texture, folder) for texture in self._list_names(content, "mtl")]
+        return SideFiles(found, tuple(missing), _list_awaited(missing.values()), tuple(rescues))
+
+    def _check_number(self, number: int) -> None:
+        limit = self.settings.max_side_files
+        if number >= limit:
             raise AssetRejected("too_many_side_files", f"more than {limit}; pack them as one GLB")
-        places = _list_places(folder, mesh_folder, name)
-        content = _read_first(raw, places, budget)
-        if content is None:
-            missing[name] = places
-            continue
-        budget -= len(content)
-        found[name] = content
-        if name.lower().endswith(".mtl"):
-            textures = _list_names(content, "mtl", settings, parser)
-            waiting.extend((texture, name.rpartition("/")[0]) for texture in textures)
-    awaited = dict.fromkeys(place for places in missing.values() for place in places)
-    return SideFiles(found, tuple(missing), tuple(awaited)[:MAX_AWAITED])
 
+    def _list_names(self, data: bytes, kind: str) -> list[str]:
+        """What a file names, read by the parser's process: a small file may unfold to gigabytes."""
+        if kind not in ("gltf", "obj", "mtl", "ply"):
+            return []
+        head = data[:PLY_HEAD_BYTES] if kind == "ply" else data
+        most = self.settings.max_side_files + 1
+        return self.parser.list_side_names(head, kind, most, parser_budget(self.settings))
 
-def _list_names(data: bytes, kind: str, settings: IngestSettings, parser: Parser) -> list[str]:
-    """What a file names, read by the parser's process: a small file may unfold to gigabytes."""
-    if kind not in ("gltf", "obj", "mtl", "ply"):
-        return []
-    head = data[:PLY_HEAD_BYTES] if kind == "ply" else data
-    most = settings.max_side_files + 1
-    return parser.list_side_names(head, kind, most, parser_budget(settings))
+    def _read(self, place: FoundFile, left: int) -> bytes | None:
+        """Bytes of a listed file, or None where it is gone since.
+
+        Args:
+            place: of the file.
+            left: bytes that the asset may still have.
+        """
+        info = self.listing.find(place.path)
+        assert isinstance(info, ObjectInfo)  # the finder gives what is listed
+        if info.size > left:
+            raise AssetRejected(
+                "too_large", f"side file {place.path[:120]!r} has {info.size} bytes; shrink it"
+            )
+        if not is_quiet(self.raw, info, self.settings.quiet_s):
+            raise ChangedSinceListed(f"{place.path[:120]!r} is being written; scan again")
+        try:
+            return self.raw.get_as_listed(info)
+        except BlobMissing:
+            return None
 
 
 def parser_budget(settings: IngestSettings) -> ParserBudget:
@@ -104,30 +158,6 @@ def parser_budget(settings: IngestSettings) -> ParserBudget:
     return ParserBudget(settings.parse_seconds, settings.parse_gib, settings.is_sandbox_required)
 
 
-def _list_places(folder: str, mesh_folder: str, name: str) -> list[str]:
-    """Keys where a name is searched: beside the file that names it, then beside the mesh."""
-    keys = (
-        "/".join(part for part in (folder, beside_file, name) if part)
-        for beside_file in (mesh_folder, "")
-    )
-    return [key for key in dict.fromkeys(keys) if _is_allowed(key)]
-
-
-def _is_allowed(key: str) -> bool:
-    try:
-        check_key(key)
-    except BadKey:
-        return False  # absolute or climbing: never fetched
-    sizes = [len(part.encode()) for part in key.split("/")]
-    return ":" not in key and max(sizes) <= MAX_SEGMENT_BYTES and sum(sizes) <= MAX_S3_KEY_BYTES
-
-
-def _read_first(raw: Store, places: Sequence[str], budget: int) -> bytes | None:
-    for key in places:
-        size = raw.get_size(key)
-        if size is None:
-            continue
-        if size > budget:
-            raise AssetRejected("too_large", f"side file {key[:120]!r} has {size} bytes; shrink it")
-        return raw.get(key)
-    return None
+def _list_awaited(places: Iterable[Sequence[str]]) -> tuple[str, ...]:
+    keys = dict.fromkeys(key for group in places for key in group if is_readable_key(key))
+    return tuple(keys)[:MAX_AWAITED]

@@ -29,5 +29,20 @@ class ChangedSinceListed(SegvigenError):
     """An object of the raw bucket is no longer the one that was listed; the next scan lists it."""
 
 
+class UnsafePlace(SegvigenError):
+    """A local file that must not be opened: a link out of its folder, or no regular file.
+
+    Attributes:
+        reason: "outside_root" or "not_a_file".
+    """
+
+    def __init__(self, reason: str, message: str) -> None:
+        super().__init__(message)
+        self.reason = reason
+
+    def __reduce__(self) -> tuple[type[UnsafePlace], tuple[str, str]]:
+        return type(self), (self.reason, str(self))
+
+
 class BucketUnusable(SegvigenError):
     """There is no such bucket, no such server, or nothing to log in with."""

@@ -13,6 +13,7 @@ from pathlib import PurePosixPath
 from segvigen_model.errors import SegvigenError
 
 REVIEW_DIGEST_CHARS = 8
+VERSION_MARK = "?versionId="  # s3fs reads the rest of such a key as a version of another object
 _SURROGATE = re.compile(r"[\ud800-\udfff]")
 _UNSTORABLE = re.compile(r"[\x00-\x1f\ud800-\udfff\\]")
 _WORD = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,199}")
@@ -31,6 +32,10 @@ def check_key(key: str) -> str:
         raise BadKey(f"key {key[:80]!r} is empty or has control characters or a backslash")
     if any(part in ("", ".", "..") for part in parts):
         raise BadKey(f"key {key[:80]!r} has an empty, '.' or '..' segment; use a relative path")
+    if VERSION_MARK in key:
+        raise BadKey(
+            f"key {key[:80]!r} has {VERSION_MARK!r}, which clients of S3 cut off; rename it"
+        )
     return key
 
 

@@ -7,7 +7,8 @@ context.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 
 _CODES = frozenset(
     [
@@ -50,3 +51,14 @@ def is_lost_race(error: BaseException) -> bool:
     """
     code, _ = find_s3_response(error) or ("", 0)
     return isinstance(error, FileExistsError) or code in _LOST_RACES
+
+
+@contextmanager
+def raise_on_lost_race(path: str) -> Iterator[None]:
+    """Raise FileExistsError for every way in which a server refuses to write a key twice."""
+    try:
+        yield
+    except OSError as err:
+        if is_lost_race(err):
+            raise FileExistsError(path) from err
+        raise

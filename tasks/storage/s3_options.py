@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
 from tasks.settings import StoreSettings
+from tasks.storage.errors import BucketUnusable
+
+log = logging.getLogger(__name__)
 
 S3_CONNECT_TIMEOUT_S = 10
 S3_READ_TIMEOUT_S = 120
@@ -43,3 +47,32 @@ def use_raw_keys(settings: StoreSettings) -> StoreSettings:
         changed["s3_access_key"] = settings.raw_s3_access_key
         changed["s3_secret_key"] = settings.raw_s3_secret_key
     return settings.model_copy(update=changed)
+
+
+def check_s3_bucket(filesystem: Any, bucket: str) -> None:
+    """Ask a server whether a bucket is there.
+
+    Args:
+        filesystem: of s3fs.
+        bucket: its name.
+
+    Raises:
+        BucketUnusable: it is absent, or the server does not answer; one line with the hint.
+    """
+    from botocore.exceptions import BotoCoreError
+
+    where = f"{bucket!r} at {filesystem.endpoint_url or 'AWS'}"
+    try:
+        filesystem.call_s3("head_bucket", Bucket=bucket)
+    except FileNotFoundError:
+        raise BucketUnusable(
+            f"no bucket {where}; create it, or say where it is: SEGVIGEN_STORE_ROOT_URL, "
+            "SEGVIGEN_STORE_RAW_URL, SEGVIGEN_STORE_S3_ENDPOINT_URL"
+        ) from None
+    except BotoCoreError as err:
+        raise BucketUnusable(
+            f"cannot ask for bucket {where}: {err}; check SEGVIGEN_STORE_S3_ENDPOINT_URL, "
+            "_REGION, _ACCESS_KEY and _SECRET_KEY"
+        ) from err
+    except OSError as err:
+        log.warning("bucket=%s error=%r", where, err)

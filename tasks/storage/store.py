@@ -15,7 +15,7 @@ import errno
 import hashlib
 import logging
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -35,14 +35,18 @@ from tasks.storage.errors import (
 from tasks.storage.keys import check_key
 from tasks.storage.local_files import (
     TEMPORARY_PREFIX,
+    check_place,
     compute_file_sha256,
     create_copy,
     create_file,
+    describe_file,
+    list_files,
+    read_file,
     remove_leftovers,
 )
 from tasks.storage.objects import Blob, ObjectInfo, make_object_info
-from tasks.storage.s3_errors import is_lost_race
-from tasks.storage.s3_options import make_s3_options, use_raw_keys
+from tasks.storage.s3_errors import raise_on_lost_race
+from tasks.storage.s3_options import check_s3_bucket, make_s3_options, use_raw_keys
 
 __all__ = [
     "Blob",
@@ -101,6 +105,11 @@ class Store:
         return f"Store({self.root_url!r})"
 
     @property
+    def is_local(self) -> bool:
+        """Is it a folder, whose files may be seen half written?"""
+        return self._is_local
+
+    @property
     def root_url(self) -> str:
         """The absolute root, without secrets."""
         return f"{'file' if self._is_local else self._protocol}://{self._root}"
@@ -115,24 +124,7 @@ class Store:
         """
         if self._protocol not in ("s3", "s3a"):
             return
-        from botocore.exceptions import BotoCoreError
-
-        bucket = self._root.partition("/")[0]
-        where = f"{bucket!r} at {self._fs.endpoint_url or 'AWS'}"
-        try:
-            self._fs.call_s3("head_bucket", Bucket=bucket)
-        except FileNotFoundError:
-            raise BucketUnusable(
-                f"no bucket {where}; create it, or say where it is: SEGVIGEN_STORE_ROOT_URL, "
-                "SEGVIGEN_STORE_RAW_URL, SEGVIGEN_STORE_S3_ENDPOINT_URL"
-            ) from None
-        except BotoCoreError as err:
-            raise BucketUnusable(
-                f"cannot ask for bucket {where}: {err}; check SEGVIGEN_STORE_S3_ENDPOINT_URL, "
-                "_REGION, _ACCESS_KEY and _SECRET_KEY"
-            ) from err
-        except OSError as err:
-            log.warning("store=%s error=%r", self.root_url, err)
+        check_s3_bucket(self._fs, self._root.partition("/")[0])
 
     def get_uri(self, key: str) -> str:
         """Absolute URI of a key."""
@@ -153,7 +145,7 @@ class Store:
         if not self._is_local and len(path.partition("/")[2].encode()) > MAX_S3_KEY_BYTES:
             return None  # a server answers this as it answers ended credentials
         try:
-            info = self._fs.info(path)
+            info = describe_file(Path(path)) if self._is_local else self._fs.info(path)
         except (FileNotFoundError, NotADirectoryError):
             return None
         except OSError as err:
@@ -285,7 +277,7 @@ class Store:
                 if self._is_local:
                     create_copy(file, Path(path))
                 else:
-                    with _raise_on_lost_race(path):
+                    with raise_on_lost_race(path):
                         self._fs.put_file(str(file), path, mode="create")
             except FileExistsError:
                 pass
@@ -299,13 +291,30 @@ class Store:
     def list(self, prefix: str = "") -> Iterator[ObjectInfo]:
         """Every object below the folder `prefix`, in ascending key order."""
         path = self._make_path(prefix.rstrip("/")) if prefix.strip("/") else self._root
-        found = self._fs.find(path, withdirs=False, detail=True)
+        if self._is_local:
+            found = list_files(Path(self._root), Path(path))
+        else:
+            found = self._fs.find(path, withdirs=False, detail=True)
         for name in sorted(found):
             info = found[name]
             key = name[len(self._root) :].removeprefix("/")
             if _is_temporary(key) or (key.endswith("/") or not key):
                 continue
             yield make_object_info(key, info)
+
+    def check_place(self, key: str) -> None:
+        """Refuse a local object that must not be opened; a bucket holds none.
+
+        Raises:
+            UnsafePlace: it is a link out of the folder, or no regular file.
+            BlobMissing: there is no such file.
+        """
+        if not self._is_local:
+            return
+        try:
+            check_place(Path(self._root), Path(self._make_path(key)))
+        except (FileNotFoundError, IsADirectoryError, NotADirectoryError) as err:
+            raise BlobMissing(f"no object {self.get_uri(key)}") from err
 
     def check_listing(self) -> None:
         """Ask for one entry of the listing; raises what the server has against us."""
@@ -361,7 +370,7 @@ class Store:
             create_file(Path(path), data)
             return
         extra = {"ContentType": content_type} if content_type and self._protocol == "s3" else {}
-        with _raise_on_lost_race(path):
+        with raise_on_lost_race(path):
             self._fs.pipe_file(path, data, mode="create", **extra)
 
     def _compare(self, key: str, data: bytes, keep_existing: bool) -> Blob:
@@ -386,20 +395,11 @@ class Store:
     def _fetch(self, key: str, start: int | None = None, end: int | None = None) -> bytes:
         """One unproven read of an object or of a range; all reads go through here."""
         try:
+            if self._is_local:
+                return read_file(Path(self._root), Path(self._make_path(key)), start, end)
             return bytes(self._fs.cat_file(self._make_path(key), start=start, end=end))
         except (FileNotFoundError, IsADirectoryError, NotADirectoryError) as err:
             raise BlobMissing(f"no object {self.get_uri(key)}") from err
-
-
-@contextmanager
-def _raise_on_lost_race(path: str) -> Iterator[None]:
-    """Raise FileExistsError for every way in which a server refuses to write a key twice."""
-    try:
-        yield
-    except OSError as err:
-        if is_lost_race(err):
-            raise FileExistsError(path) from err
-        raise
 
 
 def check_buckets(settings: StoreSettings) -> None:

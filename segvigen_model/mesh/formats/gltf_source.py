@@ -204,12 +204,14 @@ def get_side_file(name: str, side_files: Mapping[str, bytes], *, is_allowed: boo
     """Give one side file by the name that is written in the mesh file.
 
     Raises:
-        AssetRejected: external_reference for a name that leads elsewhere (absolute, `..`, an
-            address, or any name in a GLB), missing_side_file for a fair name that was not given.
+        AssetRejected: for a name that was not given: external_reference where it leads elsewhere
+            (absolute, `..`, an address, or any name in a GLB), else missing_side_file.
     """
     clean = name.strip().replace("\\", "/")
     while clean.startswith("./"):
         clean = clean[2:]
+    if is_allowed and clean in side_files:
+        return side_files[clean]  # whoever gives it has looked where it comes from
     is_outside = clean.startswith(("/", "~")) or ":" in clean or ".." in clean.split("/")
     if is_outside or not is_allowed:
         raise AssetRejected(
@@ -217,9 +219,7 @@ def get_side_file(name: str, side_files: Mapping[str, bytes], *, is_allowed: boo
             f"the file refers to {name[:120]!r} outside itself; embed it (GLB) or put it beside "
             "the file under a plain relative name",
         )
-    if clean not in side_files:
-        raise AssetRejected(
-            "missing_side_file",
-            f"the file needs {name[:120]!r}; put it beside the mesh, or export one GLB",
-        )
-    return side_files[clean]
+    raise AssetRejected(
+        "missing_side_file",
+        f"the file needs {name[:120]!r}; put it beside the mesh, or export one GLB",
+    )

@@ -23,7 +23,7 @@ from contextlib import suppress
 from dataclasses import asdict
 from typing import IO, Any
 
-from segvigen_model.errors import AssetRejected, strip_addresses
+from segvigen_model.errors import AssetRejected, MissingExtra, strip_addresses
 from segvigen_model.mesh.formats.isolation import mark_isolated
 from segvigen_model.mesh.sandbox.confinement import (
     Confinement,
@@ -97,6 +97,8 @@ def _call_handler(handle: Handler, head: Mapping[str, Any], blobs: Sequence[byte
         return handle(head, blobs)
     except AssetRejected as err:
         return {"reason": err.reason, "message": err.message}, ()
+    except MissingExtra as err:
+        return {"missing": [err.package, err.hint]}, ()
     except MemoryError:
         hint = "simplify the mesh or raise parse_gib"
         return {"reason": "too_much_memory", "message": f"over {head['gib']:g} GiB; {hint}"}, ()

@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, field
 from functools import lru_cache
 from typing import Any
 
-from segvigen_model.errors import AssetRejected
+from segvigen_model.errors import AssetRejected, MissingExtra
 from segvigen_model.mesh.formats.limits import MeshLimits
 from segvigen_model.mesh.sandbox.confinement import Confinement
 from segvigen_model.mesh.sandbox.process import (
@@ -90,6 +90,7 @@ class Parser:
             AssetRejected: the file cannot be used, took too long, or killed its parser twice.
             ParserFault: a bug of ours or of a library.
             SandboxUnavailable: this machine cannot confine the process.
+            MissingExtra: the format's decoder is not installed.
         """
         head = {"suffix": suffix, "limits": asdict(limits), "names": list(side_files)}
         reply, blobs, confinement = self._request(head, [data, *side_files.values()], budget)
@@ -182,6 +183,9 @@ def _check_reply(reply: dict[str, Any]) -> dict[str, Any]:
     """A reply; raises the error that it carries."""
     if "reason" in reply:
         raise AssetRejected(str(reply["reason"]), str(reply.get("message")))
+    if "missing" in reply:
+        package, hint = map(str, reply["missing"])
+        raise MissingExtra(package, hint)
     if "fault" in reply:
         raise ParserFault(str(reply["fault"]))
     if "unavailable" in reply:

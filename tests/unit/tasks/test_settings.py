@@ -102,6 +102,7 @@ def test_every_variable_is_listed_and_read(tmp_path: Path, monkeypatch: pytest.M
             monkeypatch.setenv(name, default)
     with_environment = load_settings()
     monkeypatch.undo()
+    monkeypatch.delenv("SEGVIGEN_INGEST_QUIET_S")  # set for all tests
     monkeypatch.chdir(tmp_path)
     assert with_environment == load_settings()
 

@@ -97,3 +97,26 @@ def test_too_many_side_files_are_refused(tmp_path):
 def test_a_file_that_cannot_be_read_is_refused(tmp_path):
     with pytest.raises(AssetRejected, match=r"unreadable_file: .*none\.glb: No such file"):
         load_mesh(tmp_path / "none.glb")
+
+
+def test_side_files_in_another_case_or_folder_are_found(tmp_path, caplog):
+    (tmp_path / "Textures").mkdir()
+    (tmp_path / "A.MTL").write_text("newmtl m\nmap_Kd C:\\work\\My Tex.png\n")
+    Image.new("RGB", (2, 2), (9, 8, 7)).save(tmp_path / "Textures" / "my tex.PNG", "png")
+    (tmp_path / "m.obj").write_text(
+        "mtllib a.mtl\nusemtl m\nv 0 0 0\nv 1 0 0\nv 0 1 0\nvt 0 0\nf 1/1 2/1 3/1\n"
+    )
+    texture = load_mesh(tmp_path / "m.obj").materials[0].base_color_texture
+    assert texture is not None and texture[0, 0].tolist() == [9, 8, 7, 255]
+    assert "in another case" in caplog.text and "by its base name" in caplog.text
+
+
+def test_links_out_of_the_folder_lead_to_nothing(tmp_path):
+    (tmp_path / "m").mkdir()
+    (tmp_path / "secret.mtl").write_text("newmtl m\nKd 1 0 0\n")
+    (tmp_path / "m" / "a.mtl").symlink_to(tmp_path / "secret.mtl")
+    (tmp_path / "m" / "m.obj").write_text(
+        "mtllib a.mtl\nusemtl m\nv 0 0 0\nv 1 0 0\nv 0 1 0\nf 1 2 3\n"
+    )
+    mesh = load_mesh(tmp_path / "m" / "m.obj", OPTIONAL)
+    assert mesh.materials[0].base_color_factor[:3] != (1, 0, 0)

@@ -296,6 +296,19 @@ def test_a_fault_of_ours_parks_one_object_only(
     assert failed.last_error == "IndexError: a bug"
 
 
+def test_an_absent_decoder_parks_one_object_until_it_is_there(
+    pipeline: Any, make_boxes: Callable[..., bytes]
+) -> None:
+    pipeline.raw.put("a.glb", make_boxes(1))
+    lacking = FAULTY.replace("IndexError(", "__import__('segvigen_model.errors', fromlist='x').")
+    lacking = lacking.replace('"a bug")', "MissingExtra('DracoPy', 'pip install it')")
+    parser = Parser([sys.executable, "-c", lacking])
+    assert pipeline.ingest(parser) == {"a.glb": "missing_extra"}
+    assert pipeline.ingest(parser) == {"a.glb": "missing_extra"}, "every scan tries again"
+    parser.close()
+    assert pipeline.ingest() == {"a.glb": "registered"}
+
+
 def test_infrastructure_errors_go_up(
     pipeline: Any, make_boxes: Callable[..., bytes], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -156,15 +156,23 @@ def test_bad_texture(gltf, png):
 def test_a_glb_that_names_files_outside_itself(gltf, uri):
     gltf.triangle()
     gltf.header["buffers"] = [{"byteLength": len(gltf.blob), "uri": uri}]
-    given = {uri: gltf.blob, "secret.bin": gltf.blob, "beside.bin": gltf.blob}
+    given = {"secret.bin": gltf.blob, "beside.bin": gltf.blob}
     blob, gltf.blob = gltf.blob, b""
-    assert refused(gltf.glb(), "glb", side_files=given) == "external_reference"
+    assert refused(gltf.glb(), "glb", side_files={uri: blob, **given}) == "external_reference"
     text = json.dumps(gltf.header).encode()
     if uri == "beside.bin":
         assert refused(text, "gltf") == "missing_side_file"
         assert mesh_from_bytes(text, "gltf", side_files={"beside.bin": blob}).num_faces == 1
     else:
         assert refused(text, "gltf", side_files=given) == "external_reference"
+
+
+def test_a_file_that_was_found_for_an_outside_name_is_read(gltf):
+    """`side_search` gives it under the name as written, from inside the mesh's folder."""
+    gltf.triangle()
+    gltf.header["buffers"] = [{"byteLength": len(gltf.blob), "uri": "../else/a.bin"}]
+    text = json.dumps(gltf.header).encode()
+    assert mesh_from_bytes(text, "gltf", side_files={"../else/a.bin": gltf.blob}).num_faces == 1
 
 
 def test_references_of_obj_and_ply(tmp_path, png):

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import trimesh
 
-from segvigen_model.errors import AssetRejected
+from segvigen_model.errors import AssetRejected, MissingExtra
 from segvigen_model.mesh.canonical import mesh_to_canonical
 from segvigen_model.mesh.formats.limits import MeshLimits
 from segvigen_model.mesh.io import mesh_from_bytes
@@ -254,6 +254,13 @@ def test_words_of_libraries_are_no_replies(
 def test_bugs_are_reported_as_such(parser_of: Callable[..., Parser]) -> None:
     with pytest.raises(ParserFault, match=r"^IndexError: list index out of range$"):
         parse(parser_of("[][0]"), b"x")
+
+
+def test_a_decoder_that_is_not_installed_is_named(parser_of: Callable[..., Parser]) -> None:
+    body = """from segvigen_model.errors import MissingExtra
+raise MissingExtra("DracoPy", "pip install it")"""
+    with pytest.raises(MissingExtra, match="DracoPy is not installed; pip install it"):
+        parse(parser_of(body), b"x")
 
 
 def test_it_ends_with_its_input(parser_of: Callable[..., Parser]) -> None:
