@@ -14,6 +14,7 @@ from segvigen_model.types import BoolArray, ByteArray, FloatArray, IntArray
 
 SPACES = b" \t\n\v\f"
 NOT_FINITE = re.compile(rb"[-+]?(?:\d\.#\w+|(?:nan|inf(?:inity)?)(?:\(\w*\))?)", re.IGNORECASE)
+_NO_CORNER = "is no corner of a face"
 _MOST_DIGITS = 18  # of an index; more do not fit into 64 bits
 
 
@@ -37,7 +38,7 @@ def _mark(signs: bytes) -> BoolArray:
     return table
 
 
-IS_SPACE = _mark(SPACES)
+_IS_WORD = ~_mark(SPACES)
 _IS_DIGIT = _mark(b"0123456789")
 _IS_SIGN = _mark(b"+-")
 _IS_IN_NUMBER = _mark(b"0123456789+-.eE" + SPACES)
@@ -46,8 +47,14 @@ _IS_IN_CORNER = _mark(b"0123456789+-/" + SPACES)
 
 def find_words(text: ByteArray) -> tuple[IntArray, IntArray]:
     """First bytes and ends of all words of a text that ends with white space."""
-    is_word = ~IS_SPACE[text]
-    edges = np.flatnonzero(np.diff(is_word.view(np.int8), prepend=0))
+    return _find_runs(_IS_WORD[text])
+
+
+def _find_runs(is_in: BoolArray) -> tuple[IntArray, IntArray]:
+    """First places and ends of all stretches of True; the last place is False."""
+    edges = np.flatnonzero(is_in[1:] != is_in[:-1]) + 1
+    if len(is_in) and is_in[0]:
+        edges = np.concatenate([[0], edges])
     return edges[::2], edges[1::2]
 
 
@@ -102,14 +109,15 @@ def read_corners(text: bytes) -> IntArray:
     """
     signs = np.frombuffer(text, dtype=np.uint8)
     starts, ends = find_words(signs)
-    is_number = (_IS_DIGIT | _IS_SIGN)[signs]
-    edges = np.flatnonzero(np.diff(is_number.view(np.int8), prepend=0, append=0))
-    first, last = edges[::2], edges[1::2]
+    first, last = _find_runs((_IS_DIGIT | _IS_SIGN)[signs])
     owner = np.searchsorted(starts, first, side="right") - 1
     is_slash = signs == ord("/")
     slashes = np.cumsum(is_slash, dtype=np.int32)
-    slot = slashes[first] - slashes[starts[owner]] + is_slash[starts[owner]]
+    before = slashes[starts] - is_slash[starts]
+    slot = slashes[first] - before[owner]
     _check_corners(signs, (starts, ends), (first, last, owner), slot)
+    for number in np.flatnonzero(slashes[ends - 1] - before > 2)[:1].tolist():
+        raise _make_error(signs, starts, ends, number, _NO_CORNER)
     values = np.fromstring(text.replace(b"/", b" "), dtype=np.int64, sep=" ")
     assert len(values) == len(first)  # what could differ was refused
     for number in np.flatnonzero(values == 0)[:1].tolist():
@@ -135,20 +143,22 @@ def _check_corners(
     """
     starts, ends = words
     first, last, owner = numbers
-    is_bad: BoolArray = np.zeros(len(starts), dtype=np.bool_)
-    strange = np.flatnonzero(~_IS_IN_CORNER[signs])
-    inner_signs = np.flatnonzero(_IS_SIGN[signs[1:]] & (_IS_DIGIT | _IS_SIGN)[signs[:-1]]) + 1
-    for places in (strange, inner_signs):
+    is_inner_sign = _IS_SIGN[signs[1:]] & (_IS_DIGIT | _IS_SIGN)[signs[:-1]]
+    is_whole = _IS_DIGIT[signs[last - 1]] & (last - first <= _MOST_DIGITS) & (slot <= 2)
+    is_first = slot == 0  # at most one number of a word
+    if (
+        _IS_IN_CORNER[signs].all()
+        and not is_inner_sign.any()
+        and is_whole.all()
+        and np.count_nonzero(is_first) == len(starts)
+    ):
+        return
+    is_bad: BoolArray = np.ones(len(starts), dtype=np.bool_)
+    is_bad[owner[is_first]] = False
+    is_bad[owner[~is_whole]] = True
+    for places in (np.flatnonzero(~_IS_IN_CORNER[signs]), np.flatnonzero(is_inner_sign) + 1):
         is_bad[np.searchsorted(starts, places, side="right") - 1] = True
-    has_digit = _IS_DIGIT[signs[last - 1]] & (last - first <= _MOST_DIGITS)
-    is_bad[owner[~has_digit | (slot > 2)]] = True
-    has_vertex: BoolArray = np.zeros(len(starts), dtype=np.bool_)
-    has_vertex[owner[slot == 0]] = True
-    is_bad |= ~has_vertex
-    num_slashes = np.add.reduceat(signs == ord("/"), starts) if len(starts) else np.zeros(0)
-    is_bad |= num_slashes > 2
-    for number in np.flatnonzero(is_bad)[:1].tolist():
-        raise _make_error(signs, starts, ends, number, "is no corner of a face")
+    raise _make_error(signs, starts, ends, int(np.flatnonzero(is_bad)[0]), _NO_CORNER)
 
 
 def _make_error(

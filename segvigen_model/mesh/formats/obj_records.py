@@ -229,7 +229,7 @@ class _Reader:
         if size < 3:
             self._refuse(block, row, f"f has {size} corners", is_short=True)
         is_given = indices[-size:] != 0
-        if (is_given[-1] != is_given[0]).any() or self.text.endswith(b"/"):
+        if (is_given[:-1].all(axis=0) & ~is_given[-1]).any() or self.text.endswith(b"/"):
             self._refuse(block, row, "the last corner of f lacks an index", is_short=True)
 
     def _read_others(self, block: Block) -> None:

@@ -1,9 +1,9 @@
 """Polygons to triangles, shared by every format that has polygons.
 
-A polygon of n corners becomes n - 2 triangles, one after the other, with its winding. Where a fan
-from its first corner covers it, that fan is used: the triangles that other readers make, too. That
-holds for all convex polygons without corners in line. Other polygons are cut in the plane that fits
-them best; none loses a corner.
+A polygon of n corners becomes n - 2 triangles, one after the other, with its winding. Where the fan
+of its first corner covers it, that fan is used: the triangles that other readers make, too. That
+holds for all convex polygons without corners in line. Else the fan of another corner is taken, or
+ears are clipped in the plane that fits best; no corner is lost.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from segvigen_model.types import BoolArray, FloatArray, IntArray
 
 # A triangle with less than this share of its polygon's area has none: its corners are in line.
 FLAT_SHARE = 1e-10
+MAX_HUBS = 32  # corners whose fans are tried; polygons of more corners rarely are a fan
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,13 +60,34 @@ def triangulate_polygons(vertices: FloatArray, corners: IntArray, sizes: IntArra
     for size in np.unique(sizes[sizes > 3]).tolist():
         members = np.flatnonzero(sizes == size)
         local = vertices[corners[starts[members, None] + np.arange(size)]]
-        wrong = ~_is_fan_enough(local)
-        for member, points in zip(members[wrong].tolist(), local[wrong], strict=True):
-            triangles, is_exact = _cut_polygon(points)
+        hubs = _find_hubs(local)
+        if size == 4:  # neither diagonal: it crosses itself, and there is no other way to cut it
+            num_crossed += int((hubs < 0).sum())
+            hubs = np.where(hubs < 0, _find_small_fan(local), hubs)
+        turned = members[hubs > 0]
+        rows = first_rows[turned, None] + np.arange(size - 2)
+        fan = (fans[rows] - starts[turned, None, None] + hubs[hubs > 0, None, None]) % size
+        fans[rows] = starts[turned, None, None] + fan
+        for place in np.flatnonzero(hubs < 0).tolist():
+            triangles, is_exact = _cut_polygon(local[place])
             num_crossed += not is_exact
+            member = members[place]
             row = first_rows[member]
             fans[row : row + size - 2] = starts[member] + np.array(triangles)
     return Triangles(fans, polygons, num_crossed)
+
+
+def _find_hubs(polygons: FloatArray) -> IntArray:
+    """(P, N, 3) polygons -> (P,) the first corner whose fan covers the polygon, -1 = none."""
+    hubs: IntArray = np.full(len(polygons), -1)
+    open_ones: IntArray = np.arange(len(polygons))
+    for hub in range(min(polygons.shape[1], MAX_HUBS)):
+        is_enough = _is_fan_enough(np.roll(polygons[open_ones], -hub, axis=1))
+        hubs[open_ones[is_enough]] = hub
+        open_ones = open_ones[~is_enough]
+        if not len(open_ones):
+            break
+    return hubs
 
 
 def _is_fan_enough(polygons: FloatArray) -> BoolArray:
@@ -78,6 +100,16 @@ def _is_fan_enough(polygons: FloatArray) -> BoolArray:
     is_flat = np.abs(crosses).max(axis=(1, 2)) == 0
     is_enough: BoolArray = (turns > least[:, None]).all(axis=1) | is_flat
     return is_enough
+
+
+def _find_small_fan(quads: FloatArray) -> IntArray:
+    """(P, 4, 3) quads -> (P,) 0 or 1: the corner whose two triangles have less area."""
+    areas = []
+    for hub in (0, 1):
+        spokes = np.roll(quads, -hub, axis=1)[:, 1:] - quads[:, hub : hub + 1]
+        crosses = np.cross(spokes[:, :-1], spokes[:, 1:])
+        areas.append(np.linalg.norm(crosses, axis=-1).sum(axis=1))
+    return np.where(areas[1] < areas[0], 1, 0)
 
 
 def _cut_polygon(points: FloatArray) -> tuple[list[tuple[int, int, int]], bool]:
