@@ -202,6 +202,10 @@ class WorkSettings(Section):
     )
     max_deaths: int = Field(2, ge=1, description="workers that may die over one asset alone")
     outage_wait_s: float = Field(300.0, ge=0, description="a flow waits so long for its services")
+    stage_seconds: float = Field(3600.0, gt=0, description="time limit of a stage for one asset")
+    stage_gib: float = Field(
+        16.0, gt=0, description="memory that a stage may take for one asset, on a CPU"
+    )
     chunk_size: int = Field(20, ge=1, le=500, description="assets that one task claims")
 
 

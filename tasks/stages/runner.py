@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from segvigen_model.errors import AssetRejected
 from tasks.catalogue import AssetState, Catalogue, IllegalMove, LeaseLost
 from tasks.errors import is_transient_error
+from tasks.stages.limits import limit_stage
 from tasks.workspace import Workspace
 
 log = logging.getLogger(__name__)
@@ -65,9 +66,11 @@ def run_stage_safely(
     """
     begin = time.perf_counter()
     catalogue, worker = workspace.catalogue, workspace.lease_owner
+    settings = workspace.settings.work
     try:
         catalogue.start(asset_id, worker)
-        result = action()
+        with limit_stage(settings.stage_seconds, _get_memory_limit(workspace)):
+            result = action()
         # Where the chunk's death comes later, it is not this asset's: see `Catalogue.claim`.
         catalogue.end(asset_id, worker)
         return result
@@ -80,6 +83,12 @@ def run_stage_safely(
     log.warning("stage=%s asset=%s seconds=%.2f note=%s", stage, asset_id[:12], seconds, note)
     state = catalogue.get_asset(asset_id).state
     return StageResult(asset_id, stage, state, False, seconds=seconds, note=note)
+
+
+def _get_memory_limit(workspace: Workspace) -> float | None:
+    """GiB that a stage may take; None on a GPU, whose driver maps more than there is."""
+    is_cpu = workspace.settings.model.device == "cpu"
+    return workspace.settings.work.stage_gib if is_cpu else None
 
 
 def _record_fault(workspace: Workspace, asset_id: str, error: Exception) -> str:
