@@ -60,6 +60,12 @@ def show_state(state: Mapping[str, Any]) -> None:
             troubles.add_row(*known, why)
         if rows:
             out.print(troubles)
+    if state["suspects"]:
+        out.print(f"{len(state['suspects'])} assets are worked on alone: workers died with them")
+    if state["quarantined"]:
+        counts = ", ".join(f"{number} {kind}" for kind, number in state["quarantined"].items())
+        out.print(f"Quarantined: {counts}; `segvigen quarantine list` shows all")
+        show_quarantine(state["quarantine"])
     shards = make_table("Shards", "dataset", "version", "samples", "MB")
     for row in state["shards"]:
         size = f"{row['size_bytes'] / 1e6:.1f}"
@@ -71,6 +77,16 @@ def show_state(state: Mapping[str, Any]) -> None:
         where = row["url"] or (f"pid {row['pid']}" if row["pid"] else "")
         services.add_row(row["name"], running, where)
     out.print(services)
+
+
+def show_quarantine(rows: Sequence[Mapping[str, Any]]) -> None:
+    """Print messages that could not be read, each with its reason."""
+    messages = make_table("Quarantine", "message", "kind", "seen", "reason")
+    for row in rows:
+        name = row.get("message") or row["message_id"]
+        about = (sanitize_text(name), row["kind"], str(row["count"]))
+        messages.add_row(*about, shorten_text(row["reason"]))
+    out.print(messages)
 
 
 def show_asset(history: Mapping[str, Any]) -> None:

@@ -24,6 +24,7 @@ from deployments.refine_service.engine import Engine
 from deployments.refine_service.guard import BadRequest, check_login, check_token, read_json
 from deployments.refine_service.metrics import Metrics
 from deployments.refine_service.model import make_session_opener
+from tasks.errors import is_transient_error
 from tasks.live.session import LiveSession
 from tasks.settings import Settings, load_settings
 from tasks.workspace import open_catalogue
@@ -129,7 +130,14 @@ def _add_webhook(app: FastAPI, settings: Settings, metrics: Metrics) -> None:
         action = await _get_action(request)
         metrics.webhooks.labels(action).inc()
         stamp = f"{time.time():.6f}"
-        await run_in_threadpool(app.state.catalogue.raw.set_cursor, WAKE_UP, stamp)
+        try:
+            await run_in_threadpool(app.state.catalogue.raw.set_cursor, WAKE_UP, stamp)
+        except Exception as err:
+            if not is_transient_error(err):
+                raise
+            # Label Studio sends no webhook again; the next poll comes by itself.
+            logger.warning("service=refine webhook=lost error=%s", err)
+            return JSONResponse({"status": "the catalogue cannot be reached"}, status_code=503)
         return JSONResponse({"status": "noted"})
 
 

@@ -12,6 +12,7 @@ from typing import Any, NoReturn
 from fastapi import Request
 
 from segvigen_model.errors import SegvigenError
+from tasks.review.fence import Unreadable, check_json
 from tasks.settings import ReviewSettings
 
 TOKEN_HEADERS = ("x-segvigen-token", "x-segvi-token")
@@ -68,6 +69,10 @@ async def read_json(request: Request, max_bytes: int = MAX_BODY_BYTES) -> dict[s
         raise BadRequest(400, f"body is no JSON: {str(err)[:80]}; send an object") from err
     if not isinstance(body, dict):
         raise BadRequest(400, f"body is {type(body).__name__}; send an object")
+    try:
+        check_json(body)
+    except Unreadable as err:
+        raise BadRequest(400, f"body cannot be used: {err}; send plain JSON") from err
     return body
 
 

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from tasks.workspace import Workspace
 
 app = typer.Typer()
+MAX_SHOWN = 20  # messages; `segvigen quarantine list` shows all
 
 
 class NoSuchAsset(SegvigenError):
@@ -120,6 +121,12 @@ def read_state(catalogue: Catalogue, stack: LocalStack) -> dict[str, Any]:
         "label_sets": sum(row.asset_id not in copies for row in catalogue.labels.list_all()),
         "copies": len(copies),
         "parked": [_describe_trouble(row) for row in parked],
+        "suspects": [row.asset_id for row in catalogue.list_suspects()],
+        "quarantined": catalogue.quarantine.count_by_kind(),
+        "quarantine": [
+            {"message": row.message_id, "kind": row.kind, "reason": row.reason, "count": row.count}
+            for row in catalogue.quarantine.list_all()[:MAX_SHOWN]
+        ],
         "failing": [_describe_trouble(row) for row in catalogue.list_assets() if _is_failing(row)],
         "shards": [_shard_version(row) for row in catalogue.labels.list_shard_versions()],
         "services": [
@@ -223,6 +230,7 @@ def _describe_trouble(row: AssetRow) -> dict[str, Any]:
         "detail": row.detail,
         "last_error": row.last_error,
         "attempts": row.attempts,
+        "deaths": row.deaths,
     }
 
 

@@ -28,7 +28,7 @@ def add_commands(app: typer.Typer) -> None:
         MissingExtra: a package of the extra `pipeline` is not installed.
     """
     try:
-        from flows.cli import assets, db, doctor, finetune, quality, stack, stages
+        from flows.cli import assets, db, doctor, finetune, quality, quarantine, stack, stages
         from flows.cli.options import load_dotenv
     except ModuleNotFoundError as err:
         if (err.name or "").partition(".")[0] in OURS:
@@ -45,6 +45,7 @@ def add_commands(app: typer.Typer) -> None:
     for group in (stack, stages, assets, quality, finetune, doctor):
         app.add_typer(group.app)
     app.add_typer(db.app, name="db")
+    app.add_typer(quarantine.app, name="quarantine")
 
 
 def main() -> None:

@@ -22,6 +22,7 @@ from tasks.catalogue.leases import LeaseLedger, LeaseTerms
 from tasks.catalogue.locks import LockLedger
 from tasks.catalogue.moves import CHANGEABLE, AssetMoves, LeaseMemory
 from tasks.catalogue.quality import QualityLedger
+from tasks.catalogue.quarantine import QuarantineLedger
 from tasks.catalogue.raw import RawLedger
 from tasks.catalogue.reviews import ReviewLedger
 from tasks.catalogue.rows import AssetRow, EventRow, ProposalRow
@@ -46,6 +47,7 @@ class Catalogue:
         self.labels = LabelLedger(self._db)
         self.quality = QualityLedger(self._db)
         self.blobs = BlobLedger(self._db)
+        self.quarantine = QuarantineLedger(self._db)
         self.locks = LockLedger(self._db)
 
     @contextmanager
@@ -87,6 +89,12 @@ class Catalogue:
         if state is not None:
             query = query.where(AssetRow.state == AssetState(state))
         return self._db.load(query)
+
+    def list_suspects(self) -> list[AssetRow]:
+        """Assets that workers died with and that no attempt has cleared since; not the parked."""
+        query = sa.select(AssetRow).where(AssetRow.is_suspect.is_(True))
+        query = query.where(AssetRow.state.not_in([str(state) for state in PARKED]))
+        return self._db.load(query.order_by(AssetRow.asset_id))
 
     def count_assets(self) -> dict[AssetState, int]:
         """Number of assets in every state, zeros included."""

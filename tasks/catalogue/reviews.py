@@ -89,6 +89,17 @@ class ReviewLedger:
             found = self.get_annotation(unique_id, updated_at)
             self._db.add_event("interpreted", found.asset_id if found else None, event_detail)
 
+    def reopen(self, unique_id: str, updated_at: str) -> None:
+        """Have the next pull interpret a version of an answer again that none could."""
+        one = (AnnotationRow.unique_id == unique_id, AnnotationRow.updated_at == updated_at)
+        unread = (AnnotationRow.is_interpreted.is_(True), AnnotationRow.verdict.is_(None))
+        with self._db.begin() as connection:
+            again = sa.update(AnnotationRow).where(*one, *unread)
+            if connection.execute(again.values(is_interpreted=False, problem=None)).rowcount:
+                found = self.get_annotation(unique_id, updated_at)
+                asset_id = found.asset_id if found else None
+                self._db.add_event("reopened", asset_id, {"unique_id": unique_id})
+
     def mark_late(self, asset_id: str, unique_id: str, updated_at: str | None = None) -> None:
         """Take an answer, all of it or one version, out of its round's history; raw it is kept."""
 

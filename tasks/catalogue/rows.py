@@ -308,6 +308,40 @@ class BlobRow(Row):
     created_at: Mapped[float] = mapped_column(default=0.0)
 
 
+class QuarantineRow(Row):
+    """A message of Label Studio that cannot be read.
+
+    Attributes:
+        message_id: "task-P-T" or "annotation-P-T-A": project, task and annotation by their ids.
+        kind: "task", "annotation", or "answer" (stored, but not to be interpreted).
+        reason: why, for people.
+        raw: the message as ASCII text, cut.
+        task_id: of Label Studio, to fetch it again; 0 if it is not known.
+        unique_id, updated_at: of an "answer": its annotation's key.
+        digest: sha256 of reason and raw text; a message that says something new has another.
+        count: versions seen.
+        is_retrying: the next pull fetches it again.
+        is_dropped: given up by a person.
+    """
+
+    __tablename__ = "quarantine"
+
+    message_id: Mapped[Text128] = mapped_column(primary_key=True)
+    kind: Mapped[Text16]
+    reason: Mapped[str]
+    raw: Mapped[str]
+    project_id: Mapped[int] = mapped_column(default=0)
+    task_id: Mapped[int] = mapped_column(default=0)
+    unique_id: Mapped[Text64] = mapped_column(default="")
+    updated_at: Mapped[Text40] = mapped_column(default="")
+    digest: Mapped[Text64] = mapped_column(default="")
+    count: Mapped[int] = mapped_column(default=1)
+    first_seen: Mapped[float] = mapped_column(default=0.0)
+    last_seen: Mapped[float] = mapped_column(default=0.0)
+    is_retrying: Mapped[bool] = mapped_column(default=False)
+    is_dropped: Mapped[bool] = mapped_column(default=False)
+
+
 class CursorRow(Row):
     """Where a reader that works in steps stopped last time."""
 

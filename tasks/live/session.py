@@ -18,6 +18,7 @@ from tasks.labelling.segmenter import Segmenter, Session
 from tasks.live.click_history import Result
 from tasks.rendering.pixel_buffers import Buffers, buffers_from_bytes
 from tasks.review.annotations import ParsedAnnotation, PointedClick, parse_annotation
+from tasks.review.fence import Unreadable, split_key
 from tasks.stages.encode import open_session
 from tasks.workspace import Workspace
 
@@ -72,14 +73,17 @@ class LiveSession:
             UnknownTask: no such task was ever pushed, or not by this pipeline.
             TaskClosed: it was, and its round is over.
         """
-        asset_id, _, number = key.rpartition(":")
-        asset = self._catalogue.find_asset(asset_id) if number.isdecimal() else None
-        if asset is None or not number.isascii() or int(number[:9]) > asset.round:
+        try:
+            asset_id, round_ = split_key(key)
+            asset = self._catalogue.find_asset(asset_id)
+        except Unreadable:
+            asset, round_ = None, 0
+        if asset is None or round_ > asset.round:
             raise UnknownTask(
-                f"task {key[:80]!r} is not of this pipeline; open it from its project"
+                f"task {key[:80]!a} is not of this pipeline; open it from its project"
             )
-        if int(number[:9]) < asset.round or asset.state is not AssetState.IN_REVIEW:
-            message = f"task {key[:12]} round {number[:9]} is over"
+        if round_ < asset.round or asset.state is not AssetState.IN_REVIEW:
+            message = f"task {key[:12]} round {round_} is over"
             raise TaskClosed(
                 f"{message}: the asset is {asset.state} in round {asset.round}; take the next task"
             )

@@ -245,7 +245,7 @@ def _parse_viewer_point(
     try:
         point = json.loads(text)
         face, xyz = point["face"], np.array(point["xyz"], dtype=np.float64)
-    except (ValueError, KeyError, TypeError, OverflowError):
+    except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
         return "its 3D point cannot be read"
     num_faces = int(buffers.meta["num_faces"])
     if isinstance(face, bool) or not isinstance(face, int) or not 0 <= face < num_faces:

@@ -11,13 +11,22 @@ import binascii
 import json
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
 
 import httpx
 
 from segvigen_model.errors import SegvigenError
+from tasks.review.fence import (
+    Unreadable,
+    check_json,
+    decode_json,
+    dump_raw,
+    read_id,
+    read_mapping,
+    read_time,
+)
 
 READ_ATTEMPTS = 4
 RETRY_PAUSE_S = 0.5
@@ -46,6 +55,8 @@ class LabelStudioTask:
         key: "<asset id>:<round>".
         num_annotations: annotations, skipped ones included.
         annotations: raw, only where asked for.
+        problem: why it cannot be read, in place of what it says; "" if it can.
+        raw: as it came, where there is a problem.
     """
 
     task_id: int
@@ -53,7 +64,9 @@ class LabelStudioTask:
     num_annotations: int
     updated_at: str = ""
     data: Mapping[str, Any] = field(default_factory=dict)
-    annotations: tuple[Mapping[str, Any], ...] = ()
+    annotations: tuple[Any, ...] = ()
+    problem: str = ""
+    raw: Any = None
 
 
 class LabelStudioClient:
@@ -101,7 +114,10 @@ class LabelStudioClient:
             return "unknown"
         if user_id not in self._users:
             found = self.request("GET", "/api/users/")
-            self._users.update({int(user["id"]): str(user["email"]) for user in found})
+            try:
+                self._users.update({int(user["id"]): str(user["email"]) for user in found})
+            except (TypeError, KeyError, ValueError) as err:
+                raise LabelStudioUnavailable(f"{self.url} sent no list of users: {err!r}") from err
         return self._users.setdefault(user_id, f"user {user_id}")
 
     def find_tasks(self, project_id: int, keys: Sequence[str]) -> list[LabelStudioTask]:
@@ -115,7 +131,7 @@ class LabelStudioClient:
                 "include": "id,data,total_annotations,cancelled_annotations,updated_at",
             }
             found += self._list_tasks(project_id, query, params)
-        return found
+        return [task for task in found if not task.problem]
 
     def find_annotated_tasks(self, project_id: int, keys: Sequence[str]) -> list[LabelStudioTask]:
         """Tasks of these keys that have answers, with all of them, skipped ones included."""
@@ -124,7 +140,18 @@ class LabelStudioClient:
             wanted = list(keys[start : start + MAX_KEYS_PER_QUERY])
             query = _make_query("tasks:data.key", "in_list", "String", wanted)
             found += self._list_tasks(project_id, query, {"fields": "all"})
-        return [task for task in found if task.num_annotations > 0]
+        return [task for task in found if task.num_annotations > 0 and not task.problem]
+
+    def fetch_tasks(self, project_id: int, task_ids: Sequence[int]) -> Iterator[LabelStudioTask]:
+        """Tasks by id with all their annotations, one at a time: a bad one spoils no other."""
+        for task_id in task_ids:
+            query = _make_query("tasks:id", "equal", "Number", task_id)
+            try:
+                page = self._fetch_page(project_id, query, {"fields": "all"}, 1, 1)
+            except LabelStudioUnavailable as err:
+                yield LabelStudioTask(task_id, "", 0, problem=f"cannot be fetched: {err}"[:500])
+            else:
+                yield from (_make_task(row) for row in page["tasks"])
 
     def list_tasks_updated_since(self, project_id: int, since: str) -> Iterator[LabelStudioTask]:
         """Tasks with annotations changed at or after `since` (ISO time), oldest change first.
@@ -137,13 +164,15 @@ class LabelStudioClient:
         while True:
             query = _make_query("tasks:updated_at", "greater_or_equal", "Datetime", begin)
             query["ordering"] = ["tasks:updated_at"]
-            response = self._fetch_page(project_id, query, {"fields": "all"}, 1, size)
-            rows = [_make_task(row) for row in response["tasks"]]
+            rows, total = self._fetch_changed(project_id, query, size)
             yield from (row for row in rows if (row.task_id, row.updated_at) not in seen)
-            if not rows or len(rows) >= int(response["total"]):
+            if not rows or len(rows) >= total:
                 return
             seen.update((row.task_id, row.updated_at) for row in rows)
-            end = _format_time(rows[-1].updated_at)
+            times = [row.updated_at for row in rows if row.updated_at]
+            if not times:
+                raise LabelStudioUnavailable(f"{self.url} lists {len(rows)} tasks without a time")
+            end = _format_time(times[-1])
             if end == begin:  # all of one moment: only a longer page shows what comes after
                 if len(rows) < size:
                     raise LabelStudioError(
@@ -152,6 +181,26 @@ class LabelStudioClient:
                     )
                 size *= 2
             begin = end
+
+    def _fetch_changed(
+        self, project_id: int, query: Mapping[str, Any], size: int
+    ) -> tuple[list[LabelStudioTask], int]:
+        """A page with all annotations; where it cannot be read, its tasks one at a time.
+
+        One task that the server cannot write out makes it refuse every page that holds it.
+        """
+        try:
+            page = self._fetch_page(project_id, query, {"fields": "all"}, 1, size)
+            return [_make_task(row) for row in page["tasks"]], page["total"]
+        except LabelStudioUnavailable:
+            params = {"fields": "task_only", "include": "id,updated_at"}
+            page = self._fetch_page(project_id, query, params, 1, size)  # else it is an outage
+            listed = [row for row in map(_make_task, page["tasks"]) if not row.problem]
+            times = {row.task_id: row.updated_at for row in listed}
+            rows = list(self.fetch_tasks(project_id, list(times)))
+            if len(rows) > 1 and all(row.problem for row in rows):
+                raise  # the server is at fault, not each of its tasks
+            return [replace(row, updated_at=times[row.task_id]) for row in rows], page["total"]
 
     def list_open_tasks(self, project_id: int) -> list[LabelStudioTask]:
         """Tasks that nobody has answered or skipped yet, oldest first."""
@@ -162,7 +211,8 @@ class LabelStudioClient:
             "fields": "task_only",
             "include": "id,data,total_annotations,cancelled_annotations,updated_at",
         }
-        return list(self._list_tasks(project_id, query, params))
+        found = self._list_tasks(project_id, query, params)
+        return [task for task in found if not task.problem]
 
     def import_tasks(self, project_id: int, tasks: Sequence[Mapping[str, Any]]) -> list[int]:
         """Create tasks; returns their ids. Sent once: look up what exists before and after."""
@@ -208,7 +258,7 @@ class LabelStudioClient:
             for row in response["tasks"]:
                 yield _make_task(row)
             seen += len(response["tasks"])
-            if not response["tasks"] or seen >= int(response["total"]):
+            if not response["tasks"] or seen >= response["total"]:
                 return
             page += 1
 
@@ -228,7 +278,14 @@ class LabelStudioClient:
             "page": page,
             "page_size": size,
         }
-        return self.request("GET", "/api/tasks/", params=query_params)
+        response = self.request("GET", "/api/tasks/", params=query_params)
+        tasks, total = None, None
+        if isinstance(response, Mapping):
+            tasks, total = response.get("tasks"), response.get("total")
+        if not isinstance(tasks, list) or isinstance(total, bool) or not isinstance(total, int):
+            shown = dump_raw(response, MAX_BODY_CHARS)
+            raise LabelStudioUnavailable(f"{self.url} sent no page of tasks: {shown}")
+        return {"tasks": tasks, "total": total}
 
     def _send(self, method: str, path: str, params: Mapping[str, Any] | None, body: Any) -> Any:
         try:
@@ -239,7 +296,7 @@ class LabelStudioClient:
                 f"Label Studio at {self.url} does not answer: {err!r}"
             ) from err
         if response.is_success:
-            return response.json() if response.content else None
+            return _decode(response)
         message = _make_error(response)
         if response.status_code == 401:
             message += "; check SEGVIGEN_REVIEW_API_KEY"
@@ -255,7 +312,8 @@ class LabelStudioClient:
                     f"{_make_error(response)}; personal access token refused, "
                     "make a new one under Account & Settings"
                 )
-            access = str(response.json()["access"])
+            granted = _decode(response)
+            access = str(granted.get("access")) if isinstance(granted, Mapping) else ""
             self._bearer = (access, time.monotonic() + ACCESS_TOKEN_LIFE_S)
         return {"Authorization": f"Bearer {self._bearer[0]}"}
 
@@ -267,6 +325,21 @@ def _make_error(reply: httpx.Response) -> str:
     if is_temporary_status(reply.status_code):
         raise LabelStudioUnavailable(message)
     return message
+
+
+def _decode(reply: httpx.Response) -> Any:
+    """The JSON of an answer, None for an empty one; a proxy's or login's page is an outage."""
+    if not reply.content:
+        return None
+    try:
+        return decode_json(reply.content)
+    except ValueError as err:
+        sent, kind = reply.request, reply.headers.get("content-type", "no type")
+        shown = ascii(reply.content[:MAX_BODY_CHARS].decode("utf-8", "replace"))
+        raise LabelStudioUnavailable(
+            f"{sent.method} {sent.url.copy_with(query=None)}: status {reply.status_code} with "
+            f"{len(reply.content)} bytes of {kind[:40]} that are no JSON ({str(err)[:80]}): {shown}"
+        ) from err
 
 
 def is_temporary_status(status: int) -> bool:
@@ -284,18 +357,33 @@ def _format_time(time_text: str) -> str:
     return datetime.fromisoformat(time_text).astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
 
 
-def _make_task(row: Mapping[str, Any]) -> LabelStudioTask:
-    data = row.get("data") or {}
-    annotations = int(row.get("total_annotations") or 0) + int(
-        row.get("cancelled_annotations") or 0
-    )
+def _make_task(row: Any) -> LabelStudioTask:
+    """A task of a list; what cannot be read is in its `problem`."""
+    task_id, updated_at = 0, ""
+    try:
+        fields = read_mapping(row, "the task")
+        task_id = read_id(fields)
+        if fields.get("updated_at") is not None:
+            updated_at = read_time(fields, "updated_at")
+        data = read_mapping(fields.get("data") or {}, "data")
+        counts = [
+            read_id({name: fields.get(name) or 0}, name)
+            for name in ("total_annotations", "cancelled_annotations")
+        ]
+        annotations = fields.get("annotations") or []
+        if not isinstance(annotations, list):
+            raise Unreadable(f"annotations are {type(annotations).__name__}, not a list")
+        check_json(data)
+    except Unreadable as err:
+        return LabelStudioTask(task_id, "", 0, updated_at, problem=str(err), raw=row)
+    key = data.get("key", "")
     return LabelStudioTask(
-        task_id=int(row["id"]),
-        key=str(data.get("key", "")),
-        num_annotations=annotations,
-        updated_at=str(row.get("updated_at", "")),
+        task_id=task_id,
+        key=key if isinstance(key, str) else "",
+        num_annotations=sum(counts),
+        updated_at=updated_at,
         data=data,
-        annotations=tuple(row.get("annotations") or ()),
+        annotations=tuple(annotations),
     )
 
 

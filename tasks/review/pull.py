@@ -20,16 +20,25 @@ from functools import partial
 
 from segvigen_model.errors import SegvigenError
 from segvigen_model.types import FloatArray
-from tasks.catalogue import AnnotationRow, AssetRow, AssetState, Catalogue, ClickRow, EditCommandRow
+from tasks.catalogue import (
+    AnnotationRow,
+    AssetRow,
+    AssetState,
+    Catalogue,
+    QuarantineRow,
+)
+from tasks.catalogue.quarantine import MAX_RAW_CHARS
 from tasks.errors import is_transient_error
-from tasks.labelling.edit_commands import EditCommand, EditCommandKind
+from tasks.labelling.edit_commands import EditCommandKind
 from tasks.labelling.label_history import InterpretedAnnotation
 from tasks.labelling.label_sets import record_label_set, write_label_set
 from tasks.labelling.loading import load_asset_mesh
 from tasks.labelling.taxonomy import Taxonomy, configured_taxonomy
 from tasks.quality.third_review import is_last_round
 from tasks.rendering.pixel_buffers import buffers_from_bytes
-from tasks.review.annotations import SKIP, ParsedAnnotation, PointedClick, parse_annotation
+from tasks.review.annotations import SKIP, ParsedAnnotation, parse_annotation
+from tasks.review.answer_rows import make_click_row, make_command_row
+from tasks.review.fence import dump_raw
 from tasks.review.inbox import store_new_annotations
 from tasks.review.project import ReviewProject
 from tasks.workspace import Workspace
@@ -99,6 +108,7 @@ def pull_annotations(workspace: Workspace, project: ReviewProject) -> list[Reply
     """
     taxonomy = configured_taxonomy(workspace.settings.review)
     store_new_annotations(workspace.catalogue, project)
+    _reopen_answers(workspace.catalogue)
     replies = []
     for row in workspace.catalogue.reviews.list_uninterpreted():
         reply = _handle_annotation(workspace, project, row, taxonomy)
@@ -117,10 +127,10 @@ def _handle_annotation(
 ) -> Reply | None:
     """Act on one stored answer so that no fault of it gets out; None when there is no reply now."""
     catalogue = workspace.catalogue
-    asset = catalogue.get_asset(row.asset_id)
-    if row.round < asset.round:
-        row = _mark_late(row, catalogue)
     try:
+        asset = catalogue.get_asset(row.asset_id)
+        if row.round < asset.round:
+            row = _mark_late(row, catalogue)
         try:
             return _interpret(workspace, project, row, asset, taxonomy)
         except Exception as err:
@@ -129,10 +139,42 @@ def _handle_annotation(
             reply = _give_up(catalogue, row, asset, f"{type(err).__name__}: {err}")
             name = (row.asset_id[:12], row.unique_id)
             log.exception("stage=pull asset=%s annotation=%s failed", *name)
+            _quarantine_answer(catalogue, row, err)
             return reply
     except Overtaken as late:
         log.info("stage=pull asset=%s %s", row.asset_id[:12], late)
         return None
+    except Exception as err:
+        if is_transient_error(err):
+            raise
+        # Not even its failure could be written down: the answer stays open, the others go on.
+        log.exception("stage=pull asset=%s annotation=%s left", row.asset_id[:12], row.unique_id)
+        _quarantine_answer(catalogue, row, err)
+        return None
+
+
+def _quarantine_answer(catalogue: Catalogue, row: AnnotationRow, error: Exception) -> None:
+    """Show people an answer that is stored and that no code could interpret."""
+    reason = ascii(f"{type(error).__name__}: {error}")[1:-1]
+    message = QuarantineRow(
+        f"answer-{row.unique_id}",
+        "answer",
+        f"asset {row.asset_id[:12]} round {row.round}: {reason}",
+        dump_raw(dict(row.raw), MAX_RAW_CHARS),
+        task_id=row.task_id,
+        unique_id=row.unique_id,
+        updated_at=row.updated_at,
+    )
+    catalogue.quarantine.add(message)
+
+
+def _reopen_answers(catalogue: Catalogue) -> None:
+    """Interpret again what a person asked for; an answer that was read since is taken out."""
+    for message in catalogue.quarantine.list_all(is_retrying=True):
+        if message.kind == "answer":
+            with catalogue.transaction():
+                catalogue.reviews.reopen(message.unique_id, message.updated_at)
+                catalogue.quarantine.resolve(message.message_id)
 
 
 def _mark_late(row: AnnotationRow, catalogue: Catalogue) -> AnnotationRow:
@@ -325,10 +367,10 @@ def _make_interpreted(
     )
     return InterpretedAnnotation(
         understood,
-        () if row.is_late else tuple(_make_click_row(row, click) for click in meaning.clicks),
+        () if row.is_late else tuple(make_click_row(row, click) for click in meaning.clicks),
         ()
         if row.is_late
-        else tuple(_make_command_row(row, command) for command in meaning.commands),
+        else tuple(make_command_row(row, command) for command in meaning.commands),
     )
 
 
@@ -339,42 +381,3 @@ def _give_up(catalogue: Catalogue, row: AnnotationRow, asset: AssetRow, error: s
             row.unique_id, row.updated_at, verdict=None, problem=f"failed: {error[:500]}"
         )
     return Reply(row.asset_id, row.round, None, asset.state, note=error)
-
-
-def _make_click_row(row: AnnotationRow, click: PointedClick) -> ClickRow:
-    return ClickRow(
-        unique_id=row.unique_id,
-        updated_at=row.updated_at,
-        number=click.number,
-        asset_id=row.asset_id,
-        round=row.round,
-        result_id=click.result_id,
-        source=click.source,
-        pixel_x=click.pixel_x,
-        pixel_y=click.pixel_y,
-        label=click.label,
-        kind=str(click.meaning.kind),
-        part=click.meaning.part,
-        face=click.face,
-        x=float(click.xyz[0]),
-        y=float(click.xyz[1]),
-        z=float(click.xyz[2]),
-        view=click.view,
-        group=click.meaning.group,
-        is_positive=click.is_positive,
-    )
-
-
-def _make_command_row(row: AnnotationRow, command: EditCommand) -> EditCommandRow:
-    return EditCommandRow(
-        unique_id=row.unique_id,
-        updated_at=row.updated_at,
-        number=command.number,
-        asset_id=row.asset_id,
-        round=row.round,
-        result_id=command.result_id,
-        kind=str(command.kind),
-        parts=command.parts,
-        text=command.text,
-        count=command.count,
-    )

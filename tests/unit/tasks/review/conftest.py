@@ -62,6 +62,9 @@ class FakeClient:
     def list_tasks_updated_since(self, _project: int, since: str) -> list[LabelStudioTask]:
         return [task for task in self.held if task.updated_at > since]
 
+    def fetch_tasks(self, _project: int, wanted: list[int]) -> list[LabelStudioTask]:
+        return [task for task in self.held if task.task_id in wanted]
+
     def get_user_name(self, _user: object) -> str:
         return "ann@local.test"
 

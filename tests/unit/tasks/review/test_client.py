@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import operator
 from datetime import UTC, datetime, timedelta
+from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
@@ -182,3 +183,70 @@ def test_a_session_that_cannot_work_reports_what_is_missing(review, store, words
     monkeypatch.delenv("SEGVIGEN_REVIEW_API_KEY", raising=False)
     with pytest.raises(LabelStudioError, match=words):
         open_project(ReviewSettings(**review), StoreSettings(**store))
+
+
+LOGIN_PAGE = "<!doctype html><html><title>Log in</title></html>"
+
+
+@pytest.mark.parametrize(
+    ("answer", "words"),
+    [
+        (LOGIN_PAGE, "that are no JSON"),
+        ('{"tasks": [{"id": 1, "da', "that are no JSON"),
+        ("[" * 200_000, "nested too deep"),
+        ([1, 2], "sent no page of tasks"),
+        ({"tasks": {}, "total": 1}, "sent no page of tasks"),
+        ({"tasks": [], "total": "1"}, "sent no page of tasks"),
+        ({"tasks": []}, "sent no page of tasks"),
+        (None, "sent no page of tasks"),
+    ],
+)
+def test_what_is_no_page_is_an_outage_and_is_asked_for_again(server, answer, words):
+    body = answer if isinstance(answer, str) else json.dumps(answer)
+    server.script += [(200, body)] * 20
+    client = LabelStudioClient(server.url, KEY)
+    with pytest.raises(LabelStudioUnavailable, match=words):
+        list(client.list_tasks_updated_since(1, "2026-11-23T00:00:00Z"))
+    assert len(server.seen) > 1
+
+
+def test_one_task_that_the_server_cannot_write_out_spoils_no_other(server):
+    stamp = "2026-11-23T10:00:0{}.000000Z"
+    rows = {number: {"id": number, "updated_at": stamp.format(number)} for number in (1, 2, 3)}
+
+    def respond(path: str) -> tuple[int, Any]:
+        fields = parse_qs(urlsplit(path).query)
+        item = json.loads(fields["query"][0])["filters"]["items"][0]
+        if fields["fields"] == ["task_only"]:
+            return 200, {"tasks": list(rows.values()), "total": 3}
+        if item["filter"] == "filter:tasks:id" and item["value"] != 2:
+            return 200, {"tasks": [{**rows[item["value"]], "data": {"key": "k"}}], "total": 1}
+        return (
+            (500, "surrogates not allowed") if item["filter"] == "filter:tasks:id" else (200, "<")
+        )
+
+    server.script += [respond] * 40
+    client = LabelStudioClient(server.url, KEY)
+    found = list(client.list_tasks_updated_since(1, "2026-11-23T00:00:00Z"))
+    assert [(task.task_id, task.key) for task in found] == [(1, "k"), (2, ""), (3, "k")]
+    assert "cannot be fetched" in found[1].problem and found[1].raw is None
+    assert [task.updated_at for task in found] == [stamp.format(n) for n in (1, 2, 3)]
+
+
+def test_a_server_that_writes_out_no_task_is_at_fault_itself(server):
+    rows = [{"id": number, "updated_at": "2026-11-23T10:00:00Z"} for number in (1, 2)]
+
+    def respond(path: str) -> tuple[int, Any]:
+        is_list = "task_only" in path
+        return (200, {"tasks": rows, "total": 2}) if is_list else (502, "bad gateway")
+
+    server.script += [respond] * 40
+    with pytest.raises(LabelStudioUnavailable, match="502"):
+        list(LabelStudioClient(server.url, KEY).list_tasks_updated_since(1, "2026-11-23T00:00:00Z"))
+
+
+@pytest.mark.parametrize("users", [{"id": 1}, [1], [{"id": "x", "email": 1}], LOGIN_PAGE])
+def test_what_is_no_list_of_users_is_an_outage(server, users):
+    server.script += [(200, users)] * 8
+    with pytest.raises(LabelStudioUnavailable):
+        LabelStudioClient(server.url, KEY).get_user_name(1)
