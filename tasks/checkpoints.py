@@ -7,7 +7,6 @@ network's weights. The alias `current` names the one in use; without it the ship
 from __future__ import annotations
 
 import hashlib
-import json
 import logging
 import tempfile
 from collections.abc import Mapping
@@ -20,6 +19,7 @@ from segvigen_model.interactive.patch_network import PATCHES_FILE
 from tasks.catalogue import Catalogue, CheckpointRow
 from tasks.errors import StageError
 from tasks.storage import keys
+from tasks.storage.canonical import parse_json
 from tasks.storage.store import Store
 from tasks.workspace import Workspace
 
@@ -102,7 +102,8 @@ def checkpoint_in_use(workspace: Workspace) -> str:
     which is fetched once a machine into `checkpoint_cache`.
 
     Raises:
-        StageError: the store holds other bytes than were published.
+        StageError: the published checkpoint names no hash of its weights.
+        BlobDamaged: the store gives other bytes than were published.
     """
     settings = workspace.settings.model
     if settings.checkpoint != CURRENT:
@@ -130,18 +131,25 @@ def _fetch_checkpoint(store: Store, version: str, sha256: str, folder: Path) -> 
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".tmp-") as name:
         partial = Path(name) / version
         partial.mkdir()
-        for file in FILES:
-            (partial / file).write_bytes(store.get(keys.make_checkpoint_file_key(version, file)))
-        found = hashlib.sha256((partial / PATCHES_FILE).read_bytes()).hexdigest()
-        wanted = json.loads((partial / CONFIG_FILE).read_text())["sha256"]
-        weights = hashlib.sha256((partial / WEIGHTS_FILE).read_bytes()).hexdigest()
-        if (found, weights) != (sha256, wanted):
-            raise StageError(
-                f"checkpoint {version} in {store.root_url} is not what was published; "
-                f"publish it again or run `segvigen use {SHIPPED}`"
-            )
+        config = store.get(keys.make_checkpoint_file_key(version, CONFIG_FILE))
+        hashes = {PATCHES_FILE: sha256, WEIGHTS_FILE: _read_weights_hash(config, version)}
+        (partial / CONFIG_FILE).write_bytes(config)
+        for file, known in hashes.items():
+            data = store.get(keys.make_checkpoint_file_key(version, file), known)
+            (partial / file).write_bytes(data)
         try:
             partial.rename(folder)
         except OSError:
             if not folder.is_dir():  # another process was faster otherwise
                 raise
+
+
+def _read_weights_hash(config: bytes, version: str) -> str:
+    header = parse_json(config, f"{CONFIG_FILE} of checkpoint {version}")
+    found = header.get("sha256") if isinstance(header, dict) else None
+    if not isinstance(found, str):
+        raise StageError(
+            f"checkpoint {version} names no hash of its weights; "
+            f"publish it again or run `segvigen use {SHIPPED}`"
+        )
+    return found

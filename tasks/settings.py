@@ -40,10 +40,10 @@ class Section(BaseModel):
     """A group of settings: one table of the file, one prefix of the environment.
 
     The first choice of a field's `validation_alias` is the field itself, the others are names that
-    it had before.
+    it had before. No number may be NaN or infinite: comparisons with it would always or never hold.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class StoreSettings(Section):

@@ -14,6 +14,7 @@ from typing import Any
 from tasks.catalogue import Catalogue, make_worker_id
 from tasks.outages import wait_for
 from tasks.settings import Settings, load_settings, refuse_secrets
+from tasks.storage.leftovers import clean_scratch
 from tasks.storage.store import Store
 
 # section -> field -> value. Prefect stores it as a flow parameter: no secrets here.
@@ -72,6 +73,8 @@ def open_workspace(
 ) -> Workspace:
     """Open everything that the settings name; waits for a database or store that is down.
 
+    What killed runs left behind, and is old, is removed.
+
     Args:
         settings_file: TOML file; None = the usual place.
         overrides: section -> field -> value, above file and environment.
@@ -87,6 +90,8 @@ def open_workspace(
     wait_s = settings.work.outage_wait_s
     workspace = wait_for("the catalogue", lambda: Workspace.from_settings(settings, tag), wait_s)
     wait_for("the store", workspace.store.check_bucket, wait_s)
+    workspace.store.remove_leftovers()
+    clean_scratch()
     return workspace
 
 

@@ -18,6 +18,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
+from segvigen_model.archives import parse_json
 from segvigen_model.checkpoints.weights import (
     hash_file,
     load_weights,
@@ -25,7 +26,7 @@ from segvigen_model.checkpoints.weights import (
     strip_prefix,
 )
 from segvigen_model.config import SegmenterConfig, override_settings
-from segvigen_model.errors import CheckpointMismatch, InvalidConfig
+from segvigen_model.errors import CheckpointMismatch, CorruptBlob, InvalidConfig
 from segvigen_model.interactive.patch_network import PATCHES_FILE
 from segvigen_model.interactive.patch_network import WEIGHTS_FILE as SHIPPED_PATCHES
 from segvigen_model.model.bundle import (
@@ -46,6 +47,8 @@ WEIGHTS_FOLDER = Path(__file__).parents[1] / "weights"
 WEIGHTS_FILE = "model.safetensors"
 CONFIG_FILE = "config.json"
 FORMAT = "segvigen-checkpoint-1"
+MAX_SIZE = 2**16  # of a layer; the released model's widest has 8,192
+MAX_SIZES, MAX_BLOCKS = 200, 256
 
 
 def load_folder(path_or_name: str | Path = "default", device: str = "cpu") -> SegviGenModel:
@@ -65,7 +68,9 @@ def load_folder(path_or_name: str | Path = "default", device: str = "cpu") -> Se
         state = load_file(weights)
     except (SafetensorError, OSError) as err:
         raise CheckpointMismatch(f"cannot read {weights}: {err}; fetch the file again") from err
-    model = build_model_from_config(parse_config(header["model"]))
+    config = parse_config(header["model"])
+    _check_announced(config, sum(tensor.numel() for tensor in state.values()))
+    model = build_model_from_config(config)
     for part, module in model.list_modules().items():
         load_weights(module, strip_prefix(state, f"{part}."), f"{weights.name}:{part}")
     extra = [key for key in state if key.split(".")[0] not in PARTS]
@@ -154,10 +159,42 @@ def parse_config(data: Mapping[str, Any]) -> ModelConfig:
             flow=SegmentationConfig(**flow, view=None if view is None else ViewConfig(**view)),
             segmenter=_segmenter_of(data),
         )
-    except (KeyError, TypeError, ValueError) as err:
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as err:
         raise CheckpointMismatch(f"the model's sizes in {CONFIG_FILE} are wrong: {err!r}") from err
     except InvalidConfig as err:
         raise CheckpointMismatch(f"{CONFIG_FILE} is wrong: {err}") from err
+
+
+def _check_announced(config: ModelConfig, num_held: int) -> None:
+    """Refuse sizes that need far more weights than the file holds, before they are allocated."""
+    networks = {name: value for name, value in asdict(config).items() if name != "segmenter"}
+    sizes = _list_numbers(networks)
+    counts = [number for number in sizes if isinstance(number, int)]
+    if len(sizes) > MAX_SIZES or max(map(abs, counts), default=0) > MAX_SIZE:
+        raise CheckpointMismatch(f"{CONFIG_FILE} has a size above {MAX_SIZE}, or too many sizes")
+    try:
+        blocks = [*config.shape_encoder.num_blocks, *config.shape_decoder.num_blocks]
+        blocks += [*config.tex_encoder.num_blocks, *config.tex_decoder.num_blocks]
+        if max(*blocks, config.flow.flow.num_blocks) > MAX_BLOCKS:
+            raise ValueError(f"more than {MAX_BLOCKS} blocks in a network")
+        with torch.device("meta"):  # shapes without memory
+            modules = build_model_from_config(config, device="meta").list_modules().values()
+    except (ArithmeticError, TypeError, ValueError, RuntimeError, LookupError) as err:
+        raise CheckpointMismatch(f"the sizes in {CONFIG_FILE} make no model: {err}") from err
+    num_wanted = sum(each.numel() for module in modules for each in module.state_dict().values())
+    if num_wanted > num_held:
+        raise CheckpointMismatch(
+            f"{CONFIG_FILE} describes {num_wanted} weights, {WEIGHTS_FILE} holds {num_held}; "
+            "use the config that was saved with these weights"
+        )
+
+
+def _list_numbers(value: Any) -> list[int | float]:
+    if isinstance(value, Mapping):
+        return [number for each in value.values() for number in _list_numbers(each)]
+    if isinstance(value, (list, tuple)):
+        return [number for each in value for number in _list_numbers(each)]
+    return [value] if isinstance(value, (int, float)) else []
 
 
 def _segmenter_of(data: Mapping[str, Any]) -> SegmenterConfig:
@@ -187,8 +224,8 @@ def resolve_checkpoint_folder(path_or_name: str | Path) -> Path:
 
 def _read_header(folder: Path) -> dict[str, Any]:
     try:
-        header = json.loads((folder / CONFIG_FILE).read_text(encoding="utf-8"))
-    except ValueError as err:
+        header = parse_json((folder / CONFIG_FILE).read_bytes(), CONFIG_FILE)
+    except CorruptBlob as err:
         raise CheckpointMismatch(f"{folder / CONFIG_FILE} is no JSON: {err}") from err
     if not isinstance(header, dict) or header.get("format") != FORMAT:
         found = header.get("format") if isinstance(header, dict) else type(header).__name__

@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 
+import torch
 from torch import Tensor, nn
 
 from segvigen_model.errors import CheckpointMismatch
@@ -39,7 +40,18 @@ def load_weights(
             f"{source} does not fit the model ({'; '.join(problems)}); "
             "use the config that was saved with these weights"
         )
+    odd = [name for name, value in state.items() if not _is_finite(value)]
+    if odd:
+        raise CheckpointMismatch(
+            f"{source} has NaN or infinite weights: {name_some(odd)}; fetch the file again, or "
+            "train it again"
+        )
     module.load_state_dict(dict(state), assign=is_assigned)
+
+
+def _is_finite(value: Tensor) -> bool:
+    # The sum of one tensor's weights is finite only if all are; it takes no memory of their size.
+    return not value.is_floating_point() or bool(value.sum(dtype=torch.float64).isfinite())
 
 
 def strip_prefix(state: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
@@ -33,6 +33,7 @@ from segvigen_model.interactive.mask_proposals import (
     compute_clicked_share,
     propose_masks,
 )
+from segvigen_model.interactive.patch_network import UNREADABLE_WEIGHTS, check_finite
 from segvigen_model.surface.feature_schema import check_columns, metadata_of, settings_of
 from segvigen_model.types import BoolArray, IntArray
 
@@ -77,9 +78,11 @@ def load_mask_selector(path: Path = WEIGHTS_FILE) -> MaskSelector:
         with safe_open(path, "pt") as stored:
             settings = settings_of(stored.metadata())
         check_columns(path, settings["columns"] if settings else None, _columns())
-        network.load_state_dict({name: value.float() for name, value in load_file(path).items()})
-    except (SafetensorError, OSError, ValueError, RuntimeError) as err:
-        first = str(err).strip().splitlines()[0]
+        state = load_file(path)
+        check_finite(state)
+        network.load_state_dict({name: value.float() for name, value in state.items()})
+    except UNREADABLE_WEIGHTS as err:
+        first = str(err).strip().splitlines()[0] if str(err).strip() else type(err).__name__
         raise CheckpointMismatch(
             f"{path} holds no mask selector: {first}; take the file that "
             "`segvigen_model.training.train_mask_selector` wrote"

@@ -39,6 +39,12 @@ NUM_FREQUENCIES = 4
 EARLIER_LAYERS = {"read_answer.": "read_prediction.", "pair_odds.": "pair_logits."}  # 0.1.0
 _DISTANCE_SCALES = (0.08, 0.25)  # lengths at which proximity is encoded, in longest sides
 _AXES = ("x", "y", "z")
+MAX_SIZE, MAX_DEPTH = 8192, 64  # of networks that are read; the shipped one has 160 and 3
+# What a damaged weights file may raise, besides what is checked.
+UNREADABLE_WEIGHTS = (
+    *(SafetensorError, OSError, KeyError, TypeError, ValueError, AttributeError),
+    *(RuntimeError, ArithmeticError, IndexError),
+)
 _SIZES = ("width", "heads", "encoder", "decoder", "pair_width")
 TOKEN_COLUMNS = (
     *(f"position_{axis}" for axis in _AXES),
@@ -321,17 +327,44 @@ def read_patch_network(path: Path) -> PatchNetwork:
         settings = settings_of(metadata)
         sizes = {name: int((settings or metadata or {})[name]) for name in _SIZES}
         check_columns(path, settings["columns"] if settings else None, _columns())
-        depth = (sizes["encoder"], sizes["decoder"])
-        network = PatchNetwork(sizes["width"], sizes["heads"], depth, sizes["pair_width"])
         state = rename_layers(load_file(path))
+        network = _build_network(sizes, sum(value.numel() for value in state.values()))
+        check_finite(state)
         network.load_state_dict({name: value.float() for name, value in state.items()})
-    except (SafetensorError, OSError, KeyError, TypeError, ValueError, RuntimeError) as err:
+    except UNREADABLE_WEIGHTS as err:
         first = str(err).strip().splitlines()[0] if str(err).strip() else type(err).__name__
         raise CheckpointMismatch(
             f"{path} holds no patch network: {first}; take the file that "
             "`segvigen_model.training.train_patch_network` or `segvigen finetune` wrote"
         ) from err
     return network
+
+
+def _build_network(sizes: Mapping[str, int], num_held: int) -> PatchNetwork:
+    """Make a network of some sizes, if it needs no more weights than its file holds.
+
+    Raises:
+        ValueError: the file cannot be the network's.
+    """
+    depth = (sizes["encoder"], sizes["decoder"])
+    if not all(1 <= size <= MAX_SIZE for size in sizes.values()) or max(depth) > MAX_DEPTH:
+        raise ValueError(f"sizes {dict(sizes)} are none of a patch network")
+
+    def build() -> PatchNetwork:
+        return PatchNetwork(sizes["width"], sizes["heads"], depth, sizes["pair_width"])
+
+    with torch.device("meta"):  # shapes without memory
+        num_wanted = sum(each.numel() for each in build().state_dict().values())
+    if num_wanted > num_held:
+        raise ValueError(f"its sizes need {num_wanted} weights, it holds {num_held}")
+    return build()
+
+
+def check_finite(state: Mapping[str, Tensor]) -> None:
+    """Raise ValueError for weights that are NaN or infinite."""
+    for name, value in state.items():
+        if value.is_floating_point() and not value.isfinite().all():
+            raise ValueError(f"{name} has NaN or infinite weights")
 
 
 def save_patch_network(network: PatchNetwork, path: Path) -> None:

@@ -183,9 +183,14 @@ def build_normalization(values: Mapping[str, Any], channels: int | None = None) 
     names = ("shape_mean", "shape_std", "tex_mean", "tex_std")
     try:
         tensors = {name: torch.tensor(values[name], dtype=torch.float32) for name in names}
-    except (KeyError, TypeError, ValueError) as err:
+    except (KeyError, TypeError, ValueError, OverflowError, RuntimeError) as err:
         raise CheckpointMismatch(f"the latents' normalisation is incomplete: {err!r}") from err
     for name, tensor in tensors.items():
+        if not tensor.isfinite().all() or (name.endswith("std") and not (tensor > 0).all()):
+            raise CheckpointMismatch(
+                f"the normalisation's {name} has numbers that scale nothing; take the file that "
+                "came with the weights"
+            )
         if channels is not None and tensor.shape != (channels,):
             raise CheckpointMismatch(
                 f"the normalisation's {name} has shape {tuple(tensor.shape)} for latents of "

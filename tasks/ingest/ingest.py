@@ -133,6 +133,9 @@ def ingest_object(
 ) -> IngestResult:
     """Check one raw object and register it; idempotent, and never raises for a bad object.
 
+    Every byte is proven by size and ETag as listed (`Store.get_as_listed`), so a short or changed
+    read is an infrastructure error, which is raised.
+
     Args:
         workspace: raw bucket, store, catalogue, and the settings of the input gate.
         info: the object, as listed.

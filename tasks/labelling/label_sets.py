@@ -16,7 +16,8 @@ from typing import Any
 
 import numpy as np
 
-from segvigen_model.errors import SegvigenError
+from segvigen_model.archives import read_npz, take_array, take_ids
+from segvigen_model.errors import CorruptBlob, SegvigenError
 from segvigen_model.partition.hierarchy import PartTree, build_part_tree
 from segvigen_model.surface.geometry import measure_surface
 from segvigen_model.types import IntArray, Proposal
@@ -37,6 +38,7 @@ from tasks.workspace import Workspace
 log = logging.getLogger(__name__)
 
 LABEL_ID_CHARS = 24
+_LABEL_SET = "a label set"
 
 
 class BadLabels(SegvigenError):
@@ -171,36 +173,84 @@ def record_label_set(catalogue: Catalogue, row: LabelSetRow, worker: str | None 
 
 
 def load_label_set(store: Store, row: LabelSetRow) -> LabelSet:
-    """Read a label set of any schema and check it again."""
-    with np.load(io.BytesIO(store.get(row.key)), allow_pickle=False) as stored:
-        labels, names = stored["face_labels"], tuple(str(name) for name in stored["part_names"])
-        not_object = int(stored["not_object_part"])
-        held = {name: stored[name] for name in stored.files}
-    check_partition(labels, len(labels), len(names))
-    categories = tuple(str(each) for each in held.get("part_categories", [""] * len(names)))
-    part_of_proposal = held.get("proposal_parts", np.arange(len(names), dtype=np.int32))
+    """Read a label set of any schema and check it again.
+
+    Raises:
+        CorruptBlob, BadDocument, BadLabels: what was written is no label set.
+        BlobDamaged: what was read is not what was written.
+    """
     provenance = store.get_json(row.provenance_key)
+    return label_set_from_bytes(store.get(row.key, row.sha256), provenance, row.decided_by)
+
+
+def label_set_from_bytes(data: bytes, provenance: Any, decided_by: str) -> LabelSet:
+    """Unpack the arrays of a label set of any schema.
+
+    Args:
+        data: npz of `write_label_set`.
+        provenance: its JSON document, read.
+        decided_by: the reviewer's name, or GATE.
+
+    Raises:
+        CorruptBlob, BadLabels: the bytes are no label set.
+    """
+    held = read_npz(data, _LABEL_SET)
+    names = tuple(map(str, take_array(held, "part_names", "U", (None,), _LABEL_SET)))
+    num_parts = len(names)
+    labels = take_ids(held, "face_labels", (None,), (0, max(num_parts, 1)), _LABEL_SET)
+    check_partition(labels, len(labels), num_parts)
+    categories = ("",) * num_parts
+    if "part_categories" in held:
+        stored = take_array(held, "part_categories", "U", (num_parts,), _LABEL_SET)
+        categories = tuple(map(str, stored))
+    part_of_proposal: IntArray = np.arange(num_parts, dtype=np.int32)
+    if "proposal_parts" in held:
+        span = (0, num_parts)
+        part_of_proposal = take_ids(held, "proposal_parts", (None,), span, _LABEL_SET)
+    clicks = provenance.get("clicks") if isinstance(provenance, Mapping) else None
+    if not isinstance(clicks, list) or not all(isinstance(each, Mapping) for each in clicks):
+        raise CorruptBlob("the provenance of a label set has no list of clicks")
     return LabelSet(
         face_labels=labels,
         part_names=names,
-        not_object_part=not_object,
-        decided_by=row.decided_by,
-        clicks=tuple(provenance["clicks"]),
+        not_object_part=int(take_ids(held, "not_object_part", (), (-1, num_parts), _LABEL_SET)),
+        decided_by=decided_by,
+        clicks=tuple(clicks),
         provenance=provenance,
         part_categories=categories,
-        tree=_read_tree(held),
+        tree=read_part_tree(held, labels, _LABEL_SET),
         proposal_parts=part_of_proposal,
     )
 
 
-def _read_tree(held: Mapping[str, Any]) -> PartTree:
-    """The levels as stored; a label set of schema 1 has one."""
+def read_part_tree(held: Mapping[str, Any], labels: IntArray, what: str) -> PartTree:
+    """The levels as stored; a label set of schema 1 has one.
+
+    Args:
+        held: arrays of a label set or a sample.
+        labels: (F,) int32, the reviewed parts.
+        what: the arrays belong to, for messages.
+
+    Raises:
+        CorruptBlob: levels, offsets and parents do not fit together.
+        BadLabels: the reviewed level is another partition than `labels`.
+    """
     if "levels" not in held:
-        return build_part_tree(held["face_labels"], None, None)
-    tree = PartTree(held["levels"], held["level_offsets"], held["parents"], int(held["part_level"]))
-    if not np.array_equal(tree.levels[tree.part_level], held["face_labels"]):
-        raise BadLabels(f"level {tree.part_level} of the tree is not the label set's partition")
-    return tree
+        return build_part_tree(labels.astype(np.int32), None, None)
+    levels = take_array(held, "levels", "iu", (None, len(labels)), what).astype(np.int32)
+    num_levels = len(levels)
+    offsets = take_array(held, "level_offsets", "iu", (num_levels + 1,), what)
+    level = int(take_ids(held, "part_level", (), (0, num_levels), what))
+    parents = take_array(held, "parents", "iu", (None,), what)
+    sizes, num_nodes = np.diff(offsets.astype(np.int64)), len(parents)
+    is_fitting = offsets[0] == 0 and offsets[-1] == num_nodes and (sizes > 0).all()
+    if not is_fitting or (levels.min(axis=1) < 0).any() or (levels.max(axis=1) >= sizes).any():
+        raise CorruptBlob(f"the levels of {what} do not fit its {num_nodes} nodes")
+    if parents.size and not (int(parents.min()) >= -1 and int(parents.max()) < num_nodes):
+        raise CorruptBlob(f"a parent in {what} is none of its {num_nodes} nodes")
+    if not np.array_equal(levels[level], labels):
+        raise BadLabels(f"level {level} of the tree is not the label set's partition")
+    return PartTree(levels, offsets.astype(np.int32), parents.astype(np.int32), level)
 
 
 def check_partition(face_labels: IntArray, num_faces: int, num_parts: int) -> None:

@@ -4,26 +4,30 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
+from dataclasses import fields
 from pathlib import PurePosixPath
 from typing import Any
 
 import numpy as np
 
+from segvigen_model.archives import read_npz, take_ids
 from segvigen_model.mesh.canonical import mesh_from_canonical
 from segvigen_model.mesh.formats.limits import MeshLimits
 from segvigen_model.mesh.sandbox.parser import ParserBudget, get_library_parser
 from segvigen_model.serialization import proposal_from_bytes
-from segvigen_model.types import AssetMesh, Proposal
+from segvigen_model.types import AssetMesh, IntArray, Proposal
 from tasks.catalogue import AssetRow, Catalogue, ProposalRow
 from tasks.errors import StageError
 from tasks.settings import IngestSettings
 from tasks.storage import keys
+from tasks.storage.canonical import BadDocument
 from tasks.storage.store import Store
 
 log = logging.getLogger(__name__)
 
 MESH_TYPE = "application/octet-stream"
 BOUNDS_TOLERANCE = 1e-6  # share of the longest side; other readers round otherwise
+_LABELS = "face labels"
 
 
 def load_asset_mesh(store: Store, asset: AssetRow) -> AssetMesh:
@@ -94,14 +98,68 @@ def _check_bounds(asset: AssetRow, mesh: AssetMesh, about: Mapping[str, Any]) ->
 
 
 def load_asset_info(store: Store, asset_id: str) -> Mapping[str, Any]:
-    """What ingest found out: name, faces, bounds, side files, licence, limits."""
-    about: Mapping[str, Any] = store.get_json(keys.make_asset_json_key(asset_id))
-    return about
+    """What ingest found out: name, faces, bounds, side files, licence, limits.
+
+    Raises:
+        BadDocument: `asset.json` is of another form.
+    """
+    key = keys.make_asset_json_key(asset_id)
+    return check_asset_info(store.get_json(key), key)
+
+
+def check_asset_info(document: Any, name: str) -> Mapping[str, Any]:
+    """Check the entries of an `asset.json` that are used to read the asset.
+
+    Args:
+        document: as read.
+        name: of the document, for messages.
+
+    Raises:
+        BadDocument: an entry is absent or of another type.
+    """
+    about = document if isinstance(document, Mapping) else {}
+    side_files, limits = about.get("side_files"), about.get("limits")
+    if isinstance(side_files, Mapping) and isinstance(limits, Mapping):
+        entries = [about, about.get("mesh", {}), *side_files.values()]
+        known = {each.name for each in fields(MeshLimits)}
+        is_sound = (
+            set(limits) <= known
+            and all(type(value) in (int, bool) for value in limits.values())
+            and all(isinstance(entry, Mapping) for entry in entries)
+            and all(isinstance(entry.get("key"), str) for entry in entries[2:])
+            and all(isinstance(entry.get("sha256"), str | None) for entry in entries)
+            and _are_bounds(about.get("bounds", [[0, 0, 0]] * 2))
+        )
+        if is_sound:
+            return about
+    raise BadDocument(f"{name} lacks side_files or limits, or holds bad ones; ingest again")
+
+
+def _are_bounds(value: Any) -> bool:
+    """Two corners of three numbers?"""
+    try:
+        corners = [[type(number) for number in corner] for corner in value]
+    except TypeError:
+        return False
+    return [len(corner) for corner in corners] == [3, 3] and {*corners[0], *corners[1]} <= {
+        *(int, float)
+    }
 
 
 def load_proposal(store: Store, row: ProposalRow) -> Proposal:
-    """Read the proposal that a catalogue row stands for."""
-    return proposal_from_bytes(store.get(row.key))
+    """Read the proposal that a catalogue row stands for, and no other."""
+    return proposal_from_bytes(store.get(row.key, row.sha256))
+
+
+def load_face_labels(store: Store, key: str) -> IntArray:
+    """(F,) int32 labels out of a label set or a gold task's labels.
+
+    Raises:
+        CorruptBlob: the object holds none.
+    """
+    members = read_npz(store.get(key), _LABELS)
+    labels: IntArray = take_ids(members, "face_labels", (None,), (0, 2**31), _LABELS)
+    return labels.astype(np.int32)
 
 
 def get_current_proposal(catalogue: Catalogue, asset: AssetRow) -> ProposalRow:

@@ -10,8 +10,8 @@ import json
 import re
 import tomllib
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from tasks.settings import ReviewSettings
 
 MAX_CATEGORIES = 10_000
 MAX_NAME_CHARS = 64
+MAX_FILE_BYTES = 4 * 2**20  # 10,000 entries of the longest names and ids
 _ID = re.compile(r"[a-z0-9][a-z0-9._/-]{0,63}")
 _FIELDS = frozenset({"id", "name", "parent"})
 
@@ -42,11 +43,17 @@ class Taxonomy:
     """All categories in the order of the file; index = semantic id."""
 
     categories: tuple[Category, ...]
+    _index: Mapping[str, int] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        index: dict[str, int] = {}
+        for number, category in enumerate(self.categories):
+            index.setdefault(category.id, number)
+        object.__setattr__(self, "_index", index)
 
     def find_index(self, category_id: str) -> int:
         """Semantic id of a category id, upper case tolerated; -1 when it is unknown or empty."""
-        wanted = category_id.casefold()
-        return next((i for i, each in enumerate(self.categories) if each.id == wanted), -1)
+        return self._index.get(category_id.casefold(), -1)
 
     def find(self, category_id: str) -> Category | None:
         """The category of an id, or None."""
@@ -65,6 +72,8 @@ def load_taxonomy(path: Path) -> Taxonomy:
         BadTaxonomy: the file cannot be read or breaks a rule.
     """
     try:
+        if path.stat().st_size > MAX_FILE_BYTES:
+            raise BadTaxonomy(f"taxonomy {path.name} has over {MAX_FILE_BYTES} bytes; cut it")
         text = path.read_text(encoding="utf-8")
         document = tomllib.loads(text) if path.suffix.lower() == ".toml" else json.loads(text)
     except (OSError, ValueError, RecursionError) as err:
@@ -100,8 +109,7 @@ def build_taxonomy(entries: Sequence[Any]) -> Taxonomy:
     if doubles:
         raise BadTaxonomy(f"taxonomy id {doubles[0]!r} is there twice; make ids unique")
     by_id = {category.id: category for category in taxonomy.categories}
-    for category in taxonomy.categories:
-        _check_line(category, by_id)
+    check_parents(taxonomy.categories, by_id)
     return taxonomy
 
 
@@ -126,16 +134,27 @@ def _parse_category(number: int, entry: Any) -> Category:
     return Category(category_id, name, parent)
 
 
-def _check_line(category: Category, by_id: Mapping[str, Category]) -> None:
-    """Follow the parents of one category up to its root."""
-    seen, above = {category.id}, category.parent
-    while above:
-        parent = by_id.get(above)
-        if parent is None:
-            raise BadTaxonomy(
-                f"taxonomy entry {category.id!r} has unknown parent {above!r}; add it"
-            )
-        if parent.id in seen:
-            raise BadTaxonomy(f"taxonomy parents of {category.id!r} go in a circle; break it")
-        seen.add(parent.id)
-        above = parent.parent
+def check_parents(categories: Iterable[Category], by_id: Mapping[str, Category]) -> None:
+    """Follow parents up to a root; each category is looked up at most twice.
+
+    Args:
+        categories: all of them.
+        by_id: the same by id.
+
+    Raises:
+        BadTaxonomy: a parent is unknown, or parents go in a circle.
+    """
+    sound: set[str] = set()  # ids whose line to the root is known to end
+    for category in categories:
+        line, at = {category.id: None}, category
+        while at.parent and at.id not in sound:
+            parent = by_id.get(at.parent)
+            if parent is None:
+                raise BadTaxonomy(
+                    f"taxonomy entry {at.id!r} has unknown parent {at.parent!r}; add it"
+                )
+            if parent.id in line:
+                raise BadTaxonomy(f"taxonomy parents of {parent.id!r} go in a circle; break it")
+            line[parent.id] = None
+            at = parent
+        sound.update(line)

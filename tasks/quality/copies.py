@@ -22,7 +22,7 @@ from segvigen_model.mesh.io import mesh_from_bytes, mesh_to_glb
 from segvigen_model.types import IntArray
 from tasks.catalogue import AssetRow, AssetState, Catalogue, CopyRole, CopyRow, ProposalRow
 from tasks.errors import StageError
-from tasks.labelling.loading import load_asset_info
+from tasks.labelling.loading import load_asset_info, load_face_labels
 from tasks.storage import keys
 from tasks.storage.keys import hash_uniform
 from tasks.storage.store import Store
@@ -81,9 +81,7 @@ def load_gold_labels(store: Store, copy: CopyRow) -> IntArray:
     """(F,) int32 right labels of a GOLD copy."""
     if copy.truth_key is None:
         raise StageError(f"copy {copy.asset_id[:12]} has no known labels")
-    with np.load(io.BytesIO(store.get(copy.truth_key)), allow_pickle=False) as stored:
-        labels: IntArray = stored["face_labels"].astype(np.int32)
-    return labels
+    return load_face_labels(store, copy.truth_key)
 
 
 def make_copy_id(role: CopyRole, asset_id: str) -> str:
@@ -149,7 +147,7 @@ def _copy_proposal(source: ProposalRow, asset_id: str, store: Store) -> Proposal
     """The proposal under the copy's own key: the task's data hold the key."""
     digest = PurePosixPath(source.key).stem.partition("-")[2]
     key = keys.make_proposal_key(asset_id, source.round, digest)
-    store.put(key, store.get(source.key), "application/octet-stream")
+    store.put(key, store.get(source.key, source.sha256), "application/octet-stream")
     return replace(source, asset_id=asset_id, key=key)
 
 

@@ -16,6 +16,7 @@ from segvigen_model.surface.geometry import measure_surface
 from segvigen_model.types import AssetMesh, BoolArray, IntArray
 from tasks.catalogue import Catalogue, ProposalRow
 from tasks.labelling.lineage import lineage_of
+from tasks.labelling.loading import load_face_labels
 from tasks.quality.adjudication import find_disputed_faces
 from tasks.storage.store import Store
 
@@ -61,8 +62,7 @@ def find_disputed(
     about = lineage_of(row).third_review
     if about is None or about.other_labels is None:
         return None
-    with np.load(io.BytesIO(store.get(about.other_labels)), allow_pickle=False) as stored:
-        other = stored["face_labels"]
+    other = load_face_labels(store, about.other_labels)
     return find_disputed_faces(face_labels, other, measure_surface(mesh).areas)
 
 

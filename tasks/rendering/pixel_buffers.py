@@ -7,15 +7,20 @@ of the size of xyz; `locate` gives the point in the mesh frame.
 from __future__ import annotations
 
 import io
-import json
-import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from segvigen_model.errors import SegvigenError
+from segvigen_model.archives import (
+    parse_json,
+    read_npz,
+    take_array,
+    take_ids,
+    take_text,
+)
+from segvigen_model.errors import CorruptBlob, SegvigenError
 from segvigen_model.types import FloatArray, Frame, IntArray, PartTable
 from tasks.rendering.views import STAND_OFF, View
 from tasks.storage.canonical import canonical_json
@@ -23,6 +28,8 @@ from tasks.storage.canonical import canonical_json
 SCHEMA = 1
 # Keys of `Buffers.meta` that say how parts are called and coloured, each a list of length P.
 PART_NAMES, PART_CATEGORIES, PART_SLOTS = "part_names", "part_categories", "part_slots"
+MAX_BUFFER_BYTES = 768 * 2**20  # 11 bytes for each pixel of the largest sheet, 8192 a side
+_BUFFERS = "review buffers"
 SNAP_PIXELS = 6  # a click just off the silhouette still means the object
 
 
@@ -157,13 +164,32 @@ def buffers_to_bytes(buffers: Buffers) -> bytes:
 def buffers_from_bytes(data: bytes) -> Buffers:
     """Read what `buffers_to_bytes` wrote; raises BadBuffers."""
     try:
-        with np.load(io.BytesIO(data), allow_pickle=False) as held:
-            meta = json.loads(str(held["meta"]))
-            face, view, part = held["face"], held["view"], held["part"]
-            depth = held["depth"]
-            cameras, frame = held["cameras"], held["frame"]
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as err:
+        held = read_npz(data, "review buffers", max_bytes=MAX_BUFFER_BYTES)
+        meta = parse_json(take_text(held, "meta", _BUFFERS), "meta of review buffers")
+        if not isinstance(meta, dict) or meta.get("schema") != SCHEMA:
+            found = meta.get("schema") if isinstance(meta, dict) else type(meta).__name__
+            raise CorruptBlob(f"schema {found!r}, wanted {SCHEMA}")
+        return _build_buffers(held, meta)
+    except CorruptBlob as err:
         raise BadBuffers(f"review buffers are damaged: {err}; push the round again") from err
-    if meta.get("schema") != SCHEMA or len({face.shape, view.shape, part.shape, depth.shape}) > 1:
-        raise BadBuffers(f"review buffers have schema {meta.get('schema')!r}, wanted {SCHEMA}")
-    return Buffers(face, view, part, depth, cameras, Frame(frame[:3], float(frame[3])), meta)
+
+
+def _build_buffers(held: Mapping[str, Any], meta: Mapping[str, Any]) -> Buffers:
+    """Check that every pixel has a tile, and that a point can be located in it."""
+    cameras = take_array(held, "cameras", "f", (None, 16), _BUFFERS)
+    frame = take_array(held, "frame", "f", (4,), _BUFFERS)
+    face = take_ids(held, "face", (None, None), (-1, 2**31), _BUFFERS)
+    names = meta.get("views")
+    if not isinstance(names, list) or len(names) != len(cameras):
+        raise CorruptBlob(f"{len(cameras)} cameras without as many names")
+    if frame[3] <= 0 or (cameras[:, 2:4] <= 0).any():
+        raise CorruptBlob("a frame or a camera has no size")
+    return Buffers(
+        face,
+        take_ids(held, "view", face.shape, (-1, len(cameras)), _BUFFERS),
+        take_ids(held, "part", face.shape, (-1, 2**15), _BUFFERS),
+        take_array(held, "depth", "f", face.shape, _BUFFERS),
+        cameras,
+        Frame(frame[:3], float(frame[3])),
+        meta,
+    )

@@ -73,7 +73,8 @@ def write_dataset_folder(
     """Write the objects of a dataset version that a person reviewed.
 
     What the gate let through unseen is left out: a model learns nothing from its own word. So is
-    an asset whose blobs cannot be read. The manifest is written last.
+    an asset whose blobs make no object. Blobs that are lost or damaged stop it. The manifest is
+    written last.
 
     Args:
         workspace: shards and sources.

@@ -8,20 +8,25 @@ from __future__ import annotations
 
 import hashlib
 import io
-import json
+import re
 import tarfile
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from segvigen_model.errors import SegvigenError
+from segvigen_model.archives import parse_json
+from segvigen_model.errors import CorruptBlob, SegvigenError
 from tasks.shards.samples import TrainingSample, decode_sample
 from tasks.storage import keys
 from tasks.storage.store import Store
 
+MAX_SHARDS = 100_000
+MAX_MEMBERS = 64  # of a sample
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+
 
 class CorruptShard(SegvigenError):
-    """A shard's bytes do not match its index."""
+    """A manifest, an index or a sample is not of the form that it must have."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +46,6 @@ class ShardReader:
         dataset, version: which; versions are in the catalogue and in manifests.
         state: where to (re)start.
         rank, world_size: this reader's share among several.
-        is_verifying: check every sample's sha256.
         keep: index line -> is it wanted, e.g. by fold or licence.
     """
 
@@ -55,20 +59,16 @@ class ShardReader:
         state: ReaderState | None = None,
         rank: int = 0,
         world_size: int = 1,
-        is_verifying: bool = True,
         keep: Callable[[Mapping[str, Any]], bool] | None = None,
     ) -> None:  # more than five parameters: options of a reader, as those of torch's DataLoader
         if not 0 <= rank < world_size:
             raise ValueError(f"rank {rank} is not below world_size {world_size}")
         self._store = store
         self.manifest = read_manifest(store, dataset, version)
-        index = store.get(self.manifest["index"]["key"])
-        if hashlib.sha256(index).hexdigest() != self.manifest["index"]["sha256"]:
-            raise CorruptShard(f"index of {dataset}/{version} has changed; fetch it again")
-        lines = [json.loads(line) for line in index.splitlines()]
+        index = self.manifest["index"]
+        lines = read_index(store.get(index["key"], index["sha256"]), len(self.manifest["shards"]))
         self._lines = [line for line in lines if keep is None or keep(line)]
         self._share = (rank, world_size)
-        self._is_verifying = is_verifying
         self.state = state or ReaderState()
 
     def __len__(self) -> int:
@@ -91,13 +91,8 @@ class ShardReader:
         """Member name -> bytes of a sample, by one ranged read."""
         line = self._lines[number]
         shard = self.manifest["shards"][line["shard"]]["key"]
-        data = self._store.get_range(shard, line["offset"], line["size"])
-        if self._is_verifying and hashlib.sha256(data).hexdigest() != line["sha256"]:
-            raise CorruptShard(f"sample {line['key'][:12]} in {shard} has changed; fetch it again")
-        prefix = f"{line['key']}."
-        with tarfile.open(fileobj=io.BytesIO(data + b"\0" * 1024)) as archive:
-            found = {entry.name: archive.extractfile(entry) for entry in archive}
-        return {name.removeprefix(prefix): file.read() for name, file in found.items() if file}
+        data = self._store.get_range(shard, line["offset"], line["size"], line["sha256"])
+        return unpack_tar(data, str(line["key"]))
 
     def compute_order(self, epoch: int) -> list[int]:
         """This rank's sample numbers in the order of one epoch.
@@ -130,6 +125,66 @@ class ShardReader:
 
 
 def read_manifest(store: Store, dataset: str, version: str) -> dict[str, Any]:
-    """The manifest of one dataset version."""
-    manifest: dict[str, Any] = store.get_json(keys.make_shard_manifest_key(dataset, version))
+    """The manifest of one dataset version.
+
+    Raises:
+        BadDocument, CorruptShard: it is no manifest.
+    """
+    return check_manifest(store.get_json(keys.make_shard_manifest_key(dataset, version)))
+
+
+def check_manifest(document: Any) -> dict[str, Any]:
+    """Check the entries of a manifest that readers use; raises CorruptShard."""
+    try:
+        places = [document["index"], *document["shards"]]
+        is_sound = len(document["shards"]) <= MAX_SHARDS and all(
+            isinstance(place["key"], str) and _SHA256.fullmatch(place["sha256"]) for place in places
+        )
+    except (KeyError, TypeError) as err:
+        raise CorruptShard(f"a dataset's manifest lacks {err}; build the shards again") from err
+    if not is_sound:
+        raise CorruptShard("a dataset's manifest names an object badly; build the shards again")
+    manifest: dict[str, Any] = document
     return manifest
+
+
+def read_index(data: bytes, num_shards: int) -> list[dict[str, Any]]:
+    """The lines of an index, one per sample; raises CorruptShard."""
+    lines = []
+    try:
+        for text in data.splitlines():
+            line = parse_json(text, "a line of an index")
+            numbers = [line["shard"], line["offset"], line["size"]]
+            if not all(type(each) is int and each >= 0 for each in numbers):
+                raise ValueError(f"{numbers} are no shard, offset and size")
+            if line["shard"] >= num_shards or not isinstance(line["key"], str):
+                raise ValueError(f"shard {line['shard']} is none of {num_shards}, or a bad key")
+            if not _SHA256.fullmatch(line["sha256"]):
+                raise ValueError(f"{line['sha256']!r:.20} is no hash")
+            lines.append(line)
+    except (KeyError, TypeError, ValueError, CorruptBlob) as err:
+        raise CorruptShard(f"line {len(lines) + 1} of an index is damaged: {err!r}") from err
+    return lines
+
+
+def unpack_tar(data: bytes, key: str) -> dict[str, bytes]:
+    """Member name -> bytes of one sample's tar blocks; raises CorruptShard.
+
+    Args:
+        data: blocks without the end mark.
+        key: the sample's, which begins every name in the tar.
+    """
+    found: dict[str, bytes] = {}
+    try:
+        with tarfile.open(fileobj=io.BytesIO(data + b"\0" * 1024), mode="r:") as archive:
+            for entry in archive:
+                name = entry.name.removeprefix(f"{key}.")
+                content = archive.extractfile(entry) if entry.isreg() and not entry.sparse else None
+                if content is None or name == entry.name or name in found:
+                    raise CorruptShard(f"{entry.name[:80]!r} is no member of sample {key[:12]}")
+                found[name] = content.read()
+                if len(found[name]) != entry.size or len(found) > MAX_MEMBERS:
+                    raise CorruptShard(f"sample {key[:12]} is cut, or has too many members")
+    except (tarfile.TarError, ValueError, EOFError, OSError, OverflowError) as err:
+        raise CorruptShard(f"sample {key[:12]} is no tar ({len(data)} bytes): {err}") from err
+    return found

@@ -6,14 +6,14 @@ has the same bytes in every version: they are copied by one ranged read instead 
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Mapping
 from typing import Any
 
 from tasks.labelling.taxonomy import Taxonomy
+from tasks.shards.reader import check_manifest, read_index
 from tasks.shards.samples import SAMPLE_SCHEMA
-from tasks.storage.store import BlobDamaged, BlobMissing
+from tasks.storage.errors import BlobDamaged, BlobMissing
 from tasks.workspace import Workspace
 
 log = logging.getLogger(__name__)
@@ -40,20 +40,18 @@ class EarlierSamples:
         )
         for row in reversed(workspace.catalogue.labels.list_shard_versions(settings.dataset)):
             try:
-                manifest = json.loads(store.get(row.manifest_key, row.sha256))
+                manifest = check_manifest(store.get_json(row.manifest_key, row.sha256))
                 recipe = (manifest["settings"], manifest["sample_schema"], manifest.get("taxonomy"))
                 if _describe_making(*recipe) != wanted:
                     continue
                 index = manifest["index"]
-                lines = store.get(index["key"], index["sha256"]).splitlines()
-            except (
-                BlobMissing,
-                BlobDamaged,
-            ) as err:  # gone or damaged; the catalogue still knows the version
+                lines = read_index(
+                    store.get(index["key"], index["sha256"]), len(manifest["shards"])
+                )
+            except (BlobMissing, BlobDamaged, KeyError) as err:  # its samples are made again
                 log.warning("stage=shards version=%s passed over: %s", row.version, err)
                 continue
-            found = map(json.loads, lines)
-            self._lines = {(line["key"], line["label_id"]): line for line in found}
+            self._lines = {(line["key"], line["label_id"]): line for line in lines}
             self._shards = [shard["key"] for shard in manifest["shards"]]
             break
 

@@ -11,25 +11,34 @@ from __future__ import annotations
 
 import hashlib
 import io
-import json
-from collections.abc import Mapping
+import zlib
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from PIL import Image
 
+from segvigen_model.archives import parse_json, read_npz, take_array, take_ids
 from segvigen_model.coords import mesh_to_unit, unit_to_grid
-from segvigen_model.partition.hierarchy import PartTree, build_part_tree
+from segvigen_model.errors import CorruptBlob
+from segvigen_model.partition.hierarchy import PartTree
+from segvigen_model.serialization import MAX_GRID
 from segvigen_model.slat_flow.palette import draw_separated_palette, paint_labels
 from segvigen_model.types import AssetMesh, BoolArray, ByteArray, Encoding, FloatArray, IntArray
-from tasks.labelling.label_sets import LabelSet
+from tasks.labelling.label_sets import LabelSet, check_partition, read_part_tree
 from tasks.labelling.taxonomy import Taxonomy
 from tasks.rendering.part_map import guide_cameras, render_part_map
 from tasks.settings import ShardSettings
 from tasks.storage.canonical import json_document
 
 SAMPLE_SCHEMA = "segvigen-sample/2"  # /1 had no categories and no levels; it is still read
+MAX_GUIDE_PIXELS = 2048  # a side, as the settings allow
+_SAMPLE = "a sample"
+_MEMBERS = (
+    *("voxels.npz", "labels.npz", "interactive.npz", "full.npz", "guided.npz", "rounds.npz"),
+    *("clicks.json", "provenance.json"),
+)
 MASK_COLORS = ((0, 0, 0), (255, 255, 255))  # interactive target: part white, rest black (paper)
 
 
@@ -123,58 +132,111 @@ def build_sample_members(source: SampleSource, settings: ShardSettings) -> dict[
 
 
 def decode_sample(members: Mapping[str, bytes]) -> TrainingSample:
-    """Turn a sample's members back into arrays."""
-    voxels, labels = _decode_npz(members["voxels.npz"]), _decode_npz(members["labels.npz"])
-    interactive, full = _decode_npz(members["interactive.npz"]), _decode_npz(members["full.npz"])
-    guided, rounds = _decode_npz(members["guided.npz"]), _decode_npz(members["rounds.npz"])
+    """Turn a sample's members back into arrays.
+
+    Raises:
+        CorruptBlob, BadLabels: a member is absent or damaged, or members do not fit together.
+    """
+    lacking = [name for name in _MEMBERS if name not in members]
+    if lacking:
+        raise CorruptBlob(f"a sample lacks {', '.join(lacking)}")
+    provenance = parse_json(members["provenance.json"], "the provenance of a sample")
+    clicks = parse_json(members["clicks.json"], "the clicks of a sample")
+    if not isinstance(provenance, dict) or not isinstance(clicks, list):
+        raise CorruptBlob("a sample's provenance is no object, or its clicks are no list")
+    voxels = _decode_voxels(members["voxels.npz"])
     num_voxels = len(voxels["coords"])
-    masks = np.unpackbits(interactive["masks"], axis=1, count=num_voxels).astype(bool)
-    provenance = json.loads(members["provenance.json"])
-    guides = sorted(name for name in members if name.startswith("guide") and name.endswith(".png"))
+    labels = _decode_labels(members["labels.npz"], num_voxels)
+    num_parts = len(labels["part_names"])
+    rounds = read_npz(members["rounds.npz"], _SAMPLE)
+    shown = take_array(rounds, "shown", "iu", (None, num_voxels), _SAMPLE)
     return TrainingSample(
-        grid=int(voxels["grid"]),
-        factor=int(voxels["factor"]),
-        coords=voxels["coords"].astype(np.int32),
-        latent_coords=voxels["latent_coords"].astype(np.int32),
-        shape_slat=voxels["shape_slat"],
-        tex_slat=voxels["tex_slat"],
-        base_color=voxels["base_color"],
-        voxel_labels=labels["voxel_labels"].astype(np.int32),
-        face_labels=labels["face_labels"].astype(np.int32),
-        part_names=tuple(str(name) for name in labels["part_names"]),
-        not_object_part=int(labels["not_object_part"]),
-        part_masks=masks,
-        palettes=full["palettes"],
-        full_colors=full["colors"],
-        guide_maps=np.stack([np.asarray(Image.open(io.BytesIO(members[n]))) for n in guides]),
-        guided_colors=guided["colors"],
-        shown=rounds["shown"].astype(np.int32),
-        clicks=tuple(json.loads(members["clicks.json"])),
-        decided_by=str(provenance["decided_by"]),
+        **voxels,
+        **labels,
+        **_decode_targets(members, num_parts, num_voxels),
+        shown=shown.astype(np.int32),
+        clicks=tuple(clicks),
+        decided_by=str(provenance.get("decided_by", "")),
         provenance=provenance,
-        **_read_semantics(labels),
     )
 
 
-def _read_semantics(labels: Mapping[str, Any]) -> dict[str, Any]:
-    """Categories and levels; a sample of schema 1 has neither."""
-    num_parts = len(labels["part_names"])
-    if "levels" not in labels:
-        return {
-            "part_categories": ("",) * num_parts,
-            "part_semantics": np.full(num_parts, -1, np.int32),
-            "tree": build_part_tree(labels["face_labels"].astype(np.int32), None, None),
-        }
+def _decode_voxels(data: bytes) -> dict[str, Any]:
+    held = read_npz(data, _SAMPLE)
+    grid = int(take_ids(held, "grid", (), (1, MAX_GRID + 1), _SAMPLE))
+    factor = int(take_ids(held, "factor", (), (1, MAX_GRID + 1), _SAMPLE))
+    coords = take_ids(held, "coords", (None, 3), (0, grid), _SAMPLE)
+    latent = take_ids(held, "latent_coords", (None, 3), (0, grid // factor + 1), _SAMPLE)
     return {
-        "part_categories": tuple(str(each) for each in labels["part_categories"]),
-        "part_semantics": labels["part_semantics"],
-        "tree": PartTree(
-            labels["levels"].astype(np.int32),
-            labels["level_offsets"],
-            labels["parents"],
-            int(labels["part_level"]),
-        ),
+        "grid": grid,
+        "factor": factor,
+        "coords": coords.astype(np.int32),
+        "latent_coords": latent.astype(np.int32),
+        "shape_slat": take_array(held, "shape_slat", "f", (len(latent), None), _SAMPLE),
+        "tex_slat": take_array(held, "tex_slat", "f", (len(latent), None), _SAMPLE),
+        "base_color": take_array(held, "base_color", "u", (len(coords), 3), _SAMPLE),
     }
+
+
+def _decode_labels(data: bytes, num_voxels: int) -> dict[str, Any]:
+    """Labels, names, categories and levels; a sample of schema 1 has neither of the last two."""
+    held = read_npz(data, _SAMPLE)
+    names = take_array(held, "part_names", "U", (None,), _SAMPLE)
+    num_parts = len(names)
+    parts = (0, max(num_parts, 1))
+    faces = take_ids(held, "face_labels", (None,), parts, _SAMPLE).astype(np.int32)
+    check_partition(faces, len(faces), num_parts)
+    categories = ("",) * num_parts
+    semantics: IntArray = np.full(num_parts, -1, np.int32)
+    if "levels" in held:
+        stored = take_array(held, "part_categories", "U", (num_parts,), _SAMPLE)
+        categories = tuple(map(str, stored))
+        semantics = take_ids(held, "part_semantics", (num_parts,), (-1, 2**31), _SAMPLE)
+    voxels = take_ids(held, "voxel_labels", (num_voxels,), parts, _SAMPLE)
+    return {
+        "voxel_labels": voxels.astype(np.int32),
+        "face_labels": faces,
+        "part_names": tuple(map(str, names)),
+        "not_object_part": int(take_ids(held, "not_object_part", (), (-1, num_parts), _SAMPLE)),
+        "part_categories": categories,
+        "part_semantics": semantics,
+        "tree": read_part_tree(held, faces, _SAMPLE),
+    }
+
+
+def _decode_targets(
+    members: Mapping[str, bytes], num_parts: int, num_voxels: int
+) -> dict[str, Any]:
+    """What the three modes of the model are trained to paint."""
+    interactive = read_npz(members["interactive.npz"], _SAMPLE)
+    full, guided = read_npz(members["full.npz"], _SAMPLE), read_npz(members["guided.npz"], _SAMPLE)
+    guides = sorted(name for name in members if name.startswith("guide") and name.endswith(".png"))
+    packed = take_array(interactive, "masks", "u", (num_parts, -(-num_voxels // 8)), _SAMPLE)
+    palettes = take_array(full, "palettes", "u", (None, num_parts, 3), _SAMPLE)
+    colors = take_array(full, "colors", "u", (len(palettes), num_voxels, 3), _SAMPLE)
+    return {
+        "part_masks": np.unpackbits(packed, axis=1, count=num_voxels).astype(bool),
+        "palettes": palettes,
+        "full_colors": colors,
+        "guide_maps": _stack_guides([members[name] for name in guides]),
+        "guided_colors": take_array(guided, "colors", "u", (len(guides), num_voxels, 3), _SAMPLE),
+    }
+
+
+def _stack_guides(pictures: Sequence[bytes]) -> ByteArray:
+    """(G, S, S, 3) uint8 of PNGs, whose sizes are checked before they are unpacked."""
+    maps = []
+    for data in pictures:
+        try:
+            with Image.open(io.BytesIO(data), formats=["PNG"]) as picture:
+                if max(picture.size) > MAX_GUIDE_PIXELS or picture.mode != "RGB":
+                    raise ValueError(f"{picture.mode} of {picture.size} pixels")
+                maps.append(np.asarray(picture))
+        except (OSError, ValueError, SyntaxError, Image.DecompressionBombError, zlib.error) as err:
+            raise CorruptBlob(f"a guide map of a sample is damaged: {err}") from err
+    if not maps or len({each.shape for each in maps}) > 1:
+        raise CorruptBlob(f"a sample has {len(maps)} guide maps, or maps of different sizes")
+    return np.stack(maps)
 
 
 def _encode_voxels(encoding: Encoding) -> dict[str, Any]:
@@ -289,11 +351,6 @@ def _encode_npz(**arrays: Any) -> bytes:
     buffer = io.BytesIO()
     np.savez(buffer, **arrays)
     return buffer.getvalue()
-
-
-def _decode_npz(data: bytes) -> dict[str, Any]:
-    with np.load(io.BytesIO(data), allow_pickle=False) as stored:
-        return {name: stored[name] for name in stored.files}
 
 
 def _encode_png(picture: ByteArray) -> bytes:

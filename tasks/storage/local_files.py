@@ -1,4 +1,4 @@
-"""Files of a store that is a local folder: made whole or not at all, leftovers cleared by age.
+"""Files of a store that is a local folder: made whole or not at all.
 
 A folder that others write into is not trusted: links are followed to where they lead, which must be
 inside the folder, and only regular files are opened.
@@ -12,17 +12,16 @@ import os
 import shutil
 import stat
 import tempfile
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from tasks.storage.errors import UnsafePlace
+from tasks.storage.leftovers import TEMPORARY_PREFIX
 
 log = logging.getLogger(__name__)
 
-TEMPORARY_PREFIX = ".tmp-"
 COPY_CHUNK_BYTES = 8 * 2**20
 
 
@@ -149,37 +148,3 @@ def _new_file(path: Path) -> Iterator[BinaryIO]:
         os.link(temporary, path)
     finally:
         temporary.unlink()
-
-
-def remove_leftovers(folder: Path, prefixes: tuple[str, ...], min_age_s: float) -> int:
-    """Remove files and folders that a killed process left behind; returns their number.
-
-    Args:
-        folder: searched with all below it; links are not followed.
-        prefixes: of the names of temporary files and folders.
-        min_age_s: younger ones may be in use.
-    """
-    latest, num_removed = time.time() - min_age_s, 0
-    for place, folders, files in os.walk(folder):
-        for name in [each for each in (*folders, *files) if each.startswith(prefixes)]:
-            path = Path(place, name)
-            if _remove_old(path, latest):
-                num_removed += 1
-        folders[:] = [name for name in folders if not name.startswith(prefixes)]
-    if num_removed:
-        log.info("store=%s leftovers=%d removed", folder, num_removed)
-    return num_removed
-
-
-def _remove_old(path: Path, latest: float) -> bool:
-    try:
-        if path.lstat().st_mtime > latest:
-            return False
-        if path.is_dir() and not path.is_symlink():
-            shutil.rmtree(path)
-        else:
-            path.unlink()
-    except OSError as err:  # another run was faster, or it is not ours
-        log.warning("leftover=%s error=%r", path, err)
-        return False
-    return True

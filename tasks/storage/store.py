@@ -2,7 +2,6 @@
 
 Nothing that is read is believed: `get` compares the bytes with the hash that was recorded when they
 were written (`checked_reads`).
-
 Create-only: local files by a hard link of a finished temporary file; S3 by a conditional put.
 A server that ignores the condition (rclone does; see `probe_conditional_put`) leaves only the
 check before the write: there the catalogue's leases keep two writers from one key.
@@ -33,8 +32,8 @@ from tasks.storage.errors import (
     ChangedSinceListed,
 )
 from tasks.storage.keys import check_key
+from tasks.storage.leftovers import MIN_AGE_S, clean_bucket, clean_folder, is_temporary
 from tasks.storage.local_files import (
-    TEMPORARY_PREFIX,
     check_place,
     compute_file_sha256,
     create_copy,
@@ -42,7 +41,6 @@ from tasks.storage.local_files import (
     describe_file,
     list_files,
     read_file,
-    remove_leftovers,
 )
 from tasks.storage.objects import Blob, ObjectInfo, make_object_info
 from tasks.storage.s3_errors import raise_on_lost_race
@@ -90,6 +88,7 @@ class Store:
         protocol = self._fs.protocol
         self._protocol = protocol if isinstance(protocol, str) else protocol[0]
         self._is_local = "file" in (protocol if isinstance(protocol, tuple) else (protocol,))
+        self._is_s3 = self._protocol in ("s3", "s3a")
 
     @classmethod
     def from_settings(
@@ -122,9 +121,8 @@ class Store:
         Raises:
             BucketUnusable: it is absent, or the server does not answer; one line with the hint.
         """
-        if self._protocol not in ("s3", "s3a"):
-            return
-        check_s3_bucket(self._fs, self._root.partition("/")[0])
+        if self._is_s3:
+            check_s3_bucket(self._fs, self._root.partition("/")[0])
 
     def get_uri(self, key: str) -> str:
         """Absolute URI of a key."""
@@ -217,19 +215,13 @@ class Store:
         uri = f"{self.get_uri(key)}[{start}:{start + length}]"
         if sha256:
             return fetch_checked(lambda: self._fetch(key, start, start + length), uri, sha256)
-        size = self.get_size(key)
-        if size is None:
-            raise BlobMissing(f"no object {self.get_uri(key)}")
-        if size < start + length:
+        if self._need_size(key) < start + length:
             raise BlobMissing(f"{self.get_uri(key)} ends before byte {start + length}")
         return fetch_agreeing(lambda: self._fetch(key, start, start + length), uri, length, None)
 
     def compute_sha256(self, key: str) -> str:
         """Hash an object as one read gives it, in pieces; raises BlobMissing."""
-        size = self.get_size(key)
-        if size is None:
-            raise BlobMissing(f"no object {self.get_uri(key)}")
-        digest = hashlib.sha256()
+        digest, size = hashlib.sha256(), self._need_size(key)
         for start in range(0, size, READ_CHUNK_BYTES):
             digest.update(self._fetch(key, start, min(start + READ_CHUNK_BYTES, size)))
         return digest.hexdigest()
@@ -298,7 +290,7 @@ class Store:
         for name in sorted(found):
             info = found[name]
             key = name[len(self._root) :].removeprefix("/")
-            if _is_temporary(key) or (key.endswith("/") or not key):
+            if is_temporary(key) or (key.endswith("/") or not key):
                 continue
             yield make_object_info(key, info)
 
@@ -318,7 +310,7 @@ class Store:
 
     def check_listing(self) -> None:
         """Ask for one entry of the listing; raises what the server has against us."""
-        if self._protocol in ("s3", "s3a"):
+        if self._is_s3:
             bucket, _, prefix = self._root.partition("/")
             self._fs.call_s3("list_objects_v2", Bucket=bucket, Prefix=prefix, MaxKeys=1)
         else:
@@ -336,18 +328,11 @@ class Store:
         """Create a JSON object; equal values are equal bytes."""
         return self.put(key, json_document(value), "application/json", keep_existing=keep_existing)
 
-    def remove_leftovers(self, min_age_s: float) -> int:
-        """Remove temporary files of killed writers; returns their number.
-
-        A server has none of ours: an unfinished upload of several parts is no object, and its
-        bucket's life cycle ends it.
-
-        Args:
-            min_age_s: younger ones may be in use.
-        """
-        if not self._is_local:
-            return 0
-        return remove_leftovers(Path(self._root), (TEMPORARY_PREFIX,), min_age_s)
+    def remove_leftovers(self, min_age_s: float = MIN_AGE_S) -> int:
+        """Remove what killed writers left behind and is older; returns the number."""
+        if self._is_local:
+            return clean_folder(Path(self._root), min_age_s)
+        return clean_bucket(self._fs, self._root, min_age_s) if self._is_s3 else 0
 
     def probe_conditional_put(self) -> bool:
         """Does the server itself refuse to write a key twice? Leaves nothing behind."""
@@ -392,6 +377,12 @@ class Store:
             self._hashes.record(key, sha256, size)
         return Blob(self.get_uri(key), key, sha256, size)
 
+    def _need_size(self, key: str) -> int:
+        size = self.get_size(key)
+        if size is None:
+            raise BlobMissing(f"no object {self.get_uri(key)}")
+        return size
+
     def _fetch(self, key: str, start: int | None = None, end: int | None = None) -> bytes:
         """One unproven read of an object or of a range; all reads go through here."""
         try:
@@ -406,7 +397,3 @@ def check_buckets(settings: StoreSettings) -> None:
     """Raise BucketUnusable if one of the settings' buckets is not there."""
     for is_raw in (False, True):
         Store.from_settings(settings, raw=is_raw).check_bucket()
-
-
-def _is_temporary(key: str) -> bool:
-    return key.rpartition("/")[2].startswith(TEMPORARY_PREFIX) or key.startswith(".probe/")

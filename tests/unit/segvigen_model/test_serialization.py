@@ -50,23 +50,24 @@ def proposals(draw) -> Proposal:
         return draw(arrays.arrays(np.int32, count, elements=ids))
 
     levels = draw(st.none() | st.integers(0, 2))
+    num_faces, parts = draw(st.integers(1, 9)), st.integers(0, num_parts - 1)
     return Proposal(
-        labels(draw(st.integers(0, 9))),
+        labels(num_faces),
         labels(draw(st.integers(0, 9))),
         np.array(column(SHARES), np.float32),
         draw(SHARES),
         parts=PartTable(column(TEXTS), column(TEXTS), column(st.integers(-1, 300))),
         refinement=RefinementState(
-            anchor_faces=tuple(draw(st.lists(st.integers(0, 10**7), max_size=5))),
-            background_part=draw(st.none() | IDS),
-            id_map=draw(st.dictionaries(IDS, IDS, max_size=5)),
-            pieces=draw(st.dictionaries(IDS, st.lists(IDS, max_size=3).map(tuple), max_size=3)),
+            anchor_faces=tuple(draw(st.lists(st.integers(0, num_faces - 1), max_size=5))),
+            background_part=draw(st.none() | parts),
+            id_map=draw(st.dictionaries(IDS, parts, max_size=5)),
+            pieces=draw(st.dictionaries(IDS, st.lists(parts, max_size=3).map(tuple), max_size=3)),
         ),
         checkpoint=draw(st.text("0123456789abcdef", max_size=64)),
         num_draws=draw(st.integers(0, 9)),
         fallbacks=tuple(draw(st.lists(TEXTS, max_size=2))),
         provenance=draw(st.dictionaries(TEXTS, st.integers() | TEXTS | st.none(), max_size=3)),
-        finer=None if levels is None else np.zeros((levels, 4), np.int32),
+        finer=None if levels is None else np.zeros((levels, num_faces), np.int32),
         groups=None if levels is None else labels(num_parts),
     )
 
@@ -165,12 +166,20 @@ def test_a_first_proposal_of_format_1_has_plain_parts_and_nothing_settled():
         ({"parts": "{}"}, "names"),
         (
             {"parts": json.dumps({"names": ["a"], "categories": [""], "color_slots": [0]})},
-            "1 parts",
+            "1 part names for 2 parts",
         ),
         ({"parts": json.dumps({**PARTS, "names": []})}, "0 names"),
         ({"refinement": "[]"}, "not a proposal"),
         ({"refinement": json.dumps({"id_map": {"a": 1}})}, "not a proposal"),
-        ({"fallbacks": "{"}, "not a proposal"),
+        ({"fallbacks": "{"}, "'fallbacks' of a proposal is no JSON"),
+        ({"provenance": '{"a": NaN}'}, "NaN is no JSON number"),
+        ({"part_confidence": np.array([0.5, np.nan], np.float32)}, "not finite"),
+        ({"confidence": np.inf}, "not finite"),
+        ({"face_labels": np.array([0, 2])}, "has 0..2, not 0..1"),
+        ({"face_labels": np.zeros((2, 1), int)}, r"is int64\(2, 1\)"),
+        ({"finer": np.zeros((1, 3), int)}, "'finer' of a proposal"),
+        ({"refinement": json.dumps({"anchor_faces": [2]})}, "none of 2 faces"),
+        ({"refinement": json.dumps({"background_part": 2})}, "none of 2 parts"),
         ({"checkpoint": None}, "checkpoint"),
     ],
 )

@@ -147,10 +147,11 @@ def pipeline(
 ) -> PipelineEnvironment:
     monkeypatch.chdir(tmp_path)  # no segvigen.toml of the working folder
     overrides = {"model": {"num_draws": 2, "num_steps": 2}}
+    catalogue = Catalogue(f"sqlite:///{tmp_path}/catalogue.db")
     workspace = Workspace(
-        store=Store(f"file://{tmp_path}/store"),
+        store=Store(f"file://{tmp_path}/store", hashes=catalogue.blobs),
         raw=Store(f"file://{tmp_path}/raw"),
-        catalogue=Catalogue(f"sqlite:///{tmp_path}/catalogue.db"),
+        catalogue=catalogue,
         settings=load_settings(None, overrides),
     )
     return PipelineEnvironment(workspace, segmenter)

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from tasks.settings import (
+    Settings,
     SettingsError,
     list_settings_variables,
     load_settings,
@@ -165,3 +166,25 @@ def test_the_example_lists_every_variable_with_its_default() -> None:
         assert f"#{name}={default}" in lines, name
     named = {line.strip("#").partition("=")[0] for line in lines if "SEGVIGEN_" in line}
     assert {name for name in named if name.isupper()} <= set(wanted), "nobody reads it"
+
+
+def float_fields() -> list[tuple[str, str]]:
+    return [
+        (section, field)
+        for section, about in Settings.model_fields.items()
+        for field, info in about.annotation.model_fields.items()
+        if info.annotation in (float, float | None)
+    ]
+
+
+@pytest.mark.parametrize("value", ["nan", "inf", "-inf", "1e999"])
+def test_no_number_may_be_nan_or_infinite(value: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    fields = float_fields()
+    assert len(fields) > 10
+    for section, field in fields:
+        with pytest.raises(SettingsError, match=rf"\[{section}\] {field}"):
+            load_settings(None, {section: {field: float(value)}})
+        with monkeypatch.context() as patch:
+            patch.setenv(f"SEGVIGEN_{section}_{field}".upper(), value)
+            with pytest.raises(SettingsError, match=rf"\[{section}\] {field}"):
+                load_settings()

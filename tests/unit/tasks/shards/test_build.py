@@ -13,18 +13,19 @@ import numpy as np
 import pytest
 import webdataset as wds
 
+from segvigen_model.errors import CorruptBlob
 from segvigen_model.serialization import encoding_from_bytes
 from tasks.catalogue import AssetState, ClickRow, EditCommandRow
-from tasks.labelling.label_sets import BadLabels, accept_asset, load_label_set
+from tasks.labelling.label_sets import BadLabels, accept_asset, load_label_set, read_part_tree
 from tasks.labelling.loading import load_proposal
 from tasks.labelling.taxonomy import build_taxonomy
 from tasks.settings import ShardSettings
 from tasks.shards import build as shards_module
 from tasks.shards.build import ReaderState, ShardReader, build_shards, read_manifest
-from tasks.shards.reader import CorruptShard
 from tasks.shards.samples import decode_sample
 from tasks.stages.refine import refine_asset
 from tasks.storage import keys
+from tasks.storage.errors import BlobDamaged
 
 SETTINGS = ShardSettings(num_palettes=2, num_guide_views=2, guide_pixels=32)
 
@@ -266,7 +267,7 @@ def test_a_changed_byte_is_noticed(pipeline: Any, tmp_path: Path) -> None:
     data = bytearray(path.read_bytes())
     data[700] ^= 1
     path.write_bytes(bytes(data))
-    with pytest.raises(CorruptShard, match="has changed"):
+    with pytest.raises(BlobDamaged, match="shard-000000"):
         ShardReader(pipeline.store, made.dataset, made.version)[0]
 
 
@@ -350,7 +351,7 @@ def test_samples_and_label_sets_of_the_first_schema_are_read(pipeline: Any) -> N
         pipeline.store.get(row.key), ("face_labels", "part_names", "not_object_part")
     )
     blob = pipeline.store.put(f"labels/{asset_id}/old.npz", data)
-    held = load_label_set(pipeline.store, replace(row, key=blob.key))
+    held = load_label_set(pipeline.store, replace(row, key=blob.key, sha256=blob.sha256))
     assert np.array_equal(held.face_labels, new.face_labels)
     assert held.proposal_parts.tolist() == list(range(row.num_parts))
     assert len(held.tree.levels) == 1
@@ -361,12 +362,15 @@ def test_a_tree_that_is_not_of_its_labels_is_refused(pipeline: Any) -> None:
     row = pipeline.catalogue.labels.get_latest(asset_id)
     with np.load(io.BytesIO(pipeline.store.get(row.key))) as stored:
         arrays = {name: stored[name] for name in stored.files}
-    arrays["levels"] = np.zeros_like(arrays["levels"]) - 1
+    arrays["levels"] = np.flip(arrays["levels"], axis=1)
     buffer = io.BytesIO()
     np.savez(buffer, **arrays)
     blob = pipeline.store.put(f"labels/{asset_id}/bad.npz", buffer.getvalue())
     with pytest.raises(BadLabels, match="of the tree is not"):
-        load_label_set(pipeline.store, replace(row, key=blob.key))
+        load_label_set(pipeline.store, replace(row, key=blob.key, sha256=blob.sha256))
+    arrays["levels"] = arrays["levels"] - 1
+    with pytest.raises(CorruptBlob, match="do not fit its"):
+        read_part_tree(arrays, arrays["face_labels"], "a label set")
 
 
 def select_members(data: bytes, names: tuple[str, ...]) -> bytes:

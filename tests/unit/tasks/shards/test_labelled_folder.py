@@ -11,7 +11,7 @@ import pytest
 
 from segvigen_model.datasets.labelled_folder import choose_rows
 from segvigen_model.datasets.voxel_samples import load_labelled
-from tasks.errors import StageError
+from tasks.errors import BlobLost, StageError
 from tasks.labelling.label_history import GATE
 from tasks.labelling.label_sets import accept_asset, load_label_set
 from tasks.labelling.loading import load_asset_mesh
@@ -62,17 +62,14 @@ def test_what_only_the_gate_saw_teaches_nothing(pipeline: Any, tmp_path: Path) -
     assert written.left_out == ((unseen, "accepted by the gate, seen by nobody"),)
 
 
-def test_an_asset_whose_source_is_gone_is_left_out_and_reported(
-    pipeline: Any, tmp_path: Path
-) -> None:
-    lost, kept = dataset(pipeline, ("ann", "ann"))
+def test_a_source_that_is_lost_stops_the_folder(pipeline: Any, tmp_path: Path) -> None:
+    lost, _ = dataset(pipeline, ("ann", "ann"))
     source = pipeline.catalogue.get_asset(lost).source_key
     Path(pipeline.store.get_uri(source).removeprefix("file://")).unlink()
     version = find_latest_version(pipeline.catalogue, SETTINGS.dataset)
-    written = write_dataset_folder(pipeline.workspace, version, tmp_path)
-    assert [row["asset_id"] for row in choose_rows(tmp_path, None, None)] == [kept]
-    ((asset_id, why),) = written.left_out
-    assert asset_id == lost and "BlobMissing" in why
+    with pytest.raises(BlobLost, match=lost):
+        write_dataset_folder(pipeline.workspace, version, tmp_path)
+    assert not (tmp_path / "manifest.jsonl").exists()
 
 
 def test_a_folder_names_its_own_splits(tmp_path: Path) -> None:

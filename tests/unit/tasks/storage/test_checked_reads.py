@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import pickle
-import time
 from pathlib import Path
 
 import pytest
@@ -198,21 +196,6 @@ def test_damage_costs_no_asset_an_attempt(store: Store, catalogue: Catalogue) ->
         run_stage_safely(workspace, "test", asset_id, read)
     asset = catalogue.get_asset(asset_id)
     assert (asset.state, asset.attempts, asset.lease_owner) == (AssetState.REGISTERED, 0, None)
-
-
-def test_temporary_files_of_killed_writers_go_when_they_are_old(store: Store) -> None:
-    store.put("a/kept", b"1")
-    folder = Path(store.get_uri("a/kept").removeprefix("file://")).parent
-    old, young = folder / ".tmp-old", folder / ".tmp-young"
-    old.write_bytes(b"half")
-    young.write_bytes(b"half")
-    scratch = folder / ".tmp-folder"
-    (scratch / "deep").mkdir(parents=True)
-    for path in (old, scratch):
-        os.utime(path, (time.time() - 7200,) * 2)
-    assert store.remove_leftovers(3600) == 2
-    assert sorted(path.name for path in folder.iterdir()) == [".tmp-young", "kept"]
-    assert store.get("a/kept") == b"1"
 
 
 def test_errors_survive_a_process_border() -> None:
