@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,10 @@ import pytest
 from moto.server import ThreadedMotoServer
 
 from tasks.settings import StoreSettings
+from tasks.storage.checked_reads import md5_of_etag
+from tasks.storage.errors import BlobDamaged, ChangedSinceListed
 from tasks.storage.store import BlobConflict, BlobMissing, Store
+from tests.faults import Lies, lying_reads
 
 MULTIPART_BYTES = 101 * 2**20  # s3fs sends parts from 100 MiB on
 
@@ -164,3 +168,31 @@ def test_a_bucket_alone_is_a_root(request: pytest.FixtureRequest) -> None:
     whole.put("root/a/b", b"1")
     assert [info.key for info in whole.list()] == ["root/a/b"]
     assert [info.key for info in inside.list()] == ["a/b"]
+
+
+def test_a_listed_object_is_proven_by_its_etag(s3_store: tuple[str, Store]) -> None:
+    _, store = s3_store
+    store.put("raw/a.obj", b"v 0 0 0\n" * 40)
+    (info,) = store.list("raw")
+    assert md5_of_etag(info.etag) == hashlib.md5(b"v 0 0 0\n" * 40).hexdigest()
+    lies = Lies(seed=2, short=0.1, flipped=0.1)
+    with lying_reads(lies) as liar:
+        for _ in range(30):
+            assert store.get_as_listed(info) == b"v 0 0 0\n" * 40
+    assert liar.num_told["short"] and liar.num_told["flipped"]
+    with lying_reads(Lies(flipped=1.0)), pytest.raises(BlobDamaged, match="unlike its ETag"):
+        store.get_as_listed(info)
+    store.delete("raw/a.obj")
+    store.put("raw/a.obj", b"v 1 1 1\n" * 40)
+    with pytest.raises(ChangedSinceListed):
+        store.get_as_listed(info)
+
+
+def test_old_unfinished_uploads_are_ended(moto_url: str, request: pytest.FixtureRequest) -> None:
+    store = open_store(request, "moto")
+    bucket = store.root_url.split("/")[2]
+    place = {"Bucket": bucket, "Key": "root/big"}
+    store._fs.call_s3("create_multipart_upload", **place)
+    assert store.remove_leftovers() == 0, "it may still be going on"
+    assert store.remove_leftovers(min_age_s=-1) == 1
+    assert store.remove_leftovers(min_age_s=-1) == 0

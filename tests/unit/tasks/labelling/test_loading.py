@@ -113,7 +113,8 @@ def test_an_older_asset_that_is_now_read_otherwise_stops(
     else:
         key = f"assets/{old.asset_id}/asset.json"
         about = {**json.loads(pipeline.store.get(key)), **change}
-        replace_blob(pipeline.store, key, json.dumps(about).encode())
+        pipeline.store.delete(key)
+        pipeline.store.put(key, json.dumps(about).encode())
     with pytest.raises(StageError, match=message):
         load_asset_mesh(pipeline.store, old)
 
