@@ -14,7 +14,7 @@ from segvigen_model.datasets.voxel_samples import load_labelled
 from tasks.errors import BlobLost, StageError
 from tasks.labelling.label_history import GATE
 from tasks.labelling.label_sets import accept_asset, load_label_set
-from tasks.labelling.loading import load_asset_mesh
+from tasks.labelling.loading import load_asset_mesh, make_parsed_key
 from tasks.settings import ShardSettings
 from tasks.shards.build import build_shards
 from tasks.shards.labelled_folder import choose_split, find_latest_version, write_dataset_folder
@@ -65,7 +65,8 @@ def test_what_only_the_gate_saw_teaches_nothing(pipeline: Any, tmp_path: Path) -
 def test_a_source_that_is_lost_stops_the_folder(pipeline: Any, tmp_path: Path) -> None:
     lost, _ = dataset(pipeline, ("ann", "ann"))
     source = pipeline.catalogue.get_asset(lost).source_key
-    Path(pipeline.store.get_uri(source).removeprefix("file://")).unlink()
+    for key in (source, make_parsed_key(source)):  # the mesh alone would be parsed again
+        Path(pipeline.store.get_uri(key).removeprefix("file://")).unlink()
     version = find_latest_version(pipeline.catalogue, SETTINGS.dataset)
     with pytest.raises(BlobLost, match=lost):
         write_dataset_folder(pipeline.workspace, version, tmp_path)

@@ -238,5 +238,5 @@ def test_an_unrecorded_manifest_that_is_not_as_written_is_replaced(
     good = manifest.read_bytes()
     manifest.write_bytes(good.replace(b'"version": "', b'"version":  "'))
     ((_, fault),) = build(pipeline).repaired
-    assert fault == "not as it was written"
+    assert "written was" in fault
     assert manifest.read_bytes() == good
