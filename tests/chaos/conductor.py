@@ -33,8 +33,8 @@ CLOCKS_S = (0, 600, -600)
 ORDER_S = 15.0  # then the process is killed wherever it is
 RESTART_S = (0.0, 1.5)
 EVENTS_OF_AN_INPUT = 40  # of the catalogue's journal, about
-WORK_SHARE = 0.8  # of the work, in which the kills are to happen
-PATIENCE_S = 20.0  # without enough progress, the next kill comes after so long
+WORK_SHARE = 0.7  # of the work, in which the kills are to happen
+PATIENCE_S = 45.0  # without enough progress, the next kill comes after so long
 STOP_S = 90.0
 
 
