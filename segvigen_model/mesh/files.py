@@ -27,8 +27,8 @@ def load_mesh(path: str | Path, limits: MeshLimits = MeshLimits()) -> AssetMesh:
     """Read a mesh file.
 
     Args:
-        path: GLB, glTF, OBJ, PLY, STL, OFF, FBX, 3MF, USD, or a ZIP with one of them. Its side
-            files are read from its folder and below.
+        path: GLB, glTF, OBJ, PLY, STL, OFF, FBX, 3MF, or a ZIP with one of them. Its side files
+            are read from its folder and below.
         limits: what the asset may cost.
 
     Returns:

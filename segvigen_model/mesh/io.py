@@ -1,7 +1,7 @@
 """Meshes from untrusted bytes, and back to GLB for viewers.
 
-GLB, glTF with side files, OBJ with MTL, PLY, STL, OFF; in a confined process also FBX, 3MF, USD and
-a ZIP with one of them. Nothing is welded or reordered: a file is read as it announces itself or
+GLB, glTF with side files, OBJ with MTL, PLY, STL, OFF; in a confined process also FBX, 3MF and a
+ZIP with one of them. Nothing is welded or reordered: a file is read as it announces itself or
 refused with `AssetRejected`, and what is left out is counted. Reads memory only, never a file or a
 network address. Faces stand in the source's order; those of glTF in the order of trimesh's
 `load(force="scene").to_geometry()`.

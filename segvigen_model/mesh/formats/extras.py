@@ -8,7 +8,6 @@ from typing import Any
 from segvigen_model.errors import MissingExtra
 
 FORMATS_HINT = "pip install 'segvigen-pipeline[formats]'"
-USD_HINT = "pip install 'segvigen-pipeline[usd]'"
 
 
 def import_extra(module: str, package: str, hint: str = FORMATS_HINT) -> Any:

@@ -15,10 +15,7 @@ from segvigen_model.mesh.formats.obj import is_obj
 from segvigen_model.mesh.formats.off_header import is_off
 from segvigen_model.mesh.formats.stl import is_stl
 
-MESH_SUFFIXES = (
-    *("glb", "gltf", "obj", "ply", "stl", "off"),
-    *("fbx", "3mf", "usd", "usda", "usdc", "usdz"),
-)
+MESH_SUFFIXES = ("glb", "gltf", "obj", "ply", "stl", "off", "fbx", "3mf")
 SUFFIXES = (*MESH_SUFFIXES, "zip")
 # First bytes of kinds that turn up under a mesh's name.
 MAGICS = (
@@ -45,14 +42,10 @@ OWN_MAGICS = {
     "glb": "a GLB",
     "ply": "a PLY",
     "fbx": "an FBX",
-    "usd": "a USD",
-    "usda": "a USD",
-    "usdc": "a USD",
     "3mf": "a ZIP archive",
-    "usdz": "a ZIP archive",
     "zip": "a ZIP archive",
 }
-ALL_MAGIC = ("usd", "usda", "usdc", "3mf", "usdz", "zip")
+ALL_MAGIC = ("3mf", "zip")
 SNIFFED = 65536
 
 
