@@ -56,6 +56,8 @@ def read_rows(
     if name not in attributes:
         return None
     announced = read_count(get_item(source, "accessors", attributes[name]), "count")
+    if count is not None and announced == 0:
+        return None  # some writers list attributes that they leave empty
     if count is not None and announced != count:
         raise make_unreadable_error(
             f"glTF {name} has {announced} rows, its primitive {count} vertices"
