@@ -29,10 +29,11 @@ from segvigen_model.mesh.io import SUFFIXES
 
 TOLERANCE = 1e-4  # of area and of the bounds' diagonal: readers keep float32 or float64
 ASSIMP_FORMATS = ("fbx",)
+WITH_UNITS = ("fbx", "3mf")  # ours are in metres with Y up
 LIMITS = MeshLimits(is_side_file_required=False)  # collections lack textures
 
 
-def describe(triangles: Any, has_colors: bool, has_texture: bool) -> dict[str, Any]:
+def describe(triangles: Any, has_colors: bool, has_texture: bool | None) -> dict[str, Any]:
     """What is compared of a mesh; `triangles` is (F, 3, 3)."""
     corners = np.asarray(triangles, dtype=np.float64).reshape(-1, 3, 3)
     sides = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
@@ -85,7 +86,7 @@ def read_assimp(path: Path) -> dict[str, Any]:
         if len(indices) % 3 == 0:
             triangles.append(vertices[indices].reshape(-1, 3, 3))
     has_colors = any(mesh.colors for mesh in scene.meshes)
-    return describe(np.concatenate(triangles), has_colors, False)
+    return describe(np.concatenate(triangles), has_colors, None)
 
 
 def answer(pipe: Connection) -> None:
@@ -137,6 +138,15 @@ class Process:
         self._pipe = self._process = None
 
 
+def shrink(reading: dict[str, Any]) -> dict[str, Any]:
+    """A reading at the size 1: the second reader keeps the file's unit and axes."""
+    if not reading.get("bounds"):
+        return reading
+    low, high = np.array(reading["bounds"])
+    size = max(float(np.linalg.norm(high - low)), 1e-300)
+    return reading | {"area": reading["area"] / size**2, "bounds": None}
+
+
 def compare(ours: dict[str, Any], theirs: dict[str, Any]) -> list[str]:
     """What differs, in words; empty where nothing does."""
     if "faces" not in ours or "faces" not in theirs:
@@ -150,7 +160,7 @@ def compare(ours: dict[str, Any], theirs: dict[str, Any]) -> list[str]:
         found.append(f"area {ours['area']:.6g} | {theirs['area']:.6g}")
     found += _compare_bounds(ours["bounds"], theirs["bounds"])
     for key in ("colors", "texture"):
-        if ours[key] != theirs[key]:
+        if theirs[key] is not None and ours[key] != theirs[key]:
             found.append(f"{key} {ours[key]} | {theirs[key]}")
     return found
 
@@ -196,6 +206,8 @@ def main() -> None:
             kind = path.suffix.lower().removeprefix(".")
             second = read_assimp if kind in ASSIMP_FORMATS else read_trimesh
             ours, theirs = mine.read(read_ours, path), other.read(second, path)
+            if kind in WITH_UNITS:
+                ours, theirs = shrink(ours), shrink(theirs)
             found = compare(ours, theirs)
             row = table.setdefault(kind, Counter())
             row["files"] += 1

@@ -173,7 +173,9 @@ def _read_entry(reader: _Reader, entry: DrawnPrimitive) -> Piece:
     piece, placement = reader.pieces[key]
     objects = name_all_faces(entry.node_name, len(piece.faces))
     if objects is not None:
-        piece = replace(piece, origin=replace(piece.origin, objects=objects))
+        own = piece.origin
+        named = FaceOrigin(own.polygons, objects, own.groups, own.materials)
+        piece = replace(piece, origin=named)
     return place_piece(piece, entry.matrix if placement is None else placement)
 
 

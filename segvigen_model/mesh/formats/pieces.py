@@ -28,6 +28,8 @@ from segvigen_model.types import (
 
 log = logging.getLogger(__name__)
 
+_IDENTITY = np.eye(4)
+
 
 @dataclass(frozen=True, slots=True)
 class Piece:
@@ -70,16 +72,31 @@ class Piece:
 def place_piece(piece: Piece, matrix: FloatArray) -> Piece:
     """Move a piece by a (4, 4) transform; a mirroring one turns the winding, as glTF asks."""
     linear = matrix[:3, :3]
-    if np.array_equal(matrix, np.eye(4)):
+    if np.array_equal(matrix, _IDENTITY):
         return piece
-    turn = slice(None, None, -1 if np.linalg.det(linear) < 0 else 1)
-    return replace(
-        piece,
-        vertices=piece.vertices @ linear.T + matrix[:3, 3],
-        faces=piece.faces[:, turn],
-        corner_uv=None if piece.corner_uv is None else piece.corner_uv[:, turn],
-        normals=None if piece.normals is None else _rotate_normals(piece.normals, linear),
+    turn = slice(None, None, -1 if _is_mirroring(linear) else 1)
+    # Not `replace`: a scene may have a hundred thousand pieces.
+    return Piece(
+        piece.vertices @ linear.T + matrix[:3, 3],
+        piece.faces[:, turn],
+        piece.materials,
+        piece.name,
+        piece.face_material,
+        piece.uv,
+        None if piece.corner_uv is None else piece.corner_uv[:, turn],
+        piece.colors,
+        None if piece.normals is None else _rotate_normals(piece.normals, linear),
+        piece.geometries,
+        piece.origin,
+        piece.num_polygons,
+        piece.repairs,
+        piece.announced,
     )
+
+
+def _is_mirroring(linear: FloatArray) -> bool:
+    (a, b, c), (d, e, f), (g, h, i) = linear.tolist()
+    return bool(a * (e * i - f * h) - b * (d * i - f * g) + c * (d * h - e * g) < 0)
 
 
 def join_pieces(pieces: Sequence[Piece]) -> AssetMesh:
@@ -146,7 +163,7 @@ def _rotate_normals(normals: FloatArray, linear: FloatArray) -> FloatArray:
     # The cofactor matrix is the inverse transpose times the determinant: right for normals up to
     # sign and length, and defined for flattening transforms as well.
     cofactor = np.stack([np.cross(linear[(i + 1) % 3], linear[(i + 2) % 3]) for i in range(3)])
-    sign = -1.0 if np.linalg.det(linear) < 0 else 1.0
+    sign = -1.0 if _is_mirroring(linear) else 1.0
     return _normalize_vectors(normals.astype(np.float64) @ cofactor.T * sign).astype(np.float32)
 
 
@@ -225,12 +242,10 @@ def _get_geometries(piece: Piece) -> NameColumn:
 def _stack_columns(columns: Sequence[NameColumn]) -> NameColumn:
     """One column after the other; equal names of two columns stay two."""
     starts = np.cumsum([0] + [len(column.names) for column in columns[:-1]])
-    rows = [
-        np.where(column.indices < 0, -1, column.indices + start)
-        for column, start in zip(columns, starts, strict=True)
-    ]
+    rows = np.concatenate([column.indices for column in columns])
+    shifts = np.repeat(starts, [len(column.indices) for column in columns])
     names = tuple(name for column in columns for name in column.names)
-    return NameColumn(np.concatenate(rows).astype(np.int32), names)
+    return NameColumn(np.where(rows < 0, -1, rows + shifts).astype(np.int32), names)
 
 
 def _join_origins(pieces: Sequence[Piece]) -> FaceOrigin:
