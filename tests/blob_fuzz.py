@@ -39,6 +39,7 @@ from segvigen_model.interactive.patch_network import (
     read_patch_network,
     save_patch_network,
 )
+from segvigen_model.mesh.canonical import mesh_from_canonical, mesh_to_canonical
 from segvigen_model.mesh.formats.limits import MeshLimits
 from segvigen_model.model.bundle import build_model
 from segvigen_model.ovoxel.vxz import read_vxz, to_ovoxel, write_ovoxel
@@ -98,6 +99,7 @@ def make_blobs(folder: Path) -> dict[str, tuple[bytes, Read]]:
         ),
         "buffers": (buffers_to_bytes(_buffers(rng)), _read_buffers),
         "sample tar": (_pack_tar(members), lambda data: decode_sample(unpack_tar(data, HASH))),
+        "parsed mesh": (mesh_to_canonical(_box()), mesh_from_canonical),
         "vxz": (write_ovoxel(_ovoxel(rng), chunk_size=16), _read_vxz),
         "manifest": (json_document(_manifest()), lambda d: check_manifest(parse_json(d, "m"))),
         "index": (_index(), lambda data: read_index(data, 1)),

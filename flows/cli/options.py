@@ -19,7 +19,7 @@ from segvigen_model.command import terminal
 from segvigen_model.command.options import NOT_READY, handle_errors
 from tasks.outages import wait_for
 from tasks.settings import CONFIG_VARIABLE, SettingsError, load_settings
-from tasks.storage.store import check_buckets
+from tasks.storage.buckets import check_buckets
 
 DOTENV = Path(".env")
 PREFECT_TIMEOUT_S = 10.0

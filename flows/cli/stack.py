@@ -16,7 +16,7 @@ from infra.processes import StackError
 from segvigen_model.command import terminal
 from segvigen_model.command.options import OK, WENT_WRONG, check_choice, handle_errors
 from tasks.settings import load_settings
-from tasks.storage.store import check_buckets
+from tasks.storage.buckets import check_buckets
 
 app = typer.Typer()
 

@@ -15,7 +15,8 @@ from segvigen_model.mesh.formats.side_search import FoundFile, find_side_file, l
 from tasks.ingest.listing import RawListing, is_quiet, is_readable_key
 from tasks.ingest.sandbox import Parser, ParserBudget
 from tasks.settings import IngestSettings
-from tasks.storage.store import BlobMissing, ChangedSinceListed, ObjectInfo, Store
+from tasks.storage.errors import BlobMissing, ChangedSinceListed
+from tasks.storage.store import ObjectInfo, Store
 
 MAX_AWAITED = 64  # keys whose arrival is watched for; any one of them is enough
 

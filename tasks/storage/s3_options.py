@@ -76,3 +76,16 @@ def check_s3_bucket(filesystem: Any, bucket: str) -> None:
         ) from err
     except OSError as err:
         log.warning("bucket=%s error=%r", where, err)
+
+
+def is_encrypted(filesystem: Any, path: str) -> bool:
+    """Is an object encrypted with a key of its own, so that its ETag is no MD5?
+
+    Args:
+        filesystem: of s3fs.
+        path: bucket and key.
+    """
+    bucket, _, key = path.partition("/")
+    head = filesystem.call_s3("head_object", Bucket=bucket, Key=key)
+    is_kms = str(head.get("ServerSideEncryption", "")).startswith("aws:kms")
+    return is_kms or "SSECustomerAlgorithm" in head

@@ -23,14 +23,15 @@ import fsspec
 
 from tasks.settings import StoreSettings
 from tasks.storage.canonical import json_document, parse_json
-from tasks.storage.checked_reads import REPAIR, HashBook, fetch_agreeing, fetch_checked, md5_of_etag
-from tasks.storage.errors import (
-    BlobConflict,
-    BlobDamaged,
-    BlobMissing,
-    BucketUnusable,
-    ChangedSinceListed,
+from tasks.storage.checked_reads import (
+    REPAIR,
+    Fetch,
+    HashBook,
+    fetch_agreeing,
+    fetch_checked,
+    md5_of_etag,
 )
+from tasks.storage.errors import BlobConflict, BlobDamaged, BlobMissing, ChangedSinceListed
 from tasks.storage.keys import check_key
 from tasks.storage.leftovers import MIN_AGE_S, clean_bucket, clean_folder, is_temporary
 from tasks.storage.local_files import (
@@ -44,19 +45,9 @@ from tasks.storage.local_files import (
 )
 from tasks.storage.objects import Blob, ObjectInfo, make_object_info
 from tasks.storage.s3_errors import raise_on_lost_race
-from tasks.storage.s3_options import check_s3_bucket, make_s3_options, use_raw_keys
+from tasks.storage.s3_options import check_s3_bucket, is_encrypted, make_s3_options, use_raw_keys
 
-__all__ = [
-    "Blob",
-    "BlobConflict",
-    "BlobDamaged",
-    "BlobMissing",
-    "BucketUnusable",
-    "ChangedSinceListed",
-    "ObjectInfo",
-    "Store",
-    "check_buckets",
-]
+__all__ = ["Blob", "BlobConflict", "BlobDamaged", "BlobMissing", "ObjectInfo", "Store"]
 
 log = logging.getLogger(__name__)
 
@@ -89,6 +80,7 @@ class Store:
         self._protocol = protocol if isinstance(protocol, str) else protocol[0]
         self._is_local = "file" in (protocol if isinstance(protocol, tuple) else (protocol,))
         self._is_s3 = self._protocol in ("s3", "s3a")
+        self._has_md5_etags = True
 
     @classmethod
     def from_settings(
@@ -173,7 +165,7 @@ class Store:
         if info is None:
             self._fetch(key)  # raises what the server says: no such object, or no such bucket
             raise BlobMissing(f"no object {uri}")
-        data = fetch_agreeing(lambda: self._fetch(key), uri, info.size, md5_of_etag(info.etag))
+        data = self._fetch_proven(lambda: self._fetch(key), info)
         if self._hashes:
             log.warning("read=%s note=no_record_of_its_hash, recorded now", uri)
             self._record(key, hashlib.sha256(data).hexdigest(), len(data))
@@ -196,7 +188,7 @@ class Store:
                 raise ChangedSinceListed(f"{uri} was changed while it was read; scan again")
             return data
 
-        return fetch_agreeing(fetch, uri, info.size, md5_of_etag(info.etag))
+        return self._fetch_proven(fetch, info)
 
     def get_range(self, key: str, start: int, length: int, sha256: str | None = None) -> bytes:
         """Read `length` bytes from byte `start`.
@@ -310,11 +302,11 @@ class Store:
 
     def check_listing(self) -> None:
         """Ask for one entry of the listing; raises what the server has against us."""
-        if self._is_s3:
-            bucket, _, prefix = self._root.partition("/")
-            self._fs.call_s3("list_objects_v2", Bucket=bucket, Prefix=prefix, MaxKeys=1)
-        else:
+        if not self._is_s3:
             self._fs.ls(self._root, detail=False)
+            return
+        bucket, _, prefix = self._root.partition("/")
+        self._fs.call_s3("list_objects_v2", Bucket=bucket, Prefix=prefix, MaxKeys=1)
 
     def get_json(self, key: str, sha256: str | None = None) -> Any:
         """Read a JSON object, checked as `get` does.
@@ -377,6 +369,17 @@ class Store:
             self._hashes.record(key, sha256, size)
         return Blob(self.get_uri(key), key, sha256, size)
 
+    def _fetch_proven(self, fetch: Fetch, info: ObjectInfo) -> bytes:
+        """Read an object without a record, by its ETag where that is an MD5."""
+        uri, md5 = self.get_uri(info.key), md5_of_etag(info.etag) if self._has_md5_etags else None
+        try:
+            return fetch_agreeing(fetch, uri, info.size, md5)
+        except BlobDamaged:
+            if not md5 or not self._is_s3 or not is_encrypted(self._fs, self._make_path(info.key)):
+                raise
+            self._has_md5_etags = False
+        return fetch_agreeing(fetch, uri, info.size, None)
+
     def _need_size(self, key: str) -> int:
         size = self.get_size(key)
         if size is None:
@@ -391,9 +394,3 @@ class Store:
             return bytes(self._fs.cat_file(self._make_path(key), start=start, end=end))
         except (FileNotFoundError, IsADirectoryError, NotADirectoryError) as err:
             raise BlobMissing(f"no object {self.get_uri(key)}") from err
-
-
-def check_buckets(settings: StoreSettings) -> None:
-    """Raise BucketUnusable if one of the settings' buckets is not there."""
-    for is_raw in (False, True):
-        Store.from_settings(settings, raw=is_raw).check_bucket()

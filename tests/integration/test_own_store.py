@@ -16,7 +16,9 @@ from infra.processes import StackError
 from segvigen_model.command.options import NOT_READY, WENT_WRONG
 from tasks.review.project import open_project
 from tasks.settings import load_settings
-from tasks.storage.store import BucketUnusable, Store, check_buckets
+from tasks.storage.buckets import check_buckets
+from tasks.storage.errors import BucketUnusable
+from tasks.storage.store import Store
 
 RAW, LABELS = "my-raw-meshes", "my-labels"
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -196,3 +197,20 @@ def test_old_unfinished_uploads_are_ended(moto_url: str, request: pytest.Fixture
     assert store.remove_leftovers() == 0, "it may still be going on"
     assert store.remove_leftovers(min_age_s=-1) == 1
     assert store.remove_leftovers(min_age_s=-1) == 0
+
+
+def test_an_encrypted_object_is_proven_by_two_reads(
+    moto_url: str, request: pytest.FixtureRequest
+) -> None:
+    store = open_store(request, "moto")
+    bucket = store.root_url.split("/")[2]
+    store.put("plain", b"content")
+    place = {"Bucket": bucket, "Key": "root/hidden", "Body": b"content"}
+    store._fs.call_s3("put_object", **place, ServerSideEncryption="aws:kms")
+    for key, is_read in (("plain", False), ("hidden", True)):
+        info = replace(store.find_info(key), etag="0" * 32)  # as AWS has it for its key service
+        if is_read:
+            assert store._fetch_proven(lambda: b"content", info) == b"content"
+            continue
+        with pytest.raises(BlobDamaged, match="unlike its ETag"):
+            store._fetch_proven(lambda: b"content", info)

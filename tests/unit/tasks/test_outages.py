@@ -13,7 +13,7 @@ import pytest
 from segvigen_model.errors import NotReady
 from tasks import outages
 from tasks.outages import ServiceOutage, wait_for
-from tasks.storage.store import BucketUnusable
+from tasks.storage.errors import BucketUnusable
 from tasks.workspace import open_workspace
 
 
