@@ -11,16 +11,22 @@ import hashlib
 import io
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 
 from segvigen_model.archives import read_npz, take_array, take_ids
 from segvigen_model.errors import CorruptBlob, SegvigenError
+from segvigen_model.mesh.source_parts import (
+    PolygonLabels,
+    SourceNames,
+    find_source_names,
+    label_polygons,
+)
 from segvigen_model.partition.hierarchy import PartTree, build_part_tree
 from segvigen_model.surface.geometry import measure_surface
-from segvigen_model.types import IntArray, Proposal
+from segvigen_model.types import AssetMesh, IntArray, Proposal
 from tasks.catalogue import AssetRow, AssetState, Catalogue, EditCommandRow, LabelSetRow
 from tasks.labelling.label_history import (
     InterpretedAnnotation,
@@ -59,6 +65,10 @@ class LabelSet:
         part_categories: P taxonomy ids, "" if none.
         tree: coarse and fine levels; `tree.levels[tree.part_level]` is `face_labels`.
         proposal_parts: (P',) int32 part that each part of the accepted proposal became.
+        polygon_labels: (Q,) int32 part of each polygon of the source file, -1 = it has no
+            triangle; None in label sets of before.
+        source_names: object, group and material that each part mostly was in the source file;
+            None in label sets of before.
     """
 
     face_labels: IntArray
@@ -70,6 +80,8 @@ class LabelSet:
     part_categories: tuple[str, ...]
     tree: PartTree
     proposal_parts: IntArray
+    polygon_labels: IntArray | None = None
+    source_names: SourceNames | None = None
 
 
 def accept_asset(
@@ -118,9 +130,19 @@ def write_label_set(
     proposal = load_proposal(store, source)
     log_rows = collect_log(catalogue, asset.asset_id, interpreted)
     commands = select_accepting_commands(log_rows, asset.round, proposal.num_parts)
-    final, part_of_proposal = _apply_commands(store, asset, proposal, commands)
-    arrays = _pack_arrays(asset, final, part_of_proposal)
-    history = build_history(asset, source, final, log_rows, decided_by)
+    mesh = load_asset_mesh(store, asset)
+    final, part_of_proposal = _apply_commands(mesh, proposal, commands)
+    polygons = label_polygons(mesh, final.face_labels)
+    names = find_source_names(mesh, final.face_labels, final.num_parts)
+    arrays = _pack_arrays(asset, final, part_of_proposal, (polygons, names))
+    history = {
+        **build_history(asset, source, final, log_rows, decided_by),
+        "source_parts": {
+            **asdict(names),
+            "num_polygons": len(polygons.labels),
+            "num_split_polygons": polygons.num_split,
+        },
+    }
     digest = hashlib.sha256(arrays + json_document(history)).hexdigest()[:LABEL_ID_CHARS]
     blob = store.put(
         keys.make_label_set_key(asset.asset_id, digest), arrays, "application/octet-stream"
@@ -145,12 +167,12 @@ def write_label_set(
 
 
 def _apply_commands(
-    store: Store, asset: AssetRow, proposal: Proposal, commands: Sequence[EditCommandRow]
+    mesh: AssetMesh, proposal: Proposal, commands: Sequence[EditCommandRow]
 ) -> tuple[Proposal, IntArray]:
     """The proposal after exact edits, and (P,) the part that each of its parts became."""
     if not commands:
         return proposal, np.arange(proposal.num_parts)
-    areas = measure_surface(load_asset_mesh(store, asset)).areas
+    areas = measure_surface(mesh).areas
     final = apply_exact_edits(proposal, commands, areas)
     id_map = final.refinement.id_map
     return final, np.array([id_map[part] for part in range(proposal.num_parts)])
@@ -207,6 +229,9 @@ def label_set_from_bytes(data: bytes, provenance: Any, decided_by: str) -> Label
     if "proposal_parts" in held:
         span = (0, num_parts)
         part_of_proposal = take_ids(held, "proposal_parts", (None,), span, _LABEL_SET)
+    polygons = None
+    if "polygon_labels" in held:
+        polygons = take_ids(held, "polygon_labels", (None,), (-1, num_parts), _LABEL_SET)
     clicks = provenance.get("clicks") if isinstance(provenance, Mapping) else None
     if not isinstance(clicks, list) or not all(isinstance(each, Mapping) for each in clicks):
         raise CorruptBlob("the provenance of a label set has no list of clicks")
@@ -220,7 +245,29 @@ def label_set_from_bytes(data: bytes, provenance: Any, decided_by: str) -> Label
         part_categories=categories,
         tree=read_part_tree(held, labels, _LABEL_SET),
         proposal_parts=part_of_proposal,
+        polygon_labels=polygons,
+        source_names=read_source_names(held, num_parts, _LABEL_SET),
     )
+
+
+def read_source_names(held: Mapping[str, Any], num_parts: int, what: str) -> SourceNames | None:
+    """Read what the parts were in the source file; None = stored before that was known.
+
+    Args:
+        held: arrays of a label set or a sample.
+        num_parts: P.
+        what: the arrays belong to, for messages.
+
+    Raises:
+        CorruptBlob: a column does not fit.
+    """
+    if "part_objects" not in held:
+        return None
+    columns = (
+        take_array(held, f"part_{kind}", "U", (num_parts,), what)
+        for kind in ("objects", "groups", "materials")
+    )
+    return SourceNames(*(tuple(map(str, column)) for column in columns))
 
 
 def read_part_tree(held: Mapping[str, Any], labels: IntArray, what: str) -> PartTree:
@@ -267,12 +314,18 @@ def check_partition(face_labels: IntArray, num_faces: int, num_parts: int) -> No
         raise BadLabels(f"{len(used)} ids up to {used[-1]} in use, {num_parts} parts announced")
 
 
-def _pack_arrays(asset: AssetRow, proposal: Proposal, part_of_proposal: IntArray) -> bytes:
+def _pack_arrays(
+    asset: AssetRow,
+    proposal: Proposal,
+    part_of_proposal: IntArray,
+    sources: tuple[PolygonLabels, SourceNames],
+) -> bytes:
     check_partition(proposal.face_labels, asset.num_faces, proposal.num_parts)
     buffer = io.BytesIO()
     background, parts = proposal.refinement.background_part, proposal.parts
     names = [name or f"part {part}" for part, name in enumerate(parts.names)]
     tree = build_part_tree(proposal.face_labels, proposal.finer, proposal.groups)
+    polygons, source_names = sources
     np.savez_compressed(
         buffer,
         face_labels=proposal.face_labels.astype(np.int32),
@@ -284,5 +337,9 @@ def _pack_arrays(asset: AssetRow, proposal: Proposal, part_of_proposal: IntArray
         parents=tree.parents,
         part_level=np.array(tree.part_level, np.int32),
         proposal_parts=part_of_proposal.astype(np.int32),
+        polygon_labels=polygons.labels,
+        part_objects=np.array(source_names.objects, np.str_),
+        part_groups=np.array(source_names.groups, np.str_),
+        part_materials=np.array(source_names.materials, np.str_),
     )
     return buffer.getvalue()

@@ -13,7 +13,7 @@ import hashlib
 import io
 import zlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -22,11 +22,17 @@ from PIL import Image
 from segvigen_model.archives import parse_json, read_npz, take_array, take_ids
 from segvigen_model.coords import mesh_to_unit, unit_to_grid
 from segvigen_model.errors import CorruptBlob
+from segvigen_model.mesh.source_parts import SourceNames
 from segvigen_model.partition.hierarchy import PartTree
 from segvigen_model.serialization import MAX_GRID
 from segvigen_model.slat_flow.palette import draw_separated_palette, paint_labels
 from segvigen_model.types import AssetMesh, BoolArray, ByteArray, Encoding, FloatArray, IntArray
-from tasks.labelling.label_sets import LabelSet, check_partition, read_part_tree
+from tasks.labelling.label_sets import (
+    LabelSet,
+    check_partition,
+    read_part_tree,
+    read_source_names,
+)
 from tasks.labelling.taxonomy import Taxonomy
 from tasks.rendering.part_map import guide_cameras, render_part_map
 from tasks.settings import ShardSettings
@@ -71,6 +77,8 @@ class TrainingSample:
         part_names: P names; part_categories: P taxonomy ids, "" = none.
         part_semantics: (P,) int32 semantic id = index in the manifest's taxonomy, -1 = none.
         tree: coarse and fine levels of the faces.
+        source_names: object, group and material that each part mostly was in the source file;
+            None in samples of before.
         part_masks: (P, N) bool, interactive targets.
         palettes: (K, P, 3) uint8; full_colors: (K, N, 3) uint8, full-mode targets.
         guide_maps: (G, S, S, 3) uint8; guided_colors: (G, N, 3) uint8, guided targets.
@@ -103,6 +111,7 @@ class TrainingSample:
     part_categories: tuple[str, ...]
     part_semantics: IntArray
     tree: PartTree
+    source_names: SourceNames | None = None
 
     @property
     def face_semantics(self) -> IntArray:
@@ -201,6 +210,7 @@ def _decode_labels(data: bytes, num_voxels: int) -> dict[str, Any]:
         "part_categories": categories,
         "part_semantics": semantics,
         "tree": read_part_tree(held, faces, _SAMPLE),
+        "source_names": read_source_names(held, num_parts, _SAMPLE),
     }
 
 
@@ -266,7 +276,15 @@ def _encode_labels(source: SampleSource) -> dict[str, Any]:
         "level_offsets": labels.tree.offsets.astype(np.int32),
         "parents": labels.tree.parents.astype(np.int32),
         "part_level": np.array(labels.tree.part_level, np.int32),
+        **_encode_source_names(labels.source_names),
     }
+
+
+def _encode_source_names(names: SourceNames | None) -> dict[str, Any]:
+    """What the parts were in the source file; a label set of before does not know."""
+    if names is None:
+        return {}
+    return {f"part_{kind}": np.array(column, np.str_) for kind, column in asdict(names).items()}
 
 
 def _map_categories(categories: tuple[str, ...], taxonomy: Taxonomy | None) -> IntArray:

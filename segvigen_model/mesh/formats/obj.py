@@ -67,7 +67,7 @@ def read_obj(data: bytes, side_files: Mapping[str, bytes], limits: MeshLimits) -
     triangles = triangulate_polygons(positions, records.corners[:, 0], records.sizes)
     counts = Counter(records.counts)
     counts["faces_with_fewer_than_3_corners"] = int((records.sizes < 3).sum())
-    counts["polygons_that_cut_themselves"] = triangles.num_crossed
+    counts["crossed_polygons"] = triangles.num_crossed
     files = SideFiles(side_files, limits)
     made, face_material = _read_materials(records, triangles, files, limits.max_texture_pixels)
     rows, faces = index_vertices(records, triangles, counts)

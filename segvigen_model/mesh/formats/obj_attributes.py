@@ -98,7 +98,7 @@ def build_colors(records: ObjRecords, rows: IntArray, counts: Counter[str]) -> B
     given: FloatArray | None = records.vertices[:, 4:]
     assert given is not None
     if (given[:, :3] < 0).any():  # normals, or something else that is no colour
-        counts["vertex_values_not_colours"] += int((~np.isnan(given[:, 0])).sum())
+        counts["vertex_values_not_colors"] += int((~np.isnan(given[:, 0])).sum())
         given = np.full_like(given, np.nan)
     if np.isnan(given[:, 0]).all():
         given = _read_paint(records, counts)
@@ -107,7 +107,7 @@ def build_colors(records: ObjRecords, rows: IntArray, counts: Counter[str]) -> B
     is_given = ~np.isnan(given)
     largest = float(np.max(given, where=is_given, initial=0.0))
     scale = 1.0 if largest <= UNIT_TOLERANCE else BYTE_MAX if largest <= BYTE_MAX else WORD_MAX
-    counts["vertices_without_colour"] += int((~is_given[rows, 0]).sum())
+    counts["vertices_without_color"] += int((~is_given[rows, 0]).sum())
     unit = np.where(is_given, given / scale, 1.0)[rows]
     return np.rint(np.clip(unit, 0.0, 1.0) * BYTE_MAX).astype(np.uint8)
 

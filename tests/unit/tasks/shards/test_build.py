@@ -328,6 +328,11 @@ def test_instance_and_semantic_ids_and_levels_go_into_shards(pipeline: Any, tmp_
     assert ((sample.voxel_semantics == 1) == (proposal.voxel_labels == 2)).all()
     assert np.array_equal(sample.tree.levels[sample.tree.part_level], sample.face_labels)
     assert len(sample.tree.find_children(0)) >= 2, "a merged part keeps its children"
+    held = load_label_set(pipeline.store, pipeline.catalogue.labels.get_latest(asset_id))
+    assert sample.source_names == held.source_names
+    assert len(held.source_names.objects) == len(kept)
+    assert held.polygon_labels.tolist() == held.face_labels.tolist(), "all polygons are triangles"
+    assert held.provenance["source_parts"]["num_split_polygons"] == 0
     other = run_build(pipeline)
     assert other.version != made.version
     assert (ShardReader(pipeline.store, other.dataset, other.version)[0].part_semantics == -1).all()
@@ -343,6 +348,7 @@ def test_samples_and_label_sets_of_the_first_schema_are_read(pipeline: Any) -> N
     old = decode_sample(members)
     assert np.array_equal(old.face_labels, new.face_labels)
     assert set(old.part_categories) == {""}
+    assert old.source_names is None
     assert (old.face_semantics == -1).all()
     assert len(old.tree.levels) == 1
 

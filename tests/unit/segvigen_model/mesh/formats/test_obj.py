@@ -192,7 +192,7 @@ def test_vertex_colours(ends, colors):
     mesh = read(join([*lines, b"f 1 2 3"]))
     assert mesh.vertex_colors.tolist() == colors
     missing = sum(len(end.split()) < 3 for end in ends)
-    assert mesh.repairs == ((("vertices_without_colour", missing),) if missing else ())
+    assert mesh.repairs == ((("vertices_without_color", missing),) if missing else ())
 
 
 def test_vertex_colours_beside_materials_and_texture_coordinates():
@@ -208,7 +208,7 @@ def test_vertex_colours_beside_materials_and_texture_coordinates():
 def test_numbers_behind_a_vertex_that_are_no_colours():
     mesh = read(TRIANGLE.replace(b"\n", b" 0 0 -1\n") + b"f 1 2 3\n")
     assert mesh.vertex_colors is None
-    assert mesh.repairs == (("vertex_values_not_colours", 3),)
+    assert mesh.repairs == (("vertex_values_not_colors", 3),)
 
 
 def test_a_weight_divides_the_vertex():
