@@ -35,6 +35,7 @@ RESTART_S = (0.0, 1.5)
 EVENTS_OF_AN_INPUT = 40  # of the catalogue's journal, about
 WORK_SHARE = 0.7  # of the work, in which the kills are to happen
 PATIENCE_S = 45.0  # without enough progress, the next kill comes after so long
+IDLE_S = 2.0  # when all work is done before the last kill
 STOP_S = 90.0
 
 
@@ -74,7 +75,7 @@ class Conductor:
     slots: list[Slot] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self._plan = plan_kills(self.num_kills, self.seed)
+        self._plan = plan_kills(self.num_kills, self.seed, has_worker=self.has_worker)
         self._started = time.monotonic()
         self._last_kill, self._events_then = time.monotonic(), 0
         self._down: dict[str, float] = {}
@@ -235,7 +236,8 @@ class Conductor:
             self._last_kill = now
             return
         is_due = self.watch.num_events - self._events_then >= self._events_a_kill
-        if not (is_due or now - self._last_kill > PATIENCE_S):
+        patience_s = IDLE_S if self.watch.is_over else PATIENCE_S
+        if not (is_due or now - self._last_kill > patience_s):
             return
         kill = self._plan.pop(0)
         if self._carry_out(kill, now):

@@ -71,12 +71,14 @@ class PlannedKill:
     order: Order
 
 
-def plan_kills(count: int, seed: int) -> list[PlannedKill]:
+def plan_kills(count: int, seed: int, *, has_worker: bool = True) -> list[PlannedKill]:
     """All kills of a run, in order. Every kind comes at least once where there is room."""
     rng = random.Random(f"kills:{seed}")
-    kinds = list(Kind)[:count]
+    absent = set() if has_worker else {Kind.WORKER, Kind.WORKER_RUN}
+    shares = {kind: share for kind, share in SHARES.items() if kind not in absent}
+    kinds = list(shares)[:count]
     while len(kinds) < count:
-        kinds += rng.choices(list(SHARES), list(SHARES.values()))
+        kinds += rng.choices(list(shares), list(shares.values()))
     rng.shuffle(kinds)
     return [_plan_kill(kind, rng) for kind in kinds]
 

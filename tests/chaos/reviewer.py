@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import logging
 import threading
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,7 +22,7 @@ from botocore.exceptions import BotoCoreError
 from segvigen_model.errors import SegvigenError
 from segvigen_model.types import IntArray
 from tasks.rendering.pixel_buffers import buffers_from_bytes
-from tasks.review.client import LabelStudioTask
+from tasks.review.client import LabelStudioError, LabelStudioTask
 from tasks.review.project import ReviewProject, open_project
 from tasks.review.scripted_reviewer import ReviewRules, ScriptedReviewer, make_annotation
 from tasks.settings import Settings
@@ -58,10 +59,12 @@ class ChaosReviewer(ScriptedReviewer):
     Attributes:
         passed: assets to skip.
         diary: file of what was seen and said.
+        live: previews of clicks that were shown, or refused.
     """
 
     passed: frozenset[str] = frozenset()
     diary: Path = Path("diary.jsonl")
+    live: Counter[str] = field(default_factory=Counter)
     _number: int = 0
 
     def submit_annotation(self, task: LabelStudioTask) -> dict[str, Any]:
@@ -81,9 +84,28 @@ class ChaosReviewer(ScriptedReviewer):
         said = "accept" if verdict == "skip" else verdict
         annotation = make_annotation(said, spots, f"{note} {token}", buffers.size)
         annotation["was_cancelled"] = verdict == "skip"
+        if verdict == "refine":
+            self._click_live(task, annotation["result"][0])
         stored = self.project.client.create_annotation(task.task_id, annotation)
         self._clicks[asset_id] = self._clicks.get(asset_id, 0) + len(spots)
         return stored
+
+    def _click_live(self, task: LabelStudioTask, click: dict[str, Any]) -> None:
+        """Ask for the live preview of a click, as the editor does; it may be refused."""
+        client = self.project.client
+        try:
+            found = client.request("GET", "/api/ml/", params={"project": self.project.project_id})
+            for backend in found[:1]:
+                body = {
+                    "task": task.task_id,
+                    "context": {"result": [click | {"is_positive": True}]},
+                }
+                path = f"/api/ml/{backend['id']}/interactive-annotating"
+                reply = client.request("POST", path, body=body)
+                has_preview = bool((reply.get("data") or {}).get("result"))
+                self.live["shown" if has_preview else "refused"] += 1
+        except (LabelStudioError, OSError):
+            self.live["refused"] += 1
 
     def _write(self, seen: Seen) -> None:
         line = {
@@ -125,6 +147,7 @@ class ReviewerThread:
     diary: Path
     num_answers: int = 0
     num_outages: int = 0
+    live: Counter[str] = field(default_factory=Counter)
     error: BaseException | None = None
     _stop: threading.Event = field(default_factory=threading.Event)
     _thread: threading.Thread | None = None
@@ -157,4 +180,6 @@ class ReviewerThread:
     def _open(self) -> ChaosReviewer:
         project: ReviewProject = open_project(self.settings.review, self.settings.store)
         store = Store.from_settings(self.settings.store)
-        return ChaosReviewer(project, store, self.truth, rules=RULES, diary=self.diary)
+        return ChaosReviewer(
+            project, store, self.truth, rules=RULES, diary=self.diary, live=self.live
+        )

@@ -131,6 +131,7 @@ def run_chaos(
         facts = {
             "answers of the reviewer": conductor.reviewer.num_answers,
             "outages that the reviewer met": conductor.reviewer.num_outages,
+            **{f"live previews {how}": n for how, n in conductor.reviewer.live.items()},
             **count_lies(folder),
             "events": conductor.watch.num_events,
             **{

@@ -30,6 +30,8 @@ def test_the_plan_of_kills_is_the_seeds():
     assert plan_kills(100, 3) == plan_kills(100, 3) != plan_kills(100, 4)
     kinds = Counter(kill.kind for kill in plan_kills(100, 3))
     assert sum(kinds.values()) == 100 and set(kinds) == set(Kind)
+    without = {kill.kind for kill in plan_kills(100, 3, has_worker=False)}
+    assert without == set(Kind) - {Kind.WORKER, Kind.WORKER_RUN}
 
 
 def test_inputs_are_the_seeds_and_of_every_fate():
