@@ -127,7 +127,7 @@ class SideFileFinder:
 
     def _list_names(self, data: bytes, kind: str) -> list[str]:
         """What a file names, read by the parser's process: a small file may unfold to gigabytes."""
-        if kind not in ("gltf", "obj", "mtl", "ply"):
+        if kind not in ("gltf", "obj", "mtl", "ply", "fbx"):
             return []
         head = data[:PLY_HEAD_BYTES] if kind == "ply" else data
         most = self.settings.max_side_files + 1

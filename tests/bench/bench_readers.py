@@ -92,6 +92,7 @@ def read_assimp(path: Path) -> dict[str, Any]:
 def answer(pipe: Connection) -> None:
     """Read what is asked for, in a process of its own."""
     logging.disable(logging.CRITICAL)
+    pipe.send("ready")  # importing is no reading
     while True:
         reader, path = pipe.recv()
         try:
@@ -120,6 +121,7 @@ class Process:
             )
             self._process.start()
             other.close()
+            self._pipe.recv()
         try:
             self._pipe.send((reader, path))
             if self._pipe.poll(self._seconds):

@@ -27,6 +27,7 @@ log = logging.getLogger(__name__)
 
 CHUNK_JSON, CHUNK_BIN = 0x4E4F534A, 0x004E4942
 _FROM_URL_SAFE = bytes.maketrans(b"-_", b"+/")
+MAX_WHOLE = 2**53  # beyond it JSON numbers are not exact, and no file has so many of anything
 DATA_URI = re.compile(r"data:([^,]*),(.*)", re.IGNORECASE | re.DOTALL)
 
 
@@ -123,9 +124,10 @@ def parse_header(text: bytes) -> Mapping[str, Any]:
 
 def parse_whole(value: Any) -> int | None:
     """Give a whole number of the JSON, also when it is written as 3.0; None for anything else."""
-    if isinstance(value, float) and value.is_integer():
-        return int(value)
-    return value if isinstance(value, int) and not isinstance(value, bool) else None
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    if not is_number or not abs(value) <= MAX_WHOLE:  # also NaN
+        return None
+    return int(value) if value == int(value) else None
 
 
 def get_item(source: GltfSource, kind: str, index: Any) -> Mapping[str, Any]:
@@ -207,11 +209,13 @@ def get_side_file(name: str, side_files: Mapping[str, bytes], *, is_allowed: boo
         AssetRejected: for a name that was not given: external_reference where it leads elsewhere
             (absolute, `..`, an address, or any name in a GLB), else missing_side_file.
     """
-    clean = name.strip().replace("\\", "/")
+    whole = name.replace("\\", "/")
+    clean = whole.strip()
     while clean.startswith("./"):
         clean = clean[2:]
-    if is_allowed and clean in side_files:
-        return side_files[clean]  # whoever gives it has looked where it comes from
+    for spelling in (whole, clean):  # a name may begin with a space
+        if is_allowed and spelling in side_files:
+            return side_files[spelling]  # whoever gives it has looked where it comes from
     is_outside = clean.startswith(("/", "~")) or ":" in clean or ".." in clean.split("/")
     if is_outside or not is_allowed:
         raise AssetRejected(

@@ -38,7 +38,9 @@ def find_names(data: bytes, kind: str, most: int) -> list[str]:
     """
     found: dict[str, None] = {}
     for name in _NAMES[kind](data) if kind in _NAMES else ():
-        found[normalize_name(name)[:MAX_NAME_CHARS]] = None
+        # White space round a URI is written as %20 and part of the name; in lines it is none.
+        is_exact = kind == "gltf" and name != name.strip()
+        found[(name if is_exact else normalize_name(name))[:MAX_NAME_CHARS]] = None
         if len(found) >= most:
             break
     return list(found)

@@ -9,6 +9,7 @@ import struct
 import numpy as np
 import pytest
 
+from segvigen_model import load_mesh
 from segvigen_model.errors import AssetRejected
 from segvigen_model.mesh.io import mesh_from_bytes
 
@@ -82,6 +83,27 @@ def test_percent_signs_in_names(gltf):
         decoded = {"k%C3%BCche%20%23%31.bin": "küche #1.bin", "50%25%20off.bin": "50% off.bin"}
         for given in {decoded.get(name, name), name}:
             assert mesh_from_bytes(text, "gltf", side_files={given: gltf.blob}).num_faces == 12
+
+
+def test_a_name_that_begins_with_a_space(gltf, tmp_path):
+    # tinygltf's CubeImageUriMultipleSpaces
+    gltf.box()
+    gltf.header["buffers"] = [{"byteLength": len(gltf.blob), "uri": "%20a  b.bin"}]
+    (tmp_path / "a.gltf").write_text(json.dumps(gltf.header))
+    (tmp_path / " a  b.bin").write_bytes(gltf.blob)
+    assert load_mesh(tmp_path / "a.gltf").num_faces == 12
+
+
+def test_numbers_of_no_file(gltf):
+    gltf.box()
+    for number in (b"1e300", b"12345678901234567890", b"-1e300", b"Infinity"):
+        data = repack(
+            gltf.glb(),
+            lambda text, number=number: text.replace(
+                b'"byteOffset": 0', b'"byteOffset": ' + number
+            ),
+        )
+        assert refused(data) == "unreadable"
 
 
 def test_whole_numbers_written_as_decimals(gltf):
