@@ -49,6 +49,7 @@ CONFIG_FILE = "config.json"
 FORMAT = "segvigen-checkpoint-1"
 MAX_SIZE = 2**16  # of a layer; the released model's widest has 8,192
 MAX_SIZES, MAX_BLOCKS = 200, 256
+MAX_GROWTH = 2  # weights that a configuration describes by those that its file holds
 
 
 def load_folder(path_or_name: str | Path = "default", device: str = "cpu") -> SegviGenModel:
@@ -182,7 +183,7 @@ def _check_announced(config: ModelConfig, num_held: int) -> None:
     except (ArithmeticError, TypeError, ValueError, RuntimeError, LookupError) as err:
         raise CheckpointMismatch(f"the sizes in {CONFIG_FILE} make no model: {err}") from err
     num_wanted = sum(each.numel() for module in modules for each in module.state_dict().values())
-    if num_wanted > num_held:
+    if num_wanted > MAX_GROWTH * num_held:  # less than that is told tensor by tensor
         raise CheckpointMismatch(
             f"{CONFIG_FILE} describes {num_wanted} weights, {WEIGHTS_FILE} holds {num_held}; "
             "use the config that was saved with these weights"

@@ -176,6 +176,10 @@ def bend_layer(state):
     state["dit.flow_model.out_layer.bias"] = torch.zeros(3)
 
 
+def spoil_layer(state):
+    state["dit.flow_model.out_layer.bias"][1] = torch.nan
+
+
 @pytest.mark.parametrize(
     ("change", "match"),
     [
@@ -183,6 +187,7 @@ def bend_layer(state):
         (add_layer, r"1 unknown: flow_model.surplus"),
         (add_part, r"unknown tensors: renderer.weight"),
         (bend_layer, r"1 wrong shape: flow_model.out_layer.bias \(3,\) instead of \(8,\)"),
+        (spoil_layer, r"NaN or infinite weights: flow_model.out_layer.bias"),
     ],
 )
 def test_weights_that_do_not_fit_are_named(folder, change, match):
@@ -201,6 +206,11 @@ def test_weights_that_do_not_fit_are_named(folder, change, match):
         (lambda h: h["model"]["flow"].update(surplus=1), "sizes in config.json are wrong"),
         (lambda h: h["model"]["segmenter"].update(a=1), r"model\.segmenter\.a is no setting"),
         (lambda h: h["model"].update(trust={}), "both trust and segmenter"),
+        (lambda h: h["normalization"]["tex_std"].__setitem__(0, 0.0), "scale nothing"),
+        (lambda h: h["model"]["flow"]["flow"].update(model_channels=2**30), "a size above 65536"),
+        (lambda h: h["model"]["flow"]["flow"].update(num_blocks=10**4), "make no model"),
+        (lambda h: h["model"]["flow"]["flow"].update(model_channels=4096), "describes [0-9]+ w"),
+        (lambda h: h["model"]["flow"]["flow"].update(num_heads=0), "make no model"),
     ],
 )
 def test_a_wrong_header_reports_what_is_wrong(folder, change, match):
