@@ -60,6 +60,7 @@ def show_state(state: Mapping[str, Any]) -> None:
             troubles.add_row(*known, why)
         if rows:
             out.print(troubles)
+    show_sick_devices(state["sick_devices"])
     if state["suspects"]:
         out.print(f"{len(state['suspects'])} assets are worked on alone: workers died with them")
     if state["quarantined"]:
@@ -77,6 +78,16 @@ def show_state(state: Mapping[str, Any]) -> None:
         where = row["url"] or (f"pid {row['pid']}" if row["pid"] else "")
         services.add_row(row["name"], running, where)
     out.print(services)
+
+
+def show_sick_devices(rows: Sequence[Mapping[str, Any]]) -> None:
+    """Print devices that failed; nothing where none did."""
+    sick = make_table("Sick devices", "device", "asset", "since", "why")
+    for row in rows:
+        about = (sanitize_text(row["device"]), row["asset_id"][:12], _format_time(row["at"]))
+        sick.add_row(*about, shorten_text(row["error"]))
+    if rows:
+        out.print(sick)
 
 
 def show_quarantine(rows: Sequence[Mapping[str, Any]]) -> None:

@@ -10,13 +10,52 @@ from segvigen_model.errors import CheckpointMismatch, NotReady, SegvigenError
 from tasks.storage.errors import BlobDamaged, BlobLost, BlobMissing
 from tasks.storage.s3_errors import is_s3_outage
 
-__all__ = ["BlobDamaged", "BlobLost", "BlobMissing", "StageError", "is_transient_error"]
+__all__ = [
+    "BlobDamaged",
+    "BlobLost",
+    "BlobMissing",
+    "SickDevice",
+    "StageError",
+    "is_device_error",
+    "is_transient_error",
+]
 
 _TRANSIENT_ERRNOS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EMFILE, errno.EROFS})
 
 
 class StageError(SegvigenError):
     """A stage cannot do its work on this asset; the message names what is missing."""
+
+
+class SickDevice(SegvigenError):
+    """The device fails, whatever the asset; the process ends with an exit code of its own."""
+
+    exit_code = 4
+
+
+_DEVICE_ERRORS = frozenset({"OutOfMemoryError", "AcceleratorError"})  # of torch; no import here
+_DEVICE_WORDS = (
+    "CUDA error",
+    "CUDA out of memory",
+    "cuDNN error",
+    "CUBLAS_STATUS",
+    "CUDNN_STATUS",
+    "NCCL error",
+    "device-side assert",
+    "uncorrectable ECC",
+    "no CUDA-capable device",
+    "No CUDA GPUs are available",
+)
+
+
+def is_device_error(error: BaseException) -> bool:
+    """Is it the GPU: no memory, an assertion in a kernel, a hardware fault?"""
+    kinds = type(error).__mro__
+    if any(
+        kind.__name__ in _DEVICE_ERRORS and kind.__module__.startswith("torch") for kind in kinds
+    ):
+        return True
+    return isinstance(error, RuntimeError) and any(word in str(error) for word in _DEVICE_WORDS)
 
 
 def is_transient_error(error: BaseException) -> bool:

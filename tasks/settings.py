@@ -201,6 +201,7 @@ class WorkSettings(Section):
         3600.0, ge=0, description="for another build of the same dataset to end"
     )
     max_deaths: int = Field(2, ge=1, description="workers that may die over one asset alone")
+    sick_pause_s: float = Field(600.0, ge=0, description="a device that failed is left alone")
     outage_wait_s: float = Field(300.0, ge=0, description="a flow waits so long for its services")
     stage_seconds: float = Field(3600.0, gt=0, description="time limit of a stage for one asset")
     stage_gib: float = Field(

@@ -122,6 +122,7 @@ def read_state(catalogue: Catalogue, stack: LocalStack) -> dict[str, Any]:
         "copies": len(copies),
         "parked": [_describe_trouble(row) for row in parked],
         "suspects": [row.asset_id for row in catalogue.list_suspects()],
+        "sick_devices": [asdict(row) for row in catalogue.devices.list_sick()],
         "quarantined": catalogue.quarantine.count_by_kind(),
         "quarantine": [
             {"message": row.message_id, "kind": row.kind, "reason": row.reason, "count": row.count}

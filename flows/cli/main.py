@@ -28,7 +28,17 @@ def add_commands(app: typer.Typer) -> None:
         MissingExtra: a package of the extra `pipeline` is not installed.
     """
     try:
-        from flows.cli import assets, db, doctor, finetune, quality, quarantine, stack, stages
+        from flows.cli import (
+            assets,
+            db,
+            devices,
+            doctor,
+            finetune,
+            quality,
+            quarantine,
+            stack,
+            stages,
+        )
         from flows.cli.options import load_dotenv
     except ModuleNotFoundError as err:
         if (err.name or "").partition(".")[0] in OURS:
@@ -42,7 +52,7 @@ def add_commands(app: typer.Typer) -> None:
         with handle_errors():
             load_dotenv()
 
-    for group in (stack, stages, assets, quality, finetune, doctor):
+    for group in (stack, stages, assets, quality, finetune, doctor, devices):
         app.add_typer(group.app)
     app.add_typer(db.app, name="db")
     app.add_typer(quarantine.app, name="quarantine")

@@ -7,7 +7,9 @@ leaves only leases, which expire; while a chunk is being processed, a thread ren
 
 from __future__ import annotations
 
+import atexit
 import logging
+import os
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -22,8 +24,9 @@ from sqlalchemy.exc import SQLAlchemyError
 from flows.runtime.report import Outcome, Progress, StageReport, publish_report
 from segvigen_model.errors import CheckpointMismatch, MissingExtra
 from tasks.catalogue import AssetState
-from tasks.errors import is_transient_error
+from tasks.errors import SickDevice, is_transient_error
 from tasks.outages import ServiceOutage
+from tasks.stages.devices import check_device, get_device_name
 from tasks.stages.runner import StageResult, run_stage_safely
 from tasks.workspace import Workspace
 
@@ -92,17 +95,32 @@ def run_stage(workspace: Workspace, stage: Stage, limit: int | None = None) -> S
     """
     started = time.monotonic()
     waiting = count_waiting(workspace, stage.claims)
+    if waiting:
+        check_device(workspace, stage.name)
     total = waiting if limit is None else min(waiting, limit)
     outcomes: dict[str, Outcome] = {}
     progress = Progress(stage.name, total)
     while len(outcomes) < total:
         before = len(outcomes)
         size = min(workspace.settings.work.chunk_size, total - before)
-        _work_on_chunk(workspace, stage, size, outcomes, progress)
+        try:
+            _work_on_chunk(workspace, stage, size, outcomes, progress)
+        except SickDevice:
+            _end_worker_process()
+            raise
         # What is left has failed in this run or is held by others: left to the next run.
         if len(outcomes) == before:
             break
     return publish_report(stage.name, list(outcomes.values()), time.monotonic() - started)
+
+
+def _end_worker_process() -> None:
+    """Have a process that Prefect's worker started for this run end with the code of a sick device.
+
+    The run's state is reported before; other processes show the error themselves.
+    """
+    if os.environ.get("PREFECT__FLOW_RUN_ID"):
+        atexit.register(os._exit, SickDevice.exit_code)
 
 
 def count_waiting(workspace: Workspace, states: Sequence[AssetState]) -> int:
@@ -166,6 +184,9 @@ def _claim(
     if still_held:
         return still_held
     where = None if stage.where is None else stage.where(workspace)
+    if not check_device(workspace, stage.name):  # what it failed on is another device's to try
+        is_usable = catalogue.devices.is_without_fault(get_device_name(workspace))
+        where = is_usable if where is None else where & is_usable
     claimed = catalogue.claim(
         stage.claims, num_assets, worker, rules.lease_s, rules.max_deaths, where
     )

@@ -27,7 +27,7 @@ def handle_errors() -> Iterator[None]:
         raise typer.Exit(NOT_READY) from err
     except SegvigenError as err:
         terminal.print_error("error", err)
-        raise typer.Exit(WENT_WRONG) from err
+        raise typer.Exit(getattr(err, "exit_code", WENT_WRONG)) from err
 
 
 def check_choice(option: str, value: str, allowed: tuple[str, ...]) -> str:

@@ -16,6 +16,7 @@ import sqlalchemy as sa
 
 from tasks.catalogue.blobs import BlobLedger
 from tasks.catalogue.database import Database
+from tasks.catalogue.devices import DeviceLedger
 from tasks.catalogue.engine import CatalogueError
 from tasks.catalogue.labels import LabelLedger
 from tasks.catalogue.leases import LeaseLedger, LeaseTerms
@@ -42,6 +43,7 @@ class Catalogue:
         memory = LeaseMemory()
         self._moves = AssetMoves(self._db, memory)
         self._leases = LeaseLedger(self._db, self._moves, memory)
+        self.devices = DeviceLedger(self._db, self._moves, memory)
         self.raw = RawLedger(self._db)
         self.reviews = ReviewLedger(self._db)
         self.labels = LabelLedger(self._db)

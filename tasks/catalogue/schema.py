@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 
 import sqlalchemy as sa
 
-from tasks.catalogue import quality_rows  # noqa: F401 - its tables belong to `Row.metadata`
+from tasks.catalogue import device_rows, quality_rows  # noqa: F401 - tables of `Row.metadata`
 from tasks.catalogue.engine import CatalogueError, is_sqlite, open_engine
 from tasks.catalogue.mapping import Row, table_of
 from tasks.catalogue.rows import CursorRow
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-HEAD = "0007"  # newest file of migrations/versions
+HEAD = "0008"  # newest file of migrations/versions
 UNSTAMPED = "0001"  # what the code wrote before there were revisions
 UNSTAMPED_MARKER = "1"  # its value of the cursor "schema_version"
 MARKER_NAME, MARKER_NOW = "schema_version", "alembic"  # makes that code refuse the catalogue

@@ -13,7 +13,8 @@ from dataclasses import dataclass
 
 from segvigen_model.errors import AssetRejected
 from tasks.catalogue import AssetState, Catalogue, IllegalMove, LeaseLost
-from tasks.errors import is_transient_error
+from tasks.errors import is_device_error, is_transient_error
+from tasks.stages.devices import note_success, record_device_fault
 from tasks.stages.limits import limit_stage
 from tasks.workspace import Workspace
 
@@ -63,6 +64,7 @@ def run_stage_safely(
 
     Raises:
         Exception: infrastructure errors (`is_transient_error`); the lease is given back.
+        SickDevice: the device failed; the lease is given back, and the process should end.
     """
     begin = time.perf_counter()
     catalogue, worker = workspace.catalogue, workspace.lease_owner
@@ -73,8 +75,12 @@ def run_stage_safely(
             result = action()
         # Where the chunk's death comes later, it is not this asset's: see `Catalogue.claim`.
         catalogue.end(asset_id, worker)
+        if result.is_done:
+            note_success(workspace, stage)
         return result
     except Exception as err:
+        if is_device_error(err):
+            raise record_device_fault(workspace, asset_id, err) from err
         if is_transient_error(err):
             catalogue.release([asset_id], worker)
             raise

@@ -7,7 +7,7 @@ import json
 import pytest
 
 from segvigen_model.command import options
-from tasks.catalogue import Catalogue, QuarantineRow
+from tasks.catalogue import AssetRow, AssetState, Catalogue, QuarantineRow
 
 
 @pytest.fixture
@@ -48,3 +48,17 @@ def test_retry_and_drop(run, catalogue):
 def test_a_name_that_fits_none_or_several_is_told(run, catalogue, name, words):
     response = run("quarantine", "drop", name)
     assert response.exit_code == options.WENT_WRONG and words in response.output
+
+
+def test_a_sick_device_is_shown_until_it_is_cleared(run, environment):
+    catalogue = Catalogue(f"sqlite:///{environment}/catalogue.db")
+    catalogue.register(AssetRow("a" * 64, AssetState.REGISTERED))
+    catalogue.claim(["registered"], 1, "w")
+    catalogue.devices.record_fault("cuda-1", "a" * 64, "CUDA error: ECC", "w")
+    state = json.loads(run("status", "--json").output)
+    assert [row["device"] for row in state["sick_devices"]] == ["cuda-1"]
+    assert state["suspects"] == ["a" * 64]
+    assert "CUDA error: ECC" in run("status").output and "cuda-1" in run("devices").output
+    assert "taken for well" in run("devices", "--clear", "cuda-1").output
+    assert "was not sick" in run("devices", "--clear", "cuda-1").output
+    assert json.loads(run("status", "--json").output)["sick_devices"] == []
