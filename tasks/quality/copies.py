@@ -17,12 +17,18 @@ from typing import Any
 import numpy as np
 
 from segvigen_model.datasets.procedural import CATEGORIES, LabelledMesh, make_asset
+from segvigen_model.mesh.canonical import mesh_to_canonical
 from segvigen_model.mesh.formats.limits import MeshLimits
 from segvigen_model.mesh.io import mesh_from_bytes, mesh_to_glb
-from segvigen_model.types import IntArray
+from segvigen_model.types import AssetMesh, IntArray
 from tasks.catalogue import AssetRow, AssetState, Catalogue, CopyRole, CopyRow, ProposalRow
 from tasks.errors import StageError
-from tasks.labelling.loading import load_asset_info, load_face_labels
+from tasks.labelling.loading import (
+    MESH_TYPE,
+    load_asset_info,
+    load_face_labels,
+    make_parsed_key,
+)
 from tasks.storage import keys
 from tasks.storage.keys import hash_uniform
 from tasks.storage.store import Store
@@ -160,12 +166,13 @@ def _make_gold_shape(workspace: Workspace, asset: AssetRow, name: str) -> list[s
     seed = FIRST_SEED + int(hash_uniform("seed", asset.asset_id) * NUM_SEEDS)
     made = make_asset(category, seed)
     data = mesh_to_glb(made.mesh)
-    _check_order(made, data)
+    mesh = _check_order(made, data)
     truth = io.BytesIO()
     np.savez_compressed(truth, face_labels=made.face_labels.astype(np.int32))
     truth_key = keys.make_gold_labels_key(name)
     store.put(truth_key, truth.getvalue(), "application/octet-stream", keep_existing=True)
     source = store.put(keys.make_asset_source_key(name, "glb"), data, keep_existing=True)
+    store.put(make_parsed_key(source.key), mesh_to_canonical(mesh), MESH_TYPE, keep_existing=True)
     file = f"{category}-{name[:4]}.glb"
     about = {"name": file, "suffix": "glb", "asset_id": name, "side_files": {}}
     _put_info(store, name, {**about, "limits": asdict(MeshLimits())})
@@ -182,11 +189,13 @@ def _make_gold_shape(workspace: Workspace, asset: AssetRow, name: str) -> list[s
     return _register_copy(row, CopyRow(name, CopyRole.GOLD, asset.asset_id, truth_key), catalogue)
 
 
-def _check_order(made: LabelledMesh, data: bytes) -> None:
+def _check_order(made: LabelledMesh, data: bytes) -> AssetMesh:
     """The labels must be on the faces as any reader of the file will number them."""
-    read_back, own = mesh_from_bytes(data, "glb").triangles, made.mesh.triangles
+    mesh = mesh_from_bytes(data, "glb")
+    read_back, own = mesh.triangles, made.mesh.triangles
     if read_back.shape != own.shape or not np.allclose(read_back, own, atol=1e-4 * np.ptp(own)):
         raise StageError(f"a {made.category} came back from its file with other faces")
+    return mesh
 
 
 def _put_info(store: Store, asset_id: str, about: dict[str, Any]) -> None:
