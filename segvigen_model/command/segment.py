@@ -83,7 +83,10 @@ class Outputs:
 # More than five parameters: one an option.
 def segment(
     file: Annotated[
-        Path, typer.Argument(exists=True, dir_okay=False, help="GLB, glTF, OBJ, PLY, STL or OFF.")
+        Path,
+        typer.Argument(
+            exists=True, dir_okay=False, help="GLB, glTF, OBJ, PLY, STL, OFF, FBX, 3MF or ZIP."
+        ),
     ],
     out: Annotated[
         Path | None,

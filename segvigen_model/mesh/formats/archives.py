@@ -88,6 +88,8 @@ def open_archive(data: bytes, limits: MeshLimits, what: str = "ZIP") -> Archive:
         raise AssetRejected("too_large", f"the {what} has {len(records)} > {MAX_ENTRIES} entries")
     entries: dict[str, zipfile.ZipInfo] = {}
     for record in records:
+        if not record.filename:
+            raise make_unreadable_error(f"the {what} has an entry without a name", "pack it again")
         if record.is_dir() or _is_litter(record.filename):
             continue
         name = _check_entry(record, what)

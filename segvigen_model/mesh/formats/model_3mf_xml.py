@@ -232,7 +232,7 @@ def parse_model(text: bytes, limits: MeshLimits) -> ModelPart:
     parser.StartDoctypeDeclHandler = _refuse_doctype
     try:
         parser.Parse(text, True)
-    except (expat.ExpatError, ValueError) as err:
+    except (expat.ExpatError, ValueError, LookupError) as err:  # also an unknown encoding
         raise make_unreadable_error(f"the 3MF model does not parse: {err}") from err
     return builder.model
 

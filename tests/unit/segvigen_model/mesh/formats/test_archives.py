@@ -113,6 +113,17 @@ def test_encrypted_doubled_and_oddly_packed_entries(gltf):
     assert refused(twice) == "unreadable"
 
 
+def test_an_entry_without_a_name(gltf):
+    gltf.box()  # found by mutation
+    data = bytearray(pack([("a.glb", gltf.glb())]))
+    at = data.index(b"PK\x01\x02")
+    del data[at + 46 : at + 51]
+    struct.pack_into("<H", data, at + 28, 0)
+    end = data.index(b"PK\x05\x06")
+    struct.pack_into("<I", data, end + 12, struct.unpack_from("<I", data, end + 12)[0] - 5)
+    assert refused(bytes(data)) == "unreadable"
+
+
 def test_truncation_and_damage_never_crash(gltf):
     gltf.box()
     whole = pack([("a.glb", gltf.glb()), ("b.txt", b"words")])

@@ -188,6 +188,8 @@ def test_other_refusals():
         == "unreadable"
     )
     assert refused(pack_parts({})) == "unreadable"
+    odd = '<?xml version="1.0" encoding="UVF-8"?><model/>'  # found by mutation
+    assert refused(pack_parts({"3D/model.model": odd})) == "unreadable"
     many = pack(f'<object id="1">{mesh_xml(ONE * 9)}</object>')
     assert refused(many, limits=MeshLimits(max_faces=8)) == "too_many_faces"
     assert refused(many, limits=MeshLimits(max_vertices=3)) == "too_many_vertices"
