@@ -1,7 +1,7 @@
 """OBJ files as pieces: every face with its object or group and its material, no textures.
 
-The general reader (mesh_io) keeps materials but drops groups, and refuses a file whose textures are
-missing. Labels need the groups and no textures.
+The general reader (`mesh/formats/obj.py`) keeps names as they are and refuses a file whose textures
+are missing. Labels need names without numbers, and no textures.
 """
 
 from __future__ import annotations

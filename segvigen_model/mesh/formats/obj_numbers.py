@@ -109,6 +109,8 @@ def read_corners(text: bytes) -> IntArray:
     """
     signs = np.frombuffer(text, dtype=np.uint8)
     starts, ends = find_words(signs)
+    if not len(starts):
+        return np.zeros((0, 3), dtype=np.int64)
     first, last = _find_runs((_IS_DIGIT | _IS_SIGN)[signs])
     owner = np.searchsorted(starts, first, side="right") - 1
     is_slash = signs == ord("/")

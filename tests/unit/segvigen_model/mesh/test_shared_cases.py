@@ -127,8 +127,7 @@ def test_the_cases_are_there():
 
 @pytest.mark.parametrize("name", FOLDERS)
 def test_a_public_case_gives_the_right_value(name):
-    if name not in RIGHT:
-        pytest.skip("no right value yet")
+    assert name in RIGHT, "a case without its right value tests nothing"
     right = RIGHT[name]
     (file,) = (path for path in CASES.joinpath(name).glob("a.*") if path.suffix[1:] in SUFFIXES)
     if right.reason:

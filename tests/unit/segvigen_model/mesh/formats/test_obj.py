@@ -352,6 +352,7 @@ def test_lines_that_hold_no_surface_are_counted():
         "unknown_lines_left_out": 1,
     }
     assert refuse(TRIANGLE + b"l 1 2\n").startswith("no_faces")
+    assert refuse(TRIANGLE + b"f \n").startswith("no_faces"), "found by damaging files"
 
 
 def test_vertices_that_no_face_has_are_left_out_and_counted():
