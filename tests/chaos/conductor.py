@@ -35,6 +35,7 @@ RESTART_S = (0.0, 1.5)
 EVENTS_OF_AN_INPUT = 40  # of the catalogue's journal, about
 WORK_SHARE = 0.7  # of the work, in which the kills are to happen
 PATIENCE_S = 45.0  # without enough progress, the next kill comes after so long
+KILLING_SHARE = 0.6  # of the time; what is left is for the work
 IDLE_S = 2.0  # when all work is done before the last kill
 STOP_S = 90.0
 
@@ -137,6 +138,9 @@ class Conductor:
             self._restart(now)
             self.watch.look()
             self._kill_when_due(now)
+            if self._plan and now - self._started > KILLING_SHARE * self.deadline_s:
+                print(f"too slow: {len(self._plan)} kills are left out", flush=True)
+                self._plan.clear()
             self.bucket.upload_share(self._share_of_kills())
             if now >= next_line:
                 self._print_line(now)
@@ -227,7 +231,7 @@ class Conductor:
     # --- kills
 
     def _share_of_kills(self) -> float:
-        return len(self.done) / self.num_kills if self.num_kills else 1.0
+        return len(self.done) / self.num_kills if self._plan else 1.0
 
     def _kill_when_due(self, now: float) -> None:
         if not self._plan:

@@ -126,8 +126,11 @@ def run_chaos(
         is_over = conductor.run()
         seconds = time.monotonic() - started
         checks = judge(stack.env, inputs, folder)
-        if not is_over:
-            checks.insert(0, Finding("ended in time", 1, [f"not over after {seconds:.0f} s"]))
+        in_time = Finding("done in time", plan.num_kills)
+        if not is_over or len(conductor.done) < plan.num_kills:
+            about = f"{len(conductor.done)} kills; all at its end: {is_over}"
+            in_time.problems.append(f"{seconds:.0f} s were not enough: {about}")
+        checks.insert(0, in_time)
         facts = {
             "answers of the reviewer": conductor.reviewer.num_answers,
             "outages that the reviewer met": conductor.reviewer.num_outages,
