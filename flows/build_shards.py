@@ -10,6 +10,7 @@ from prefect import flow
 
 from flows.runtime.chunks import make_io_task
 from flows.runtime.report import publish_table
+from tasks.recovery.repair import heal_asset
 from tasks.shards import build as shards
 from tasks.workspace import Overrides, open_workspace
 
@@ -35,7 +36,9 @@ def build_shards(
 
     @make_io_task("build-shards")
     def write_version() -> shards.ShardBuild:
-        return shards.build_shards(workspace, is_thorough=is_thorough)
+        made = shards.build_shards(workspace, is_thorough=is_thorough)
+        healed = [asset_id for asset_id, _ in made.failed if heal_asset(workspace, asset_id)]
+        return shards.build_shards(workspace, is_thorough=False) if healed else made
 
     built: shards.ShardBuild = write_version()
     seconds = round(time.monotonic() - started, 2)

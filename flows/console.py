@@ -43,6 +43,14 @@ def show_progress() -> Iterator[None]:
             yield
 
 
+def show_table(rows: Sequence[Mapping[str, Any]]) -> None:
+    """Print rows that have the same columns."""
+    table = make_table("", *rows[0])
+    for row in rows:
+        table.add_row(*(sanitize_text(str(value)) for value in row.values()))
+    out.print(table)
+
+
 def show_state(state: Mapping[str, Any]) -> None:
     """Print the state of all assets, shards and services."""
     assets = make_table("Assets", "state", "number")

@@ -36,6 +36,7 @@ def add_commands(app: typer.Typer) -> None:
             finetune,
             quality,
             quarantine,
+            recovery,
             stack,
             stages,
         )
@@ -52,7 +53,7 @@ def add_commands(app: typer.Typer) -> None:
         with handle_errors():
             load_dotenv()
 
-    for group in (stack, stages, assets, quality, finetune, doctor, devices):
+    for group in (stack, stages, assets, quality, finetune, recovery, doctor, devices):
         app.add_typer(group.app)
     app.add_typer(db.app, name="db")
     app.add_typer(quarantine.app, name="quarantine")

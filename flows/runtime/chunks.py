@@ -26,6 +26,7 @@ from segvigen_model.errors import CheckpointMismatch, MissingExtra
 from tasks.catalogue import AssetState
 from tasks.errors import SickDevice, is_transient_error
 from tasks.outages import ServiceOutage
+from tasks.recovery.repair import heal_asset
 from tasks.stages.devices import check_device, get_device_name
 from tasks.stages.runner import StageResult, run_stage_safely
 from tasks.workspace import Workspace
@@ -235,7 +236,9 @@ def _renew_leases(
 def _work_on_asset(
     workspace: Workspace, name: str, asset_id: str, work: Callable[[Workspace, str], StageResult]
 ) -> Outcome:
-    result = run_stage_safely(workspace, name, asset_id, partial(work, workspace, asset_id))
+    result = run_stage_safely(
+        workspace, name, asset_id, partial(work, workspace, asset_id), heal_asset
+    )
     logger.info(
         "stage=%s asset=%s state=%s seconds=%.2f note=%s",
         *(name, asset_id[:12], result.state, result.seconds, result.note),

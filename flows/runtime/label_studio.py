@@ -6,8 +6,10 @@ from collections.abc import Sequence
 from functools import lru_cache
 
 from flows.runtime.report import Outcome
+from tasks.errors import BlobDamaged
 from tasks.outages import wait_for
 from tasks.quality.adjudication import adjudicate
+from tasks.recovery.repair import heal_asset
 from tasks.review.project import ReviewProject, open_project
 from tasks.review.pull import Reply, pull_annotations
 from tasks.review.push import push_assets
@@ -33,13 +35,20 @@ def push_to_review(workspace: Workspace, asset_ids: Sequence[str]) -> list[Outco
     """Make the review tasks of leased, proposed assets; returns the outcome of each."""
     if not asset_ids:
         return []
-    results = push_assets(workspace, open_review_project(workspace), asset_ids)
+    results = push_assets(workspace, open_review_project(workspace), asset_ids, heal_asset)
     return [Outcome(r.asset_id, str(r.state), r.note, round(r.seconds, 3)) for r in results]
 
 
 def pull_from_review(workspace: Workspace) -> list[Outcome]:
     """Fetch annotations once and compare finished double annotations; returns the outcomes."""
-    replies = pull_annotations(workspace, open_review_project(workspace))
+    project = open_review_project(workspace)
+    try:
+        replies = pull_annotations(workspace, project)
+    except BlobDamaged:
+        waiting = {row.asset_id for row in workspace.catalogue.reviews.list_uninterpreted()}
+        if not [each for each in sorted(waiting) if heal_asset(workspace, each)]:
+            raise
+        replies = pull_annotations(workspace, project)
     adjudicated = adjudicate(workspace)
     compared = [Outcome(row.asset_id, row.result, row.detail) for row in adjudicated]
     return [*(_make_outcome(reply) for reply in replies), *compared]

@@ -73,6 +73,13 @@ class LockLedger:
             mine = (LockRow.name == name, LockRow.fence == fence)
             connection.execute(sa.update(LockRow).where(*mine).values(owner=None, until=0.0))
 
+    def raise_fence(self, name: str, fence: int) -> None:
+        """Let the next owner's fence be higher than `fence`, for what is imported."""
+        with self._db.begin() as connection:
+            self._db.insert(LockRow(name))
+            lower = (LockRow.name == name, LockRow.fence < fence)
+            connection.execute(sa.update(LockRow).where(*lower).values(fence=fence))
+
     def get(self, name: str) -> LockRow | None:
         """Who holds a lock, or held it last; None if nobody ever did."""
         return self._db.load_first(sa.select(LockRow).where(LockRow.name == name))

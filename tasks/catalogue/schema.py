@@ -128,6 +128,11 @@ def read_revision(connection: sa.Connection) -> str | None:
     return UNSTAMPED
 
 
+def list_tables() -> list[str]:
+    """Names of all tables of the present and of earlier revisions."""
+    return [*Row.metadata.tables, "verbs"]
+
+
 def migration_config() -> Config:
     """Alembic's configuration; there is no alembic.ini."""
     from alembic.config import Config

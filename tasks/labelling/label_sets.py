@@ -84,6 +84,21 @@ class LabelSet:
     source_names: SourceNames | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class LabelSetFiles:
+    """A label set as it is stored.
+
+    Attributes:
+        row: of the catalogue.
+        arrays: bytes of the npz file.
+        provenance: bytes of the JSON file.
+    """
+
+    row: LabelSetRow
+    arrays: bytes
+    provenance: bytes
+
+
 def accept_asset(
     workspace: Workspace, asset_id: str, decided_by: str, *, is_leased: bool = False
 ) -> LabelSetRow:
@@ -125,6 +140,19 @@ def write_label_set(
         decided_by: the reviewer's name, or GATE.
         interpreted: an answer that is being interpreted right now.
     """
+    made = make_label_set(workspace, asset, decided_by, interpreted)
+    workspace.store.put(made.row.key, made.arrays, "application/octet-stream")
+    workspace.store.put(made.row.provenance_key, made.provenance, "application/json")
+    return made.row
+
+
+def make_label_set(
+    workspace: Workspace,
+    asset: AssetRow,
+    decided_by: str,
+    interpreted: InterpretedAnnotation | None = None,
+) -> LabelSetFiles:
+    """As `write_label_set`, without writing: the same decision gives the same bytes."""
     store, catalogue = workspace.store, workspace.catalogue
     source = get_current_proposal(catalogue, asset)
     proposal = load_proposal(store, source)
@@ -144,19 +172,14 @@ def write_label_set(
         },
     }
     digest = hashlib.sha256(arrays + json_document(history)).hexdigest()[:LABEL_ID_CHARS]
-    blob = store.put(
-        keys.make_label_set_key(asset.asset_id, digest), arrays, "application/octet-stream"
-    )
-    provenance_json = json_document({**history, "label_id": digest, "labels_sha256": blob.sha256})
-    about = store.put(
-        keys.make_label_provenance_key(asset.asset_id, digest), provenance_json, "application/json"
-    )
-    return LabelSetRow(
+    sha256 = hashlib.sha256(arrays).hexdigest()
+    provenance = json_document({**history, "label_id": digest, "labels_sha256": sha256})
+    row = LabelSetRow(
         label_id=digest,
         asset_id=asset.asset_id,
-        key=blob.key,
-        sha256=blob.sha256,
-        provenance_key=about.key,
+        key=keys.make_label_set_key(asset.asset_id, digest),
+        sha256=sha256,
+        provenance_key=keys.make_label_provenance_key(asset.asset_id, digest),
         proposal_key=source.key,
         num_parts=final.num_parts,
         num_clicks=len(log_rows.clicks),
@@ -164,6 +187,7 @@ def write_label_set(
         seconds=history["seconds"],
         decided_by=decided_by,
     )
+    return LabelSetFiles(row, arrays, provenance)
 
 
 def _apply_commands(
@@ -321,25 +345,42 @@ def _pack_arrays(
     sources: tuple[PolygonLabels, SourceNames],
 ) -> bytes:
     check_partition(proposal.face_labels, asset.num_faces, proposal.num_parts)
-    buffer = io.BytesIO()
     background, parts = proposal.refinement.background_part, proposal.parts
     names = [name or f"part {part}" for part, name in enumerate(parts.names)]
     tree = build_part_tree(proposal.face_labels, proposal.finer, proposal.groups)
-    polygons, source_names = sources
-    np.savez_compressed(
-        buffer,
-        face_labels=proposal.face_labels.astype(np.int32),
-        part_names=np.array(names),
-        part_categories=np.array(parts.categories, np.str_),
-        not_object_part=np.array(-1 if background is None else background, np.int32),
-        levels=tree.levels,
-        level_offsets=tree.offsets,
-        parents=tree.parents,
-        part_level=np.array(tree.part_level, np.int32),
-        proposal_parts=part_of_proposal.astype(np.int32),
-        polygon_labels=polygons.labels,
-        part_objects=np.array(source_names.objects, np.str_),
-        part_groups=np.array(source_names.groups, np.str_),
-        part_materials=np.array(source_names.materials, np.str_),
-    )
+    not_object_part = -1 if background is None else background
+    known = (proposal.face_labels, names, parts.categories, not_object_part, tree)
+    return pack_label_arrays(*known, part_of_proposal, sources[0].labels, sources[1])
+
+
+# More than five parameters: the arrays of the file.
+def pack_label_arrays(
+    face_labels: IntArray,
+    part_names: Sequence[str],
+    part_categories: Sequence[str],
+    not_object_part: int,
+    tree: PartTree,
+    proposal_parts: IntArray,
+    polygon_labels: IntArray | None,
+    source_names: SourceNames | None,
+) -> bytes:
+    """The npz file of a label set; see `LabelSet`. Equal values give equal bytes."""
+    buffer = io.BytesIO()
+    arrays: dict[str, Any] = {
+        "face_labels": face_labels.astype(np.int32),
+        "part_names": np.array(part_names),
+        "part_categories": np.array(part_categories, np.str_),
+        "not_object_part": np.array(not_object_part, np.int32),
+        "levels": tree.levels,
+        "level_offsets": tree.offsets,
+        "parents": tree.parents,
+        "part_level": np.array(tree.part_level, np.int32),
+        "proposal_parts": proposal_parts.astype(np.int32),
+    }
+    if polygon_labels is not None:
+        arrays["polygon_labels"] = polygon_labels
+    if source_names is not None:
+        columns = asdict(source_names).items()
+        arrays |= {f"part_{kind}": np.array(column, np.str_) for kind, column in columns}
+    np.savez_compressed(buffer, **arrays)
     return buffer.getvalue()

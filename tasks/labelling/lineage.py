@@ -67,6 +67,18 @@ def lineage_of(row: ProposalRow) -> Lineage:
     )
 
 
+def parent_of(provenance: Mapping[str, Any]) -> tuple[str, str, int] | None:
+    """Key, sha256 and round of the proposal that one was refined from; None for a first one.
+
+    Args:
+        provenance: of a proposal, out of its row or its blob.
+    """
+    parent = provenance.get(PARENT)
+    if parent is None:
+        return None
+    return str(parent["key"]), str(parent["sha256"]), int(parent["round"])
+
+
 def _third_review_of(about: Any) -> ThirdReview | None:
     if not isinstance(about, Mapping):
         return None

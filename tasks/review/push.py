@@ -44,7 +44,7 @@ from tasks.review.client import LabelStudioTask
 from tasks.review.inbox import PROPOSAL_SHA256, find_stored_annotation
 from tasks.review.label_config import LAST_ROUND, format_task_title, make_viewer_html
 from tasks.review.project import ReviewProject
-from tasks.stages.runner import StageResult, make_not_needed_result, run_stage_safely
+from tasks.stages.runner import Heal, StageResult, make_not_needed_result, run_stage_safely
 from tasks.storage import keys
 from tasks.workspace import Workspace
 
@@ -66,7 +66,10 @@ class _Prepared:
 
 
 def push_assets(
-    workspace: Workspace, project: ReviewProject, asset_ids: Sequence[str]
+    workspace: Workspace,
+    project: ReviewProject,
+    asset_ids: Sequence[str],
+    heal: Heal | None = None,
 ) -> list[StageResult]:
     """Ask the reviewers about the present proposals of some assets.
 
@@ -75,11 +78,15 @@ def push_assets(
             tasks' rows and the moves to in_review.
         project: open project.
         asset_ids: in state proposed and leased to the workspace's worker; others are left alone.
+        heal: called for an asset whose blobs are damaged or missing.
 
     Returns:
         One result per asset, in the given order.
     """
-    catalogue, run = workspace.catalogue, partial(run_stage_safely, workspace, "push_review")
+    catalogue, run = (
+        workspace.catalogue,
+        partial(run_stage_safely, workspace, "push_review", heal=heal),
+    )
     prepared: dict[str, _Prepared] = {}
     results: dict[str, StageResult] = {}
 
@@ -224,9 +231,29 @@ def _find_same_proposal(buffers: Buffers, source: ProposalRow) -> Mapping[str, A
 
 def _draw_sheet(workspace: Workspace, asset: AssetRow, source: ProposalRow) -> Mapping[str, Any]:
     """Draw and upload a round's files, the sheet last: where it is, the others are complete."""
-    store, settings = workspace.store, workspace.settings.review
-    files = (asset.asset_id, asset.round, source.sha256)
     begin = time.perf_counter()
+    files, meta = draw_review_files(workspace, asset, source)
+    for key, (data, content_type) in files.items():
+        workspace.store.put(key, data, content_type)
+    log.info("stage=draw asset=%s seconds=%.2f", asset.asset_id[:12], time.perf_counter() - begin)
+    return meta
+
+
+def draw_review_files(
+    workspace: Workspace, asset: AssetRow, source: ProposalRow
+) -> tuple[dict[str, tuple[bytes, str]], Mapping[str, Any]]:
+    """Draw a round's files without writing them.
+
+    Args:
+        workspace: mesh, proposal, settings.
+        asset: in that round.
+        source: the round's proposal.
+
+    Returns:
+        Key -> (bytes, content type) in the order of writing, and what the sheet's buffers say.
+    """
+    store, settings = workspace.store, workspace.settings.review
+    place = (asset.asset_id, asset.round, source.sha256)
     mesh = load_asset_mesh(store, asset)
     proposal = load_proposal(store, source)
     labels = proposal.face_labels
@@ -238,19 +265,20 @@ def _draw_sheet(workspace: Workspace, asset: AssetRow, source: ProposalRow) -> M
         **part_meta(proposal.parts),
     }
     sheet = render_sheet(mesh, labels, width=settings.sheet_pixels, meta=meta)
-    octets = "application/octet-stream"
-    store.put(keys.make_review_buffers_key(*files), buffers_to_bytes(sheet.buffers), octets)
     title = _make_title(asset, source, source.num_parts)
     taxonomy = configured_taxonomy(settings)
     viewer = render_viewer(mesh, labels, sheet.buffers, title=title, taxonomy=taxonomy)
-    store.put(keys.make_review_viewer_key(*files), viewer, "text/html; charset=utf-8")
     disputed = find_disputed(source, labels, mesh, store)
     png = sheet.png
     if disputed is not None:
         png = mark_disputed(png, sheet.buffers.face, disputed)
-    store.put(keys.make_review_sheet_key(*files), png, "image/png")
-    log.info("stage=draw asset=%s seconds=%.2f", asset.asset_id[:12], time.perf_counter() - begin)
-    return sheet.buffers.meta
+    buffers = (buffers_to_bytes(sheet.buffers), "application/octet-stream")
+    files = {
+        keys.make_review_buffers_key(*place): buffers,
+        keys.make_review_viewer_key(*place): (viewer, "text/html; charset=utf-8"),
+        keys.make_review_sheet_key(*place): (png, "image/png"),
+    }
+    return files, sheet.buffers.meta
 
 
 def _make_title(asset: AssetRow, source: ProposalRow, num_parts: int) -> str:

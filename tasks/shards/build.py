@@ -21,8 +21,9 @@ from tasks.catalogue import AssetState, Catalogue, ShardMemberRow, ShardVersionR
 from tasks.errors import StageError, is_transient_error
 from tasks.labelling.label_sets import load_label_set
 from tasks.labelling.loading import load_asset_mesh, load_proposal
-from tasks.labelling.taxonomy import Taxonomy, configured_taxonomy
-from tasks.shards.entries import Entry, collect_entries, compute_version
+from tasks.labelling.taxonomy import Taxonomy, build_taxonomy, configured_taxonomy
+from tasks.settings import ShardSettings
+from tasks.shards.entries import Entry, collect_entries, collect_members, compute_version
 from tasks.shards.lock import HeldLock, hold_lock
 from tasks.shards.reader import ReaderState, ShardReader, read_manifest
 from tasks.shards.reuse import EarlierSamples
@@ -31,6 +32,7 @@ from tasks.shards.tars import TarWriter, pack_tar
 from tasks.shards.versions import find_damage, publish_version
 from tasks.stages.encode import ENCODER_CHARS
 from tasks.storage import keys
+from tasks.storage.store import BlobDamaged, BlobMissing
 from tasks.workspace import Workspace
 
 __all__ = ["ReaderState", "ShardBuild", "ShardReader", "build_shards", "read_manifest"]
@@ -110,6 +112,58 @@ def _build_version(workspace: Workspace, lock: HeldLock, *, is_thorough: bool) -
     return replace(done, is_new=is_new, num_reused=num_reused, repaired=repaired)
 
 
+def heal_version(workspace: Workspace, dataset: str, version: str) -> list[tuple[str, str]]:
+    """Make again what is missing or damaged of any recorded version, also of an older one.
+
+    Args:
+        workspace: label sets, encodings and proposals of its members.
+        dataset, version: which; its order among the versions stays.
+
+    Returns:
+        (key, what is wrong) of what is still wrong; it cannot be made by the settings and the
+        taxonomy of the manifest or, where that is lost, of the workspace.
+    """
+    store, row = workspace.store, workspace.catalogue.labels.get_shard_version(dataset, version)
+    if row is None:
+        raise StageError(f"no version {version} of dataset {dataset!r} in the catalogue")
+    workspace, taxonomy = _restore_settings(workspace, row)
+    with (
+        hold_lock(workspace, f"shards:{dataset}") as lock,
+        tempfile.TemporaryDirectory(prefix="segvigen-shards-") as folder,
+    ):
+        entries = collect_members(workspace.catalogue, dataset, version)
+        writer = TarWriter(Path(folder), workspace.settings.shard.max_shard_bytes)
+        with writer.open():
+            good, _, _ = _write_all(workspace, writer, entries, taxonomy, lock)
+        if compute_version(good, workspace.settings.shard, taxonomy) == version:
+            publish_version(workspace, version, writer, good, taxonomy, lock)
+            data = store.get(row.manifest_key)
+            same = replace(row, sha256=hashlib.sha256(data).hexdigest(), build_number=0)
+            with workspace.catalogue.transaction():
+                lock.check()
+                workspace.catalogue.labels.add_shards(same, [])
+    row = workspace.catalogue.labels.get_shard_version(dataset, version)
+    return find_damage(store, dataset, version, row, is_thorough=True)
+
+
+def _restore_settings(
+    workspace: Workspace, row: ShardVersionRow
+) -> tuple[Workspace, Taxonomy | None]:
+    """Settings and taxonomy that a version was built by, out of its manifest if it is whole."""
+    settings, taxonomy = workspace.settings, configured_taxonomy(workspace.settings.review)
+    shard = settings.shard.model_copy(update={"dataset": row.dataset})
+    try:
+        manifest = workspace.store.get_json(row.manifest_key, row.sha256)
+        shard = ShardSettings(**manifest["settings"])
+        categories = manifest.get("taxonomy")
+        taxonomy = build_taxonomy(categories) if categories else None
+    except (BlobMissing, BlobDamaged) as err:
+        log.warning(
+            "stage=shards version=%s note=settings are the present ones: %s", row.version, err
+        )
+    return replace(workspace, settings=settings.model_copy(update={"shard": shard})), taxonomy
+
+
 def _find_damage(workspace: Workspace, version: str, *, is_thorough: bool) -> list[tuple[str, str]]:
     """What is wrong with a version's blobs; a version that is not there yet lacks its manifest."""
     dataset = workspace.settings.shard.dataset
@@ -139,7 +193,8 @@ def _write_all(
                 source = _load_source(workspace, entry, taxonomy)
                 data = pack_tar(asset_id, build_sample_members(source, workspace.settings.shard))
         except Exception as err:
-            if is_transient_error(err):
+            # A blob that stays damaged must not stop the whole dataset; `repair` sees to it.
+            if is_transient_error(err) and not isinstance(err, BlobDamaged):
                 raise
             log.exception("stage=shards asset=%s failed", asset_id[:12])
             failed.append((asset_id, f"{type(err).__name__}: {err}"))

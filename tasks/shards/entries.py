@@ -48,6 +48,19 @@ def collect_entries(catalogue: Catalogue) -> tuple[list[Entry], list[tuple[str, 
     return good, lost
 
 
+def collect_members(catalogue: Catalogue, dataset: str, version: str) -> list[Entry]:
+    """The entries of a recorded version, by id; those whose rows are lost are left out."""
+    found = []
+    for member in catalogue.labels.list_shard_members(dataset, version):
+        rows = catalogue.labels.list_all(member.asset_id)
+        labels = next((row for row in rows if row.label_id == member.label_id), None)
+        proposals = {row.key: row for row in catalogue.list_proposals(member.asset_id)}
+        if labels is not None and labels.proposal_key in proposals:
+            asset = catalogue.get_asset(member.asset_id)
+            found.append(Entry(asset, labels, proposals[labels.proposal_key]))
+    return found
+
+
 def compute_version(
     entries: list[Entry], settings: ShardSettings, taxonomy: Taxonomy | None
 ) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from itertools import pairwise
 from typing import Any
@@ -48,13 +48,33 @@ def refine_asset(workspace: Workspace, asset_id: str, segmenter: Segmenter) -> S
     leased, if the workspace has a worker.
     """
     begin = time.perf_counter()
-    store, catalogue, seed = workspace.store, workspace.catalogue, workspace.settings.model.seed
+    store, catalogue = workspace.store, workspace.catalogue
     asset = catalogue.get_asset(asset_id)
     annotation_versions = _list_annotation_versions(catalogue, asset)
     if asset.state is not AssetState.REFINING:
         return make_not_needed_result("refine", catalogue, asset_id)
     if not all(is_interpreted for *_, is_interpreted in annotation_versions):
         return StageResult(asset_id, "refine", asset.state, False, note=CHANGED)
+    instructions, key, make = plan_next_proposal(workspace, asset, segmenter)
+    round_ = asset.round + 1
+    row = load_or_make_proposal(key, make, store=store, asset_id=asset_id, round_=round_)
+    result = _record_round(workspace, row, asset, annotation_versions)
+    if not result.is_done:
+        return result
+    seconds = time.perf_counter() - begin
+    counts = (len(instructions.clicks), len(instructions.commands), row.num_parts)
+    log.info(
+        "stage=refine asset=%s round=%d clicks=%d commands=%d parts=%d seconds=%.2f",
+        *(asset_id[:12], round_, *counts, seconds),
+    )
+    return replace(result, seconds=seconds)
+
+
+def plan_next_proposal(
+    workspace: Workspace, asset: AssetRow, segmenter: Segmenter
+) -> tuple[ReviewerInstructions, str, Callable[[], Proposal]]:
+    """What the reviewers said of an asset's round, the next proposal's key, and how to make it."""
+    store, catalogue, seed = workspace.store, workspace.catalogue, workspace.settings.model.seed
     source = get_current_proposal(catalogue, asset)
     instructions, num_given = _collect_instructions(catalogue, asset, source)
 
@@ -70,22 +90,9 @@ def refine_asset(workspace: Workspace, asset_id: str, segmenter: Segmenter) -> S
         checkpoint = made.checkpoint or source.checkpoint
         return replace(made, checkpoint=checkpoint, provenance=record)
 
-    round_ = asset.round + 1
     maker = segmenter.identity if instructions.needs_model else _without_model(source)
-    key = keys.make_proposal_key(
-        asset_id, round_, hash_recipe(_build_recipe(source, instructions, maker, seed))
-    )
-    row = load_or_make_proposal(key, make, store=store, asset_id=asset_id, round_=round_)
-    result = _record_round(workspace, row, asset, annotation_versions)
-    if not result.is_done:
-        return result
-    seconds = time.perf_counter() - begin
-    counts = (len(instructions.clicks), len(instructions.commands), row.num_parts)
-    log.info(
-        "stage=refine asset=%s round=%d clicks=%d commands=%d parts=%d seconds=%.2f",
-        *(asset_id[:12], round_, *counts, seconds),
-    )
-    return replace(result, seconds=seconds)
+    recipe = hash_recipe(_build_recipe(source, instructions, maker, seed))
+    return instructions, keys.make_proposal_key(asset.asset_id, asset.round + 1, recipe), make
 
 
 def make_click(row: ClickRow) -> Click:

@@ -13,12 +13,16 @@ from dataclasses import dataclass
 
 from segvigen_model.errors import AssetRejected
 from tasks.catalogue import AssetState, Catalogue, IllegalMove, LeaseLost
-from tasks.errors import is_device_error, is_transient_error
+from tasks.errors import BlobDamaged, BlobMissing, is_device_error, is_transient_error
 from tasks.stages.devices import note_success, record_device_fault
 from tasks.stages.limits import limit_stage
+from tasks.storage.s3_errors import is_s3_outage
 from tasks.workspace import Workspace
 
 log = logging.getLogger(__name__)
+
+# Repairs what is damaged of an asset: what was done, or "" (tasks.recovery.repair.heal_asset).
+Heal = Callable[[Workspace, str], str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +53,11 @@ def make_not_needed_result(stage: str, catalogue: Catalogue, asset_id: str) -> S
 
 
 def run_stage_safely(
-    workspace: Workspace, stage: str, asset_id: str, action: Callable[[], StageResult]
+    workspace: Workspace,
+    stage: str,
+    asset_id: str,
+    action: Callable[[], StageResult],
+    heal: Heal | None = None,
 ) -> StageResult:
     """Run one stage on one leased asset so that no fault of the asset gets out.
 
@@ -58,9 +66,10 @@ def run_stage_safely(
         stage: its name, for the log.
         asset_id: the asset.
         action: the stage, ready to run.
+        heal: called where a blob of the asset is damaged or missing.
 
     Returns:
-        The stage's result, or what was recorded instead: rejected, failed or still waiting.
+        The stage's result, or what was recorded instead: rejected, failed, healed or still waiting.
 
     Raises:
         Exception: infrastructure errors (`is_transient_error`); the lease is given back.
@@ -81,10 +90,11 @@ def run_stage_safely(
     except Exception as err:
         if is_device_error(err):
             raise record_device_fault(workspace, asset_id, err) from err
-        if is_transient_error(err):
+        note = _heal(workspace, asset_id, err, heal)
+        if not note and is_transient_error(err):
             catalogue.release([asset_id], worker)
             raise
-        note = _record_fault(workspace, asset_id, err)
+        note = note or _record_fault(workspace, asset_id, err)
     seconds = time.perf_counter() - begin
     log.warning("stage=%s asset=%s seconds=%.2f note=%s", stage, asset_id[:12], seconds, note)
     state = catalogue.get_asset(asset_id).state
@@ -95,6 +105,18 @@ def _get_memory_limit(workspace: Workspace) -> float | None:
     """GiB that a stage may take; None on a GPU, whose driver maps more than there is."""
     is_cpu = workspace.settings.model.device == "cpu"
     return workspace.settings.work.stage_gib if is_cpu else None
+
+
+def _heal(workspace: Workspace, asset_id: str, error: Exception, heal: Heal | None) -> str:
+    """Repair an asset whose blob is damaged or gone; "" if that is not what is wrong."""
+    is_blob = isinstance(error, (BlobDamaged, BlobMissing)) and not is_s3_outage(error)
+    if heal is None or not is_blob:
+        return ""
+    note = heal(workspace, asset_id)
+    if note:
+        workspace.catalogue.release([asset_id], workspace.lease_owner)
+        return f"{note} (after {type(error).__name__}: {error})"
+    return ""
 
 
 def _record_fault(workspace: Workspace, asset_id: str, error: Exception) -> str:

@@ -1,0 +1,1 @@
+"""A way back: scrub blobs, make again what can be made again, backup, restore, import."""
