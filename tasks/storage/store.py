@@ -249,7 +249,8 @@ class Store:
                 break
             with suppress(FileExistsError):  # another writer was faster, or is about to be
                 self._create(path, data, content_type)
-                return self._record(key, hashlib.sha256(data).hexdigest(), len(data))
+                own = hashlib.sha256(data).hexdigest()
+                return self._record(key, own, len(data), is_replacing=True)
         return self._compare(key, data, keep_existing)
 
     def put_file(self, key: str, file: Path) -> Blob:
@@ -257,17 +258,17 @@ class Store:
         digest = compute_file_sha256(file)
         if not self.exists(key):
             path = self._make_path(key)
-            try:
+            with suppress(FileExistsError):
                 if self._is_local:
                     create_copy(file, Path(path))
                 else:
                     with raise_on_lost_race(path):
                         self._fs.put_file(str(file), path, mode="create")
-            except FileExistsError:
-                pass
-        held = [self.compute_sha256(key) for _ in range(_NUM_TRIES)]
+        held: list[str] = []
+        while digest not in held and len(held) < _NUM_TRIES:
+            held.append(self.compute_sha256(key))
         if digest in held:
-            return self._record(key, digest, file.stat().st_size)
+            return self._record(key, digest, file.stat().st_size, is_replacing=True)
         if len(set(held)) > 1:
             raise BlobDamaged(f"{self.get_uri(key)} reads differently every time; try again later")
         raise BlobConflict(f"{self.get_uri(key)} holds other bytes (sha256 {held[0][:12]})")
@@ -364,8 +365,11 @@ class Store:
             raise BlobDamaged(f"{self.get_uri(key)} has {size} of {len(data)} bytes; {REPAIR}")
         return self._record(key, held, size)
 
-    def _record(self, key: str, sha256: str, size: int) -> Blob:
+    def _record(self, key: str, sha256: str, size: int, *, is_replacing: bool = False) -> Blob:
+        """Remember an object; one that was just made replaces the record of a lost one."""
         if self._hashes:
+            if is_replacing and self._hashes.find_sha256(key) not in (None, sha256):
+                self._hashes.forget(key)
             self._hashes.record(key, sha256, size)
         return Blob(self.get_uri(key), key, sha256, size)
 

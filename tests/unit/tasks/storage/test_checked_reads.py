@@ -147,6 +147,22 @@ def test_a_put_beside_damage_says_so(store: Store) -> None:
     store.delete("never")
 
 
+def test_what_is_made_in_place_of_a_lost_object_is_what_counts(
+    store: Store, catalogue: Catalogue, tmp_path: Path
+) -> None:
+    file = tmp_path / "file"
+    file.write_bytes(b"again, rounded otherwise")
+    for key, make in (
+        ("a", lambda: store.put("a", file.read_bytes(), keep_existing=True)),
+        ("b", lambda: store.put_file("b", file)),
+    ):
+        store.put(key, b"once")
+        Path(store.get_uri(key).removeprefix("file://")).unlink()
+        make()
+        assert store.get(key) == file.read_bytes()
+    assert len(catalogue.list_events(kind="blob_forgotten")) == 2
+
+
 def test_a_listed_object_is_read_as_listed(tmp_path: Path) -> None:
     raw = Store(f"file://{tmp_path}/raw")
     raw.put("m.obj", b"v 0 0 0\n" * 30)
