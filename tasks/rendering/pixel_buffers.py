@@ -29,6 +29,7 @@ SCHEMA = 1
 # Keys of `Buffers.meta` that say how parts are called and coloured, each a list of length P.
 PART_NAMES, PART_CATEGORIES, PART_SLOTS = "part_names", "part_categories", "part_slots"
 MAX_BUFFER_BYTES = 768 * 2**20  # 11 bytes for each pixel of the largest sheet, 8192 a side
+MIN_SCALE, MAX_CAMERA = 1e-100, 1e6  # with these no point of a tile is infinite
 _BUFFERS = "review buffers"
 SNAP_PIXELS = 6  # a click just off the silhouette still means the object
 
@@ -182,8 +183,10 @@ def _build_buffers(held: Mapping[str, Any], meta: Mapping[str, Any]) -> Buffers:
     names = meta.get("views")
     if not isinstance(names, list) or len(names) != len(cameras):
         raise CorruptBlob(f"{len(cameras)} cameras without as many names")
-    if frame[3] <= 0 or (cameras[:, 2:4] <= 0).any():
-        raise CorruptBlob("a frame or a camera has no size")
+    if not MIN_SCALE <= frame[3] <= 1 / MIN_SCALE or np.abs(cameras).max(initial=0) > MAX_CAMERA:
+        raise CorruptBlob("a frame or a camera is out of any proportion")
+    if (cameras[:, 2] < 1).any() or (cameras[:, 3] <= 0).any():
+        raise CorruptBlob("a tile has no pixel, or a camera sees nothing")
     return Buffers(
         face,
         take_ids(held, "view", face.shape, (-1, len(cameras)), _BUFFERS),
