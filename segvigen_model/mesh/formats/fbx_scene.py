@@ -165,7 +165,7 @@ def _read_frame(root: FbxNode) -> FloatArray:
 def _read_number(properties: Mapping[str, Sequence[Any]], name: str, default: float) -> float:
     values = properties.get(name, ())
     is_number = len(values) > 0 and isinstance(values[0], int | float)
-    return float(values[0]) if is_number else default
+    return float(values[0]) if is_number and np.isfinite(values[0]) else default
 
 
 def _read_vector(

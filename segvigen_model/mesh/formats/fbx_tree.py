@@ -24,6 +24,8 @@ HEADER_BYTES = 27
 FIRST_WIDE = 7500  # from this version on lengths have 64 bits
 OLDEST = 7000
 MAX_DEPTH = 64
+MAX_DIGITS = 20  # of a whole number of 64 bits
+MAX_WHOLE = 2**53
 SCALARS = {b"Y": "<h", b"C": "<?", b"I": "<i", b"F": "<f", b"D": "<d", b"L": "<q", b"B": "<?"}
 ARRAYS = {b"f": "<f4", b"d": "<f8", b"l": "<i8", b"i": "<i4", b"b": "u1", b"c": "u1"}
 TOKEN = re.compile(
@@ -92,14 +94,22 @@ class FbxNode:
 
     def read_array(self, dtype: type[Any]) -> NDArray[Any]:
         """The node's values as an array, also where the file lists them one by one."""
-        try:
-            if len(self.values) == 1 and isinstance(self.values[0], PackedArray):
-                return self.values[0].unpack().astype(dtype)
-            if len(self.values) == 1 and isinstance(self.values[0], np.ndarray):
-                return self.values[0].astype(dtype)
-            return np.array(self.values, dtype=dtype)
-        except (TypeError, ValueError, OverflowError) as err:
-            raise make_unreadable_error(f"FBX {self.name} is no list of numbers") from err
+        found: NDArray[Any]
+        if len(self.values) == 1 and isinstance(self.values[0], PackedArray):
+            found = self.values[0].unpack()
+        elif len(self.values) == 1 and isinstance(self.values[0], np.ndarray):
+            found = self.values[0]
+        else:
+            try:
+                found = np.array(self.values, dtype=np.float64)
+            except (TypeError, ValueError, OverflowError) as err:
+                raise make_unreadable_error(f"FBX {self.name} is no list of numbers") from err
+        is_fraction = found.dtype.kind == "f" and issubclass(dtype, np.integer)
+        if is_fraction and not (np.abs(found) <= MAX_WHOLE).all():
+            raise make_unreadable_error(f"FBX {self.name} is no list of whole numbers")
+        if is_fraction and (found != np.rint(found)).any():
+            raise make_unreadable_error(f"FBX {self.name} is no list of whole numbers")
+        return found.astype(dtype)
 
 
 def parse_fbx(data: bytes) -> FbxNode:
@@ -249,7 +259,8 @@ def _convert_token(kind: str, text: bytes) -> Any:
         return text[1:-1].replace(b"&quot;", b'"')
     if kind == "number":
         try:
-            return int(text) if text.lstrip(b"+-").isdigit() else float(text)
+            is_whole = text.lstrip(b"+-").isdigit() and len(text) < MAX_DIGITS
+            return int(text) if is_whole else float(text)
         except ValueError:
             return text
     return text

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextvars
 import io
 import json
 import struct
@@ -10,6 +11,7 @@ import zipfile
 import numpy as np
 import pytest
 
+from segvigen_model import load_mesh
 from segvigen_model.errors import AssetRejected
 from segvigen_model.mesh.formats.archives import MAX_ENTRIES
 from segvigen_model.mesh.formats.isolation import allow_decoding_here
@@ -138,3 +140,10 @@ def test_truncation_and_damage_never_crash(gltf):
             assert mesh_from_bytes(bytes(data), "zip").num_faces == 12
         except AssetRejected:
             continue
+
+
+def test_load_mesh_decodes_in_a_confined_process(tmp_path, png):
+    path = tmp_path / "chair.zip"
+    path.write_bytes(pack([("a.obj", OBJ), ("a.mtl", MTL), ("textures/t.png", png())]))
+    mesh = contextvars.Context().run(load_mesh, path)  # without the permission of this file
+    assert mesh.materials[0].base_color_texture.shape == (2, 4, 4)

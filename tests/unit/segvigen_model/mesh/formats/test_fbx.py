@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import base64
+import contextvars
 import struct
 import zlib
 
 import numpy as np
 import pytest
 
+from segvigen_model import load_mesh
 from segvigen_model.errors import AssetRejected
 from segvigen_model.mesh.formats.isolation import allow_decoding_here
 from segvigen_model.mesh.formats.limits import MeshLimits
@@ -241,6 +243,8 @@ def test_a_texture_beside_the_file(png):
 BROKEN = {
     "open polygon": (("PolygonVertexIndex", [0, 1, 2]), "truncated"),
     "vertex that is not there": (("PolygonVertexIndex", [0, 1, ~9]), "unreadable"),
+    "corner between two vertices": (("PolygonVertexIndex", [0.5, 1, -3]), "unreadable"),
+    "corner without number": (("PolygonVertexIndex", [np.nan, 1, -3]), "unreadable"),
     "two coordinates": (("Vertices", [0.0, 1, 2, 3]), "truncated"),
 }
 
@@ -256,6 +260,18 @@ def test_broken_geometry(name):
     with pytest.raises(AssetRejected) as caught:
         read(nodes)
     assert caught.value.reason == reason
+
+
+@pytest.mark.parametrize("value", [float("inf"), float("nan"), 10**18])
+def test_a_property_that_is_no_number_is_left_out_or_refused(value):
+    for name in ("RotationOrder", "InheritType", "Lcl_Translation"):  # found by mutation
+        values = (value,) * 3 if "Lcl" in name else (value,)
+        try:
+            mesh = read(document({name: values}))
+        except AssetRejected as err:
+            assert err.reason in ("unreadable", "degenerate")  # float64 has 16 digits
+            continue
+        assert np.isfinite(mesh.vertices).all()
 
 
 def test_layers_that_are_too_short():
@@ -306,3 +322,11 @@ def test_truncation_and_damage_never_crash(how):
         except AssetRejected:
             continue
         assert mesh.faces.max() < len(mesh.vertices)
+
+
+def test_load_mesh_decodes_in_a_confined_process(tmp_path, png):
+    path = tmp_path / "table.fbx"
+    path.write_bytes(write_binary(document()))
+    mesh = contextvars.Context().run(load_mesh, path)  # without the permission of this file
+    assert mesh.origin.polygons.tolist() == [0, 0, 1]
+    assert mesh.origin.objects.names == ("table",)

@@ -256,3 +256,18 @@ def test_an_absent_decoder_is_named_with_its_command(gltf, decode_here, monkeypa
         MissingExtra, match=rf"{module} is not installed; pip install .*\[formats\]"
     ):
         mesh_from_bytes(gltf.glb(), "glb")
+
+
+def test_meshopt_and_ktx2_in_the_confined_process_of_load_mesh(gltf, tmp_path):
+    view = add_meshopt(gltf, GRID, "ATTRIBUTES")
+    gltf.header["accessors"] = [
+        {"bufferView": view, "componentType": 5126, "count": len(GRID), "type": "VEC3"}
+    ]
+    indices = gltf.accessor(FACES.ravel(), "u4")
+    material = gltf.texture(base64.b64decode(KTX2["uastc"]))
+    gltf.mesh(attributes={"POSITION": 0}, indices=indices, material=material)
+    path = tmp_path / "a.glb"
+    path.write_bytes(gltf.glb())
+    mesh = load_mesh(path)
+    assert np.array_equal(mesh.triangles, GRID[FACES])
+    assert mesh.materials[0].base_color_texture.shape == (8, 8, 4)

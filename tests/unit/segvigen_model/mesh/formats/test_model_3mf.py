@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextvars
 import io
 import zipfile
 
 import numpy as np
 import pytest
 
+from segvigen_model import load_mesh
 from segvigen_model.errors import AssetRejected
 from segvigen_model.mesh.formats.isolation import allow_decoding_here
 from segvigen_model.mesh.formats.limits import MeshLimits
@@ -218,3 +220,10 @@ def test_truncation_and_damage_never_crash():
             assert mesh_from_bytes(bytes(data), "3mf").num_faces == 10
         except AssetRejected:
             continue
+
+
+def test_load_mesh_decodes_in_a_confined_process(tmp_path):
+    path = tmp_path / "wedge.3mf"
+    path.write_bytes(pack(f'<object id="1" name="wedge">{mesh_xml(TWO)}</object>'))
+    mesh = contextvars.Context().run(load_mesh, path)  # without the permission of this file
+    assert mesh.num_faces == 2 and mesh.origin.objects.names == ("wedge",)
