@@ -1,4 +1,4 @@
-"""Attributes of an OBJ's vertices and corners: positions, normals, texture coordinates, colours."""
+"""Attributes of an OBJ's vertices and corners: normals, texture coordinates, colours."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ from collections import Counter
 
 import numpy as np
 
-from segvigen_model.mesh.formats.limits import make_unreadable_error
 from segvigen_model.mesh.formats.mtl import TextureReference
 from segvigen_model.mesh.formats.obj_materials import ObjMaterials
 from segvigen_model.mesh.formats.obj_records import ObjRecords
@@ -17,16 +16,10 @@ UNIT_TOLERANCE = 1.001  # colours of 0..1 with rounding errors
 BYTE_MAX, WORD_MAX = 255.0, 65535.0
 
 
-def compute_positions(records: ObjRecords) -> FloatArray:
-    """(V, 3) positions; a fourth number divides them, as in the rational forms it belongs to."""
+def count_weights(records: ObjRecords) -> int:
+    """Vertices with a fourth number that says something: it weighs curves and moves no polygon."""
     weights = records.vertices[:, 3]
-    positions: FloatArray = records.vertices[:, :3]
-    if (weights == 0).any():
-        raise make_unreadable_error(f"{int((weights == 0).sum())} vertices have the weight 0")
-    is_weighted = ~np.isnan(weights) & (weights != 1)
-    if is_weighted.any():
-        positions = positions / np.where(is_weighted, weights, 1.0)[:, None]
-    return positions
+    return int((~np.isnan(weights) & (weights != 1)).sum())
 
 
 def index_vertices(
@@ -97,6 +90,8 @@ def build_colors(records: ObjRecords, rows: IntArray, counts: Counter[str]) -> B
     """(U, 4) uint8 colours of vertices, or None when no vertex has one."""
     given: FloatArray | None = records.vertices[:, 4:]
     assert given is not None
+    is_whole = np.isfinite(given[:, :3]).all(axis=1, keepdims=True)
+    given = np.where(is_whole & np.isfinite(given), given, np.nan)
     if (given[:, :3] < 0).any():  # normals, or something else that is no colour
         counts["vertex_values_not_colors"] += int((~np.isnan(given[:, 0])).sum())
         given = np.full_like(given, np.nan)

@@ -184,12 +184,11 @@ class _Reader:
             flat = read_floats(block.cut_words(rows))
         except BadToken as err:
             self._refuse_word(block, rows, err)
-        if kind == VERTEX and not np.isfinite(flat).all():
-            place = int(np.flatnonzero(~np.isfinite(flat))[0])
-            row = int(rows[np.searchsorted(np.cumsum(counts), place, side="right")])
-            where = f"the vertex of line {self._count_line(block, row)}"
-            raise AssetRejected("nan_vertices", f"{where} is NaN or infinite; repair the mesh")
         table = spread_rows(flat, counts, columns)
+        if kind == VERTEX:
+            for row in rows[~np.isfinite(table[:, :3]).all(axis=1)][:1].tolist():
+                where = f"the vertex of line {self._count_line(block, row)}"
+                raise AssetRejected("nan_vertices", f"{where} is NaN or infinite; repair the mesh")
         if kind == TEXTURE:
             table[counts == 1, 1] = 0.0
         self.values[kind].append(table)
@@ -229,7 +228,8 @@ class _Reader:
         if size < 3:
             self._refuse(block, row, f"f has {size} corners", is_short=True)
         is_given = indices[-size:] != 0
-        if (is_given[:-1].all(axis=0) & ~is_given[-1]).any() or self.text.endswith(b"/"):
+        is_cut_off = self.text.endswith(b"/") and not self.text.rsplit(None, 2)[-2].endswith(b"/")
+        if (is_given[:-1].all(axis=0) & ~is_given[-1]).any() or is_cut_off:
             self._refuse(block, row, "the last corner of f lacks an index", is_short=True)
 
     def _read_others(self, block: Block) -> None:

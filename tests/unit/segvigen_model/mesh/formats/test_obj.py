@@ -211,13 +211,11 @@ def test_numbers_behind_a_vertex_that_are_no_colours():
     assert mesh.repairs == (("vertex_values_not_colors", 3),)
 
 
-def test_a_weight_divides_the_vertex():
-    mesh = read(b"v 0 0 0 2\nv 2 0 0 2\nv 0 1 0 1\nf 1 2 3\n")
+def test_a_weight_moves_no_vertex():
+    mesh = read(b"v 0 0 0 0\nv 1 0 0 2\nv 0 1 0 1\nf 1 2 3\n")
+    assert mesh.repairs == (("vertex_weights_left_out", 2),)
     assert mesh.vertices.tolist() == [[0, 0, 0], [1, 0, 0], [0, 1, 0]]
     assert mesh.vertex_colors is None
-    assert "unreadable: 1 vertices have the weight 0" in refuse(
-        b"v 0 0 0 0\n" + TRIANGLE + b"f 1 2 3"
-    )
 
 
 def test_zbrush_paint_in_comments():
@@ -352,6 +350,7 @@ def test_lines_that_hold_no_surface_are_counted():
         "unknown_lines_left_out": 1,
     }
     assert refuse(TRIANGLE + b"l 1 2\n").startswith("no_faces")
+    assert refuse(b"# Blender\no Cube\n").startswith("no_faces")
     assert refuse(TRIANGLE + b"f \n").startswith("no_faces"), "found by damaging files"
 
 
@@ -359,6 +358,21 @@ def test_vertices_that_no_face_has_are_left_out_and_counted():
     mesh = read(b"v 9 9 9\n" + TRIANGLE + b"f 2 3 4\n")
     assert mesh.vertices.tolist() == [[0, 0, 0], [1, 0, 0], [0, 1, 0]]
     assert mesh.repairs == (("unused_vertices_left_out", 1),)
+
+
+def test_coordinates_that_a_file_lacks_altogether_are_counted():
+    mesh = read(TRIANGLE + b"f 1/1/1 2/2/2 3/3\n")
+    assert mesh.corner_uv is None and mesh.vertex_normals.tolist() == [[0, 0, 1]] * 3
+    assert mesh.repairs == (("corners_with_absent_vt", 3), ("corners_with_absent_vn", 2))
+
+
+def test_a_colour_that_is_not_finite_is_absent():
+    mesh = read(b"v 0 0 0 nan nan nan\nv 1 0 0 1 0 0\nv 0 1 0 inf 0 0\nf 1 2 3\n")
+    assert mesh.vertex_colors.tolist() == [[255] * 4, [255, 0, 0, 255], [255] * 4]
+
+
+def test_slashes_at_the_end_of_a_file_are_whole_where_all_corners_have_them():
+    assert read(TRIANGLE + b"vt 0 0\nf 1/1/ 2/1/ 3/1/").num_faces == 1
 
 
 F = b"f 1 2 3\n"
@@ -371,7 +385,7 @@ F = b"f 1 2 3\n"
         (TRIANGLE + b"f 1/0 2/1 3/1\n", "unreadable: line 4: f has '1/0', which has index 0"),
         (TRIANGLE + F + b"f 1 2 4\n", "unreadable: line 5: f names v 4 of 3"),
         (TRIANGLE + b"vt 0 0\nf 1/1 2/1 3/2\n", "unreadable: line 5: f names vt 2 of 1"),
-        (TRIANGLE + b"f 1//1 2//1 3//1\n", "unreadable: line 4: f names vn 1 of 0"),
+        (TRIANGLE + b"vn 0 0 1\nf 1//1 2//2 3//1\n", "unreadable: line 5: f names vn 2 of 1"),
         (TRIANGLE + b"f 1 2 99999999999999999999\n", "unreadable: line 4: f has '9999"),
         (TRIANGLE + b"f -1 -2 -4\n", "unreadable: line 4: only 3 v stand before f with index -4"),
         (b"f -1 -2 -3\n" + TRIANGLE, "unreadable: line 1: only 0 v stand before f with index -1"),
