@@ -1,10 +1,14 @@
 """How stages work through assets on a real Prefect server: chunks, leases, faults, artifacts."""
 
+import os
+import subprocess
+import sys
 import threading
 from dataclasses import replace
 
 import httpx
 import pytest
+import torch
 from prefect import flow
 from prefect.settings import PREFECT_API_AUTH_STRING
 from sqlalchemy.exc import OperationalError
@@ -14,6 +18,7 @@ from flows.runtime.chunks import Stage, asset_stage, run_stage
 from flows.runtime.report import Outcome, listen_to_progress
 from segvigen_model.errors import AssetRejected
 from tasks.catalogue import AssetRow, AssetState, Catalogue, make_worker_id
+from tasks.errors import SickDevice
 from tasks.settings import load_settings
 from tasks.stages.runner import StageResult
 from tasks.storage.store import Store
@@ -223,3 +228,31 @@ def test_leases_that_an_outage_kept_from_release_are_taken_up_by_the_retry(works
     assert not [asset for asset in workspace.catalogue.list_assets() if asset.lease_owner]
     claims = workspace.catalogue.list_events(kind="claimed")
     assert [len(event.detail["assets"]) for event in claims] == [2, 2, 1]
+
+
+def test_a_sick_device_ends_the_flow_and_costs_no_asset_anything(workspace):
+    calls = []
+
+    def fail(workspace: Workspace, asset_id: str) -> StageResult:
+        calls.append(asset_id)
+        raise torch.AcceleratorError("CUDA error: device-side assert triggered")
+
+    stage = asset_stage("encode", (AssetState.REGISTERED,), fail)
+    with pytest.raises(SickDevice, match="device-side assert"):
+        _run(workspace, stage)
+    assert calls == IDS[:1], "no other asset, no retry"
+    for asset in workspace.catalogue.list_assets():
+        assert asset.state is AssetState.REGISTERED and asset.lease_owner is None
+        assert (asset.attempts, asset.deaths) == (0, 0)
+    with pytest.raises(SickDevice, match="is sick"):
+        _run(workspace, stage)
+    assert len(calls) == 1, "the device is left alone for a while"
+
+
+def test_a_worker_process_with_a_sick_device_has_an_exit_code_of_its_own():
+    code = "import sys; from flows.runtime.chunks import _end_worker_process as end; end(); "
+    code += "sys.exit(1)"
+    for variables, exit_code in (({"PREFECT__FLOW_RUN_ID": "x"}, SickDevice.exit_code), ({}, 1)):
+        environment = {**os.environ, **variables}
+        done = subprocess.run([sys.executable, "-c", code], env=environment, check=False)
+        assert done.returncode == exit_code

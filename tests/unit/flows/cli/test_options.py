@@ -4,7 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 
+import pytest
+import typer
+
+from flows.cli.options import run_flow
 from segvigen_model.command import options
 from tasks.catalogue import AssetRow, AssetState, Catalogue
 
@@ -61,3 +66,14 @@ def test_flows_refuse_a_stack_that_is_down(run, environment):
         assert response.exit_code == options.NOT_READY, command
         assert "segvigen up" in response.output
     assert run("status", "--home", str(environment / "home")).exit_code == options.OK
+
+
+def test_a_command_waits_for_prefect_and_then_says_that_it_is_down(environment, monkeypatch, capfd):
+    with socket.socket() as probe:  # bound and not listening: connections are refused
+        probe.bind(("127.0.0.1", 0))
+        monkeypatch.setenv("PREFECT_API_URL", f"http://127.0.0.1:{probe.getsockname()[1]}/api")
+        monkeypatch.setenv("SEGVIGEN_WORK_OUTAGE_WAIT_S", "0.1")
+        with pytest.raises(typer.Exit) as ended:
+            run_flow(lambda: pytest.fail("the flow began"), as_json=True)
+    assert ended.value.exit_code == options.NOT_READY
+    assert "Prefect did not answer for 0.1 s" in " ".join(capfd.readouterr().err.split())
