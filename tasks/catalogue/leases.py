@@ -137,18 +137,18 @@ class LeaseLedger:
     def release(self, asset_ids: Collection[str], worker: str) -> None:
         """See `Catalogue.release`."""
         own_lease = (AssetRow.asset_id.in_(list(asset_ids)), AssetRow.lease_owner == worker)
+        known = {name: held for name in asset_ids if (held := self._memory.get(worker, name))}
         with self._db.begin() as connection:
-            # A lease that ended unseen is touched, too: nobody takes it back.
-            for asset_id in asset_ids:
-                held = self._memory.get(worker, asset_id)
-                if held is not None:
-                    unseen = (AssetRow.lease_owner.is_(None), AssetRow.lease_token == held.token)
-                    over = sa.update(AssetRow).where(AssetRow.asset_id == asset_id, *unseen)
-                    connection.execute(over.values(lease_token=AssetRow.lease_token + 1))
             free = sa.update(AssetRow).where(*own_lease)
             free = free.values(**FREE, lease_token=AssetRow.lease_token + 1)
-            if connection.execute(free).rowcount:
+            num_freed = connection.execute(free).rowcount
+            if num_freed:
                 self._db.add_event("released", None, {"assets": sorted(asset_ids)}, worker)
+            # A lease that ended unseen is touched, too: nobody takes it back.
+            for asset_id, held in known.items() if num_freed < len(known) else ():
+                unseen = (AssetRow.lease_owner.is_(None), AssetRow.lease_token == held.token)
+                over = sa.update(AssetRow).where(AssetRow.asset_id == asset_id, *unseen)
+                connection.execute(over.values(lease_token=AssetRow.lease_token + 1))
         for asset_id in asset_ids:
             self._memory.forget(worker, asset_id)
 

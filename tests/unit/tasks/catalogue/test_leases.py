@@ -235,6 +235,17 @@ def test_a_result_that_comes_before_the_renewal_counts_too(
     assert catalogue.get_asset(ids[1]).lease_owner == "w"
 
 
+def test_what_was_given_back_unseen_is_not_taken_back(catalogue: Catalogue, clock: Clock) -> None:
+    ids = fill(catalogue, 3)
+    catalogue.claim(["registered"], 2, "w", lease_s=60)
+    clock.now += 61
+    catalogue.claim(["registered"], 1, "v")  # frees what w held
+    catalogue.release(ids, "w")
+    assert catalogue.renew(ids, "w") == []
+    with pytest.raises(LeaseLost):
+        catalogue.move(ids[1], "encoded", worker="w")
+
+
 def test_the_same_worker_with_an_older_lease_is_late(catalogue: Catalogue, clock: Clock) -> None:
     """Two threads of one worker: what began under the first lease does not end the second."""
     (asset_id,) = fill(catalogue, 1)
