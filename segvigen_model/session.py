@@ -50,6 +50,7 @@ from segvigen_model.partition.view_guided import (
     resize_map,
 )
 from segvigen_model.slat_flow.palette import decode_colors, find_nearest_colors
+from segvigen_model.strays import FramedFaces
 from segvigen_model.types import (
     AssetMesh,
     ByteArray,
@@ -62,6 +63,8 @@ from segvigen_model.types import (
 )
 
 logger = logging.getLogger(__name__)
+
+STRAYS_NOTE = "stray_faces_follow_the_nearest"
 
 
 class Session:
@@ -87,13 +90,14 @@ class Session:
         encoding: Encoding,
     ) -> None:
         self.mesh, self.encoding = mesh, encoding
+        self._framed = FramedFaces(mesh)  # everything below works on these faces
         self._model, self._weights, self._network = model, weights, network
         self._config = model.config.segmenter
 
     @cached_property
     def geometry(self) -> AssetGeometry:
         """Surface, patches and voxel relation, measured on first use."""
-        return measure_asset(self.mesh, self.encoding, self._config, self._network)
+        return measure_asset(self._framed.mesh, self.encoding, self._config, self._network)
 
     def prepare(self) -> None:
         """Measure the geometry now, so that the first call does not wait for it."""
@@ -104,12 +108,15 @@ class Session:
 
         A painted view for `guided` has one colour per part on these pixels.
         """
+        return self._framed.to_whole(self._view_framed_faces(pixels))
+
+    def _view_framed_faces(self, pixels: int) -> IntArray:
         shown = (
             rasterize_camera_faces
             if self._model.config.flow.view is None
             else rasterize_front_faces
         )
-        return shown(self.mesh, self.encoding.frame, pixels)
+        return shown(self._framed.mesh, self.encoding.frame, pixels)
 
     def propose(
         self,
@@ -170,11 +177,11 @@ class Session:
             raise ValueError(
                 f"none of {len(clicks)} clicks is positive; give at least one point in the part"
             )
-        faces = np.array([click.face for click in clicks], np.int64)
+        faces = self._framed.to_framed(np.array([click.face for click in clicks], np.int64))
         points = np.array([click.xyz for click in clicks], np.float64)
         part = ClickedPart(faces, points, is_positive)
         (probability,) = self._probabilities([part], seed)
-        return probability.astype(np.float32)
+        return self._framed.spread(probability.astype(np.float32))
 
     def refine(
         self,
@@ -200,6 +207,7 @@ class Session:
             `refinement` says how ids moved. Names, categories and colours are not carried over.
         """
         labels, state = _what_was_shown(shown, state)
+        labels, state, clicks = self._enter_frame(labels, state, clicks)
         edited = self._edit(labels, edits or Edits())
         clicks, background_part = renumber_clicks(edited, clicks, state.background_part)
         first_new = int(edited.labels.max(initial=-1)) + 1
@@ -227,7 +235,9 @@ class Session:
             background_part = refined.id_map.get(background_part)
         return replace(
             proposal,
-            refinement=advance_state(state, edited, constraints, background_part, id_map),
+            refinement=self._leave_frame(
+                advance_state(state, edited, constraints, background_part, id_map)
+            ),
             num_draws=shown.num_draws if isinstance(shown, Proposal) else 0,
         )
 
@@ -243,8 +253,10 @@ class Session:
         geometry, view = self.geometry, self._model.config.flow.view
         config = self._config.guided
         palette = find_map_colors(part_map, config)
-        visible_faces = self.view_faces(len(part_map) if view is None else config.front_pixels)
-        num_faces = self.mesh.num_faces
+        visible_faces = self._view_framed_faces(
+            len(part_map) if view is None else config.front_pixels
+        )
+        num_faces = self._framed.mesh.num_faces
         seen = count_seen_labels(
             visible_faces, part_map, palette, num_faces, config.color_tolerance
         )
@@ -284,7 +296,7 @@ class Session:
 
     def _edit(self, labels: IntArray, edits: Edits) -> EditedPartition:
         """Merges and splits of whole parts."""
-        affinity = same_part_affinity(self.geometry.embedding.affinity_matrix)
+        affinity = same_part_affinity(self.geometry.affinity)
         areas = self.geometry.surface.areas
         splitter = Splitter(self.geometry.superfaces, affinity, areas, self._config.edits)
         return apply_edits(labels, edits, splitter)
@@ -310,22 +322,43 @@ class Session:
         affinity, areas = same_part_affinity(affinity_matrix), self.geometry.surface.areas
         merging = self._config.merging
         finer, groups = build_first_levels(partition.labels, superfaces, affinity, areas, merging)
+        finer = self._framed.spread(finer)
         return replace(self._proposal(partition, **provenance), finer=finer, groups=groups)
 
+    def _enter_frame(
+        self, labels: IntArray, state: RefinementState, clicks: Sequence[Click]
+    ) -> tuple[IntArray, RefinementState, Sequence[Click]]:
+        """What was shown and clicked, on the framed faces."""
+        framed = self._framed
+        if not framed.num_strays:
+            return labels, state, clicks
+        anchors = framed.to_framed(np.array(state.anchor_faces, np.int64))
+        faces = framed.to_framed(np.array([click.face for click in clicks], np.int64))
+        return (
+            framed.select(labels),
+            replace(state, anchor_faces=tuple(sorted(set(anchors.tolist())))),
+            [replace(c, face=face) for c, face in zip(clicks, faces.tolist(), strict=True)],
+        )
+
+    def _leave_frame(self, state: RefinementState) -> RefinementState:
+        anchors = self._framed.to_whole(np.array(state.anchor_faces, np.int64))
+        return replace(state, anchor_faces=tuple(anchors.tolist()))
+
     def _proposal(self, partition: Partition, **provenance: Any) -> Proposal:
+        notes = partition.notes + ((STRAYS_NOTE,) if self._framed.num_strays else ())
         return Proposal(
-            face_labels=partition.labels,
+            face_labels=self._framed.spread(partition.labels),
             voxel_labels=self.geometry.relation.labels_to_voxels(partition.labels),
             part_confidence=partition.part_confidence,
             confidence=partition.confidence,
             checkpoint=self._weights["checkpoint"],
-            fallbacks=partition.notes,
+            fallbacks=notes,
             provenance={
                 **provenance,
                 **self._weights,
                 "algorithm": ALGORITHM_VERSION,
                 "config": self._config.summary,
-                "fallbacks": list(partition.notes),
+                "fallbacks": list(notes),
             },
         )
 

@@ -8,7 +8,7 @@ Part ids are 0-based and dense; -1 means unlabelled and never leaves the model r
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Any
 
@@ -142,6 +142,17 @@ class AssetMesh:
     def num_faces(self) -> int:
         """Number of triangles."""
         return len(self.faces)
+
+    def take_faces(self, rows: IntArray) -> AssetMesh:
+        """Keep some faces, in the order given; vertices and materials stay whole."""
+        return replace(
+            self,
+            faces=self.faces[rows],
+            face_material=self.face_material[rows],
+            corner_uv=None if self.corner_uv is None else self.corner_uv[rows],
+            face_geometry=None if self.face_geometry is None else self.face_geometry[rows],
+            origin=self.origin.take(rows),
+        )
 
     @property
     def face_polygons(self) -> IntArray:

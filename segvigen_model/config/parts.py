@@ -93,6 +93,8 @@ class MergingConfig:
 
     Attributes:
         fine, medium, coarse: granularities; thresholds and areas must not fall.
+        small_of_typical: a part is a fragment only if it is below this share of a typical part too,
+            so that hundreds of equal parts stay.
         component_reserve: logits taken from patches of different components, which join less
             readily (.70 instead of .60): worth .01 to .02 on two sets of development objects, and
             nothing on a single shell.
@@ -101,6 +103,7 @@ class MergingConfig:
     fine: GranularityConfig = GranularityConfig(0.25, 0.001)
     medium: GranularityConfig = GranularityConfig(0.40, 0.002)
     coarse: GranularityConfig = GranularityConfig(0.55, 0.003)
+    small_of_typical: Share = 0.25
     component_reserve: Weight = 0.6
 
     def __post_init__(self) -> None:

@@ -14,7 +14,8 @@ class PatchConfig:
     Attributes:
         count: patches of a whole object.
         max_regions: regions (component and material) that get patches of their own; smaller ones
-            than the largest so many are pooled by place.
+            than the largest so many are pooled by place for the network.
+        max_pieces: regions that stay apart when parts are grown, pooled for the network or not.
         normal_weight: of a normal against a position in lengths, when faces are clustered and
             when their values are blended.
         samples_per_patch: surface samples that Lloyd's algorithm moves a patch centre by.
@@ -26,6 +27,7 @@ class PatchConfig:
 
     count: Count = 512
     max_regions: Count = 400
+    max_pieces: Count = 3000
     normal_weight: Weight = 0.05
     samples_per_patch: Count = 20
     lloyd_steps: Number = 3
@@ -45,6 +47,8 @@ class ComponentConfig:
         contact_cell: length within which two components touch.
         gap_fold: how strongly two components that merely touch are separate; 1 = surely.
         fragment_share: components below this share are no parts of their own; PartSAM's rule.
+        fragment_of_typical: nor are those below this share of a typical component, if that is less:
+            among hundreds of equal pieces none is a fragment.
         single_shell_share: share of one component from which a mesh counts as a single shell, a
             scan or a fused surface, where connectivity carries no information.
     """
@@ -52,6 +56,7 @@ class ComponentConfig:
     contact_cell: Positive = 1 / 96
     gap_fold: Share = 0.8
     fragment_share: Share = 0.003
+    fragment_of_typical: Share = 0.25
     single_shell_share: Share = 0.95
 
     def __post_init__(self) -> None:

@@ -30,7 +30,7 @@ from segvigen_model.config.surface import (
     TransferConfig,
 )
 
-ALGORITHM_VERSION = 1  # raised when labels change although weights and configuration do not
+ALGORITHM_VERSION = 2  # raised when labels change although weights and configuration do not
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,7 +19,7 @@ import numpy as np
 from PIL import Image, ImageDraw
 from tqdm import tqdm
 
-from segvigen_model.coords import fit_frame, mesh_to_unit
+from segvigen_model.coords import mesh_to_unit
 from segvigen_model.datasets.labelled_folder import LabelledObject, choose_rows, wrap_labelled_mesh
 from segvigen_model.datasets.procedural import make_asset
 from segvigen_model.datasets.synthetic_pack import FIRST_SEED
@@ -33,6 +33,7 @@ from segvigen_model.evaluation.metrics import (
 from segvigen_model.evaluation.simulated_clicks import draw_surface_clicks
 from segvigen_model.rendering.rasterizer import Camera
 from segvigen_model.segmenter import Segmenter
+from segvigen_model.strays import fit_mesh_frame
 from segvigen_model.surface.overlap import measure_overlap
 from segvigen_model.types import AssetMesh, BoolArray, ByteArray, FloatArray, IntArray
 
@@ -125,7 +126,7 @@ def run_trial(
     session = segmenter.open(item.mesh)
     proposal = session.propose().face_labels
     predictions = tuple(session.click(clicks[:n]) > 0.5 for n in COUNTS)
-    points = mesh_to_unit(np.array([c.xyz for c in clicks]), fit_frame(item.mesh.used_vertices))
+    points = mesh_to_unit(np.array([c.xyz for c in clicks]), fit_mesh_frame(item.mesh))
     full = compute_miou_matched(proposal, item.labels, item.areas)
     ious = (compute_mask_iou(prediction, part, item.areas) for prediction in predictions)
     return Trial(item, surface, part, points, proposal, predictions, (full, *ious))

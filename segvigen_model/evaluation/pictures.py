@@ -10,8 +10,9 @@ import math
 import numpy as np
 from PIL import Image
 
-from segvigen_model.coords import fit_frame, mesh_to_unit
+from segvigen_model.coords import mesh_to_unit
 from segvigen_model.rendering.rasterizer import Camera, project_triangles, rasterize
+from segvigen_model.strays import fit_mesh_frame
 from segvigen_model.types import AssetMesh, BoolArray, ByteArray, FloatArray, IntArray
 
 DISTANCE = 3.0  # unit lengths from the cube's centre
@@ -37,7 +38,7 @@ COLORS = np.array(
 
 def compute_unit_triangles(mesh: AssetMesh) -> FloatArray:
     """(F, 3, 3) corners, unit frame."""
-    flat = mesh_to_unit(mesh.triangles.reshape(-1, 3), fit_frame(mesh.used_vertices))
+    flat = mesh_to_unit(mesh.triangles.reshape(-1, 3), fit_mesh_frame(mesh))
     return np.asarray(flat, np.float64).reshape(-1, 3, 3)
 
 

@@ -111,8 +111,7 @@ def _compute_blend_weights(
     surface: Surface, superfaces: Superfaces, places: FloatArray, config: PatchConfig
 ) -> csr_matrix:
     """Inverse-square weights of the nearest patches of the same region, the own one included."""
-    middle = 0.5 * (surface.triangles.min(axis=(0, 1)) + surface.triangles.max(axis=(0, 1)))
-    at = (surface.centers - middle) / surface.extent
+    at = (surface.centers - surface.middle) / surface.extent
     points = np.concatenate([at, config.normal_weight * surface.normals], axis=1)
     count = min(config.num_blended, superfaces.count)
     near = cKDTree(places).query(points, k=count)[1].reshape(len(points), count)

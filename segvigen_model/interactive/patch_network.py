@@ -176,8 +176,11 @@ class Block(nn.Module):
         """(Q, A, D) tokens and (H, A, A) biases -> (Q, A, D)."""
         shape = (*x.shape[:2], 3, self.heads, x.shape[2] // self.heads)
         query, key, value = self.to_qkv(self.norm_attention(x)).view(shape).permute(2, 0, 3, 1, 4)
-        logits = query @ key.transpose(-1, -2) / math.sqrt(shape[-1]) + bias
-        mixed = (logits.softmax(dim=-1) @ value).transpose(1, 2).reshape(x.shape)
+        # Never holds the (Q, H, A, A) weights at once.
+        mixed = torch.nn.functional.scaled_dot_product_attention(
+            query, key, value, attn_mask=bias[None].expand(len(x), -1, -1, -1)
+        )
+        mixed = mixed.transpose(1, 2).reshape(x.shape)
         x = x + self.to_out(mixed)
         out: Tensor = x + self.feed(self.norm_feed(x))
         return out

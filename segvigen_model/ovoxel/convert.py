@@ -16,6 +16,7 @@ from segvigen_model.ovoxel.attributes import Surface, sample_attributes
 from segvigen_model.ovoxel.dual_grid import compute_dual_grid
 from segvigen_model.ovoxel.textures import pack_materials
 from segvigen_model.ovoxel.voxel_set import VoxelAttributes, find_voxels
+from segvigen_model.strays import find_stray_faces
 from segvigen_model.types import (
     AssetMesh,
     ByteArray,
@@ -49,6 +50,9 @@ def mesh_to_ovoxel(
     Raises:
         AssetRejected: no voxel is touched, or the mesh is far too dense for the grid.
     """
+    is_stray = find_stray_faces(mesh.triangles)
+    if is_stray.any():  # outside the grid
+        mesh = mesh.take_faces(np.flatnonzero(~is_stray))
     frame = fit_frame(mesh.used_vertices)
     triangles = to_voxel_units(mesh_to_unit(mesh.vertices, frame).astype(np.float32), grid)
     surface = _build_surface(mesh, np.ascontiguousarray(triangles[mesh.faces]))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from segvigen_model.config import SegmenterConfig
-from segvigen_model.interactive.affinity import PatchEmbedding
+from segvigen_model.interactive.affinity import AffinityMatrix
 from segvigen_model.interactive.crops import MultiScaleCrops
 from segvigen_model.interactive.patch_network import PatchNetwork
 from segvigen_model.partition.auto_prompts import AutoPrompts
@@ -36,13 +36,13 @@ class AssetGeometry:
 
     @property
     def superfaces(self) -> Superfaces:
-        """Patches of the whole."""
-        return self.crops.whole.superfaces
+        """Pieces of the whole that edits and clicks move."""
+        return self.auto_prompts.coarse()[0]
 
     @property
-    def embedding(self) -> PatchEmbedding:
-        """What the patch network read of the whole."""
-        return self.crops.whole.embedding
+    def affinity(self) -> AffinityMatrix:
+        """Affinity of these pieces, before any click."""
+        return self.auto_prompts.coarse()[1]
 
 
 def measure_asset(

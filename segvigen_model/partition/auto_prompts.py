@@ -23,10 +23,11 @@ from segvigen_model.interactive.crops import (
     select_nearest_faces,
 )
 from segvigen_model.partition.mask_voting import combine_mask_consensus, predict_click_masks
-from segvigen_model.surface.adjacency import Superfaces, build_superfaces
+from segvigen_model.surface.adjacency import Superfaces, build_superfaces, describe_superfaces
 from segvigen_model.surface.arrays import TINY, select_farthest, sum_by
 from segvigen_model.surface.geometry import Surface
 from segvigen_model.surface.patch_features import find_largest_faces
+from segvigen_model.surface.patches import separate_pooled_regions
 from segvigen_model.surface.region_merging import SegmentTree
 from segvigen_model.types import BoolArray, FloatArray, IntArray
 
@@ -47,6 +48,7 @@ class AutoPrompts:
         self._surface, self._tree, self._whole = surface, tree, whole
         self._config = config
         self._found: Patches | None = None
+        self._coarse: Patches | None = None
 
     def dense(self) -> Patches:
         """Patches and affinity from crops and automatic clicks; `coarse` unless a single shell.
@@ -62,8 +64,31 @@ class AutoPrompts:
         return self._found
 
     def coarse(self) -> Patches:
-        """Patches and affinity of the whole, without crops and clicks."""
-        return self._whole.superfaces, self._whole.embedding.affinity_matrix
+        """Patches and affinity of the whole, without crops and clicks.
+
+        Where the network had to read many regions as one patch, each is a piece of its own here.
+        """
+        if self._coarse is None:
+            self._coarse = self._separate_regions()
+        return self._coarse
+
+    def _separate_regions(self) -> Patches:
+        surface, superfaces = self._surface, self._whole.superfaces
+        affinity, config = self._whole.embedding.affinity_matrix, self._config
+        pieces = separate_pooled_regions(surface, superfaces.of_face, config.patches)
+        if int(pieces.max()) + 1 == superfaces.count:
+            return superfaces, affinity
+        first = np.unique(pieces, return_index=True)[1]
+        patches = superfaces.of_face[first]
+        logits = affinity.logits[np.ix_(patches, patches)]
+        # The network does not know: the reserve against other components decides.
+        is_pooled = patches[:, None] == patches
+        np.fill_diagonal(is_pooled, False)
+        logits[is_pooled] = 0.0
+        return (
+            describe_superfaces(surface, self._tree, pieces, config.components),
+            AffinityMatrix(logits, surface.components[first]),
+        )
 
     def _prompt_tiles(self) -> Patches:
         surface, whole, config = self._surface, self._whole, self._config

@@ -77,7 +77,7 @@ def find_consensus(
     )
     for level in levels:
         merger.merge_above(1.0 - level.merge_threshold)
-        merger.absorb_small(level.min_part_area)
+        merger.absorb_small(level.min_part_area, config.merging.small_of_typical)
     of_superface = merger.labels
     confidence = compute_expected_iou(of_superface, affinity, superfaces.areas)
     shares = sum_by(of_superface, superfaces.areas, merger.count)
@@ -95,7 +95,7 @@ def grow_parts(
         superfaces, same_part_affinity(affinity_matrix, component_penalty=config.component_reserve)
     )
     merger.merge_above(1.0 - config.medium.merge_threshold)
-    merger.absorb_small(config.medium.min_part_area)
+    merger.absorb_small(config.medium.min_part_area, config.small_of_typical)
     return merger.labels, merger.count
 
 

@@ -72,7 +72,7 @@ def split_into_fine_parts(
         superfaces, affinity, own[superfaces.pairs[:, 0]] == own[superfaces.pairs[:, 1]]
     )
     merger.merge_above(1.0 - config.fine.merge_threshold)
-    merger.absorb_small(config.fine.min_part_area)
+    merger.absorb_small(config.fine.min_part_area, config.small_of_typical)
     return nest_labels(labels, merger.labels[superfaces.of_face], areas)
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from segvigen_model.coords import fit_frame, mesh_to_unit
+from segvigen_model.coords import mesh_to_unit
 from segvigen_model.errors import AssetRejected
 from segvigen_model.rendering.lighting import REFLECTANCE, apply_tone_mapping, compute_irradiance
 from segvigen_model.rendering.rasterizer import (
@@ -20,6 +20,7 @@ from segvigen_model.rendering.rasterizer import (
     project_triangles,
     rasterize,
 )
+from segvigen_model.strays import fit_mesh_frame
 from segvigen_model.types import AssetMesh, BoolArray, ByteArray, FloatArray, IntArray, Material
 
 # data_toolkit/transforms.json of Nelipot-Lee/SegviGen (MIT), Blender's axes turned to glTF's.
@@ -69,8 +70,7 @@ def _compute_unit_triangles(mesh: AssetMesh) -> FloatArray:
     """(F, 3, 3) corners, unit frame; the frame is that of the used vertices, as for voxels."""
     if not mesh.num_faces:
         raise AssetRejected("no_faces", "the mesh has no faces to draw; give one with triangles")
-    triangles = mesh.triangles
-    return mesh_to_unit(triangles, fit_frame(triangles.reshape(-1, 3)))
+    return mesh_to_unit(mesh.triangles, fit_mesh_frame(mesh))
 
 
 def _shade_layer(

@@ -12,7 +12,7 @@ import numpy as np
 from scipy.spatial import cKDTree
 
 from segvigen_model.config import ComponentConfig, PatchConfig
-from segvigen_model.surface.arrays import TINY, sum_by
+from segvigen_model.surface.arrays import TINY, find_typical_size, sum_by
 from segvigen_model.surface.geometry import Surface
 from segvigen_model.surface.patches import cluster_patches
 from segvigen_model.surface.region_merging import SegmentTree
@@ -70,6 +70,20 @@ def build_superfaces(
         components: which components touch.
     """
     of_face = cluster_patches(surface, count, patches)
+    return describe_superfaces(surface, tree, of_face, components)
+
+
+def describe_superfaces(
+    surface: Surface, tree: SegmentTree, of_face: IntArray, components: ComponentConfig
+) -> Superfaces:
+    """Measure given superfaces and find which touch, over edges or through gaps.
+
+    Args:
+        surface: geometry.
+        tree: its segments.
+        of_face: (F,) int64 dense superface of each face.
+        components: which components touch.
+    """
     areas = sum_by(of_face, np.maximum(surface.areas, TINY), int(of_face.max(initial=0)) + 1)
     pairs, lengths, folds = _find_adjacent_pairs(surface, tree, of_face, components)
     return Superfaces(of_face, areas / areas.sum(), pairs, lengths, folds, "patches")
@@ -101,7 +115,7 @@ def _find_adjacent_pairs(
     # The level on which two superfaces first share a segment says how strong the fold between is.
     edge_folds = (~is_same_segment).sum(axis=0) / len(tree.levels)
     gap_pairs, gap_lengths = _find_gaps(surface, of_face, config.contact_cell)
-    far_pairs = _bridge_fragments(surface, of_face, gap_pairs, config.fragment_share)
+    far_pairs = _bridge_fragments(surface, of_face, gap_pairs, config)
     gap_pairs_all = np.concatenate([gap_pairs, far_pairs])
     pairs = np.concatenate([edge_pairs, gap_pairs_all])
     # A bridge has no border: as little as may be, so that no length is 0.
@@ -126,7 +140,7 @@ def _find_gaps(
 
 
 def _bridge_fragments(
-    surface: Surface, of_face: IntArray, gaps: IntArray, fragment_share: float
+    surface: Surface, of_face: IntArray, gaps: IntArray, config: ComponentConfig
 ) -> IntArray:
     """Pairs of a fragment that touches nothing and the patch nearest to it.
 
@@ -137,11 +151,14 @@ def _bridge_fragments(
         surface: geometry.
         of_face: (F,) int superface of each face.
         gaps: (G, 2) int superfaces of different connected components that nearly touch.
-        fragment_share: of the surface, below which a component is a fragment.
+        config: below which size a component is a fragment.
     """
     components = surface.components
-    shares = sum_by(components, surface.areas, int(components.max(initial=0)) + 1)
-    is_fragment = shares < fragment_share * max(float(surface.areas.sum()), TINY)
+    sizes = sum_by(components, surface.areas, int(components.max(initial=0)) + 1)
+    is_fragment = sizes < min(
+        config.fragment_share * max(float(surface.areas.sum()), TINY),
+        config.fragment_of_typical * find_typical_size(sizes),
+    )
     is_fragment[components[_find_first_faces(of_face)][gaps.reshape(-1)]] = False
     fragment_faces, others = (
         np.flatnonzero(is_fragment[components]),

@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 
 from segvigen_model.surface.adjacency import Superfaces
-from segvigen_model.surface.arrays import densify_ids
+from segvigen_model.surface.arrays import densify_ids, find_typical_size
 from segvigen_model.types import BoolArray, FloatArray, IntArray
 
 NO_NEIGHBOUR = -np.inf
@@ -63,8 +63,14 @@ class PartMerger:
         while self.count > count and self._value.max(initial=NO_NEIGHBOUR) > NO_NEIGHBOUR:
             self._join(int(self._value.argmax()))
 
-    def absorb_small(self, min_area: float) -> None:
-        """Join groups below `min_area` (share of the surface) to their likeliest neighbour."""
+    def absorb_small(self, min_area: float, of_typical: float = np.inf) -> None:
+        """Join small groups to their likeliest neighbour.
+
+        Args:
+            min_area: share of the surface below which a group is small,
+            of_typical: if it is also below this share of a typical group.
+        """
+        min_area = min(min_area, of_typical * find_typical_size(self.areas[self._alive]))
         while True:
             is_small = self._alive & (self.areas < min_area) & (self._value > NO_NEIGHBOUR)
             if not is_small.any():
@@ -86,7 +92,8 @@ class PartMerger:
         fresh = np.where(self._touch[keep], self._sums[keep] / weight, NO_NEIGHBOUR)
         self._score[removed] = self._score[:, removed] = NO_NEIGHBOUR
         self._score[keep] = self._score[:, keep] = fresh
-        stale = np.flatnonzero(self._touch[keep] & np.isin(self._best, (keep, removed)))
+        was_best = (self._best == keep) | (self._best == removed)
+        stale = np.flatnonzero(self._touch[keep] & was_best)
         for each in (keep, removed, *stale):
             self._best[each] = self._score[each].argmax()
             self._value[each] = self._score[each, self._best[each]]

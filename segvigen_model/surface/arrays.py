@@ -13,8 +13,11 @@ from segvigen_model.types import FloatArray, IntArray
 TINY = float(np.finfo(np.float64).tiny)
 
 
+KEY_LIMIT = 2**21  # cells along each axis that one key holds
+
+
 def compute_cell_keys(cells: IntArray) -> IntArray:
-    """(N, 3) non-negative int64 cells below 2^21 -> (N,) one int64 key each."""
+    """(N, 3) non-negative int64 cells below KEY_LIMIT -> (N,) one int64 key each."""
     keys: IntArray = (cells[:, 0] << 42) | (cells[:, 1] << 21) | cells[:, 2]
     return keys
 
@@ -77,6 +80,22 @@ def take_farthest(
         rows.append(int((gaps if weigh is None else weigh(gaps)).argmax()))
         gaps = np.minimum(gaps, distances(rows[-1]))
     return rows
+
+
+def find_typical_size(sizes: FloatArray) -> float:
+    """Return the size of the pieces that make up the middle of the whole.
+
+    Args:
+        sizes: (N,) sizes >= 0 of all pieces.
+
+    Returns:
+        The largest size such that half of the whole lies in pieces at least that large; 0 for none.
+    """
+    if not len(sizes):
+        return 0.0
+    descending = np.sort(sizes)[::-1]
+    held = np.cumsum(descending)
+    return float(descending[min(int(np.searchsorted(held, held[-1] / 2)), len(sizes) - 1)])
 
 
 def sum_by(ids: IntArray, weights: FloatArray, count: int) -> FloatArray:

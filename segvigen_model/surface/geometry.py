@@ -10,7 +10,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from segvigen_model.surface.arrays import TINY, compute_cell_keys, densify_ids, label_components
+from segvigen_model.strays import find_stray_faces
+from segvigen_model.surface.arrays import (
+    KEY_LIMIT,
+    TINY,
+    compute_cell_keys,
+    densify_ids,
+    label_components,
+)
 from segvigen_model.types import AssetMesh, BoolArray, FloatArray, IntArray
 
 WELD_TOLERANCE = 1e-5  # share of the longest side; the shared packs are stored at float32
@@ -33,7 +40,8 @@ class Surface:
         components: (F,) int64 dense id of the connected piece.
         regions: (F,) int64 dense id of the connected piece of one material.
         materials: (F,) int64 dense material id.
-        extent: longest side of the bounding box.
+        extent: longest side of the bounding box, without stray faces.
+        middle: (3,) float64 centre of that box.
     """
 
     triangles: FloatArray
@@ -47,6 +55,7 @@ class Surface:
     regions: IntArray
     materials: IntArray
     extent: float
+    middle: FloatArray
 
     @property
     def num_faces(self) -> int:
@@ -60,12 +69,14 @@ def measure_surface(mesh: AssetMesh) -> Surface:
     cross = np.cross(triangles[:, 1] - triangles[:, 0], triangles[:, 2] - triangles[:, 0])
     double_area = np.linalg.norm(cross, axis=1)
     normals = cross / np.maximum(double_area, TINY)[:, None]
-    is_used = mesh.is_vertex_used  # a stray vertex would widen the weld's tolerance
+    is_used = mesh.is_vertex_used
     used = np.asarray(mesh.vertices)[is_used]
-    low, high = used.min(axis=0), used.max(axis=0)
-    extent = max(float((high - low).max()), TINY)
+    # A stray vertex or face would widen the weld's tolerance.
+    is_stray = find_stray_faces(triangles)
+    framed = triangles[~is_stray].reshape(-1, 3)
+    extent = max(float(np.ptp(framed, axis=0).max()), TINY)
     ids = np.zeros(len(mesh.vertices), np.int64)
-    ids[is_used] = weld_vertices(used, low, extent)
+    ids[is_used] = weld_vertices(used, used.min(axis=0), extent)
     corners = ids[mesh.faces]
     pairs, lengths, opposite = find_shared_edges(corners, triangles)
     components = label_components(mesh.num_faces, pairs)
@@ -87,6 +98,7 @@ def measure_surface(mesh: AssetMesh) -> Surface:
         regions=label_components(mesh.num_faces, pairs[same_material]),
         materials=densify_ids(mesh.face_material),
         extent=extent,
+        middle=0.5 * (framed.min(axis=0) + framed.max(axis=0)),
     )
 
 
@@ -116,6 +128,7 @@ def cut_surface(surface: Surface, faces: IntArray) -> Surface:
         regions=label_components(len(faces), pairs[same]),
         materials=materials,
         extent=max(float(np.ptp(corners, axis=0).max()), TINY),
+        middle=0.5 * (corners.min(axis=0) + corners.max(axis=0)),
     )
 
 
@@ -131,7 +144,9 @@ def weld_vertices(vertices: FloatArray, low: FloatArray, extent: float) -> IntAr
         (V,) int64 dense id per vertex.
     """
     cells = np.rint((vertices - low) / (extent * WELD_TOLERANCE)).astype(np.int64)
-    return densify_ids(compute_cell_keys(cells))
+    if cells.max(initial=0) < KEY_LIMIT:
+        return densify_ids(compute_cell_keys(cells))
+    return np.unique(cells, axis=0, return_inverse=True)[1].reshape(-1).astype(np.int64)
 
 
 def find_shared_edges(

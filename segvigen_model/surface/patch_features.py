@@ -83,8 +83,7 @@ def compute_patch_features(
     count = int(of_face.max(initial=0)) + 1
     weight = np.maximum(surface.areas, TINY)
     total = sum_by(of_face, weight, count)
-    middle = 0.5 * (surface.triangles.min(axis=(0, 1)) + surface.triangles.max(axis=(0, 1)))
-    places = (surface.centers - middle) / surface.extent
+    places = (surface.centers - surface.middle) / surface.extent
     centers = _average_faces(places, of_face, weight, total)
     normals = _average_faces(surface.normals, of_face, weight, total)
     flatness = np.linalg.norm(normals, axis=1)
@@ -99,7 +98,7 @@ def compute_patch_features(
         **_compute_spreads(places, centers, of_face, weight, total),
         **_compute_neighbourhoods(centers, normals, areas),
         **_compute_level_areas(levels, own, weight),
-        **_compute_ray_features(surface, middle, largest),
+        **_compute_ray_features(surface, surface.middle, largest),
         "distance_to_centroid": np.linalg.norm(centers - middle_of_all, axis=1),
         **_summarize_object(surface, count),
     }

@@ -50,6 +50,34 @@ def cluster_patches(surface: Surface, count: int, config: PatchConfig) -> IntArr
     return densify_ids(cKDTree(centers).query(points)[1])
 
 
+def separate_pooled_regions(surface: Surface, patches: IntArray, config: PatchConfig) -> IntArray:
+    """Make each region that was pooled with others a piece of its own.
+
+    Args:
+        surface: geometry.
+        patches: (F,) int64 patch of each face, from `cluster_patches`.
+        config: how many regions stay apart; the smallest beyond stay pooled.
+
+    Returns:
+        (F,) int64 dense ids: the patches, but for the regions taken out of them.
+    """
+    count = int(surface.regions.max(initial=0)) + 1
+    if count <= config.max_regions:
+        return patches
+    order = _order_regions(surface)
+    is_apart = np.zeros(count, bool)
+    is_apart[order[config.max_regions : config.max_pieces]] = True
+    own = int(patches.max()) + 1 + surface.regions
+    return densify_ids(np.where(is_apart[surface.regions], own, patches))
+
+
+def _order_regions(surface: Surface) -> IntArray:
+    """Regions, the largest first."""
+    count = int(surface.regions.max(initial=0)) + 1
+    order: IntArray = np.argsort(-sum_by(surface.regions, surface.areas, count), kind="stable")
+    return order
+
+
 def _build_points(surface: Surface, owner: IntArray, normal_weight: float) -> FloatArray:
     """(F, 7) position, weighted normal, and owning region far apart."""
     places = surface.centers / surface.extent
@@ -62,9 +90,8 @@ def _pool_regions(surface: Surface, config: PatchConfig) -> IntArray:
     count = int(surface.regions.max(initial=0)) + 1
     if count <= config.max_regions:
         return surface.regions
-    sizes = sum_by(surface.regions, surface.areas, count)
     is_large = np.zeros(count, bool)
-    is_large[np.argsort(-sizes, kind="stable")[: config.max_regions]] = True
+    is_large[_order_regions(surface)[: config.max_regions]] = True
     low = surface.centers.min(axis=0)
     cells = np.floor((surface.centers - low) / surface.extent * config.pool_cells)
     cells = cells.astype(np.int64)

@@ -16,9 +16,9 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 from scipy import ndimage
 
-from segvigen_model.coords import fit_frame
 from segvigen_model.errors import AssetRejected, MissingExtra
 from segvigen_model.rendering.rasterizer import ParallelHits
+from segvigen_model.strays import fit_mesh_frame
 from segvigen_model.types import AssetMesh, ByteArray, FloatArray, Frame, IntArray
 from tasks.labelling.part_colors import BACKGROUND_COLOR, assign_part_colors
 from tasks.rendering.pixel_buffers import PART_NAMES, PART_SLOTS, Buffers, make_camera_row
@@ -77,7 +77,7 @@ def render_sheet(
         AssetRejected: labels do not fit the mesh.
     """
     _check_labels(mesh, face_labels)
-    frame = fit_frame(mesh.used_vertices)
+    frame = fit_mesh_frame(mesh)
     triangles = compute_unit_triangles(mesh, frame)
     edges = triangles[:, 1:] - triangles[:, :1]
     face_normals = np.cross(edges[:, 0], edges[:, 1])

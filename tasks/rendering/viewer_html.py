@@ -23,6 +23,7 @@ from PIL import Image
 
 from segvigen_model.coords import mesh_to_unit
 from segvigen_model.errors import MissingExtra
+from segvigen_model.strays import find_framed_vertices
 from segvigen_model.types import AssetMesh, ByteArray, FloatArray, Frame, IntArray
 from tasks.labelling.part_colors import assign_part_colors, format_hex_color
 from tasks.labelling.taxonomy import Taxonomy
@@ -170,13 +171,12 @@ def _build_payload(
     colors = {part["label"]: part["color"] for part in parts}
     labels = make_task_labels(len(parts))
     slots, pictures = encode_face_pictures(mesh)
+    shown = _center_unframed_vertices(mesh, buffers.frame)
     data: dict[str, Any] = {
         "title": title,
         "center": buffers.frame.center.tolist(),
         "scale": buffers.frame.scale,
-        "points": _pack_values(
-            mesh_to_unit(_center_unused_vertices(mesh, buffers.frame), buffers.frame).astype("<f4")
-        ),
+        "points": _pack_values(mesh_to_unit(shown, buffers.frame).astype("<f4")),
         "faces": _pack_values(mesh.faces.astype("<u4")),
         "part": _pack_values(face_labels.astype("<u2")),
         "original": _pack_values(compute_face_colors(mesh)),
@@ -196,9 +196,9 @@ def _build_payload(
     return data
 
 
-def _center_unused_vertices(mesh: AssetMesh, frame: Frame) -> FloatArray:
-    """Vertices, those without a face in the middle: the page frames all that it is given."""
-    return np.where(mesh.is_vertex_used[:, None], mesh.vertices, frame.center)
+def _center_unframed_vertices(mesh: AssetMesh, frame: Frame) -> FloatArray:
+    """Vertices, strays and those without a face in the middle: the page frames all it is given."""
+    return np.where(find_framed_vertices(mesh)[:, None], mesh.vertices, frame.center)
 
 
 def _describe_parts(

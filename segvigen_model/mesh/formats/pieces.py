@@ -15,6 +15,7 @@ import numpy as np
 
 from segvigen_model.errors import AssetRejected
 from segvigen_model.mesh.formats.limits import make_unreadable_error
+from segvigen_model.strays import STRAY_REPAIR, find_stray_faces
 from segvigen_model.types import (
     AssetMesh,
     BoolArray,
@@ -29,6 +30,7 @@ from segvigen_model.types import (
 log = logging.getLogger(__name__)
 
 _IDENTITY = np.eye(4)
+MIN_AREA = 1e-12  # of the squared longest side; less is a line, whose normals are noise
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +126,12 @@ def join_pieces(pieces: Sequence[Piece]) -> AssetMesh:
         announced=dict(_sum_counts(pair for p in pieces for pair in p.announced.items())),
     )
     _check_extent(mesh)
-    return replace(mesh, vertex_normals=_join_normals(full, mesh))
+    num_strays = int(find_stray_faces(mesh.triangles).sum())
+    return replace(
+        mesh,
+        vertex_normals=_join_normals(full, mesh),
+        repairs=_sum_counts([*mesh.repairs, (STRAY_REPAIR, num_strays)]),
+    )
 
 
 def compute_vertex_normals(vertices: FloatArray, faces: IntArray) -> FloatArray:
@@ -213,6 +220,15 @@ def _check_extent(mesh: AssetMesh) -> None:
         raise AssetRejected(
             "degenerate",
             f"the surface measures {extent.tolist()}; it needs a finite size above zero",
+        )
+    corners = (mesh.triangles - used.min(axis=0)) / float(extent.max())
+    sides = corners[:, 1:] - corners[:, :1]
+    area = 0.5 * float(np.linalg.norm(np.cross(sides[:, 0], sides[:, 1]), axis=1).sum())
+    if not area > MIN_AREA:
+        raise AssetRejected(
+            "degenerate",
+            f"the {mesh.num_faces} faces have an area of {area:.3g} of the squared size, none to "
+            "speak of; export the mesh with surfaces",
         )
 
 

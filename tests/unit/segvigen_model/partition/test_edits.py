@@ -50,7 +50,7 @@ def test_groups_that_share_a_part_become_one():
 def known(table, segmenter):
     mesh, parts = table
     geometry = segmenter.open(mesh).geometry
-    together, areas = same_part_affinity(geometry.embedding.affinity_matrix), geometry.surface.areas
+    together, areas = same_part_affinity(geometry.affinity), geometry.surface.areas
     return parts, Splitter(geometry.superfaces, together, areas, segmenter.config.edits)
 
 

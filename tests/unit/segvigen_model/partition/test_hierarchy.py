@@ -67,7 +67,7 @@ def test_learned_borders_make_the_level_below_and_above(table, segmenter):
     geometry = segmenter.open(mesh).geometry
     superfaces, areas = geometry.superfaces, geometry.surface.areas
     together, merging = (
-        same_part_affinity(geometry.embedding.affinity_matrix),
+        same_part_affinity(geometry.affinity),
         segmenter.config.merging,
     )
     whole = np.zeros(60, np.int32)

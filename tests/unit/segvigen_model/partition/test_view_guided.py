@@ -98,7 +98,7 @@ def test_a_view_of_nothing_is_refused(table, segmenter):
 def test_what_nobody_painted_and_nobody_claims_is_a_part_of_its_own(table, segmenter):
     mesh, _ = table
     geometry = segmenter.open(mesh).geometry
-    superfaces, embedding = geometry.superfaces, geometry.embedding
+    superfaces, embedding = geometry.superfaces, geometry.crops.whole.embedding
     group, number = grow_parts(superfaces, embedding.affinity_matrix, CONFIG.merging)
     counts = np.zeros((superfaces.count, 1))
     counts[group == 0] = 3.0
