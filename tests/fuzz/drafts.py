@@ -133,7 +133,9 @@ def repeat_face(draft, rng):
     rows = draft.find("face")
     if not draft.is_announced or not rows:
         return None
-    return edit(draft, rows[-1], draft.pieces[rows[-1]], draft.pieces[rows[-1]])
+    role, data = draft.pieces[rows[-1]]
+    line = data.rstrip() + b"\n" if draft.is_text else data
+    return edit(draft, rows[-1], (role, line), (role, line))
 
 
 def cut_tail(draft, rng):

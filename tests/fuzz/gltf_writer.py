@@ -218,8 +218,8 @@ def move_view(draft, rng):
 
 
 def cut_blob(draft, rng):
-    """The buffer is shorter than the last view needs."""
-    return replace(draft, blob=draft.blob[: -int(rng.integers(1, 12))])
+    """The buffer is shorter than the last view needs, by more than a GLB's padding."""
+    return replace(draft, blob=draft.blob[: -int(rng.integers(4, 16))])
 
 
 def drop_accessor(draft, rng):

@@ -44,7 +44,7 @@ WRITERS: dict[str, tuple[Callable[..., Any], bool]] = {
     "fbx": (write_fbx, False),
 }
 # Repairs that count polygons of the file which are not in the mesh.
-FACES_LEFT_OUT = ("faces_with_fewer_than_3_corners",)
+FACES_LEFT_OUT = ("faces_with_fewer_than_3_corners", "faces_under_three_corners")
 NO_POISON = ("stl-binary", "stl-text", "draco")  # no indices, or the encoder refuses them
 FORMATS = (*WRITERS, "zip")
 

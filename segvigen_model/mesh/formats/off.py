@@ -211,7 +211,9 @@ def _read_binary(data: bytes, header: OffHeader, limits: MeshLimits) -> OffRows:
         "face", num_faces, (PlyProperty("corners", "i4", "i4"), PlyProperty("colors", "f4", "i4"))
     )
     table, at = read_binary_element(data, at, vertex, ">")
-    vertices = np.stack([np.asarray(table.columns[name], dtype=np.float64) for name in names], 1)
+    with np.errstate(invalid="ignore"):  # NaN of any kind is refused later
+        columns = [np.asarray(table.columns[name], dtype=np.float64) for name in names]
+    vertices = np.stack(columns, axis=1)
     if not num_faces:
         empty = np.zeros(0, dtype=np.int64)
         return OffRows(vertices, empty, empty, empty, np.zeros(0))

@@ -176,7 +176,8 @@ def _stack(table: PlyTable, names: Sequence[str]) -> FloatArray:
         raise make_unreadable_error(
             f"element {table.element.name!r} lacks one of the properties {', '.join(names)}"
         )
-    return np.stack([np.asarray(column, dtype=np.float64) for column in columns], axis=1)
+    with np.errstate(invalid="ignore"):  # NaN of any kind: whoever uses it decides
+        return np.stack([np.asarray(column, dtype=np.float64) for column in columns], axis=1)
 
 
 def _find_columns(table: PlyTable, choices: Sequence[tuple[str, ...]]) -> FloatArray | None:

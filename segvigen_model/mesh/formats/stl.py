@@ -51,9 +51,11 @@ def read_stl(data: bytes, limits: MeshLimits) -> Piece:
     records = np.frombuffer(data, RECORD, count, HEADER_BYTES)
     _check_rest(data[end:], records["corners"])
     colors, repairs = _read_attributes(data[:80], records["attribute"])
+    with np.errstate(invalid="ignore"):  # NaN of any kind is refused when the pieces are joined
+        vertices = records["corners"].reshape(-1, 3).astype(np.float64)
     repairs["trailing_bytes"] = len(data) - end
     return Piece(
-        vertices=records["corners"].reshape(-1, 3).astype(np.float64),
+        vertices=vertices,
         faces=np.arange(3 * count, dtype=np.int64).reshape(-1, 3),
         materials=(PLAIN,),
         name="geometry_0",

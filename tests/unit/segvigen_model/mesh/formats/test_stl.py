@@ -221,6 +221,13 @@ def test_positions_that_are_no_numbers(bad):
     assert refused(make_text(("a", triangles))).reason == "nan_vertices"
 
 
+@pytest.mark.filterwarnings("error")
+def test_a_signalling_nan_is_refused_without_a_warning():
+    data = bytearray(make_binary(BOX))
+    data[96:100] = b"\x01\x00\x80\x7f"
+    assert refused(bytes(data)).reason == "nan_vertices"
+
+
 def test_files_without_a_facet():
     assert refused(make_binary(BOX[:0])).reason == "no_faces"
     assert refused("solid nothing\nendsolid nothing\n").reason == "no_faces"
