@@ -248,3 +248,14 @@ def test_a_build_leaves_an_asset_with_a_damaged_blob_out_until_it_is_repaired(
 
 def test_every_kind_has_a_plan() -> None:
     assert set(repair_module.PLANS) == set(BlobKind)
+
+
+def test_a_store_that_lies_now_and_then_has_no_faults(small_world: Any) -> None:
+    from tests.faults import Lies, lying_reads
+
+    world = small_world
+    asset = world.add_proposed(1)
+    with lying_reads(Lies(seed=3, short=0.05, flipped=0.05, stale=0.05)):
+        for _ in range(5):
+            assert heal_asset(world.workspace, asset.asset_id, lambda: world.segmenter) == ""
+    assert world.workspace.catalogue.get_asset(asset.asset_id).state is AssetState.PROPOSED
