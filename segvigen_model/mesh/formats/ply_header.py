@@ -94,8 +94,8 @@ def parse_ply_header(data: bytes) -> PlyHeader:
         line = _decode(raw)
         words = line.lower().split()
         match words:
-            case [] | ["comment" | "obj_info", *_]:
-                continue
+            case [] | ["comment" | "obj_info", *_] | ["created", "by", "open", "asset", *_]:
+                continue  # assimp's exporters wrote their signature without the word comment
             case ["format", encoding, *_] if encoding in ENCODINGS and order is None:
                 order = ENCODINGS[encoding]
             case ["element", name, count] if count.isdecimal() and len(count) <= 18:

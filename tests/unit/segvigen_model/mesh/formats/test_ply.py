@@ -347,6 +347,11 @@ def test_comments_anywhere_in_any_encoding():
     assert read(data).num_faces == 12
 
 
+def test_the_signature_of_assimp_is_a_comment():
+    signature = "Created by Open Asset Import Library - http://assimp.sf.net (v3.0.1270)"
+    assert read(make_ply(vertex(CUBE), face(QUADS), comments=(signature,))).num_faces == 12
+
+
 def test_a_mark_of_byte_order_before_the_header_or_the_data():
     data = make_ply(vertex(CUBE), face(QUADS))
     assert read(b"\xef\xbb\xbf" + data).num_faces == 12
