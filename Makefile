@@ -8,6 +8,13 @@ VIEWER := tasks/rendering/static/viewer.bundle.js
 VALIDATOR := tests/validator/node_modules/.ready
 REVIEWER ?= scripted
 
+# One thread a process: two and more are slower on a busy machine (docs/performance.md).
+OMP_NUM_THREADS ?= 1
+OPENBLAS_NUM_THREADS ?= 1
+MKL_NUM_THREADS ?= 1
+NUMBA_NUM_THREADS ?= 1
+export OMP_NUM_THREADS OPENBLAS_NUM_THREADS MKL_NUM_THREADS NUMBA_NUM_THREADS
+
 .DEFAULT_GOAL := help
 .PHONY: help setup hooks check test test-fast test-unit test-integration test-chaos test-gpu coverage docs bench demo up \
   down status lock clean

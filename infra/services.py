@@ -34,6 +34,7 @@ from infra.processes import (
     stop_process,
     wait_until_ready,
 )
+from segvigen_model.threads import set_thread_variables
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 RAW_BUCKET = "segvigen-raw"
@@ -353,8 +354,10 @@ def _make_clean_env() -> dict[str, str]:
 
 def _make_inherited_env() -> dict[str, str]:
     """Return this environment without PREFECT_ and SEGVIGEN_ variables, which are set again."""
+    inherited = dict(os.environ)
+    set_thread_variables(inherited)
     return {
         name: value
-        for name, value in os.environ.items()
+        for name, value in inherited.items()
         if not name.startswith(("PREFECT_", "SEGVIGEN_"))
     }

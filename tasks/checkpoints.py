@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from segvigen_model.checkpoints.native import CONFIG_FILE, WEIGHTS_FILE
 from segvigen_model.interactive.patch_network import PATCHES_FILE
+from segvigen_model.threads import limit_threads
 from tasks.catalogue import Catalogue, CheckpointRow
 from tasks.errors import StageError
 from tasks.storage import keys
@@ -92,6 +93,7 @@ def list_published(catalogue: Catalogue) -> list[CheckpointRow]:
 
 def load_segmenter(workspace: Workspace) -> Segmenter:
     """The model that the settings name; loaded once a process, again when another is used."""
+    limit_threads(workspace.settings.work.num_threads)
     return _segmenter(checkpoint_in_use(workspace), workspace.settings.model.device)
 
 

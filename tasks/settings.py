@@ -208,6 +208,7 @@ class WorkSettings(Section):
         16.0, gt=0, description="memory that a stage may take for one asset, on a CPU"
     )
     chunk_size: int = Field(20, ge=1, le=500, description="assets that one task claims")
+    num_threads: int = Field(1, ge=1, le=256, description="of a process; use processes instead")
 
 
 class Settings(BaseSettings):

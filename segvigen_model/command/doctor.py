@@ -8,6 +8,7 @@ from __future__ import annotations
 import importlib
 import importlib.metadata
 import json
+import os
 import platform
 import sys
 from collections.abc import Iterable, Iterator
@@ -20,6 +21,7 @@ from segvigen_model.command import terminal
 from segvigen_model.command.options import NOT_READY, OK, AsJson
 from segvigen_model.errors import SegvigenError
 from segvigen_model.mesh.sandbox.parser import Parser
+from segvigen_model.threads import NUM_THREADS, VARIABLES, describe_threads
 
 OLDEST_PYTHON = (3, 11)
 
@@ -81,6 +83,7 @@ def check_library(checkpoint: str) -> Iterator[Check]:
     """Run the checks of `segvigen_model`, one at a time."""
     yield _check_python()
     yield check_package("torch", "pip install torch")
+    yield _check_threads()
     yield _check_cuda()
     gpu = "only needed with CUDA: pip install 'segvigen-pipeline[gpu]'"
     yield check_package("spconv", gpu, is_needed=False)
@@ -128,6 +131,14 @@ def _check_python() -> Check:
         platform.python_version(),
         "" if is_new_enough else "install Python 3.11 or newer",
     )
+
+
+def _check_threads() -> Check:
+    """Several threads a process are slower than one on a busy machine."""
+    found = describe_threads(os.environ)
+    is_one = all(os.environ.get(name) == "1" for name in VARIABLES)
+    hint = "" if is_one else f"unset these variables; {NUM_THREADS} sets all of them"
+    return Check("threads", CheckVerdict.OK if is_one else CheckVerdict.WARNING, found, hint)
 
 
 def _check_cuda() -> Check:

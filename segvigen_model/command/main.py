@@ -8,6 +8,7 @@ beside it gets the whole command.
 
 from __future__ import annotations
 
+import os
 from importlib.metadata import entry_points
 from importlib.util import find_spec
 
@@ -15,6 +16,7 @@ import typer
 
 from segvigen_model.command import doctor, evaluate, parity, segment, terminal, weights
 from segvigen_model.errors import MissingExtra
+from segvigen_model.threads import set_thread_variables
 
 ADDITIONS = "segvigen.commands"
 
@@ -59,6 +61,7 @@ def is_installed(module: str) -> bool:
 
 def main() -> None:
     """Entry point of the `segvigen` command."""
+    set_thread_variables(os.environ)
     app = make_app()
     load_additions(app)
     app()
