@@ -1,7 +1,7 @@
 """What must be true at the end of a chaos run, looked at from outside.
 
 The checks read rows, Label Studio and blobs, and compare them with the inputs and with what the
-scripted reviewer wrote down. None of them asks the pipeline whether something is right.
+scripted reviewer wrote down. Only the scrub asks the pipeline itself, beside our own hashes.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from tasks.catalogue import AssetRow, LabelSetRow
+from tasks.recovery.scrub import scrub
 from tasks.workspace import open_workspace
 from tests.chaos.evidence import (
     Evidence,
@@ -56,6 +57,7 @@ def judge(env: Mapping[str, str], inputs: list[Input], folder: Path) -> list[Fin
         "partition violated": _find_bad_partitions,
         "labels that nobody accepted": _find_false_labels,
         "hashes wrong": _find_wrong_hashes,
+        "faults that `segvigen verify` finds": _find_faults,
         "newest version incomplete": _find_missing_members,
         "history not allowed": _find_bad_histories,
     }
@@ -234,6 +236,12 @@ def _check_sheets(evidence: Evidence) -> Iterator[str | None]:
         yield None if same else f"{task.buffers_key} shows proposal {shown}"
         for key in (task.sheet_key, task.viewer_key or task.sheet_key):
             yield None if evidence.read(key) else f"no blob {key}"
+
+
+def _find_faults(evidence: Evidence) -> Iterator[str | None]:
+    report = scrub(evidence.workspace)
+    yield from (f"{each.need.key}: {each.fault}" for each in report.faults)
+    yield from [None] * (sum(report.checked.values()) - len(report.faults))
 
 
 def _find_missing_members(evidence: Evidence) -> Iterator[str | None]:
