@@ -17,7 +17,7 @@ export OMP_NUM_THREADS OPENBLAS_NUM_THREADS MKL_NUM_THREADS NUMBA_NUM_THREADS
 
 .DEFAULT_GOAL := help
 .PHONY: help setup hooks check test test-fast test-unit test-integration test-chaos test-gpu coverage docs bench demo up \
-  down status lock clean
+  down status lock lock-checkout lock-cpu lock-gpu clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 18
@@ -27,11 +27,13 @@ help: ## list the targets
 define make_venv
 	$(PYTHON) -m venv $(1) 2>/dev/null || { rm -rf $(1) && $(PYTHON) -m venv --without-pip $(1) \
 	  && $(PYTHON) -m pip --python $(1)/bin/python install -q pip; }
-	$(1)/bin/python -m pip install -q --disable-pip-version-check -r $(2)
+	$(1)/bin/python -m pip install -q --disable-pip-version-check --require-hashes --no-deps -r $(2)
 endef
 
-$(VENV)/.ready: requirements.lock pyproject.toml
+# torch is apart: its CPU and CUDA builds are other files on other indexes, so no hash fits everywhere.
+$(VENV)/.ready: requirements.lock requirements-torch.lock pyproject.toml
 	$(call make_venv,$(VENV),requirements.lock)
+	$(BIN)/python -m pip install -q --disable-pip-version-check -r requirements-torch.lock
 	$(BIN)/python -m pip install -q --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@touch $@
 
@@ -97,14 +99,25 @@ down: ## stop the local stack
 status: ## counts per state, shards, URLs
 	$(BIN)/segvigen status
 
-# The CUDA packages of torch are left to its own metadata, so that one lock serves CPU and GPU machines.
-lock: ## resolve the lock files anew (needs uv)
-	uv pip compile pyproject.toml --python-version 3.11 --universal --no-header --no-annotate -q \
-	  --extra pipeline --extra review --extra postgres --extra formats --extra local --extra official --extra dev --extra docs \
-	  --constraint <(echo torch==2.13.0) -o requirements.lock
-	sed -i -E '/^(nvidia-|cuda-|triton)/d' requirements.lock
-	echo label-studio==1.23.2 | uv pip compile - --python-version 3.11 --universal --no-header --no-annotate -q \
-	  -o infra/label-studio/requirements.lock
+COMPILE := uv pip compile --python-version 3.11 --universal --no-header --no-annotate -q --generate-hashes
+# torch and its CUDA packages are left out: requirements-torch.lock names the version.
+WITHOUT_TORCH := awk '/^[^ ]/ {out = /^(torch==|nvidia-|cuda-|triton==)/} !out'
+EXTRAS_OF_CHECKOUT := pipeline review postgres local official formats dev docs
+EXTRAS_OF_cpu := pipeline review postgres local formats
+EXTRAS_OF_gpu := $(EXTRAS_OF_cpu) gpu official
+
+lock: lock-checkout lock-cpu lock-gpu ## resolve the lock files anew, with the hash of every file (needs uv)
+	echo label-studio==1.23.2 | $(COMPILE) - -o infra/label-studio/requirements.lock
+
+lock-checkout:
+	$(COMPILE) pyproject.toml $(addprefix --extra ,$(EXTRAS_OF_CHECKOUT)) -c requirements-torch.lock -o requirements.lock
+	$(WITHOUT_TORCH) requirements.lock > requirements.lock.new && mv requirements.lock.new requirements.lock
+
+lock-cpu lock-gpu: lock-%: lock-checkout # the images: the same versions, fewer packages
+	$(COMPILE) pyproject.toml $(addprefix --extra ,$(EXTRAS_OF_$*)) -c requirements-torch.lock -c requirements.lock \
+	  -o infra/docker/requirements-$*.lock
+	$(WITHOUT_TORCH) infra/docker/requirements-$*.lock > infra/docker/requirements.new
+	mv infra/docker/requirements.new infra/docker/requirements-$*.lock
 
 clean: ## remove the environments; the data under .segvigen stays
 	rm -rf $(VENV) $(LS_VENV) $(VIEWER) infra/viewer/node_modules tests/validator/node_modules build *.egg-info

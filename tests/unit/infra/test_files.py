@@ -1,6 +1,7 @@
 """The files that describe a server: well formed, whole, and true to the code."""
 
 import ast
+import itertools
 import re
 from pathlib import Path
 
@@ -172,9 +173,11 @@ def test_dockerfiles_exist_and_copy_what_is_there(compose):
     services = compose["services"].values()
     for name in {s["build"]["dockerfile"] for s in services if "build" in s}:
         text = (REPOSITORY / name).read_text()
+        kinds = {s.get("build", {}).get("args", {}).get("LOCK", "cpu") for s in services}
+        assert kinds == {"cpu", "gpu"}
         for line in re.findall(r"^COPY (.+) \S+$", text, re.MULTILINE):
-            for source in line.split():
-                assert (REPOSITORY / source).exists(), f"{name}: {source}"
+            for source, kind in itertools.product(line.split(), kinds):
+                assert (REPOSITORY / source.replace("${LOCK}", kind)).exists(), f"{name}: {source}"
 
 
 def test_label_studio_is_the_locked_one(compose):
@@ -193,3 +196,52 @@ def test_label_studios_settings_name_a_middleware_that_is_there():
         if isinstance(node, ast.Constant) and str(node.value).startswith(f"{file.stem}.")
     ]
     assert named and {function for _, _, function in named} <= made
+
+
+LOCKS = (
+    "requirements.lock",
+    "infra/docker/requirements-cpu.lock",
+    "infra/docker/requirements-gpu.lock",
+    "infra/label-studio/requirements.lock",
+)
+
+
+def read_lock(name: str) -> dict[str, list[str]]:
+    """Package==version (with its marker) -> hashes."""
+    found: dict[str, list[str]] = {}
+    text = (REPOSITORY / name).read_text().replace("\\\n", " ")
+    for line in filter(None, map(str.strip, text.splitlines())):
+        package, *hashes = line.split("--hash=")
+        found[package.strip()] = [value.strip() for value in hashes]
+    return found
+
+
+@pytest.mark.parametrize("name", LOCKS)
+def test_every_locked_file_has_its_hash(name):
+    held = read_lock(name)
+    assert len(held) > 100
+    for package, hashes in held.items():
+        assert re.match(r"^[A-Za-z0-9._-]+==\S+", package), package
+        assert hashes and all(re.fullmatch(r"sha256:[0-9a-f]{64}", h) for h in hashes), package
+
+
+def test_torch_alone_is_locked_without_hash():
+    text = (REPOSITORY / "requirements-torch.lock").read_text()
+    assert re.fullmatch(r"torch==[0-9.]+\n", text)
+    for name in LOCKS[:3]:
+        assert not [each for each in read_lock(name) if each.startswith(("torch==", "nvidia-"))]
+
+
+def test_images_have_the_versions_that_were_tested():
+    tested = {package.split(" ")[0] for package in read_lock(LOCKS[0])}
+    for name in LOCKS[1:3]:
+        other = {package.split(" ")[0] for package in read_lock(name)} - tested
+        # What the CUDA extra alone brings cannot be tested here.
+        allowed = ("cumm", "spconv", "pccm", "ccimport", "fire", "termcolor", "lark", "ninja")
+        assert all(each.startswith(allowed) for each in other), f"{name}: {other}"
+
+
+def test_what_is_installed_is_checked_by_hash():
+    makefile = (REPOSITORY / "Makefile").read_text()
+    assert "--require-hashes --no-deps -r $(2)" in makefile
+    assert "--require-hashes" in (REPOSITORY / "infra/docker/pipeline.Dockerfile").read_text()
