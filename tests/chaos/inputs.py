@@ -196,7 +196,7 @@ BROKEN: dict[str, tuple[str, str, Callable[[np.random.Generator], bytes]]] = {
     "not a number": ("obj", "nan_vertices", _make_nan_obj),
     "no bytes": ("stl", "empty_file", lambda rng: b""),
     "index past the end": ("obj", "unreadable", _make_far_index_obj),
-    "a format that is not read": ("fbx", "unsupported_format", _tag),
+    "a format that is not read": ("blend", "unsupported_format", _tag),
     "no faces": ("gltf", "no_faces", _make_empty_gltf),
     "noise": ("ply", "wrong_extension", lambda rng: b"\x00\xff" + rng.bytes(300)),
 }
