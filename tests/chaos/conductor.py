@@ -241,7 +241,8 @@ class Conductor:
             return
         is_due = self.watch.num_events - self._events_then >= self._events_a_kill
         patience_s = IDLE_S if self.watch.is_over else PATIENCE_S
-        if not (is_due or now - self._last_kill > patience_s):
+        is_idle = now - self._last_kill > patience_s and not self._down
+        if not (is_due or is_idle):  # who waits for a service is not killed for being slow
             return
         kill = self._plan.pop(0)
         if self._carry_out(kill, now):
