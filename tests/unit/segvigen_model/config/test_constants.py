@@ -24,7 +24,7 @@ SCHEMA = {
 # Epsilons, sentinels, bounds on work, and fixed steps of a sequence or of a neighbourhood.
 ARITHMETIC = {
     *("MIN_SHARE", "MIN_AREA", "WELD_TOLERANCE", "_OPENNESS", "_REGION_GAP"),
-    *("MAX_ROUNDS", "MIN_NECK", "KEY_LIMIT"),
+    *("MAX_ROUNDS", "MIN_NECK", "KEY_LIMIT", "MAX_SIZE"),
     *("MAX_SAMPLES", "_STEP_U", "_HALF_NEIGHBOURS", "NOISE_SEED_STEP"),
     *("NO_CLICK_LOGIT", "NO_TARGET", "HIDDEN"),
 }
