@@ -17,9 +17,8 @@ from flows.ingest import ingest
 from flows.model_stages import encode, propose, refine
 from flows.pull_review import WAKE_UP, publish_reviewers, pull_review
 from flows.push_review import push_review
-from flows.runtime.chunks import count_waiting
 from flows.runtime.label_studio import pull_from_review
-from flows.runtime.report import publish_table
+from flows.runtime.report import MAX_TABLE_ROWS, publish_table
 from tasks.catalogue import AssetState
 from tasks.outages import wait_for
 from tasks.quality.queue import count_free_places
@@ -53,7 +52,7 @@ def label_dataset(
     workspace = open_workspace(settings_file, overrides, "label_dataset")
     common: dict[str, Any] = {"settings_file": settings_file, "overrides": overrides}
     ingest(prefix=prefix, **common)
-    if count_waiting(workspace, (AssetState.IN_REVIEW,)):
+    if workspace.catalogue.overview.has_assets((AssetState.IN_REVIEW,)):
         pull_review(**common)
     _advance_stages(workspace, common)
     deadline = started + review_wait_s
@@ -69,15 +68,16 @@ def label_dataset(
 
 def is_finished(workspace: Workspace) -> bool:
     """Return whether no asset waits for a stage or for a reviewer."""
-    return count_waiting(workspace, (*OURS, AssetState.IN_REVIEW)) == 0
+    return not workspace.catalogue.overview.has_assets((*OURS, AssetState.IN_REVIEW))
 
 
 def has_work(workspace: Workspace) -> bool:
     """Return whether a stage can run now; proposals wait while the review project is full."""
     states = [state for state in OURS if state is not AssetState.PROPOSED]
-    if count_waiting(workspace, states):
+    overview = workspace.catalogue.overview
+    if overview.has_assets(states):
         return True
-    is_waiting = count_waiting(workspace, (AssetState.PROPOSED,)) > 0
+    is_waiting = overview.has_assets((AssetState.PROPOSED,))
     return is_waiting and count_free_places(workspace) > 0
 
 
@@ -90,7 +90,7 @@ def _advance_stages(workspace: Workspace, common: dict[str, Any]) -> None:
         AssetState.PROPOSED: push_review,
     }
     for state, stage in stages.items():
-        if count_waiting(workspace, (state,)):
+        if workspace.catalogue.overview.has_assets((state,)):
             stage(**common)
 
 
@@ -114,9 +114,8 @@ def _wait_for_annotations(workspace: Workspace, deadline: float) -> None:
 
 
 def _publish_report(workspace: Workspace, seconds: float) -> dict[str, Any]:
-    """Publish the table of all assets, and return the counts."""
-    copies = workspace.catalogue.quality.list_copy_ids()
-    assets = [row for row in workspace.catalogue.list_assets() if row.asset_id not in copies]
+    """Publish a table of the first assets, and return the counts of all."""
+    assets = workspace.catalogue.overview.list_dataset_assets(MAX_TABLE_ROWS)
     rows = [
         {
             "asset": asset.asset_id[:12],
@@ -131,7 +130,9 @@ def _publish_report(workspace: Workspace, seconds: float) -> dict[str, Any]:
     found = workspace.catalogue.quality.count_dataset_assets()
     counts = {str(state): number for state, number in found.items()}
     lines = [f"- {state}: {number}" for state, number in counts.items() if number]
-    text = "\n".join(["## label_dataset", *lines, f"\n{len(assets)} assets, {seconds:.0f} s"])
+    text = "\n".join(
+        ["## label_dataset", *lines, f"\n{sum(counts.values())} assets, {seconds:.0f} s"]
+    )
     publish_table("label_dataset", rows, text)
     publish_reviewers(workspace)
     return {"counts": counts, "is_finished": is_finished(workspace), "seconds": round(seconds, 1)}

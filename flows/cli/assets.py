@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 app = typer.Typer()
 MAX_SHOWN = 20  # messages; `segvigen quarantine list` shows all
+MAX_LISTED = 1000  # parked and failing assets in `status --json`, which also has their number
+MAX_NAMED = 5  # assets in an error text
 
 
 class NoSuchAsset(SegvigenError):
@@ -94,7 +96,7 @@ def retry(
     with handle_errors():
         enter_stack(home, config, needs_store=False)
         catalogue = open_catalogue(load_settings())
-        rows = [row for row in catalogue.list_assets(state) if row.asset_id.startswith(asset)]
+        rows = catalogue.overview.find_by_prefix(asset, state=state)
         for row in rows:
             has_source = row.source_key is not None
             now = catalogue.retry(row.asset_id).state if has_source else "no source, left alone"
@@ -107,20 +109,19 @@ def retry(
 
 def read_state(catalogue: Catalogue, stack: LocalStack) -> dict[str, Any]:
     """Read everything that `segvigen status` shows; JSON-able."""
-    raw = catalogue.raw.list_all()
+    overview = catalogue.overview
     # Copies for quality control are reviewed, but they are no assets of the dataset.
-    copies = catalogue.quality.list_copy_ids()
     found = catalogue.quality.count_dataset_assets()
     counts = {str(state): number for state, number in found.items()}
-    parked = [row for row in catalogue.list_assets() if row.reason and row.asset_id not in copies]
     services = stack.list_status() if stack.home.is_dir() else []
     return {
         "assets": counts,
         "total": sum(counts.values()),
-        "raw_objects": len(raw),
-        "label_sets": sum(row.asset_id not in copies for row in catalogue.labels.list_all()),
-        "copies": len(copies),
-        "parked": [_describe_trouble(row) for row in parked],
+        "raw_objects": overview.count_raw(),
+        "label_sets": overview.count_label_sets(),
+        "copies": overview.count_copies(),
+        "num_parked": overview.count_parked(),
+        "parked": [_describe_trouble(row) for row in overview.list_parked(MAX_LISTED)],
         "suspects": [row.asset_id for row in catalogue.list_suspects()],
         "sick_devices": [asdict(row) for row in catalogue.devices.list_sick()],
         "quarantined": catalogue.quarantine.count_by_kind(),
@@ -128,7 +129,8 @@ def read_state(catalogue: Catalogue, stack: LocalStack) -> dict[str, Any]:
             {"message": row.message_id, "kind": row.kind, "reason": row.reason, "count": row.count}
             for row in catalogue.quarantine.list_all()[:MAX_SHOWN]
         ],
-        "failing": [_describe_trouble(row) for row in catalogue.list_assets() if _is_failing(row)],
+        "num_failing": overview.count_failing(),
+        "failing": [_describe_trouble(row) for row in overview.list_failing(MAX_LISTED)],
         "shards": [_shard_version(row) for row in catalogue.labels.list_shard_versions()],
         "services": [
             {"name": row.name, "is_running": row.is_running, "url": row.url, "pid": row.pid}
@@ -143,13 +145,13 @@ def find_asset(catalogue: Catalogue, asset: str) -> AssetRow:
     Raises:
         NoSuchAsset: none or several.
     """
-    rows = catalogue.list_assets()
-    found = [row for row in rows if row.asset_id.startswith(asset)]
-    found = found or [row for row in rows if row.name == asset]
+    found = catalogue.overview.find_by_prefix(asset, MAX_NAMED + 1)
+    found = found or catalogue.overview.find_by_name(asset, MAX_NAMED + 1)
     if len(found) != 1:
-        which = ", ".join(row.asset_id[:12] for row in found[:5])
+        which = ", ".join(row.asset_id[:12] for row in found[:MAX_NAMED])
+        number = f"more than {MAX_NAMED}" if len(found) > MAX_NAMED else len(found)
         raise NoSuchAsset(
-            f"{len(found)} assets begin with {asset[:64]!r} or have that name"
+            f"{number} assets begin with {asset[:64]!r} or have that name"
             f"{f' ({which})' if which else ''}; `segvigen status --json` lists what there is"
         )
     return found[0]
@@ -215,11 +217,6 @@ def write_parts(workspace: Workspace, asset: AssetRow, files: Mapping[Path, bool
         f"{terminal.sanitize_text(str(file))}: {len(names)} {source}, one node each, {looks[plain]}"
         for file, plain in files.items()
     ]
-
-
-def _is_failing(row: AssetRow) -> bool:
-    """Return whether the last attempt failed and another one follows."""
-    return bool(row.last_error) and not row.reason
 
 
 def _describe_trouble(row: AssetRow) -> dict[str, Any]:

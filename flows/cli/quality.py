@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from flows import console
+from flows.cli.assets import MAX_NAMED
 from flows.cli.options import Config, Home, enter_stack
 from infra.local import DEFAULT_HOME
 from segvigen_model.command import terminal
@@ -76,9 +77,10 @@ def mark_gold(catalogue: Catalogue, asset: str) -> LabelSetRow:
     Raises:
         NoSuchLabels: no asset, several, or one without labels.
     """
-    found = [row for row in catalogue.list_assets() if row.asset_id.startswith(asset)]
+    found = catalogue.overview.find_by_prefix(asset, MAX_NAMED + 1)
     if len(found) != 1:
-        raise NoSuchLabels(f"{len(found)} assets begin with {asset[:64]!r}; give more of the id")
+        number = f"more than {MAX_NAMED}" if len(found) > MAX_NAMED else len(found)
+        raise NoSuchLabels(f"{number} assets begin with {asset[:64]!r}; give more of the id")
     if catalogue.quality.get_copy(found[0].asset_id) is not None:
         raise NoSuchLabels(f"{asset[:64]!r} is a copy for quality control; choose another asset")
     row = catalogue.labels.get_latest(found[0].asset_id)

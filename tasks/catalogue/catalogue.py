@@ -22,6 +22,8 @@ from tasks.catalogue.labels import LabelLedger
 from tasks.catalogue.leases import LeaseLedger, LeaseTerms
 from tasks.catalogue.locks import LockLedger
 from tasks.catalogue.moves import CHANGEABLE, AssetMoves, LeaseMemory
+from tasks.catalogue.overview import OverviewLedger
+from tasks.catalogue.plan import PlanLedger
 from tasks.catalogue.quality import QualityLedger
 from tasks.catalogue.quarantine import QuarantineLedger
 from tasks.catalogue.raw import RawLedger
@@ -48,6 +50,8 @@ class Catalogue:
         self.reviews = ReviewLedger(self._db)
         self.labels = LabelLedger(self._db)
         self.quality = QualityLedger(self._db)
+        self.overview = OverviewLedger(self._db)
+        self.plan = PlanLedger(self._db)
         self.blobs = BlobLedger(self._db)
         self.quarantine = QuarantineLedger(self._db)
         self.locks = LockLedger(self._db)
@@ -80,6 +84,10 @@ class Catalogue:
     def lock_asset(self, asset_id: str) -> AssetRow:
         """One asset that nobody else can change until the open transaction ends."""
         return self._moves.lock(asset_id)
+
+    def lock_all(self, state: AssetState) -> list[str]:
+        """Ids of the assets in a state, which nobody else can change until the transaction ends."""
+        return self._moves.lock_all(state)
 
     def find_asset(self, asset_id: str) -> AssetRow | None:
         """One asset, or None when unknown."""
@@ -150,6 +158,26 @@ class Catalogue:
             worker=worker,
             **fields,
         )
+
+    def move_all(
+        self,
+        asset_ids: Collection[str],
+        from_state: AssetState,
+        to_state: AssetState,
+        *,
+        detail: str | None = None,
+    ) -> int:
+        """Move many assets that are in one state, each with its event, as `move` would.
+
+        Args:
+            asset_ids: which; those in another state are left alone.
+            from_state, to_state: a move of ALLOWED_MOVES; not to a parking place.
+            detail: one sentence for people, in the events.
+
+        Returns:
+            How many were moved.
+        """
+        return self._moves.move_all(asset_ids, from_state, to_state, detail)
 
     def record_failure(
         self,
@@ -253,8 +281,8 @@ class Catalogue:
 
     def get_latest_proposal(self, asset_id: str) -> ProposalRow | None:
         """The newest round's proposal, or None."""
-        found = self.list_proposals(asset_id)
-        return found[-1] if found else None
+        query = sa.select(ProposalRow).where(ProposalRow.asset_id == asset_id).limit(1)
+        return self._db.load_first(query.order_by(ProposalRow.round.desc()))
 
     # --- journal
 

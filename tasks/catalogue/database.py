@@ -110,6 +110,15 @@ class Database:
             row = {"at": self.clock(), "asset_id": asset_id, "kind": kind, "worker": worker}
             connection.execute(sa.insert(table_of(EventRow)).values(**row, detail=dict(detail)))
 
+    def add_events(self, kind: str, details: Sequence[tuple[str, Mapping[str, Any]]]) -> None:
+        """Append to the journal, inside the open transaction, one event for each asset id."""
+        if not details:
+            return
+        with self.begin() as connection:
+            same = {"at": self.clock(), "kind": kind, "worker": None}
+            rows = [{**same, "asset_id": name, "detail": dict(detail)} for name, detail in details]
+            connection.execute(sa.insert(table_of(EventRow)), rows)
+
     def insert(self, row: Row) -> bool:
         """Insert a row; False, and no change, when its primary key is there already."""
         statement, keys = self._insert(row)

@@ -8,6 +8,7 @@ from dataclasses import replace
 import sqlalchemy as sa
 
 from tasks.catalogue.database import Database
+from tasks.catalogue.engine import CatalogueError
 from tasks.catalogue.rows import CheckpointRow, LabelSetRow, ShardMemberRow, ShardVersionRow
 
 CLOCK_STEP_S = 1e-3  # between two label sets of an asset, at least
@@ -47,8 +48,24 @@ class LabelLedger:
 
     def get_latest(self, asset_id: str) -> LabelSetRow | None:
         """The label set that counts, or None."""
-        found = self.list_all(asset_id)
-        return found[-1] if found else None
+        query = sa.select(LabelSetRow).where(LabelSetRow.asset_id == asset_id).limit(1)
+        newest_first = (LabelSetRow.created_at.desc(), LabelSetRow.label_id.desc())
+        return self._db.load_first(query.order_by(*newest_first))
+
+    def get(self, label_id: str) -> LabelSetRow:
+        """One label set; raises CatalogueError when unknown."""
+        query = sa.select(LabelSetRow).where(LabelSetRow.label_id == label_id)
+        found = self._db.load_first(query)
+        if found is None:
+            raise CatalogueError(f"unknown label set {label_id[:64]!r}")
+        return found
+
+    def find_latest_ids(self, asset_ids: Sequence[str]) -> dict[str, str]:
+        """Asset id -> id of the label set that counts, for those that have one."""
+        query = sa.select(LabelSetRow.asset_id, LabelSetRow.label_id)
+        query = query.where(LabelSetRow.asset_id.in_(asset_ids))
+        rows = self._db.mappings(query.order_by(LabelSetRow.created_at, LabelSetRow.label_id))
+        return {row["asset_id"]: row["label_id"] for row in rows}
 
     def add_shards(self, version: ShardVersionRow, members: Sequence[ShardMemberRow]) -> bool:
         """Record a finished dataset version; False when it is there already.

@@ -81,6 +81,20 @@ def enum_column(kind: type[StrEnum]) -> sa.Enum:
     )
 
 
+def partial_index(name: str, condition: str, *columns: str) -> sa.Index:
+    """An index over the few rows that fulfil a condition.
+
+    Args:
+        name: of the index.
+        condition: in SQL, spelled as the queries that use it: SQLite compares the text.
+        columns: names.
+    """
+    for_sqlite = condition.replace("IS true", "IS 1")  # as SQLAlchemy writes `.is_(True)` there
+    return sa.Index(
+        name, *columns, sqlite_where=sa.text(for_sqlite), postgresql_where=sa.text(condition)
+    )
+
+
 def table_of(kind: type[Row]) -> sa.Table:
     """The table that a row class defines."""
     table = kind.__table__

@@ -8,7 +8,7 @@ database is still good as long as nobody touched the asset since: its token is t
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -103,6 +103,14 @@ class AssetMoves:
             raise CatalogueError(f"unknown asset {asset_id[:64]!r}")
         return found
 
+    def lock_all(self, state: AssetState) -> list[str]:
+        """See `Catalogue.lock_all`."""
+        query = sa.select(AssetRow.asset_id).where(AssetRow.state == str(state))
+        query = query.order_by(AssetRow.asset_id)  # two who lock many do it in one order
+        with self._db.begin() as connection:
+            locked = query if self._db.is_sqlite else query.with_for_update()
+            return list(connection.execute(locked).scalars())
+
     def change(self, old: AssetRow, changes: Mapping[str, Any]) -> AssetRow:
         """Change columns of a locked asset; returns the row as it is then."""
         with self._db.begin() as connection:
@@ -131,7 +139,8 @@ class AssetMoves:
             check_move(asset_id, old.state, new)
             if set(fields) - CHANGEABLE:
                 raise CatalogueError(f"unknown fields {sorted(set(fields) - CHANGEABLE)}")
-            changes = {**fields, **_make_arrival_columns(old, new, reason, detail)}
+            changes = {**fields, **_make_arrival_columns(old.state, new, reason, detail)}
+            changes["lease_token"] = old.lease_token + 1
             if round is not None:
                 changes["round"] = round
             moved = self.change(old, changes)
@@ -141,6 +150,31 @@ class AssetMoves:
             )
         self._memory.forget(worker, asset_id)
         return moved
+
+    def move_all(
+        self,
+        asset_ids: Collection[str],
+        from_state: AssetState,
+        to_state: AssetState,
+        detail: str | None,
+    ) -> int:
+        """See `Catalogue.move_all`."""
+        if not asset_ids:
+            return 0
+        check_move(min(asset_ids), from_state, to_state)
+        arrival = _make_arrival_columns(from_state, to_state, None, detail)
+        arrival["lease_token"] = AssetRow.lease_token + 1
+        with self._db.begin() as connection:
+            stamped = {**arrival, "updated_at": self._db.clock()}
+            moved = sa.update(AssetRow).where(
+                AssetRow.asset_id.in_(sorted(asset_ids)), AssetRow.state == str(from_state)
+            )
+            moved = moved.values(**stamped).returning(AssetRow.asset_id, AssetRow.round)
+            rows = connection.execute(moved).all()
+            about = {"from": from_state, "to": to_state, "reason": None, "detail": detail}
+            events = [(row.asset_id, {**about, "round": row.round}) for row in sorted(rows)]
+            self._db.add_events("moved", events)
+        return len(rows)
 
     def record_failure(
         self,
@@ -170,11 +204,11 @@ class AssetMoves:
 
 
 def _make_arrival_columns(
-    old: AssetRow, new: AssetState, reason: str | None, detail: str | None
+    old_state: AssetState, new: AssetState, reason: str | None, detail: str | None
 ) -> dict[str, Any]:
     """Columns that any move sets: the lease ends; only parking keeps reason and counts."""
-    changes: dict[str, Any] = {"state": new, **FREE, "lease_token": old.lease_token + 1}
+    changes: dict[str, Any] = {"state": new, **FREE}
     if new in PARKED:
-        return {**changes, "reason": reason, "detail": detail, "parked_from": str(old.state)}
+        return {**changes, "reason": reason, "detail": detail, "parked_from": str(old_state)}
     clear = {"reason": None, "detail": None, "parked_from": None, "attempts": 0, "last_error": None}
     return {**changes, **clear, **INNOCENT}

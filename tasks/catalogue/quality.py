@@ -141,10 +141,14 @@ class QualityLedger:
 
     def count_dataset_assets(self) -> dict[AssetState, int]:
         """Number of assets in every state, copies left out."""
-        query = sa.select(AssetRow.state, sa.func.count().label("number")).group_by(AssetRow.state)
-        query = query.where(
-            ~sa.exists(sa.select(CopyRow.asset_id).where(CopyRow.asset_id == AssetRow.asset_id))
-        )
+        # The copies are few: taking them off is cheaper than looking each asset up among them.
+        number = sa.func.count().label("number")
+        everything = sa.select(AssetRow.state, number).group_by(AssetRow.state)
+        copies = sa.select(AssetRow.state, (-sa.func.count()).label("number"))
+        copies = copies.join(CopyRow, CopyRow.asset_id == AssetRow.asset_id)
+        both = everything.union_all(copies.group_by(AssetRow.state)).subquery()
+        query = sa.select(both.c.state, sa.func.sum(both.c.number).label("number"))
+        query = query.group_by(both.c.state)
         found = {row["state"]: int(row["number"]) for row in self._db.mappings(query)}
         return {state: found.get(state, 0) for state in AssetState}
 

@@ -3,12 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import sqlalchemy as sa
 
 from tasks.catalogue.database import Database
 from tasks.catalogue.rows import AwaitedFilesRow, CursorRow, RawRow
+
+
+@dataclass(frozen=True, slots=True)
+class SeenObject:
+    """What a scan needs to know of an object that was seen.
+
+    Attributes:
+        etag: as it was.
+        reason: why it could not be used, or None.
+        awaited: keys of files that it lacks; None = it lacks none.
+    """
+
+    etag: str
+    reason: str | None
+    awaited: Sequence[str] | None
 
 
 class RawLedger:
@@ -37,6 +52,14 @@ class RawLedger:
     def get(self, key: str) -> RawRow | None:
         """What is known of one key, or None."""
         return self._db.load_first(sa.select(RawRow).where(RawRow.key == key))
+
+    def find_seen(self, keys: Sequence[str]) -> Mapping[str, SeenObject]:
+        """What is known of some keys, a listing's page; those never seen are left out."""
+        query = sa.select(RawRow.key, RawRow.etag, RawRow.reason, AwaitedFilesRow.awaited)
+        query = query.outerjoin(AwaitedFilesRow, AwaitedFilesRow.key == RawRow.key)
+        with self._db.read() as connection:
+            found = connection.execute(query.where(RawRow.key.in_(keys))).all()
+        return {key: SeenObject(etag, reason, awaited) for key, etag, reason, awaited in found}
 
     def list_etags(self) -> Mapping[str, str]:
         """Key -> etag of everything seen, for an incremental scan."""

@@ -24,6 +24,7 @@ from tasks.catalogue.mapping import (
     Text64,
     Text128,
     enum_column,
+    partial_index,
 )
 from tasks.catalogue.states import AssetState
 
@@ -49,6 +50,11 @@ class AssetRow(Row):
         # The order of claims: the first free assets are found without sorting.
         sa.Index("assets_by_order", "state", sa.desc("priority"), "updated_at", "asset_id"),
         sa.Index("assets_by_owner", "lease_owner", "lease_until"),
+        sa.Index("assets_by_name", "name"),
+        # Small ones, of the few assets that `segvigen status` lists.
+        partial_index("assets_parked", "reason IS NOT NULL", "created_at", "asset_id"),
+        partial_index("assets_failing", "last_error IS NOT NULL", "created_at", "asset_id"),
+        partial_index("assets_suspect", "is_suspect IS true", "asset_id"),
     )
 
     asset_id: Mapped[Text64] = mapped_column(primary_key=True)
@@ -235,9 +241,10 @@ class LabelSetRow(Row):
     """An accepted label set; `decided_by` is a reviewer's name or "gate"."""
 
     __tablename__ = "label_sets"
+    __table_args__ = (sa.Index("label_sets_by_asset", "asset_id", "created_at", "label_id"),)
 
     label_id: Mapped[Text64] = mapped_column(primary_key=True)
-    asset_id: Mapped[Text64] = mapped_column(index=True)
+    asset_id: Mapped[Text64]
     key: Mapped[str]
     sha256: Mapped[Text64]
     provenance_key: Mapped[str]

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-HEAD = "0008"  # newest file of migrations/versions
+HEAD = "0009"  # newest file of migrations/versions
 UNSTAMPED = "0001"  # what the code wrote before there were revisions
 UNSTAMPED_MARKER = "1"  # its value of the cursor "schema_version"
 MARKER_NAME, MARKER_NOW = "schema_version", "alembic"  # makes that code refuse the catalogue

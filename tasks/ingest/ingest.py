@@ -11,6 +11,7 @@ import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
+from itertools import islice
 from pathlib import PurePosixPath
 from typing import Any
 
@@ -19,6 +20,7 @@ from segvigen_model.mesh.canonical import mesh_from_canonical
 from segvigen_model.mesh.formats.limits import MeshLimits
 from segvigen_model.mesh.io import SUFFIXES
 from tasks.catalogue import AssetRow, AssetState, Catalogue, RawRow
+from tasks.catalogue.raw import SeenObject
 from tasks.errors import is_transient_error
 from tasks.ingest.licences import find_licence
 from tasks.ingest.listing import RawListing, get_suffix, is_candidate, wait_for_quiet
@@ -37,6 +39,7 @@ ASSET_SCHEMA = "segvigen-asset/1"
 LACKING = "missing_side_file"  # the loader's reason; tried again when such a file arrives
 NOT_READABLE = "not_readable"  # tried again by every scan: its content need not change
 MISSING_EXTRA = "missing_extra"  # likewise: a decoder that is not installed here
+PAGE_SIZE = 1000  # keys of the listing that are looked up at once; S3's pages are as long
 _MAGIC = {
     b"glTF": "glb",
     b"ply\n": "ply",
@@ -105,24 +108,29 @@ def scan_raw(
         that are still being written. Objects that lack a file which is there now come again, and
         those that could not be read.
     """
-    raw, catalogue = workspace.raw, workspace.catalogue
-    seen, awaited = catalogue.raw.list_etags(), catalogue.raw.list_awaited()
-    again = catalogue.raw.list_parked(NOT_READABLE) | catalogue.raw.list_parked(MISSING_EXTRA)
-    again |= catalogue.raw.list_parked(LACKING) - awaited.keys()  # of before they were awaited
-    if is_retrying:
-        again |= {row.key for row in catalogue.raw.list_all() if row.reason}
     listing = listing or list_raw(workspace, prefix)
-    again |= {key for key, files in awaited.items() if listing.has_any(key, files)}
-    found = [
-        info
-        for info in listing
-        if is_candidate(info.key)
-        and (seen.get(keys.escape_key(info.key)) != info.etag or keys.escape_key(info.key) in again)
-    ]
-    quiet = wait_for_quiet(raw, found, workspace.settings.ingest.quiet_s)
+    candidates = (info for info in listing if is_candidate(info.key))
+    found: list[ObjectInfo] = []
+    # A page at a time: the catalogue may hold a million keys.
+    while page := {keys.escape_key(info.key): info for info in islice(candidates, PAGE_SIZE)}:
+        seen = workspace.catalogue.raw.find_seen(list(page))
+        for key, info in page.items():
+            old = seen.get(key)
+            if old is None or old.etag != info.etag or _is_due(key, old, listing, is_retrying):
+                found.append(info)
+    quiet = wait_for_quiet(workspace.raw, found, workspace.settings.ingest.quiet_s)
     if len(quiet) < len(found):
         log.info("stage=ingest waiting=%d: still being written", len(found) - len(quiet))
     return quiet
+
+
+def _is_due(key: str, seen: SeenObject, listing: RawListing, is_retrying: bool) -> bool:
+    """Is an object that has not changed to be tried again?"""
+    if seen.reason in (NOT_READABLE, MISSING_EXTRA) or (is_retrying and seen.reason):
+        return True
+    if seen.awaited is None:
+        return seen.reason == LACKING  # of before such files were awaited
+    return listing.has_any(key, seen.awaited)
 
 
 def ingest_object(

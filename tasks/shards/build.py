@@ -16,7 +16,7 @@ import tempfile
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from segvigen_model.serialization import encoding_from_bytes
+from segvigen_model.serialization import encoding_from_bytes, proposal_from_bytes
 from tasks.catalogue import AssetState, Catalogue, ShardMemberRow, ShardVersionRow
 from tasks.errors import StageError, is_transient_error
 from tasks.labelling.label_sets import load_label_set
@@ -38,6 +38,8 @@ from tasks.workspace import Workspace
 __all__ = ["ReaderState", "ShardBuild", "ShardReader", "build_shards", "read_manifest"]
 
 log = logging.getLogger(__name__)
+
+MOVED_AT_ONCE = 500  # assets in one statement
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,9 +187,9 @@ def _write_all(
     earlier = EarlierSamples(workspace, taxonomy)
     good, failed, num_reused = [], [], 0
     for entry in entries:
-        asset_id = entry.asset.asset_id
+        asset_id = entry.asset_id
         try:
-            data = earlier.find_sample(asset_id, entry.labels.label_id)
+            data = earlier.find_sample(asset_id, entry.label_id)
             num_reused += data is not None
             if data is None:
                 source = _load_source(workspace, entry, taxonomy)
@@ -208,23 +210,21 @@ def _write_all(
 
 def _load_source(workspace: Workspace, entry: Entry, taxonomy: Taxonomy | None) -> SampleSource:
     store, catalogue = workspace.store, workspace.catalogue
-    asset_id = entry.asset.asset_id
-    proposal = load_proposal(store, entry.proposal)
-    own = keys.make_encoding_key(entry.proposal.checkpoint[:ENCODER_CHARS], asset_id)
+    asset_id, rows = entry.asset_id, catalogue.list_proposals(entry.asset_id)
+    shown_rows = [row for row in rows if row.round <= entry.round]
+    proposal = proposal_from_bytes(store.get(entry.proposal_key, entry.proposal_sha256))
+    own = keys.make_encoding_key(entry.checkpoint[:ENCODER_CHARS], asset_id)
     encoding = encoding_from_bytes(store.get(own))
     if len(encoding.coords) != len(proposal.voxel_labels):
         raise StageError(
             f"{len(encoding.coords)} voxels, {len(proposal.voxel_labels)} voxel labels; "
             "propose the asset again"
         )
-    rounds = [
-        row for row in catalogue.list_proposals(asset_id) if row.round <= entry.proposal.round
-    ]
-    shown = [load_proposal(store, row).voxel_labels for row in rounds]
-    label_set = load_label_set(store, entry.labels)
+    shown = [load_proposal(store, row).voxel_labels for row in shown_rows]
+    label_set = load_label_set(store, catalogue.labels.get(entry.label_id))
     return SampleSource(
         asset_id=asset_id,
-        mesh=load_asset_mesh(store, entry.asset),
+        mesh=load_asset_mesh(store, catalogue.get_asset(asset_id)),
         encoding=encoding,
         label_set=label_set,
         voxel_labels=label_set.proposal_parts[proposal.voxel_labels],
@@ -271,14 +271,12 @@ def _record_version(
 
 def _move_members(catalogue: Catalogue, members: list[ShardMemberRow], detail: str) -> None:
     """Accepted assets become sharded, unless a correction has changed their state or labels."""
-    accepted = {asset.asset_id for asset in catalogue.list_assets(AssetState.ACCEPTED)}
-    for member in members:
-        if member.asset_id not in accepted:
-            continue
-        now, labels = (
-            catalogue.lock_asset(member.asset_id),
-            catalogue.labels.get_latest(member.asset_id),
-        )
-        is_current = labels is not None and labels.label_id == member.label_id
-        if now.state is AssetState.ACCEPTED and is_current:
-            catalogue.move(member.asset_id, AssetState.SHARDED, detail=detail)
+    accepted, sharded = AssetState.ACCEPTED, AssetState.SHARDED
+    made_of = {member.asset_id: member.label_id for member in members}
+    waiting = catalogue.lock_all(accepted)
+    for first in range(0, len(waiting), MOVED_AT_ONCE):
+        chunk = [name for name in waiting[first : first + MOVED_AT_ONCE] if name in made_of]
+        # Read after the assets are locked: a correction adds its label set with their move.
+        latest = catalogue.labels.find_latest_ids(chunk)
+        current = [name for name in chunk if latest.get(name) == made_of[name]]
+        catalogue.move_all(current, accepted, sharded, detail=detail)

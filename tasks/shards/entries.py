@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
-from tasks.catalogue import DONE, AssetRow, Catalogue, LabelSetRow, ProposalRow
+from sqlalchemy import Row
+
+from tasks.catalogue import Catalogue
 from tasks.labelling.taxonomy import Taxonomy
 from tasks.settings import ShardSettings
 from tasks.shards.samples import SAMPLE_SCHEMA
@@ -17,16 +21,30 @@ VERSION_CHARS = 16
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One asset of the dataset: its rows."""
+    """One asset of the dataset; its rows are read when its sample is made.
 
-    asset: AssetRow
-    labels: LabelSetRow
-    proposal: ProposalRow
+    Attributes:
+        asset_id, licence: of the asset.
+        label_id, labels_sha256, num_parts, num_clicks, decided_by: of its label set.
+        round, proposal_key, proposal_sha256, checkpoint: of the proposal that was accepted.
+    """
+
+    asset_id: str
+    licence: str
+    label_id: str
+    labels_sha256: str
+    num_parts: int
+    num_clicks: int
+    decided_by: str
+    round: int
+    proposal_key: str
+    proposal_sha256: str
+    checkpoint: str
 
     @property
     def recipe(self) -> list[str]:
         """All that a sample's bytes depend on, besides settings."""
-        return [self.asset.asset_id, self.labels.label_id, self.labels.sha256, self.proposal.sha256]
+        return [self.asset_id, self.label_id, self.labels_sha256, self.proposal_sha256]
 
 
 def collect_entries(catalogue: Catalogue) -> tuple[list[Entry], list[tuple[str, str]]]:
@@ -34,31 +52,25 @@ def collect_entries(catalogue: Catalogue) -> tuple[list[Entry], list[tuple[str, 
 
     Copies made for quality control are no assets of a dataset.
     """
-    copies = catalogue.quality.list_copy_ids()
-    done = [asset for state in DONE for asset in catalogue.list_assets(state)]
-    assets = {asset.asset_id: asset for asset in done if asset.asset_id not in copies}
-    good, lost = [], []
-    for asset_id, asset in sorted(assets.items()):
-        labels = catalogue.labels.get_latest(asset_id)
-        proposals = {row.key: row for row in catalogue.list_proposals(asset_id)}
-        if labels is None or labels.proposal_key not in proposals:
-            lost.append((asset_id, "no label set, or its proposal is not in the catalogue"))
-        else:
-            good.append(Entry(asset, labels, proposals[labels.proposal_key]))
-    return good, lost
+    rows = catalogue.plan.list_current()
+    reason = "no label set, or its proposal is not in the catalogue"
+    lost = [(row.asset_id, reason) for row in rows if row.proposal_key is None]
+    return _make_entries(rows), sorted(lost)
 
 
 def collect_members(catalogue: Catalogue, dataset: str, version: str) -> list[Entry]:
     """The entries of a recorded version, by id; those whose rows are lost are left out."""
-    found = []
-    for member in catalogue.labels.list_shard_members(dataset, version):
-        rows = catalogue.labels.list_all(member.asset_id)
-        labels = next((row for row in rows if row.label_id == member.label_id), None)
-        proposals = {row.key: row for row in catalogue.list_proposals(member.asset_id)}
-        if labels is not None and labels.proposal_key in proposals:
-            asset = catalogue.get_asset(member.asset_id)
-            found.append(Entry(asset, labels, proposals[labels.proposal_key]))
-    return found
+    return _make_entries(catalogue.plan.list_of_version(dataset, version))
+
+
+def _make_entries(rows: Sequence[Row[Any]]) -> list[Entry]:
+    """Entries by id; of rounds that share a proposal's key the last one counts."""
+    found: dict[str, Entry] = {}
+    for row in rows:
+        held = found.get(row.asset_id)
+        if row.proposal_key is not None and (held is None or held.round < row.round):
+            found[row.asset_id] = Entry(**row._mapping)
+    return [found[asset_id] for asset_id in sorted(found)]
 
 
 def compute_version(

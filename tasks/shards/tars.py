@@ -43,16 +43,16 @@ class TarWriter:
             self._begin_shard()
         assert self._file is not None
         line = {
-            "key": entry.asset.asset_id,
-            "label_id": entry.labels.label_id,
+            "key": entry.asset_id,
+            "label_id": entry.label_id,
             "shard": len(self.files) - 1,
             "offset": self._file.tell(),
             "size": len(data),
             "sha256": hashlib.sha256(data).hexdigest(),
-            "num_parts": entry.labels.num_parts,
-            "num_clicks": entry.labels.num_clicks,
-            "licence": entry.asset.licence,
-            "fold": int(entry.asset.asset_id[:8], 16) % NUM_FOLDS,
+            "num_parts": entry.num_parts,
+            "num_clicks": entry.num_clicks,
+            "licence": entry.licence,
+            "fold": int(entry.asset_id[:8], 16) % NUM_FOLDS,
         }
         self._file.write(data)
         self.index.append(line)

@@ -100,9 +100,9 @@ def publish_version(
         "counts": _count_members(writer.index),
         "taxonomy": list_categories(taxonomy),
         "licences": dict(Counter(line["licence"] for line in writer.index)),
-        "checkpoints": sorted({entry.proposal.checkpoint for entry in entries}),
-        "decided_by": dict(Counter(entry.labels.decided_by for entry in entries)),
-        "members": [[entry.asset.asset_id, entry.labels.label_id] for entry in entries],
+        "checkpoints": sorted({entry.checkpoint for entry in entries}),
+        "decided_by": dict(Counter(entry.decided_by for entry in entries)),
+        "members": [[entry.asset_id, entry.label_id] for entry in entries],
     }
     lock.check()
     digest = hashlib.sha256(json_document(manifest)).hexdigest()

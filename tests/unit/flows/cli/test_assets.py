@@ -71,3 +71,11 @@ def test_retry_takes_parked_assets_back(run, environment):
     assert "segvigen ingest --retry" in response.output
     states = [asset.state for asset in catalogue.list_assets()]
     assert sorted(states) == [AssetState.REGISTERED, AssetState.REJECTED], "no source, no retry"
+
+
+def test_many_that_fit_are_not_all_named(run, environment):
+    catalogue = Catalogue(f"sqlite:///{environment}/catalogue.db")
+    for number in range(7):
+        catalogue.register(AssetRow(f"{number:064x}", AssetState.REGISTERED, name="same.glb"))
+    for command in (("show", "0"), ("show", "same.glb"), ("gold", "0")):
+        assert "more than 5 assets begin with" in run(*command).output

@@ -78,3 +78,54 @@ def test_what_is_compared_is_found_once_per_label_set(catalogue: Catalogue) -> N
 def test_counts_come_from_an_index(catalogue: Catalogue) -> None:
     plan = explain(catalogue, catalogue.count_assets)
     assert plan == ["SCAN assets USING COVERING INDEX assets_by_order"]
+
+
+@pytest.mark.parametrize(
+    ("ask", "index"),
+    [
+        (lambda c: c.overview.list_parked(20), "assets_parked"),
+        (lambda c: c.overview.count_parked(), "assets_parked"),
+        (lambda c: c.overview.list_failing(20), "assets_failing"),
+        (lambda c: c.overview.count_failing(), "assets_failing"),
+        (lambda c: c.list_suspects(), "assets_suspect"),
+        (lambda c: c.overview.find_by_name("chair.glb", 6), "assets_by_name"),
+        (lambda c: c.overview.find_by_prefix("0a", 6), "sqlite_autoindex_assets_1"),
+        (lambda c: c.overview.has_assets([AssetState.REGISTERED]), "assets_by_order"),
+        (lambda c: c.labels.get_latest("a"), "label_sets_by_asset"),
+        (lambda c: c.labels.find_latest_ids(["a", "b"]), "label_sets_by_asset"),
+        (lambda c: c.get_latest_proposal("a"), "sqlite_autoindex_proposals_1"),
+        (lambda c: c.raw.find_seen(["a", "b"]), "sqlite_autoindex_raw_objects_1"),
+    ],
+)
+def test_what_people_and_scans_ask_uses_an_index(
+    catalogue: Catalogue, ask: Callable[[Any], Any], index: str
+) -> None:
+    plan = explain(catalogue, lambda: ask(catalogue))
+    assert any(f"INDEX {index}" in step for step in plan), plan
+    # A partial index holds only what is listed, so it may be walked from its start.
+    walks = [step for step in plan if "SCAN" in step and f"INDEX {index}" not in step]
+    assert not walks, plan
+
+
+def test_a_plan_of_a_dataset_reads_each_table_by_an_index(catalogue: Catalogue) -> None:
+    plan = explain(catalogue, catalogue.plan.list_current)
+    assert not [step for step in plan if step.startswith("SCAN")], plan
+    for index in ("assets_by_order", "label_sets_by_asset", "sqlite_autoindex_proposals_1"):
+        assert any(f"INDEX {index}" in step for step in plan), plan
+    members = explain(catalogue, lambda: catalogue.plan.list_of_version("parts", "v"))
+    assert not [step for step in members if step.startswith("SCAN")], members
+
+
+def test_numbers_of_all_assets_come_from_indexes(catalogue: Catalogue) -> None:
+    """Counts read an index, or a table as small as that of copies; never the rows of assets."""
+    for ask in (
+        catalogue.quality.count_dataset_assets,
+        catalogue.overview.count_raw,
+        catalogue.overview.count_label_sets,
+    ):
+        plan = explain(catalogue, ask)
+        walks = [step for step in plan if step.startswith("SCAN")]
+        small = ("review_copies", "both", "anon", "(subquery")
+        assert all("COVERING INDEX" in step or any(n in step for n in small) for step in walks), (
+            plan
+        )

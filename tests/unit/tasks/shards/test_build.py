@@ -199,7 +199,7 @@ def test_killed_before_the_rows_the_next_run_moves_the_assets(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(pipeline.catalogue, "move", killed)
+        patch.setattr(pipeline.catalogue, "move_all", killed)
         with pytest.raises(KeyboardInterrupt):
             run_build(pipeline)
     assert pipeline.catalogue.labels.list_shard_versions() == []
