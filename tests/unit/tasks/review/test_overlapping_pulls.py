@@ -28,11 +28,11 @@ class Interrupted:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._store, name)
 
-    def get(self, key: str) -> bytes:
+    def get(self, key: str, sha256: str | None = None) -> bytes:
         if key.endswith(self._suffix) and self._meanwhile is not None:
             meanwhile, self._meanwhile = self._meanwhile, None
             self.replies = meanwhile()
-        return self._store.get(key)
+        return self._store.get(key, sha256)
 
 
 class Broken(Interrupted):

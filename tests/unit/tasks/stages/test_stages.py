@@ -344,7 +344,7 @@ def test_accepting_twice_is_once(pipeline: Any) -> None:
 def test_labels_that_do_not_fit_the_mesh_are_refused(pipeline: Any) -> None:
     asset = pipeline.add_proposed()
     pipeline.catalogue.update(asset.asset_id, num_faces=asset.num_faces + 1)
-    with pytest.raises(BadLabels, match="do not fit"):
+    with pytest.raises(StageError, match="its labels would not fit"):
         accept_asset(pipeline.workspace, asset.asset_id, "gate")
     assert list(pipeline.store.list("labels")) == []
 
