@@ -16,7 +16,7 @@ from tasks.storage.store import ObjectInfo
 from tasks.workspace import Overrides, Workspace, open_workspace
 
 
-@flow(name="ingest")
+@flow(name="ingest", flow_run_name="ingest /{prefix}")
 def ingest(
     prefix: str = "",
     limit: int | None = None,

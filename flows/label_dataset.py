@@ -29,7 +29,7 @@ OURS = (AssetState.REGISTERED, AssetState.ENCODED, AssetState.PROPOSED, AssetSta
 WAKE_UP_POLL_S = 0.5
 
 
-@flow(name="label_dataset")
+@flow(name="label_dataset", flow_run_name="label_dataset /{prefix}")
 def label_dataset(
     prefix: str = "",
     review_wait_s: float = 0.0,

@@ -130,10 +130,16 @@ def count_waiting(workspace: Workspace, states: Sequence[AssetState]) -> int:
     return sum(counts[state] for state in states)
 
 
-def make_io_task(name: str) -> Callable[[Callable[..., Any]], Any]:
-    """Make a Prefect task that is retried, with jitter, on transient I/O errors."""
+def make_io_task(name: str, run_name: str | None = None) -> Callable[[Callable[..., Any]], Any]:
+    """Make a Prefect task that is retried, with jitter, on transient I/O errors.
+
+    Args:
+        name: of the task.
+        run_name: of this run, without braces; None lets Prefect choose one.
+    """
     return task(
         name=name,
+        task_run_name=run_name,
         retries=len(RETRY_DELAYS_S),
         retry_delay_seconds=RETRY_DELAYS_S,
         retry_jitter_factor=RETRY_JITTER,
@@ -159,8 +165,10 @@ def _work_on_chunk(
     """Process one chunk as a Prefect task; a retry claims again and skips finished assets."""
     held: list[str] = []
 
+    first = len(outcomes) + 1
+
     # No parameters but a number: Prefect copies and stores a task's parameters.
-    @make_io_task(f"{stage.name}-chunk")
+    @make_io_task(f"{stage.name}-chunk", f"{stage.name} {first} to {len(outcomes) + size}")
     def work_on_chunk(num_assets: int) -> None:
         held[:] = _claim(workspace, stage, num_assets, held)
         todo = [asset_id for asset_id in held if asset_id not in outcomes]

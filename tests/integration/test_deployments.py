@@ -184,5 +184,7 @@ def test_a_worker_runs_a_deployment(applied, pipeline, stack_home):
         stop_service(stack_home, "worker-cpu")
     log = (stack_home / "logs/worker-cpu.log").read_text()
     assert run.state.is_completed(), log[-3000:]
+    shown = {"flow_runs": {"id": {"any_": [str(run.id)]}}}
+    assert _post(applied, "flow_runs/filter", shown)[0]["name"] == "ingest /"
     assert pipeline.open().catalogue.count_assets()[AssetState.REGISTERED] == 3
     assert "SEGVIGEN_STORE_ROOT_URL" in os.environ

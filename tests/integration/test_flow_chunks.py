@@ -5,6 +5,7 @@ import subprocess
 import sys
 import threading
 from dataclasses import replace
+from uuid import uuid4
 
 import httpx
 import pytest
@@ -73,6 +74,23 @@ def test_all_assets_in_chunks_then_nothing(workspace, prefect_api):
     data = {artifact["key"]: artifact["data"] for artifact in found}
     assert data["test-stage-progress"] == 100
     assert all(asset_id in data["test-stage-assets"] for asset_id in IDS)
+
+
+def test_runs_of_chunks_are_named_by_stage_and_place(workspace, prefect_api):
+    stage = replace(_stage(), name=f"stage-{uuid4().hex[:8]}")
+    _run(workspace, stage)
+
+    def list_names() -> set[str]:
+        found = httpx.post(
+            f"{prefect_api}/task_runs/filter",
+            json={"task_runs": {"name": {"like_": stage.name}}},
+            auth=tuple(PREFECT_API_AUTH_STRING.value().split(":")),
+            trust_env=False,
+        ).json()
+        return {run["name"] for run in found}
+
+    wanted = {f"{stage.name} {place}" for place in ("1 to 2", "3 to 4", "5 to 5")}
+    assert _until(lambda: list_names() == wanted)
 
 
 def test_limit_is_exact(workspace):
