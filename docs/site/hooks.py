@@ -34,7 +34,7 @@ OUTSIDE = {
     "segvigen_model/weights/default/curves.png": "images/curves.png",
     "CHANGELOG.md": "changelog.md",
     "CONTRIBUTING.md": "contributing.md",
-    "SECURITY.md": "security.md",
+    "SECURITY.md": "security-policy.md",
 }
 COMMANDS_PAGE = "reference/commands.md"
 LINK = re.compile(r"(?<=\]\()(?![a-z][a-z+.-]*:|#|/)([^)\s#]+)(?=[)#\s])")

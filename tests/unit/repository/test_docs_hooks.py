@@ -30,7 +30,7 @@ def hooks():
     [
         ("docs/parity.md", "parity.md", "quality.md", "quality.md"),
         ("docs/a/b.md", "a/b.md", "../review.md", "../review.md"),
-        ("docs/index.md", "index.md", "../SECURITY.md", "security.md"),
+        ("docs/index.md", "index.md", "../SECURITY.md", "security-policy.md"),
         ("docs/a/b.md", "a/b.md", "../../CHANGELOG.md", "../changelog.md"),
         ("CONTRIBUTING.md", "contributing.md", "docs/decisions/index.md", "decisions/index.md"),
         ("docs/index.md", "index.md", "examples/x.ipynb", "examples/x.md"),
