@@ -231,7 +231,7 @@ def test_an_unrecorded_manifest_that_is_not_as_written_is_replaced(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(pipeline.catalogue, "move", killed)
+        patch.setattr(pipeline.catalogue, "move_all", killed)
         with pytest.raises(KeyboardInterrupt):
             build(pipeline)
     (manifest,) = (tmp_path / "store").glob("shards/*/*/manifest.json")
