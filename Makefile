@@ -102,7 +102,7 @@ status: ## counts per state, shards, URLs
 COMPILE := uv pip compile --python-version 3.11 --universal --no-header --no-annotate -q --generate-hashes
 # torch and its CUDA packages are left out: requirements-torch.lock names the version.
 WITHOUT_TORCH := awk '/^[^ ]/ {out = /^(torch==|nvidia-|cuda-|triton==)/} !out'
-EXTRAS_OF_CHECKOUT := pipeline review postgres local official formats dev docs
+EXTRAS_OF_CHECKOUT := pipeline review postgres local official formats usd dev docs
 EXTRAS_OF_cpu := pipeline review postgres local formats
 EXTRAS_OF_gpu := $(EXTRAS_OF_cpu) gpu official
 

@@ -85,7 +85,7 @@ def segment(
     file: Annotated[
         Path,
         typer.Argument(
-            exists=True, dir_okay=False, help="GLB, glTF, OBJ, PLY, STL, OFF, FBX, 3MF or ZIP."
+            exists=True, dir_okay=False, help="GLB, glTF, OBJ, PLY, STL, OFF, FBX, 3MF, USD or ZIP."
         ),
     ],
     out: Annotated[

@@ -12,7 +12,7 @@ from segvigen_model.errors import AssetRejected
 from segvigen_model.mesh.canonical import mesh_from_canonical
 from segvigen_model.mesh.formats.isolation import NeedsIsolation
 from segvigen_model.mesh.formats.limits import MeshLimits
-from segvigen_model.mesh.formats.side_names import find_names
+from segvigen_model.mesh.formats.side_names import CHAINED_KINDS, find_names
 from segvigen_model.mesh.formats.side_search import find_side_file
 from segvigen_model.mesh.io import make_part_colors, mesh_from_bytes, mesh_to_glb, parts_to_glb
 from segvigen_model.mesh.sandbox.parser import ParserBudget, get_library_parser
@@ -27,8 +27,8 @@ def load_mesh(path: str | Path, limits: MeshLimits = MeshLimits()) -> AssetMesh:
     """Read a mesh file.
 
     Args:
-        path: GLB, glTF, OBJ, PLY, STL, OFF, FBX, 3MF, or a ZIP with one of them. Its side files
-            are read from its folder and below.
+        path: GLB, glTF, OBJ, PLY, STL, OFF, FBX, 3MF, USD, or a ZIP with one of them. Its
+            side files are read from its folder and below.
         limits: what the asset may cost.
 
     Returns:
@@ -111,14 +111,19 @@ def _read_side_files(path: Path, data: bytes) -> dict[str, bytes]:
         if place.how:
             log.warning("side file=%r found %s: %r", name[:120], place.how, place.path[:120])
         found[name] = (path.parent / place.path).read_bytes()
-        if place.path.lower().endswith(".mtl"):
+        suffix = Path(place.path).suffix
+        if suffix[1:].lower() in CHAINED_KINDS:
             folder = place.path.rpartition("/")[0]
-            waiting += [(texture, folder) for texture in _side_names(found[name], ".mtl")]
+            waiting += [(other, folder) for other in _side_names(found[name], suffix)]
     return found
 
 
 def _side_names(data: bytes, suffix: str) -> list[str]:
-    return find_names(data, suffix.lstrip(".").lower(), MAX_SIDE_FILES + 1)
+    kind, most = suffix.lstrip(".").lower(), MAX_SIDE_FILES + 1
+    try:
+        return find_names(data, kind, most)
+    except NeedsIsolation:
+        return get_library_parser().list_side_names(data, kind, most, ParserBudget())
 
 
 class _Folder:

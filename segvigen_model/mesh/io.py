@@ -1,7 +1,7 @@
 """Meshes from untrusted bytes, and back to GLB for viewers.
 
-GLB, glTF with side files, OBJ with MTL, PLY, STL, OFF; in a confined process also FBX, 3MF and a
-ZIP with one of them. Nothing is welded or reordered: a file is read as it announces itself or
+GLB, glTF with side files, OBJ with MTL, PLY, STL, OFF; in a confined process also FBX, 3MF, USD
+and a ZIP with one of them. Nothing is welded or reordered: a file is read as it announces itself or
 refused with `AssetRejected`, and what is left out is counted. Reads memory only, never a file or a
 network address. Faces stand in the source's order; those of glTF in the order of trimesh's
 `load(force="scene").to_geometry()`.
@@ -24,6 +24,8 @@ from segvigen_model.mesh.formats.parts_writer import parts_to_glb
 from segvigen_model.mesh.formats.pieces import Piece, join_pieces
 from segvigen_model.mesh.formats.ply import read_ply
 from segvigen_model.mesh.formats.stl import read_stl
+from segvigen_model.mesh.formats.usd import read_usd
+from segvigen_model.mesh.formats.usd_library import USD_KINDS
 from segvigen_model.types import AssetMesh
 
 __all__ = [
@@ -71,6 +73,8 @@ def mesh_from_bytes(
         check_file(data, kind, files, limits)
     if kind in STUDIO_READERS:
         return join_pieces(STUDIO_READERS[kind](data, files, limits))
+    if kind in USD_KINDS:
+        return join_pieces(read_usd(data, kind, files, limits))
     if kind in ("glb", "gltf"):
         return join_pieces(read_gltf(data, kind, files, limits))
     if kind == "obj":

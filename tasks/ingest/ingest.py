@@ -163,7 +163,7 @@ def ingest_object(
             listing = listing or RawListing.of_folder(raw, file.folder)
         asset_id = hashlib.sha256(file.data).hexdigest()
         _check_magic(file)
-        with _separate_read_errors(raw):
+        with _separate_read_errors(raw), _reject_missing_extra():
             side = SideFileFinder(raw, listing, parser, settings).fetch(file)
         asset_id = _compute_asset_id(file, side)
         known = catalogue.find_asset(asset_id)

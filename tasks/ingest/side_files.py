@@ -10,9 +10,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from segvigen_model.errors import AssetRejected
-from segvigen_model.mesh.formats.side_names import PLY_HEAD_BYTES
+from segvigen_model.mesh.formats.side_names import CHAINED_KINDS, NAMING_KINDS, PLY_HEAD_BYTES
 from segvigen_model.mesh.formats.side_search import FoundFile, find_side_file, list_places
-from tasks.ingest.listing import RawListing, is_quiet, is_readable_key
+from tasks.ingest.listing import RawListing, get_suffix, is_quiet, is_readable_key
 from tasks.ingest.sandbox import Parser, ParserBudget
 from tasks.settings import IngestSettings
 from tasks.storage.errors import BlobMissing, ChangedSinceListed
@@ -115,9 +115,10 @@ class SideFileFinder:
             found[name] = content
             if place.how:
                 rescues.append(Rescue(name, place.path, place.how))
-            if name.lower().endswith(".mtl"):
+            kind = get_suffix(name)
+            if kind in CHAINED_KINDS:
                 folder = place.path[len(file.folder) :].strip("/").rpartition("/")[0]
-                waiting += [(texture, folder) for texture in self._list_names(content, "mtl")]
+                waiting += [(other, folder) for other in self._list_names(content, kind)]
         return SideFiles(found, tuple(missing), _list_awaited(missing.values()), tuple(rescues))
 
     def _check_number(self, number: int) -> None:
@@ -127,7 +128,7 @@ class SideFileFinder:
 
     def _list_names(self, data: bytes, kind: str) -> list[str]:
         """What a file names, read by the parser's process: a small file may unfold to gigabytes."""
-        if kind not in ("gltf", "obj", "mtl", "ply", "fbx"):
+        if kind not in NAMING_KINDS:
             return []
         head = data[:PLY_HEAD_BYTES] if kind == "ply" else data
         most = self.settings.max_side_files + 1

@@ -5,7 +5,6 @@ from __future__ import annotations
 BLENDER = "open it in Blender and export GLB"
 ASSIMP = "convert it: assimp export FILE out.glb"
 FREECAD = "it holds exact solids, not triangles; tessellate it in FreeCAD and export GLB or OBJ"
-USD = "open it in Blender (Import > Universal Scene Description) and export GLB"
 UNPACK = "unpack it, or pack it as ZIP"
 # Suffix -> what to do.
 CONVERTERS = {
@@ -15,10 +14,6 @@ CONVERTERS = {
     "x3d": BLENDER,
     "wrl": BLENDER,
     "lwo": BLENDER,
-    "usd": USD,
-    "usda": USD,
-    "usdc": USD,
-    "usdz": USD,
     "max": "open it in 3ds Max and export GLB or FBX",
     "c4d": "open it in Cinema 4D and export GLB or FBX",
     "ma": "open it in Maya and export FBX",

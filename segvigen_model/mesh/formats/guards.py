@@ -14,8 +14,9 @@ from segvigen_model.mesh.formats.limits import MeshLimits
 from segvigen_model.mesh.formats.obj import is_obj
 from segvigen_model.mesh.formats.off_header import is_off
 from segvigen_model.mesh.formats.stl import is_stl
+from segvigen_model.mesh.formats.usd_library import LAYER_KINDS, USD_KINDS
 
-MESH_SUFFIXES = ("glb", "gltf", "obj", "ply", "stl", "off", "fbx", "3mf")
+MESH_SUFFIXES = ("glb", "gltf", "obj", "ply", "stl", "off", "fbx", "3mf", *USD_KINDS)
 SUFFIXES = (*MESH_SUFFIXES, "zip")
 # First bytes of kinds that turn up under a mesh's name.
 MAGICS = (
@@ -43,9 +44,11 @@ OWN_MAGICS = {
     "ply": "a PLY",
     "fbx": "an FBX",
     "3mf": "a ZIP archive",
+    "usdz": "a ZIP archive",
     "zip": "a ZIP archive",
+    **dict.fromkeys(LAYER_KINDS, "a USD"),  # text or binary under each of the names
 }
-ALL_MAGIC = ("3mf", "zip")
+ALL_MAGIC = ("3mf", "zip", *USD_KINDS)
 SNIFFED = 65536
 
 

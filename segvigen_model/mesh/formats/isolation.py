@@ -57,6 +57,11 @@ def allow_decoding_here() -> Iterator[None]:
         _is_allowed_here.reset(token)
 
 
+def is_isolated() -> bool:
+    """Is this a confined process, which can write no file?"""
+    return _process["is_isolated"]
+
+
 def mark_isolated() -> None:
     """Say that this process is confined; for the parser's process, once its limits hold."""
     _process["is_isolated"] = True

@@ -14,12 +14,22 @@ from segvigen_model.mesh.formats.fbx_materials import list_texture_names
 from segvigen_model.mesh.formats.fbx_scene import read_scene
 from segvigen_model.mesh.formats.fbx_tree import parse_fbx
 from segvigen_model.mesh.formats.gltf_source import parse_json
+from segvigen_model.mesh.formats.isolation import NeedsIsolation
 from segvigen_model.mesh.formats.mtl import find_texture_names, parse_library_names
 from segvigen_model.mesh.formats.obj_text import normalize_text
 from segvigen_model.mesh.formats.ply_header import MAX_HEADER_BYTES
 from segvigen_model.mesh.formats.ply_header import find_texture_names as find_ply_textures
+from segvigen_model.mesh.formats.usd_library import (
+    LAYER_KINDS,
+    list_asset_names,
+    open_layer,
+    replace_tile,
+)
 
 MAX_NAME_CHARS = 4096  # more than any object's key; the rest of a longer name is cut off
+# Kinds that name files, which may name more.
+NAMING_KINDS = ("gltf", "obj", "mtl", "ply", "fbx", *LAYER_KINDS)
+CHAINED_KINDS = ("mtl", *LAYER_KINDS)
 PLY_HEAD_BYTES = MAX_HEADER_BYTES  # what of a PLY has to be looked at
 
 
@@ -33,7 +43,7 @@ def find_names(data: bytes, kind: str, most: int) -> list[str]:
 
     Args:
         data: the whole file.
-        kind: "gltf", "obj", "mtl", "ply" or "fbx"; others name nothing.
+        kind: "gltf", "obj", "mtl", "ply", "fbx", "usd", "usda" or "usdc"; others name nothing.
         most: no more are looked for.
     """
     found: dict[str, None] = {}
@@ -82,10 +92,20 @@ def _find_fbx_names(data: bytes) -> Iterator[str]:
         return  # the loader says what is wrong with it
 
 
+def _find_usd_names(data: bytes) -> Iterator[str]:
+    try:
+        yield from (replace_tile(name) for name in list_asset_names(open_layer(data, "")))
+    except NeedsIsolation:
+        raise
+    except AssetRejected:
+        return  # the loader says what is wrong with it
+
+
 _NAMES: Mapping[str, Callable[[bytes], Iterator[str]]] = {
     "gltf": _find_gltf_names,
     "obj": find_library_names,
     "fbx": _find_fbx_names,
+    **dict.fromkeys(LAYER_KINDS, _find_usd_names),
     "mtl": find_texture_names,
     "ply": lambda data: iter(find_ply_textures(data)),
 }

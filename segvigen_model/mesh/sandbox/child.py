@@ -25,6 +25,7 @@ from typing import IO, Any
 
 from segvigen_model.errors import AssetRejected, MissingExtra, strip_addresses
 from segvigen_model.mesh.formats.isolation import mark_isolated
+from segvigen_model.mesh.formats.scratch import provide_scratch
 from segvigen_model.mesh.sandbox.confinement import (
     Confinement,
     give_up_rights,
@@ -83,6 +84,7 @@ def _answer(
     """Answer one request and end this process."""
     code = 1
     try:
+        provide_scratch(str(head.get("suffix", "")), head["gib"])
         limit_process(head["gib"], head["seconds"], confinement)
         reply, out = _call_handler(handle, head, blobs)
         _write_frame(replies, {**reply, "id": head["id"]}, out)

@@ -15,7 +15,7 @@ def test_no_format_is_both_read_and_refused():
 
 @pytest.mark.parametrize(
     ("suffix", "hint"),
-    [(".blend", "Blender"), ("USDZ", "Blender"), ("3ds", "assimp"), ("step", "FreeCAD"),
+    [(".blend", "Blender"), ("LWO", "Blender"), ("3ds", "assimp"), ("step", "FreeCAD"),
      ("max", "3ds Max"), ("dae", "COLLADA2GLTF"), ("splat", "points"), ("rar", "ZIP"),
      ("exe", "export as one of glb, gltf")],
 )  # fmt: skip
