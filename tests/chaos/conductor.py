@@ -18,7 +18,13 @@ from infra.processes import StackError
 from tests.chaos import flow_process, nursery
 from tests.chaos.forks import HarnessError, Nursery, Slot
 from tests.chaos.inputs import Input
-from tests.chaos.kills import SERVICE_OF, Kind, PlannedKill, plan_kills
+from tests.chaos.kills import (
+    SERVICE_OF,
+    Kind,
+    PlannedKill,
+    plan_kills,
+    replace_stuck_kills,
+)
 from tests.chaos.raw_bucket import RawBucket
 from tests.chaos.reviewer import ReviewerThread
 from tests.chaos.stack import POOL, Stack, list_descendants
@@ -249,6 +255,7 @@ class Conductor:
             self._last_kill, self._events_then = now, self.watch.num_events
             return
         self._plan.insert(min(3, len(self._plan)), kill)  # nothing of that kind runs just now
+        self._plan = replace_stuck_kills(self._plan)
         self._last_kill = now
 
     def _carry_out(self, kill: PlannedKill, now: float) -> bool:

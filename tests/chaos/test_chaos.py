@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.chaos.inputs import BROKEN, Fate, make_inputs
-from tests.chaos.kills import Kind, plan_kills
+from tests.chaos.kills import Kind, plan_kills, replace_stuck_kills
 from tests.chaos.run import ChaosPlan, run_chaos
 
 SEED = int(os.environ.get("SEGVIGEN_TEST_CHAOS_SEED", "1"))
@@ -32,6 +32,14 @@ def test_the_plan_of_kills_is_the_seeds():
     assert sum(kinds.values()) == 100 and set(kinds) == set(Kind)
     without = {kill.kind for kill in plan_kills(100, 3, has_worker=False)}
     assert without == set(Kind) - {Kind.WORKER, Kind.WORKER_RUN}
+
+
+def test_the_last_kills_wait_for_nobody_who_may_never_come():
+    plan = plan_kills(100, 3)
+    assert replace_stuck_kills(plan) == plan
+    stuck = [kill for kill in plan if kill.kind in (Kind.PARSER, Kind.WORKER_RUN)]
+    assert stuck and {kill.kind for kill in replace_stuck_kills(stuck)} == {Kind.FLOW}
+    assert replace_stuck_kills([]) == []
 
 
 def test_inputs_are_the_seeds_and_of_every_fate():

@@ -63,7 +63,7 @@ def gated(monkeypatch):
 def run_without_prefect(monkeypatch):
     from flows.runtime import chunks
 
-    monkeypatch.setattr(chunks, "make_io_task", lambda _name: lambda work: work)
+    monkeypatch.setattr(chunks, "make_io_task", lambda *_names: lambda work: work)
 
 
 def test_every_asset_is_gated_once_although_it_stays_where_it_is(workspace, gated, monkeypatch):
