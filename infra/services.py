@@ -34,7 +34,7 @@ from infra.processes import (
     stop_process,
     wait_until_ready,
 )
-from segvigen_model.threads import set_thread_variables
+from segvigen_model.config.threads import set_thread_variables
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 RAW_BUCKET = "segvigen-raw"

@@ -19,6 +19,7 @@ from segvigen_model.config import ALGORITHM_VERSION
 from segvigen_model.interactive.affinity import Patches
 from segvigen_model.interactive.click_decoding import same_part_affinity
 from segvigen_model.interactive.patch_network import PatchNetwork
+from segvigen_model.mesh.strays import FramedFaces
 from segvigen_model.model.bundle import SegviGenModel
 from segvigen_model.model.inference import draw_colorings
 from segvigen_model.partition.asset_geometry import AssetGeometry, measure_asset
@@ -50,7 +51,6 @@ from segvigen_model.partition.view_guided import (
     resize_map,
 )
 from segvigen_model.slat_flow.palette import decode_colors, find_nearest_colors
-from segvigen_model.strays import FramedFaces
 from segvigen_model.types import (
     AssetMesh,
     ByteArray,

@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from segvigen_model.checkpoints.native import CONFIG_FILE, WEIGHTS_FILE
+from segvigen_model.config.threads import limit_threads
 from segvigen_model.interactive.patch_network import PATCHES_FILE
-from segvigen_model.threads import limit_threads
 from tasks.catalogue import Catalogue, CheckpointRow
 from tasks.errors import StageError
 from tasks.storage import keys

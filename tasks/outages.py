@@ -93,6 +93,6 @@ def _list_causes(error: BaseException) -> Iterator[BaseException]:
 
 def _shorten(error: BaseException) -> str:
     """First line of an error; a database's error would show its whole statement."""
-    told = getattr(error, "orig", None) or error
-    lines = str(told).splitlines()
-    return f"{type(told).__name__}: {lines[0] if lines else ''}"[:300]
+    cause = getattr(error, "orig", None) or error
+    lines = str(cause).splitlines()
+    return f"{type(cause).__name__}: {lines[0] if lines else ''}"[:300]

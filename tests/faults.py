@@ -48,7 +48,7 @@ class Lies:
 
 
 class LyingStore:
-    """The liar: changes answers of `Store._fetch`, counts its lies in `num_told`.
+    """The liar: changes answers of `Store._fetch`, counts its lies in `num_lies`.
 
     Args:
         lies: how often.
@@ -57,7 +57,7 @@ class LyingStore:
 
     def __init__(self, lies: Lies, rng: random.Random | None = None) -> None:
         self.lies = lies
-        self.num_told: Counter[str] = Counter()
+        self.num_lies: Counter[str] = Counter()
         self._rng = rng or random.Random(lies.seed)
         self._earlier: deque[tuple[str, bytes]] = deque(maxlen=NUM_REMEMBERED)
         self._lock = threading.Lock()
@@ -72,7 +72,7 @@ class LyingStore:
             kind = self._rng.choices((*kinds, ""), (*weights, max(0.0, 1 - sum(weights))))[0]
             if not kind or (kind != "stale" and not data):
                 return data
-            self.num_told[kind] += 1
+            self.num_lies[kind] += 1
             if kind == "short":
                 return data[: self._rng.randrange(len(data))]
             if kind == "flipped":

@@ -183,7 +183,7 @@ def _check_announced(config: ModelConfig, num_held: int) -> None:
     except (ArithmeticError, TypeError, ValueError, RuntimeError, LookupError) as err:
         raise CheckpointMismatch(f"the sizes in {CONFIG_FILE} make no model: {err}") from err
     num_wanted = sum(each.numel() for module in modules for each in module.state_dict().values())
-    if num_wanted > MAX_GROWTH * num_held:  # less than that is told tensor by tensor
+    if num_wanted > MAX_GROWTH * num_held:  # less than that is reported tensor by tensor
         raise CheckpointMismatch(
             f"{CONFIG_FILE} describes {num_wanted} weights, {WEIGHTS_FILE} holds {num_held}; "
             "use the config that was saved with these weights"

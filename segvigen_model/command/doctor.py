@@ -19,9 +19,9 @@ import typer
 
 from segvigen_model.command import terminal
 from segvigen_model.command.options import NOT_READY, OK, AsJson
+from segvigen_model.config.threads import NUM_THREADS, VARIABLES, describe_threads
 from segvigen_model.errors import SegvigenError
 from segvigen_model.mesh.sandbox.parser import Parser
-from segvigen_model.threads import NUM_THREADS, VARIABLES, describe_threads
 
 OLDEST_PYTHON = (3, 11)
 

@@ -15,8 +15,8 @@ from importlib.util import find_spec
 import typer
 
 from segvigen_model.command import doctor, evaluate, parity, segment, terminal, weights
+from segvigen_model.config.threads import set_thread_variables
 from segvigen_model.errors import MissingExtra
-from segvigen_model.threads import set_thread_variables
 
 ADDITIONS = "segvigen.commands"
 

@@ -31,9 +31,9 @@ from segvigen_model.evaluation.metrics import (
     compute_miou_matched,
 )
 from segvigen_model.evaluation.simulated_clicks import draw_surface_clicks
+from segvigen_model.mesh.strays import fit_mesh_frame
 from segvigen_model.rendering.rasterizer import Camera
 from segvigen_model.segmenter import Segmenter
-from segvigen_model.strays import fit_mesh_frame
 from segvigen_model.surface.overlap import measure_overlap
 from segvigen_model.types import AssetMesh, BoolArray, ByteArray, FloatArray, IntArray
 

@@ -11,8 +11,8 @@ import numpy as np
 from PIL import Image
 
 from segvigen_model.coords import mesh_to_unit
+from segvigen_model.mesh.strays import fit_mesh_frame
 from segvigen_model.rendering.rasterizer import Camera, project_triangles, rasterize
-from segvigen_model.strays import fit_mesh_frame
 from segvigen_model.types import AssetMesh, BoolArray, ByteArray, FloatArray, IntArray
 
 DISTANCE = 3.0  # unit lengths from the cube's centre

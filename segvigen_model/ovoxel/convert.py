@@ -12,11 +12,11 @@ from numpy.typing import NDArray
 
 from segvigen_model.coords import fit_frame, mesh_to_unit
 from segvigen_model.errors import AssetRejected
+from segvigen_model.mesh.strays import find_stray_faces
 from segvigen_model.ovoxel.attributes import Surface, sample_attributes
 from segvigen_model.ovoxel.dual_grid import compute_dual_grid
 from segvigen_model.ovoxel.textures import pack_materials
 from segvigen_model.ovoxel.voxel_set import VoxelAttributes, find_voxels
-from segvigen_model.strays import find_stray_faces
 from segvigen_model.types import (
     AssetMesh,
     ByteArray,

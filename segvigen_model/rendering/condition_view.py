@@ -12,6 +12,7 @@ import numpy as np
 
 from segvigen_model.coords import mesh_to_unit
 from segvigen_model.errors import AssetRejected
+from segvigen_model.mesh.strays import fit_mesh_frame
 from segvigen_model.rendering.lighting import REFLECTANCE, apply_tone_mapping, compute_irradiance
 from segvigen_model.rendering.rasterizer import (
     Camera,
@@ -20,7 +21,6 @@ from segvigen_model.rendering.rasterizer import (
     project_triangles,
     rasterize,
 )
-from segvigen_model.strays import fit_mesh_frame
 from segvigen_model.types import AssetMesh, BoolArray, ByteArray, FloatArray, IntArray, Material
 
 # data_toolkit/transforms.json of Nelipot-Lee/SegviGen (MIT), Blender's axes turned to glTF's.

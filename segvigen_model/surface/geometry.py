@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from segvigen_model.strays import find_stray_faces
+from segvigen_model.mesh.strays import find_stray_faces
 from segvigen_model.surface.arrays import (
     KEY_LIMIT,
     TINY,

@@ -70,11 +70,6 @@ class RawLedger:
         """Key -> keys of files that it lacks, for the objects that lack some."""
         return {row.key: list(row.awaited) for row in self._db.load(sa.select(AwaitedFilesRow))}
 
-    def list_parked(self, reason: str) -> set[str]:
-        """Keys of the objects that were parked for one reason."""
-        query = sa.select(RawRow.key).where(RawRow.reason == reason)
-        return {row["key"] for row in self._db.mappings(query)}
-
     def list_all(self, asset_id: str | None = None) -> list[RawRow]:
         """Every object seen, or those that hold one asset, by key."""
         query = sa.select(RawRow).order_by(RawRow.key)

@@ -17,8 +17,8 @@ from PIL import Image, ImageDraw, ImageFont
 from scipy import ndimage
 
 from segvigen_model.errors import AssetRejected, MissingExtra
+from segvigen_model.mesh.strays import fit_mesh_frame
 from segvigen_model.rendering.rasterizer import ParallelHits
-from segvigen_model.strays import fit_mesh_frame
 from segvigen_model.types import AssetMesh, ByteArray, FloatArray, Frame, IntArray
 from tasks.labelling.part_colors import BACKGROUND_COLOR, assign_part_colors
 from tasks.rendering.pixel_buffers import PART_NAMES, PART_SLOTS, Buffers, make_camera_row

@@ -23,7 +23,7 @@ from PIL import Image
 
 from segvigen_model.coords import mesh_to_unit
 from segvigen_model.errors import MissingExtra
-from segvigen_model.strays import find_framed_vertices
+from segvigen_model.mesh.strays import find_framed_vertices
 from segvigen_model.types import AssetMesh, ByteArray, FloatArray, Frame, IntArray
 from tasks.labelling.part_colors import assign_part_colors, format_hex_color
 from tasks.labelling.taxonomy import Taxonomy

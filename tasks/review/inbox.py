@@ -78,7 +78,7 @@ class _Inbox:
     quarantined: frozenset[str]
 
     def fetch_again(self) -> None:
-        """Look again at what could not be fetched, or what a person asked for."""
+        """Fetch again what could not be fetched, or what a person asked for."""
         waiting = [
             row
             for row in self.catalogue.quarantine.list_all(is_retrying=True)

@@ -32,7 +32,7 @@ def get_device_name(workspace: Workspace) -> str:
 
 
 def check_device(workspace: Workspace, stage: str) -> bool:
-    """Look whether this stage's device may be used.
+    """Check whether this stage's device may be used.
 
     Returns:
         True if it is well, False if it is on probation: its last fault is a while ago.

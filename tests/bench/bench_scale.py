@@ -107,8 +107,8 @@ def measure(url: str, checkout: Path, rows: int, limit_s: float) -> dict[str, An
             continue
         except subprocess.CalledProcessError as err:
             raise NotMeasured(f"{name} of {checkout}: {err.stderr[-2000:]}") from err
-        told = json.loads(done.stdout.splitlines()[-1])
-        figures[name], peaks[name] = round(told["seconds"], 4), round(told["peak_mib"], 1)
+        reported = json.loads(done.stdout.splitlines()[-1])
+        figures[name], peaks[name] = round(reported["seconds"], 4), round(reported["peak_mib"], 1)
         print(f"  {name} {figures[name]} s, {peaks[name]} MiB", file=sys.stderr)
     figures |= measure_claims(url, checkout, rows)
     figures["peak_mib"] = max(mib for name, mib in peaks.items() if name != "scan_s")
@@ -128,16 +128,16 @@ def measure_claims(url: str, checkout: Path, rows: int) -> dict[str, float]:
         begin = time.perf_counter()
         for claimer in claimers:
             send(claimer)
-        told = [json.loads(claimer.stdout.readline()) for claimer in claimers]
+        reported = [json.loads(claimer.stdout.readline()) for claimer in claimers]
         seconds = time.perf_counter() - begin
         for claimer in claimers:
             send(claimer)
     finally:
         for claimer in claimers:
             claimer.communicate()
-    ids = [name for each in told for name in each["ids"]]
+    ids = [name for each in reported for name in each["ids"]]
     assert len(ids) == len(set(ids)), "an asset was claimed twice"
-    times = [one for each in told for one in each["times"]]
+    times = [one for each in reported for one in each["times"]]
     return {
         "claim_s": round(statistics.fmean(times), 4),
         "claimed_per_s": round(len(ids) / seconds, 1),

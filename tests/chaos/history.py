@@ -374,9 +374,9 @@ def check_history(events: Iterable[Event], assets: Iterable[Asset] = ()) -> list
     for row in rows:
         life = model.lives.get(row.asset_id)
         held = (str(row.state), row.round, row.attempts, row.lease_owner)
-        told = None if life is None else (life.state, life.round, life.attempts, life.holder)
-        if told != held:
-            problems.append(f"{row.asset_id[:12]}: the row says {held}, its history {told}")
+        expected = None if life is None else (life.state, life.round, life.attempts, life.holder)
+        if expected != held:
+            problems.append(f"{row.asset_id[:12]}: the row says {held}, its history {expected}")
     if rows and len(rows) != len(model.lives):
         problems.append(f"{len(rows)} assets, {len(model.lives)} histories")
     return problems

@@ -11,7 +11,7 @@ FILE = "lies.txt"  # one line a lie
 
 
 class CountingLiar(LyingStore):
-    """Writes every lie down before it is told: the process may be killed at any time.
+    """Writes every lie down before it has an effect: the process may be killed at any time.
 
     Args:
         lies: how often.
@@ -29,18 +29,18 @@ class CountingLiar(LyingStore):
 
     def answer(self, name: str, data: bytes) -> bytes:
         """As the base class."""
-        before = self.num_told.copy()
+        before = self.num_lies.copy()
         try:
             return super().answer(name, data)
         finally:
-            told = "\n".join((self.num_told - before).elements())
-            if told:
+            lines = "\n".join((self.num_lies - before).elements())
+            if lines:
                 with self._file.open("a") as file:
-                    file.write(told + "\n")
+                    file.write(lines + "\n")
 
 
 def count_lies(folder: Path) -> dict[str, int]:
-    """Kind of lie -> how often flow processes were told it."""
+    """Kind of lie -> how often flow processes got it."""
     path = folder / FILE
     lines = path.read_text().split() if path.exists() else []
     return {f"lies: {kind}": lines.count(kind) for kind in ("short", "flipped", "stale")}

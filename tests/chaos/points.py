@@ -1,4 +1,4 @@
-"""Named calls at which a flow process can be told to kill itself, at once or in so many calls.
+"""Named calls at which a flow process can be made to kill itself, at once or in so many calls.
 
 Every named function is wrapped when a process starts and counts only once it is armed: SIGUSR1
 makes the process read its order, a file named after its pid. A process that kills itself between a

@@ -18,7 +18,7 @@ STAYS = frozenset({"sharded", "rejected", "failed", "skipped"})
 
 
 class Watch:
-    """Looks into the catalogue.
+    """Reads the catalogue.
 
     Args:
         url: of the catalogue.

@@ -201,12 +201,12 @@ def find_fault(mesh, mutant: Mutant) -> str:
         return "a face names a vertex that is not there"
     if mutant.meaning == "same":
         return find_difference(mesh, mutant.known, keeps=set(mutant.keeps), scale=mutant.scale)
-    num_told = sum(count for kind, count in mesh.repairs if kind in FACES_LEFT_OUT)
+    num_recorded = sum(count for kind, count in mesh.repairs if kind in FACES_LEFT_OUT)
     if mutant.meaning == "losing":
-        return "" if num_told else "read although something is lost"
+        return "" if num_recorded else "read although something is lost"
     announced = count_announced(mutant.data, mutant.suffix)
     num_read = len(np.unique(mesh.face_polygons))
-    if announced is not None and num_read + num_told < announced:
+    if announced is not None and num_read + num_recorded < announced:
         return f"{num_read} polygons of {announced}"
     return ""
 

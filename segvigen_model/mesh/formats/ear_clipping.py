@@ -2,8 +2,8 @@
 
 Ear clipping in which every corner stays: libraries for this (earcut) drop corners on straight
 edges, which leaves gaps to the neighbouring polygon and fewer triangles than the file announces.
-Corners that lie on each other, as in polygons with a slit to a hole, are told apart by where their
-edges go. Plain Python on lists: such polygons are few and small, and nothing has to be compiled.
+Corners that lie on each other, as in polygons with a slit to a hole, are distinguished by their
+edges. Plain Python on lists: such polygons are few and small, and nothing has to be compiled.
 """
 
 from __future__ import annotations

@@ -109,14 +109,14 @@ def read_gltf(
     found = sum(len(piece.faces) for piece in pieces)
     if found != num_faces:
         raise make_unreadable_error(f"the glTF announces {num_faces} triangles and gives {found}")
-    told = Piece(
+    reported = Piece(
         np.zeros((0, 3)),
         np.zeros((0, 3), dtype=np.int64),
         (Material(),),
         repairs=((SKIPPED, scene.num_skipped),),
         announced={"faces": num_faces},
     )
-    return [*pieces, told]
+    return [*pieces, reported]
 
 
 def check_extensions(source: GltfSource) -> None:

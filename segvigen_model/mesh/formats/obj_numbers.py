@@ -7,6 +7,7 @@ is reported by its place; nothing is skipped or guessed.
 from __future__ import annotations
 
 import re
+from contextlib import suppress
 
 import numpy as np
 
@@ -73,10 +74,8 @@ def read_floats(text: bytes) -> FloatArray:
     """
     words = text.split()
     if _IS_IN_NUMBER[np.frombuffer(text, dtype=np.uint8)].all():
-        try:
+        with suppress(ValueError):  # which word it was is found below
             return np.fromiter(map(float, words), dtype=np.float64, count=len(words))
-        except ValueError:
-            pass  # found below
     return np.array([_read_float(text, number, word) for number, word in enumerate(words)])
 
 

@@ -15,7 +15,7 @@ import numpy as np
 
 from segvigen_model.errors import AssetRejected
 from segvigen_model.mesh.formats.limits import make_unreadable_error
-from segvigen_model.strays import STRAY_REPAIR, find_stray_faces
+from segvigen_model.mesh.strays import STRAY_REPAIR, find_stray_faces
 from segvigen_model.types import (
     AssetMesh,
     BoolArray,

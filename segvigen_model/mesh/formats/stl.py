@@ -1,4 +1,4 @@
-"""STL, binary and text, told apart by length and content.
+"""STL, binary and text, distinguished by length and content.
 
 A binary file announces its facets; 84 + 50 n bytes have to be there, and bytes behind them are
 tolerated unless they are facets too. A header that begins with `solid` says nothing. Corners stay

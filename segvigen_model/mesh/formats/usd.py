@@ -55,10 +55,10 @@ def _read_stage(root: object, layers: UsdLayers, limits: MeshLimits) -> list[Pie
         num_faces, num_vertices = num_faces + len(piece.faces), num_vertices + len(piece.vertices)
         check_counts(num_faces, num_vertices, limits)
         pieces.append(place_piece(piece, drawn.matrix))
-    told = Piece(
+    reported = Piece(
         np.zeros((0, 3)),
         np.zeros((0, 3), dtype=np.int64),
         (materials.plain,),
         repairs=tuple((walk.counts + materials.counts + layers.counts).items()),
     )
-    return [*pieces, told]
+    return [*pieces, reported]

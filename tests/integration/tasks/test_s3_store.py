@@ -180,7 +180,7 @@ def test_a_listed_object_is_proven_by_its_etag(s3_store: tuple[str, Store]) -> N
     with lying_reads(lies) as liar:
         for _ in range(30):
             assert store.get_as_listed(info) == b"v 0 0 0\n" * 40
-    assert liar.num_told["short"] and liar.num_told["flipped"]
+    assert liar.num_lies["short"] and liar.num_lies["flipped"]
     with lying_reads(Lies(flipped=1.0)), pytest.raises(BlobDamaged, match="unlike its ETag"):
         store.get_as_listed(info)
     store.delete("raw/a.obj")

@@ -73,7 +73,7 @@ def _list_places(value: Any, place: tuple[Any, ...] = ()) -> list[tuple[Any, ...
     return found
 
 
-def test_a_webhook_during_an_outage_of_the_catalogue_is_told(live_client, monkeypatch):
+def test_a_webhook_during_an_outage_of_the_catalogue_is_reported(live_client, monkeypatch):
     def refuse(*_args: Any) -> None:
         raise ConnectionError("server closed the connection")
 

@@ -38,13 +38,13 @@ def test_as_many_parts_as_separate_boxes(default, count):
     assert len(np.unique(boxes[:, 0])) == count
 
 
-def test_crumbs_beside_a_large_piece_are_still_no_parts(default):
+def test_fragments_beside_a_large_piece_are_no_parts(default):
     rng = np.random.default_rng(0)
     pieces = [trimesh.creation.icosphere(2)]
     for _ in range(410):
         direction = rng.normal(size=3)
-        crumb = trimesh.creation.box((0.004,) * 3)
-        pieces.append(crumb.apply_translation(1.001 * direction / np.linalg.norm(direction)))
+        fragment = trimesh.creation.box((0.004,) * 3)
+        pieces.append(fragment.apply_translation(1.001 * direction / np.linalg.norm(direction)))
     whole = trimesh.util.concatenate(pieces)
     mesh = AssetMesh(
         np.array(whole.vertices), np.array(whole.faces), np.zeros(len(whole.faces), np.int32),

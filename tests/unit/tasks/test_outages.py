@@ -41,7 +41,7 @@ def test_an_outage_that_ends_in_time_is_waited_for() -> None:
     assert wait_for("x", ask, 60.0) == "here"
 
 
-def test_one_that_does_not_end_is_told_with_its_remedy() -> None:
+def test_one_that_does_not_end_is_reported_with_its_remedy() -> None:
     calls = []
 
     def ask() -> None:

@@ -45,7 +45,7 @@ def test_retry_and_drop(run, catalogue):
 @pytest.mark.parametrize(
     ("name", "words"), [("nothing", "no message begins with"), ("", "several messages begin with")]
 )
-def test_a_name_that_fits_none_or_several_is_told(run, catalogue, name, words):
+def test_a_name_that_fits_none_or_several_is_reported(run, catalogue, name, words):
     response = run("quarantine", "drop", name)
     assert response.exit_code == options.WENT_WRONG and words in response.output
 

@@ -49,7 +49,7 @@ def test_an_optional_package_is_a_warning_only():
     assert check_package("no_such_package", "pip install it").verdict is CheckVerdict.PROBLEM
 
 
-def test_what_the_machine_grants_the_parser_is_told():
+def test_what_the_machine_grants_the_parser_is_reported():
     check = check_sandbox(Parser())
     assert check.verdict is not CheckVerdict.PROBLEM and "no_new_privs" in check.found
     nothing = "--without=namespaces,seccomp,landlock"

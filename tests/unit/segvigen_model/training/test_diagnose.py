@@ -66,7 +66,7 @@ def test_the_best_cut_is_the_best_of_all_thresholds():
 @pytest.mark.parametrize(
     ("share", "size"), [(0.006, "< 2 %"), (0.02, "2-10 %"), (0.0999, "2-10 %"), (1.0, "> 10 %")]
 )
-def test_parts_are_told_apart_by_size(share, size):
+def test_parts_are_reported_apart_by_size(share, size):
     assert classify_size(share) == size
 
 

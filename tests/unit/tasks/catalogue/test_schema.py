@@ -388,14 +388,6 @@ def test_connections_that_switch_a_new_file_to_wal_at_once_wait_for_each_other(
                 done.result()
 
 
-def test_a_new_file_and_its_log_are_the_owners_alone(tmp_path):
-    path = tmp_path / "catalogue.db"
-    catalogue = Catalogue(f"sqlite:///{path}")
-    catalogue.register(AssetRow(IN_REVIEW, AssetState.REGISTERED, name="chair"))
-    modes = {file.name: file.stat().st_mode & 0o777 for file in tmp_path.glob("catalogue.db*")}
-    assert "catalogue.db-wal" in modes and set(modes.values()) == {0o600}, modes
-
-
 def test_known_hashes_become_records(tmp_path: Path) -> None:
     url = migrate(tmp_path / "c.db", "0003")
     proposal = "INSERT INTO proposals VALUES (?, ?, ?, ?, 1, .5, 'c', '{}', 7.0)"

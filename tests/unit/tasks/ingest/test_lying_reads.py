@@ -37,7 +37,7 @@ def test_healthy_assets_are_never_rejected_by_short_changed_or_stale_reads(pipel
                     outcomes.append(ingest_object(pipeline.workspace, info).outcome)
                 except BlobDamaged:
                     outcomes.append("stopped")
-    assert min(liar.num_told[kind] for kind in ("short", "flipped", "stale")) > 2
+    assert min(liar.num_lies[kind] for kind in ("short", "flipped", "stale")) > 2
     assert set(outcomes) <= {"registered", "stopped", "gone"}, outcomes
     assets = {asset.asset_id: asset for asset in pipeline.catalogue.list_assets()}
     assert set(assets) == {hashlib.sha256(data).hexdigest() for data in files.values()}

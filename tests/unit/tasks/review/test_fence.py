@@ -1,4 +1,4 @@
-"""The fence around messages of Label Studio: what passes can be stored, what does not is told."""
+"""The fence around messages of Label Studio: what passes can be stored, the rest is reported."""
 
 from __future__ import annotations
 

@@ -81,7 +81,7 @@ def stored_ids(catalogue: Catalogue) -> list[int]:
     return [row.annotation_id for row in catalogue.reviews.list_annotations(ASSET)]
 
 
-# Of a task: field -> bad value. Those of /work/shared's poison_task.py are among them.
+# Of a task: field -> bad value. Those of a known report are among them.
 BAD_TASKS: dict[str, dict[str, Any]] = {
     "round 2 as a superscript": {"key": f"{ASSET}:²"},
     "round 10**30": {"key": f"{ASSET}:{10**30}"},

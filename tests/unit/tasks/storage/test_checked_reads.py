@@ -57,7 +57,7 @@ def test_every_write_is_recorded_with_its_hash(store: Store, catalogue: Catalogu
 
 
 @pytest.mark.parametrize("damaged", [b"", b"on", b"onf", b"one, two"])
-def test_damage_on_disk_is_told_by_the_record_and_by_a_given_hash(
+def test_damage_on_disk_is_reported_by_the_record_and_by_a_given_hash(
     store: Store, tmp_path: Path, damaged: bytes
 ) -> None:
     store.put("a", b"one")
@@ -99,7 +99,7 @@ def test_an_object_without_a_record_is_read_twice_and_recorded(
     )
     with lying_reads(Lies(stale=1.0)) as liar, pytest.raises(BlobDamaged):
         store.get("old")
-    assert liar.num_told["stale"] == 4
+    assert liar.num_lies["stale"] == 4
 
 
 def test_no_lie_gets_through(store: Store) -> None:
@@ -113,8 +113,8 @@ def test_no_lie_gets_through(store: Store) -> None:
                     assert store.get(key) == data
                 except BlobDamaged:
                     continue  # four lies in a row
-    assert set(liar.num_told) == {"short", "flipped", "stale"}
-    assert min(liar.num_told.values()) > 10
+    assert set(liar.num_lies) == {"short", "flipped", "stale"}
+    assert min(liar.num_lies.values()) > 10
 
 
 def test_ranges_are_proven_too(store: Store) -> None:
@@ -124,7 +124,7 @@ def test_ranges_are_proven_too(store: Store) -> None:
         for _ in range(100):
             assert store.get_range("a", 50, 40, hash_of(part)) == part
             assert store.get_range("a", 50, 40) == part
-    assert liar.num_told["short"] and liar.num_told["flipped"]
+    assert liar.num_lies["short"] and liar.num_lies["flipped"]
     with pytest.raises(BlobDamaged):
         store.get_range("a", 50, 40, hash_of(b"other"))
 
@@ -187,7 +187,7 @@ def test_only_an_md5_is_taken_for_one() -> None:
     assert md5_of_etag(f"{digest}-3") is None and md5_of_etag("0x8D") is None
 
 
-def test_json_that_is_none_is_told(store: Store) -> None:
+def test_json_that_is_none_is_reported(store: Store) -> None:
     for key, data in (("a", b"{"), ("b", b'{"x": NaN}'), ("c", b"[" * 9000), ("d", b"\xff")):
         store.put(key, data)
         with pytest.raises(BadDocument, match=f"{key} is no JSON"):

@@ -299,7 +299,7 @@ def test_strips_are_unrolled_after_the_faces(encoding):
 
 
 @pytest.mark.parametrize("encoding", FORMATS)
-def test_bytes_behind_the_data_are_tolerated_and_told(encoding):
+def test_bytes_behind_the_data_are_tolerated_and_reported(encoding):
     data = make_ply(vertex(CUBE), face(QUADS), encoding=encoding)
     for tail in (b"written by somebody\n", b"\x00" * 300, b"\xff\xfe\xfd"):
         mesh = read(data + tail)

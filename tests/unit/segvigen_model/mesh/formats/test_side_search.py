@@ -1,4 +1,4 @@
-"""Which file is meant by a name: rescues are told, and nothing outside the root is ever given."""
+"""Which file is meant by a name: rescues are reported, nothing outside the root is given."""
 
 from __future__ import annotations
 
@@ -40,8 +40,8 @@ class Names:
         (["o/le\u0301.png"], "", "l\u00e9.png", "o/le\u0301.png", "in another case"),
         (["o/A.png", "o/a.png"], "", "a.png", "o/a.png", ""),
         (["o/A.png", "o/a.png"], "", "a.PNG", "o/A.png", "in another case"),
-        (["o/t.png"], "", "C:/work/t.png", "o/t.png", "by its base name in '.'"),
-        (["o/t.png"], "", "/home/me/t.png", "o/t.png", "by its base name in '.'"),
+        (["o/t.png"], "", "C:/models/t.png", "o/t.png", "by its base name in '.'"),
+        (["o/t.png"], "", "/models/t.png", "o/t.png", "by its base name in '.'"),
         (["o/t.png"], "", "../../t.png", "o/t.png", "by its base name in '.'"),
         (["o/t.png"], "", "https://x.test/t.png", "o/t.png", "by its base name in '.'"),
         (["o/Textures/t.png"], "", "t.png", "o/Textures/t.png", "by its base name in 'Textures'"),

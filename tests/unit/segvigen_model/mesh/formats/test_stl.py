@@ -165,7 +165,7 @@ def test_a_binary_file_is_known_by_its_length(header):
 
 
 @pytest.mark.parametrize("header", [b"made in code", b"solid box"])
-def test_bytes_behind_the_facets_are_tolerated_and_told(header):
+def test_bytes_behind_the_facets_are_tolerated_and_reported(header):
     for tail in (b"\r\n", b"\x00" * 512, b"written by a friendly program " * 4):
         mesh = read(make_binary(BOX, header) + tail)
         assert is_box(mesh)
@@ -201,7 +201,7 @@ def test_colours_of_the_two_known_kinds():
     assert (mesh.vertex_colors == [10, 20, 30, 255]).all(), "the colour of the whole"
 
 
-def test_attributes_that_may_be_anything_are_left_out_and_told():
+def test_attributes_that_may_be_anything_are_left_out_and_reported():
     mesh = read(make_binary(BOX, attributes=[0x8001, 7, 0] * 4))
     assert mesh.vertex_colors is None
     assert mesh.repairs == (("attribute_bytes_left_out", 8),)

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from segvigen_model import Click, Segmenter
 from segvigen_model.datasets.procedural import make_asset
 from segvigen_model.mesh.io import mesh_from_bytes
-from segvigen_model.strays import STRAY_REPAIR, FramedFaces, find_stray_faces, fit_mesh_frame
+from segvigen_model.mesh.strays import STRAY_REPAIR, FramedFaces, find_stray_faces, fit_mesh_frame
 from segvigen_model.types import AssetMesh, ClickKind
 
 

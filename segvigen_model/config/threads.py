@@ -1,4 +1,4 @@
-"""How many threads a process computes with: one, unless told otherwise.
+"""How many threads a process computes with: one, unless set otherwise.
 
 Work is spread over processes. A second thread in each is worth almost nothing on a quiet machine
 and costs a multiple on a busy one, because threads that spin wait for those that do not run.

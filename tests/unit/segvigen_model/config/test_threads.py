@@ -1,4 +1,4 @@
-"""A process computes with one thread unless it is told otherwise."""
+"""A process computes with one thread unless it is set otherwise."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import sys
 import pytest
 
 from infra.services import make_refine_spec
-from segvigen_model.threads import (
+from segvigen_model.config.threads import (
     NUM_THREADS,
     VARIABLES,
     describe_threads,
