@@ -181,6 +181,11 @@ def stop_service(home: Path, name: str) -> bool:
         return stopped
 
 
+def stop_s3(home: Path) -> bool:
+    """Stop both S3 servers of a home; False if none ran."""
+    return any([stop_service(home, name) for name in ("s3-reader", "s3")])  # each, not the first
+
+
 class LocalStack:
     """Every service of one home folder.
 

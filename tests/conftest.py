@@ -173,8 +173,8 @@ def s3_server(stack_home: Path) -> Iterator[S3Endpoint]:
             pytest.skip(str(err))
         raise
     yield endpoint
-    _release(stack_home, "s3-reader")
-    _release(stack_home, "s3")
+    for name in ("s3-reader", "s3"):
+        _release(stack_home, name)
 
 
 @pytest.fixture(scope="session")

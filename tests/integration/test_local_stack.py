@@ -9,7 +9,7 @@ import httpx
 import pytest
 
 from infra.home import read_record
-from infra.local import LocalStack, start_s3, stop_service
+from infra.local import LocalStack, start_s3, stop_s3
 from infra.processes import is_running
 from tasks.settings import StoreSettings
 from tasks.storage.store import Store
@@ -40,8 +40,10 @@ def test_s3_keeps_data_over_a_kill_and_its_port(tmp_path):
         assert read_record(tmp_path, "s3").pid != record.pid
         assert _store(again).get("a/b.bin") == b"kept"
     finally:
-        assert stop_service(tmp_path, "s3")
-    assert not stop_service(tmp_path, "s3")
+        assert stop_s3(tmp_path)
+    assert not stop_s3(tmp_path)
+    for name in ("s3", "s3-reader"):
+        assert not is_running(read_record(tmp_path, name).process), name
 
 
 def test_s3_refuses_a_wrong_secret(s3_server):

@@ -11,7 +11,7 @@ import pytest
 from typer.testing import CliRunner
 
 from flows.cli.main import make_app
-from infra.local import LabelStudioEndpoint, LocalStack, S3Endpoint, start_s3, stop_service
+from infra.local import LabelStudioEndpoint, LocalStack, S3Endpoint, start_s3, stop_s3
 from infra.processes import StackError
 from segvigen_model.command.options import NOT_READY, WENT_WRONG
 from tasks.review.project import open_project
@@ -34,7 +34,7 @@ def user_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def user_s3(user_home: Path) -> Iterator[S3Endpoint]:
     yield start_s3(user_home)
-    stop_service(user_home, "s3")
+    stop_s3(user_home)
 
 
 @pytest.fixture
