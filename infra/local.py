@@ -183,7 +183,8 @@ def stop_service(home: Path, name: str) -> bool:
 
 def stop_s3(home: Path) -> bool:
     """Stop both S3 servers of a home; False if none ran."""
-    return any([stop_service(home, name) for name in ("s3-reader", "s3")])  # each, not the first
+    stopped = [stop_service(home, name) for name in ("s3-reader", "s3")]
+    return any(stopped)
 
 
 class LocalStack:
